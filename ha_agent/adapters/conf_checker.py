@@ -1,0 +1,110 @@
+"""Asks supervisord's own parser about confs: client of ``conf_check.py``, which it starts and ends as needed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ha_agent.adapters.supervisord import Supervisord, SupervisordDown, environment_of, python_of
+from ha_agent.core.confs import Program, Verdict
+from ha_agent.core.settings import SupervisorSettings
+
+SCRIPT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "conf_check.py")
+LINE_LIMIT = 256 * 1024 * 1024
+CHUNK = 200
+"""Confs a request: bounds how long one request takes and how much it holds."""
+
+
+class CheckerFailed(Exception):
+    """The parser could not be asked at all (no interpreter with supervisor, or it died); the text says why."""
+
+
+class ConfChecker:
+    """Judges confs one request at a time. The parser process lives from the first question until ``close``."""
+
+    def __init__(self, settings: SupervisorSettings, deadline_s: float = 120.0) -> None:
+        self._settings = settings
+        self._deadline_s = deadline_s
+        self._process: asyncio.subprocess.Process | None = None
+        self._lock = asyncio.Lock()
+        self.last_used_mono = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the parser, if it runs."""
+        return self._process.pid if self._process and self._process.returncode is None else None
+
+    async def judge(self, confs: Mapping[str, str], directories: Mapping[str, str]) -> dict[str, Verdict]:
+        """The verdicts on ``confs`` (path to text). Raises ``CheckerFailed``; the next call starts the parser anew."""
+        verdicts: dict[str, Verdict] = {}
+        paths = list(confs)
+        async with self._lock:
+            for start in range(0, len(paths), CHUNK):
+                chunk = paths[start : start + CHUNK]
+                request = {"confs": {p: confs[p] for p in chunk}, "directories": {p: directories[p] for p in chunk}}
+                answer = await self._ask(request)
+                verdicts.update((p, _verdict(answer["verdicts"][p])) for p in chunk)
+        self.last_used_mono = asyncio.get_running_loop().time()
+        return verdicts
+
+    async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        process = await self._running()
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(request).encode("ascii") + b"\n")
+            await process.stdin.drain()
+            line = await asyncio.wait_for(process.stdout.readline(), self._deadline_s)
+            answer = json.loads(line)
+        except (OSError, ValueError, asyncio.TimeoutError) as error:
+            await self.close()
+            raise CheckerFailed(f"supervisord's parser did not answer: {error or type(error).__name__}") from None
+        assert isinstance(answer, dict)
+        return answer
+
+    async def _running(self) -> asyncio.subprocess.Process:
+        if self._process is not None and self._process.returncode is None:
+            return self._process
+        python, environment = await asyncio.to_thread(self._find_python)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                python, "-W", "ignore", SCRIPT, self._settings.config,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=environment,
+                limit=LINE_LIMIT,
+            )
+        except OSError as error:
+            raise CheckerFailed(f"{python}: {error.strerror}") from None
+        return self._process
+
+    def _find_python(self) -> tuple[str, dict[str, str]]:
+        base = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+        python = self._settings.python
+        try:
+            pid = Supervisord(self._settings.socket, 2.0).read_pid()
+        except SupervisordDown:
+            return ("/usr/bin/python3" if python == "auto" else python), base
+        found = python_of(pid) or "/usr/bin/python3"
+        return (found if python == "auto" else python), {**base, **environment_of(pid)}
+
+    async def close(self) -> None:
+        """Ends the parser process. Idempotent."""
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def _verdict(raw: Mapping[str, Any]) -> Verdict:
+    if raw["problem"] is not None:
+        return Verdict(problem=str(raw["problem"]))
+    programs = tuple(
+        Program(p["name"], tuple(p["processes"]), bool(p["autostart"]), tuple(p["missing"])) for p in raw["programs"]
+    )
+    return Verdict(None, programs, {name: tuple(members) for name, members in raw["groups"].items()})

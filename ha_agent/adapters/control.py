@@ -1,0 +1,62 @@
+"""The control socket's client: how every command talks to the daemon of its own node. Blocking, for command lines."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+
+from ha_agent.core.frames import FrameDecoder, FrameError, Message, encode_frame
+
+SOCKET_NAME = "control.sock"
+
+
+class NoDaemon(Exception):
+    """The daemon of this node does not answer; the text says what was tried and what to do."""
+
+
+class CommandFailed(Exception):
+    """The daemon refused or could not do it; the text is its own."""
+
+
+def ask_daemon(run_dir: str, message: Message, timeout_s: float, progress: Callable[[Message], None] | None = None) -> Message:
+    """Sends one request to the daemon and gives back its answer.
+
+    Raises ``NoDaemon``, ``CommandFailed``, and ``TimeoutError`` after ``timeout_s`` without any sign of it.
+    """
+    path = os.path.join(run_dir, SOCKET_NAME)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
+        sock.settimeout(timeout_s)
+        try:
+            sock.connect(path)
+            sock.sendall(encode_frame({**message, "id": 1}))
+        except PermissionError:
+            raise NoDaemon(f"no permission for {path}: run as root or as a member of group ha-agent") from None
+        except OSError as error:
+            raise NoDaemon(
+                f"the agent is not running on this node ({path}: {error.strerror}); systemctl start ha-agent"
+            ) from None
+        return _await_answer(sock, progress)
+
+
+def _await_answer(sock: socket.socket, progress: Callable[[Message], None] | None) -> Message:
+    decoder = FrameDecoder()
+    while True:
+        try:
+            data = sock.recv(262144)
+        except ConnectionError:
+            data = b""
+        if not data:
+            raise NoDaemon("the agent closed the connection; see its log (journalctl -u ha-agent)")
+        try:
+            messages = decoder.feed(data)
+        except FrameError as error:
+            raise CommandFailed(f"the agent's answer can not be read: {error}") from None
+        for message in messages:
+            if "progress" in message:
+                if progress:
+                    progress(message["progress"])
+            elif "error" in message:
+                raise CommandFailed(str(message["error"]))
+            else:
+                return message

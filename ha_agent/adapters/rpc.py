@@ -1,0 +1,190 @@
+"""Requests and answers over frame streams: ``Requests`` asks, ``RpcServer`` serves; used for the peer and for operators."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable
+
+from ha_agent.adapters.streams import FrameStream
+from ha_agent.core.frames import Message
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[Message], None]
+Handler = Callable[[Message, Progress], Awaitable[Message]]
+
+
+class Disconnected(Exception):
+    """The stream closed before the answer came; the text says why."""
+
+
+class RemoteError(Exception):
+    """The other end could not do what was asked; the text is its own."""
+
+
+class Requests:
+    """Matches answers to requests on one stream."""
+
+    def __init__(self) -> None:
+        self._next_id = 0
+        self._waiting: dict[int, tuple[asyncio.Future[Message], Progress | None]] = {}
+
+    async def ask(
+        self, stream: FrameStream, message: Message, timeout_s: float, progress: Progress | None = None
+    ) -> Message:
+        """Sends ``message`` and waits for its answer.
+
+        Raises ``Disconnected``, ``RemoteError``, and ``TimeoutError`` after ``timeout_s`` (the answer is then ignored).
+        """
+        self._next_id += 1
+        number = self._next_id
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = (future, progress)
+        stream.send({**message, "id": number})
+        if not stream.is_open:
+            self._waiting.pop(number, None)
+            raise Disconnected("the connection is closed")
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await future
+        finally:
+            self._waiting.pop(number, None)
+        if "error" in answer:
+            raise RemoteError(str(answer["error"]))
+        return answer
+
+    def take(self, message: Message) -> None:
+        """Hands an incoming message to whoever waits for it."""
+        number = message.get("id")
+        waiting = self._waiting.get(number) if isinstance(number, int) else None
+        if waiting is None:
+            return
+        future, progress = waiting
+        if "progress" in message:
+            if progress is not None and isinstance(message["progress"], dict):
+                progress(message["progress"])
+        elif not future.done():
+            future.set_result(message)
+
+    def drop(self, reason: str) -> None:
+        """Tells everyone who waits that no answer will come."""
+        for future, _ in self._waiting.values():
+            if not future.done():
+                future.set_exception(Disconnected(reason))
+
+
+class RpcServer:
+    """Serves requests that come in on a unix socket, or on descriptors that are handed over on one."""
+
+    def __init__(self, handlers: dict[str, Handler]) -> None:
+        self._handlers = handlers
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._streams: dict[FrameStream, socket.socket | None] = {}
+        self._listeners: list[tuple[socket.socket, str]] = []
+
+    def listen(self, path: str, mode: int, group: str | None, *, handed_over: bool) -> None:
+        """Opens the socket at ``path`` with exactly ``mode``; owner root, group ``group`` where that exists. Raises ``OSError``.
+
+        ``handed_over``: each connection brings two descriptors (SCM_RIGHTS) on which the peer is served, and stays open
+        as long as that lasts.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        old = os.umask(0o777)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(old)
+        if group is not None:
+            with contextlib.suppress(KeyError):
+                os.chown(path, 0, grp.getgrnam(group).gr_gid)
+        os.chmod(path, mode)
+        sock.listen(64)
+        accept = self._accept_handed_over if handed_over else self._accept
+        asyncio.get_running_loop().add_reader(sock.fileno(), accept, sock)
+        self._listeners.append((sock, path))
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            sock, _ = listener.accept()
+        except OSError:
+            return
+        fd = sock.detach()
+        self._serve(fd, fd, None)
+
+    def _accept_handed_over(self, listener: socket.socket) -> None:
+        try:
+            sock, _ = listener.accept()
+        except OSError:
+            return
+        loop = asyncio.get_running_loop()
+        sock.setblocking(False)
+
+        def receive() -> None:
+            loop.remove_reader(sock.fileno())
+            try:
+                _, fds, _, _ = socket.recv_fds(sock, 16, 2)
+            except OSError:
+                fds = []
+            if len(fds) != 2:
+                for fd in fds:
+                    os.close(fd)
+                sock.close()
+                return
+            self._serve(fds[0], fds[1], sock)
+
+        loop.add_reader(sock.fileno(), receive)
+
+    def _serve(self, read_fd: int, write_fd: int, relay: socket.socket | None) -> None:
+        stream = FrameStream(read_fd, write_fd, self._received, self._closed)
+        self._streams[stream] = relay
+        if relay is not None:
+            asyncio.get_running_loop().add_reader(relay.fileno(), self._relay_gone, stream, relay)
+
+    def _relay_gone(self, stream: FrameStream, relay: socket.socket) -> None:
+        stream.close("the ssh session ended")
+
+    def _closed(self, stream: FrameStream, reason: str) -> None:
+        relay = self._streams.pop(stream, None)
+        if relay is not None:
+            asyncio.get_running_loop().remove_reader(relay.fileno())
+            relay.close()
+        log.debug("a connection ended: %s", reason)
+
+    def _received(self, stream: FrameStream, message: Message) -> None:
+        task = asyncio.get_running_loop().create_task(self._answer(stream, message))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, stream: FrameStream, message: Message) -> None:
+        number, operation = message.get("id"), message.get("op")
+        handler = self._handlers.get(operation) if isinstance(operation, str) else None
+        if handler is None or not isinstance(number, int):
+            stream.send({"id": number if isinstance(number, int) else 0, "error": f"unknown operation {operation!r:.60}"})
+            return
+        try:
+            answer = await handler(message, lambda p: stream.send({"id": number, "progress": p}))
+        except Exception as error:
+            log.exception("operation %s failed", operation)
+            answer = {"error": f"{operation} failed: {type(error).__name__}: {error}"}
+        stream.send({**answer, "id": number})
+
+    async def close(self) -> None:
+        """Closes all connections and sockets."""
+        loop = asyncio.get_running_loop()
+        for sock, path in self._listeners:
+            loop.remove_reader(sock.fileno())
+            sock.close()
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        for stream in list(self._streams):
+            stream.close("the agent is stopping")
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

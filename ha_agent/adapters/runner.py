@@ -1,0 +1,60 @@
+"""Runs outer programs: empty environment, absolute path, /dev/null as input, a deadline, never a shell."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a program ended. ``code`` is None where it was ended at its deadline."""
+
+    code: int | None
+    output: str
+    errors: str
+
+
+class ProgramMissing(Exception):
+    """There is no such program on this node."""
+
+
+def find_program(name: str) -> str:
+    """The absolute path of ``name`` on the fixed search path. Raises ``ProgramMissing``."""
+    for directory in SAFE_PATH.split(":"):
+        path = os.path.join(directory, name)
+        if os.access(path, os.X_OK):
+            return path
+    raise ProgramMissing(f"{name} is not installed (looked in {SAFE_PATH})")
+
+
+async def run_program(
+    words: Sequence[str], timeout_s: float, *, env: Mapping[str, str] | None = None
+) -> Outcome:
+    """Runs ``words`` and waits for its end, ``timeout_s`` at most; then it is killed. Raises ``ProgramMissing``."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={"PATH": SAFE_PATH, "LC_ALL": "C.UTF-8", **(env or {})},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ProgramMissing(f"{words[0]} can not be run: {error.strerror}") from None
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), timeout_s)
+    except asyncio.TimeoutError:
+        return Outcome(None, "", f"no end after {timeout_s:g} s")
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, 9)
+            await process.wait()
+    return Outcome(process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))

@@ -1,0 +1,19 @@
+"""Reads the configuration file."""
+
+from __future__ import annotations
+
+import tomllib
+
+from ha_agent.core.settings import Problem, Settings, SettingsError, check_settings
+
+DEFAULT_PATH = "/etc/ha-agent/agent.toml"
+
+
+def load_settings(path: str) -> Settings:
+    """The checked settings in the TOML file ``path``. Raises ``SettingsError`` with all problems, and ``OSError``."""
+    with open(path, "rb") as file:
+        try:
+            raw = tomllib.load(file)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError([Problem("(file)", str(error), "TOML 1.0")]) from None
+    return check_settings(raw)

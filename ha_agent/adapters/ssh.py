@@ -1,0 +1,199 @@
+"""The connection to the peer: one OpenSSH process, its frames, and rsync over the same connection (ControlMaster)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Awaitable, Callable, Iterable
+
+from ha_agent.adapters.files import make_dir
+from ha_agent.adapters.rpc import Disconnected, Progress, RemoteError, Requests
+from ha_agent.adapters.runner import SAFE_PATH, ProgramMissing, find_program, run_program
+from ha_agent.adapters.streams import FrameStream
+from ha_agent.core.frames import Message
+from ha_agent.core.settings import LinkSettings, PeerSettings
+
+log = logging.getLogger(__name__)
+
+FIRST_RETRY_S = 0.2
+
+
+class TransferFailed(Exception):
+    """rsync did not bring the contents to the peer; the text is its own."""
+
+
+def ssh_options(link: LinkSettings, peer: PeerSettings, control_path: str) -> list[str]:
+    """Options common to the master and to rsync's session. Nothing of the user's own ssh configuration is read."""
+    options = {
+        "BatchMode": "yes",
+        "ClearAllForwardings": "yes",
+        "ConnectTimeout": str(max(1, round(link.connect_timeout_s))),
+        "ControlPath": control_path,
+        "GlobalKnownHostsFile": "/dev/null",
+        "HostKeyAlias": peer.name,
+        "IdentitiesOnly": "yes",
+        "IdentityFile": link.key_file,
+        "LogLevel": "ERROR",
+        "PreferredAuthentications": "publickey",
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": link.known_hosts,
+    }
+    words = ["-F", "/dev/null", "-T", "-p", str(peer.ssh_port)]
+    for name, value in options.items():
+        words += ["-o", f"{name}={value}"]
+    return words
+
+
+class PeerLink:
+    """Keeps one connection up, with growing pauses between attempts, and asks the peer over it.
+
+    ``on_up`` is awaited for every new connection before ``is_up`` turns true; ``on_change`` is called whenever it turns.
+    """
+
+    def __init__(
+        self,
+        link: LinkSettings,
+        peer: PeerSettings,
+        run_dir: str,
+        on_up: Callable[[PeerLink], Awaitable[None]],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._settings, self._peer = link, peer
+        self._ssh_dir = os.path.join(run_dir, "ssh")
+        self._control_path = os.path.join(self._ssh_dir, "peer")
+        self._on_up, self._on_change = on_up, on_change
+        self._requests = Requests()
+        self._stream: FrameStream | None = None
+        self._closed = asyncio.Event()
+        self.is_up = False
+        self.problem = "not connected yet"
+        self.since_wall = 0.0
+
+    async def run(self, wall: Callable[[], float]) -> None:
+        """Connects again and again until cancelled. One report a change of state, none for every failed attempt."""
+        make_dir(self._ssh_dir, 0o700)
+        pause = FIRST_RETRY_S
+        self.since_wall = wall()
+        while True:
+            problem = await self._connect_once(wall)
+            if self.is_up:
+                self.is_up, pause = False, FIRST_RETRY_S
+                self.since_wall = wall()
+                log.warning("link to %s is down: %s", self._peer.name, problem)
+            elif problem != self.problem:
+                log.warning("no link to %s: %s", self._peer.name, problem)
+            self.problem = problem
+            self._on_change()
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.6, self._settings.retry_max_s)
+
+    async def _connect_once(self, wall: Callable[[], float]) -> str:
+        try:
+            process, stream = self._start_ssh()
+        except (OSError, ProgramMissing) as error:
+            return str(error)
+        self._stream = stream
+        try:
+            try:
+                await self._on_up(self)
+            except (Disconnected, RemoteError, TimeoutError) as error:
+                stream.close(str(error) or "no answer")
+            else:
+                self.is_up, self.problem, self.since_wall = True, "", wall()
+                log.info("link to %s is up", self._peer.name)
+                self._on_change()
+                await self._closed.wait()
+            return await self._reason(process)
+        finally:
+            stream.close("the agent lets go of the link")
+            self._stream = None
+            if process.poll() is None:
+                process.kill()
+            await asyncio.to_thread(process.wait)
+            if process.stderr:
+                process.stderr.close()
+
+    def _start_ssh(self) -> tuple[subprocess.Popen[bytes], FrameStream]:
+        """Starts ssh as the control master. Not through asyncio: the frames need nothing but the two descriptors."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._control_path)
+        words = [find_program("ssh"), *ssh_options(self._settings, self._peer, self._control_path)]
+        words += ["-o", "ControlMaster=yes", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]
+        words += [f"{self._peer.ssh_user}@{self._peer.address}", "rpc"]
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={"PATH": SAFE_PATH},
+            start_new_session=True,
+        )
+        assert process.stdin and process.stdout
+        self._closed.clear()
+        read_fd, write_fd = os.dup(process.stdout.fileno()), os.dup(process.stdin.fileno())
+        process.stdin.close()
+        process.stdout.close()
+        return process, FrameStream(read_fd, write_fd, self._received, self._lost)
+
+    def _received(self, _stream: FrameStream, message: Message) -> None:
+        self._requests.take(message)
+
+    def _lost(self, _stream: FrameStream, reason: str) -> None:
+        self.problem = reason
+        self._requests.drop(reason)
+        self._closed.set()
+
+    async def _reason(self, process: subprocess.Popen[bytes]) -> str:
+        """Why the connection ended: ssh's own words where it said any."""
+        await asyncio.sleep(0)
+        if process.poll() is None:
+            process.kill()
+        assert process.stderr is not None
+        said = (await asyncio.to_thread(process.stderr.read)).decode("utf-8", "replace").strip().splitlines()
+        return said[-1] if said else self.problem
+
+    def give_up(self, reason: str) -> None:
+        """Closes the connection; ``run`` opens a new one."""
+        if self._stream is not None:
+            self._stream.close(reason)
+
+    async def ask(self, message: Message, timeout_s: float, progress: Progress | None = None) -> Message:
+        """Asks the peer. Raises ``Disconnected``, ``RemoteError`` and ``TimeoutError``."""
+        if self._stream is None:
+            raise Disconnected(self.problem)
+        return await self._requests.ask(self._stream, message, timeout_s, progress)
+
+    async def transfer(self, outgoing: str, contents: Iterable[tuple[str, bytes]], timeout_s: float) -> str:
+        """Brings ``contents`` (sha256 and bytes) into the peer's staging directory by rsync over this connection.
+
+        Gives back the staging identifier. Raises ``TransferFailed``. The files' names are their digests, so no name of
+        the registry ever is an argument or a path in rsync.
+        """
+        identifier = secrets.token_hex(8)
+        source = os.path.join(outgoing, identifier)
+        make_dir(source, 0o700)
+        try:
+            await asyncio.to_thread(_write_objects, source, contents)
+            ssh = " ".join(["ssh", *ssh_options(self._settings, self._peer, self._control_path), "-o", "ControlMaster=no"])
+            target = f"{self._peer.ssh_user}@{self._peer.address}:staging/{identifier}/"
+            words = [find_program("rsync"), "-r", "--whole-file", "-e", ssh, source + "/", target]
+            outcome = await run_program(words, timeout_s)
+        except (ProgramMissing, OSError) as error:
+            raise TransferFailed(str(error)) from None
+        finally:
+            await asyncio.to_thread(shutil.rmtree, source, True)
+        if outcome.code != 0:
+            said = outcome.errors.strip().splitlines()
+            raise TransferFailed(f"rsync ended with {outcome.code}: {said[-1] if said else 'no message'}")
+        return identifier
+
+
+def _write_objects(directory: str, contents: Iterable[tuple[str, bytes]]) -> None:
+    for sha, data in contents:
+        with open(os.path.join(directory, sha), "wb") as file:
+            file.write(data)

@@ -1,0 +1,141 @@
+"""What the agent remembers across restarts: the epoch, the agreed manifest, and the history.
+
+Everything here is written so that a crash leaves the old or the new, and read so that damage is said and never guessed
+over: a damaged file is put aside under another name, a file of a newer version stops the agent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from ha_agent.adapters.files import make_dir, read_or_none, write_atomic
+from ha_agent.core.manifest import EMPTY, Manifest
+from ha_agent.core.transaction import Watermark
+
+VERSION = 1
+
+
+class StateTooNew(Exception):
+    """A state file was written by a newer agent; going on could destroy what it means."""
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What was found at the start. ``remarks`` tell of damage and of what was done about it."""
+
+    known: Watermark = Watermark()
+    generation: int = 0
+    agreed: Manifest = EMPTY
+    remarks: list[str] = field(default_factory=list)
+
+
+class Store:
+    """Files below the state directory."""
+
+    def __init__(self, state_dir: str) -> None:
+        self.state_dir = state_dir
+        self._state_path = os.path.join(state_dir, "state.json")
+        self._agreed_path = os.path.join(state_dir, "agreed.json")
+
+    def prepare(self) -> None:
+        """Makes the directories, readable by root alone. Raises ``OSError``."""
+        make_dir(self.state_dir, 0o700)
+        for name in ("staging", "outgoing", "kept"):
+            make_dir(os.path.join(self.state_dir, name), 0o700)
+
+    def load(self) -> Loaded:
+        """Reads everything. Raises ``StateTooNew``, and ``OSError`` where a file is there and can not be read."""
+        loaded = Loaded()
+        state = self._read(self._state_path, loaded.remarks)
+        agreed = self._read(self._agreed_path, loaded.remarks)
+        if state is not None:
+            loaded.known = Watermark(int(state["epoch"]), str(state["claimed_by"]))
+            loaded.generation = int(state["generation"])
+        if agreed is not None:
+            loaded.agreed = Manifest.from_rows(agreed["rows"])
+            mark = Watermark(int(agreed["epoch"]), str(agreed["claimed_by"]))
+            if (mark.epoch, mark.claimed_by) > (loaded.known.epoch, loaded.known.claimed_by):
+                loaded.known = mark
+        return loaded
+
+    def _read(self, path: str, remarks: list[str]) -> dict[str, Any] | None:
+        raw = read_or_none(path)
+        if raw is None:
+            return None
+        try:
+            content = json.loads(raw)
+            if content["version"] > VERSION:
+                raise StateTooNew(
+                    f"{path} is of version {content['version']}, this agent knows {VERSION}: "
+                    "install the newer ha-agent again, or move the file away to begin anew"
+                )
+            _check_shape(path, content)
+        except (ValueError, TypeError, KeyError) as error:
+            aside = f"{path}.damaged-{int(time.time())}"
+            os.rename(path, aside)
+            what = "empty" if not raw else f"damaged ({type(error).__name__})"
+            remarks.append(f"{path} is {what}; put aside as {aside}, going on without it")
+            return None
+        assert isinstance(content, dict)
+        return content
+
+    def save_state(self, known: Watermark, generation: int) -> None:
+        """Puts the epoch on disk, durably. Raises ``OSError``; the old state is kept then."""
+        content = {"version": VERSION, "epoch": known.epoch, "claimed_by": known.claimed_by, "generation": generation}
+        write_atomic(self._state_path, json.dumps(content).encode() + b"\n")
+
+    def save_agreed(self, known: Watermark, generation: int, agreed: Manifest) -> None:
+        """Puts the agreed manifest on disk, durably. Raises ``OSError``; the old one is kept then."""
+        content = {
+            "version": VERSION,
+            "epoch": known.epoch,
+            "claimed_by": known.claimed_by,
+            "generation": generation,
+            "rows": agreed.to_rows(),
+        }
+        write_atomic(self._agreed_path, json.dumps(content, separators=(",", ":")).encode() + b"\n")
+
+
+def _check_shape(path: str, content: dict[str, Any]) -> None:
+    Watermark(int(content["epoch"]), str(content["claimed_by"]))
+    int(content["generation"])
+    if path.endswith("agreed.json"):
+        Manifest.from_rows(content["rows"])
+
+
+class History:
+    """``history.jsonl``: one JSON object a line, every transition and decision with its cause."""
+
+    def __init__(self, state_dir: str, node: str, max_bytes: int) -> None:
+        self._path = os.path.join(state_dir, "history.jsonl")
+        self._node = node
+        self._max_bytes = max_bytes
+
+    def add(self, code: str, text: str, **details: Any) -> dict[str, Any]:
+        """Appends an event and gives it back. A full disk loses the line, not the agent."""
+        event = {"at": round(time.time(), 3), "node": self._node, "code": code, "text": text, **details}
+        with contextlib.suppress(OSError):
+            with open(self._path, "a", encoding="utf-8") as file:
+                os.fchmod(file.fileno(), 0o640)
+                file.write(json.dumps(event) + "\n")
+                size = file.tell()
+            if size > self._max_bytes:
+                os.rename(self._path, self._path + ".1")
+        return event
+
+    def read_last(self, count: int) -> list[dict[str, Any]]:
+        """The newest ``count`` events, oldest first; lines that are no JSON (cut off by a crash) are left out."""
+        lines: list[bytes] = []
+        for path in (self._path + ".1", self._path):
+            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+                lines += file.readlines()
+        events = []
+        for line in lines[-count:]:
+            with contextlib.suppress(ValueError):
+                events.append(json.loads(line))
+        return events

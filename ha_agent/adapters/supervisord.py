@@ -1,0 +1,145 @@
+"""supervisord's XML-RPC interface on its unix socket. Every call blocks and has a deadline; call it in a thread."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import xmlrpc.client
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+RUNNING_STATES = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
+FAILED_STATES = frozenset({"FATAL", "EXITED", "UNKNOWN", "BACKOFF"})
+
+CANT_REREAD = 92
+"""supervisor/xmlrpc.py, Faults.CANT_REREAD"""
+
+
+class SupervisordDown(Exception):
+    """supervisord did not answer; the text says how (no socket, refused, no answer in time)."""
+
+
+class RereadRefused(Exception):
+    """supervisord refused its configuration as a whole; the text is its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """One process as supervisord sees it."""
+
+    group: str
+    name: str
+    state: str
+    pid: int
+    started: int
+    spawn_error: str
+    exit_status: int
+
+    @property
+    def full_name(self) -> str:
+        """The name that supervisorctl shows."""
+        return self.name if self.name == self.group else f"{self.group}:{self.name}"
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What one call of a batch came back with instead of a result."""
+
+    code: int
+    text: str
+
+
+class Supervisord:
+    """A client. Holds no connection between calls, so it survives every restart of supervisord."""
+
+    def __init__(self, socket_path: str, timeout_s: float) -> None:
+        self._path = socket_path
+        self._timeout_s = timeout_s
+
+    def _call(self, method: str, *params: Any, timeout_s: float | None = None) -> Any:
+        connection = _UnixConnection(self._path, timeout_s or self._timeout_s)
+        body = xmlrpc.client.dumps(params, method)
+        try:
+            connection.request("POST", "/RPC2", body, {"Content-Type": "text/xml"})
+            response = connection.getresponse()
+            answer = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise SupervisordDown(f"{self._path}: {error or type(error).__name__}") from None
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise SupervisordDown(f"{self._path}: HTTP status {response.status}")
+        return xmlrpc.client.loads(answer)[0][0]
+
+    def is_up(self) -> bool:
+        """Whether supervisord answers."""
+        try:
+            self._call("supervisor.getState", timeout_s=2.0)
+        except SupervisordDown:
+            return False
+        return True
+
+    def read_pid(self) -> int:
+        """supervisord's process id. Raises ``SupervisordDown``."""
+        return int(self._call("supervisor.getPID"))
+
+    def read_processes(self) -> list[ProcessInfo]:
+        """All processes that supervisord knows. Raises ``SupervisordDown``."""
+        rows = self._call("supervisor.getAllProcessInfo")
+        return [
+            ProcessInfo(r["group"], r["name"], r["statename"], r["pid"], r["start"], r["spawnerr"], r["exitstatus"])
+            for r in rows
+        ]
+
+    def reread(self) -> tuple[list[str], list[str], list[str]]:
+        """Has supervisord read its configuration again: groups added, changed, removed against what it runs.
+
+        Raises ``RereadRefused`` where it is refused as a whole, and ``SupervisordDown``.
+        """
+        try:
+            added, changed, removed = self._call("supervisor.reloadConfig")[0]
+        except xmlrpc.client.Fault as fault:
+            raise RereadRefused(fault.faultString) from None
+        return added, changed, removed
+
+    def batch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """Makes all ``calls`` in one request. A call that failed has a ``Fault`` as its result. Raises ``SupervisordDown``."""
+        if not calls:
+            return []
+        wire = [{"methodName": "supervisor." + name, "params": list(params)} for name, params in calls]
+        results = self._call("system.multicall", wire)
+        return [Fault(r["faultCode"], r["faultString"]) if isinstance(r, dict) and "faultCode" in r else r for r in results]
+
+
+def python_of(pid: int) -> str | None:
+    """The interpreter that the supervisord with ``pid`` was started with; None where /proc does not tell."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            first = os.fsdecode(file.read().split(b"\0", 1)[0])
+    except OSError:
+        return None
+    return first if first.startswith("/") and "python" in os.path.basename(first) else None
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """The environment that ``%(ENV_x)s`` refers to in supervisord's confs; empty where /proc does not tell."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            raw = file.read()
+    except OSError:
+        return {}
+    pairs = (os.fsdecode(p).split("=", 1) for p in raw.split(b"\0") if b"=" in p)
+    return {k: v for k, v in pairs}

@@ -1,0 +1,1 @@
+"""The command line. Talks to the daemon through the control socket alone."""

@@ -1,0 +1,149 @@
+"""What the active set is made of: pure treatment of conf texts and of the parser's verdicts on them.
+
+supervisord's own parser judges each conf alone (``ha_agent/conf_check.py`` runs it); here the verdicts are put together: a
+program name that two confs define goes to the first path, a ``[group:]`` keeps the members that can be loaded, and
+``%(here)s`` becomes the registry's own directory, because supervisord would resolve it to the active set's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_HEADER = re.compile(r"^\[([^\]\n]+)\]", re.MULTILINE)
+_PROGRAMS_KEY = re.compile(r"^programs\s*[=:]", re.IGNORECASE)
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One ``[program:]`` or ``[fcgi-program:]`` of a conf: its process names and what a start of it would need."""
+
+    name: str
+    processes: tuple[str, ...] = ()
+    autostart: bool = True
+    missing: tuple[str, ...] = ()
+    """What this node lacks to start it (an executable, a directory): loaded all the same, reported by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What supervisord's parser says of one conf on this node. ``problem`` is None where it can be loaded."""
+
+    problem: str | None = None
+    programs: tuple[Program, ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which confs can be loaded together, the others' problems by conf, and which programs make up which group."""
+
+    loadable: tuple[str, ...] = ()
+    problems: Mapping[str, str] = field(default_factory=dict)
+    warnings: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Group name to its program names; a program outside any ``[group:]`` is its own group."""
+    not_started: frozenset[str] = frozenset()
+    """Programs that say ``autostart=false``."""
+
+
+def split_sections(text: str) -> list[tuple[str | None, str]]:
+    """The text cut at its section headers: (section name, text with its header); the part before the first is named None."""
+    cuts = [(m.start(), m[1]) for m in _HEADER.finditer(text)]
+    parts: list[tuple[str | None, str]] = []
+    first = cuts[0][0] if cuts else len(text)
+    if first:
+        parts.append((None, text[:first]))
+    for index, (start, name) in enumerate(cuts):
+        end = cuts[index + 1][0] if index + 1 < len(cuts) else len(text)
+        parts.append((name, text[start:end]))
+    return parts
+
+
+def resolve_here(text: str, directory: str) -> str:
+    """The text with ``%(here)s`` replaced as supervisord does it itself: verbatim, before any other expansion."""
+    return text.replace("%(here)s", directory)
+
+
+def _filter_group(body: str, keep: tuple[str, ...]) -> str:
+    lines, skipping = [], False
+    for line in body.splitlines(keepends=True):
+        if _PROGRAMS_KEY.match(line):
+            lines.append(f"programs={','.join(keep)}\n")
+            skipping = True
+        elif skipping and line[:1] in (" ", "\t"):
+            continue
+        else:
+            skipping = False
+            lines.append(line)
+    return "".join(lines)
+
+
+def _apply_groups(text: str, groups: Mapping[str, tuple[str, ...]]) -> str:
+    parts = []
+    for name, body in split_sections(text):
+        if name is not None and name.startswith("group:"):
+            keep = groups.get(name.split(":", 1)[1].strip(), ())
+            if not keep:
+                continue
+            body = _filter_group(body, keep)
+        parts.append(body)
+    return "".join(parts)
+
+
+def _first_come(verdicts: Mapping[str, Verdict], problems: dict[str, str]) -> dict[str, str]:
+    owner: dict[str, str] = {}
+    for path in sorted(verdicts):
+        verdict = verdicts[path]
+        if verdict.problem is not None:
+            problems[path] = verdict.problem
+            continue
+        taken = [p.name for p in verdict.programs if p.name in owner]
+        if taken:
+            problems[path] = f"program {taken[0]} is already defined in {owner[taken[0]]}"
+            continue
+        owner.update((program.name, path) for program in verdict.programs)
+    return owner
+
+
+def select_confs(verdicts: Mapping[str, Verdict]) -> Selection:
+    """Puts the verdicts on all confs together. A conf that can not be loaded never keeps another one out."""
+    problems: dict[str, str] = {}
+    owner = _first_come(verdicts, problems)
+    groups, warnings = _resolve_groups(verdicts, problems, owner)
+    grouped = {program for members in groups.values() for program in members}
+    groups.update((name, (name,)) for name in owner if name not in grouped)
+    for path, verdict in verdicts.items():
+        lacking = [f"{p.name}: {m}" for p in verdict.programs for m in p.missing]
+        if lacking and path not in problems:
+            warnings[path] = "; ".join(lacking)
+    return Selection(
+        loadable=tuple(path for path in sorted(verdicts) if path not in problems),
+        problems=problems,
+        warnings=warnings,
+        groups=groups,
+        not_started=frozenset(p.name for v in verdicts.values() for p in v.programs if not p.autostart and p.name in owner),
+    )
+
+
+def _resolve_groups(
+    verdicts: Mapping[str, Verdict], problems: Mapping[str, str], owner: Mapping[str, str]
+) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    groups: dict[str, tuple[str, ...]] = {}
+    warnings: dict[str, str] = {}
+    for path in sorted(verdicts):
+        if path in problems:
+            continue
+        for group, members in verdicts[path].groups.items():
+            keep = tuple(m for m in members if m in owner)
+            dropped = [m for m in members if m not in owner]
+            if dropped:
+                warnings[path] = f"group {group} is loaded without {', '.join(dropped)}"
+            if keep:
+                groups[group] = keep
+    return groups, warnings
+
+
+def render_conf(text: str, directory: str, groups: Mapping[str, tuple[str, ...]]) -> str:
+    """A conf as it goes into the active set: ``%(here)s`` resolved, groups reduced to their loadable members."""
+    return resolve_here(_apply_groups(text, groups), directory)

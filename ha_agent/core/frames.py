@@ -1,0 +1,64 @@
+"""Frames: length-prefixed JSON objects, on the control socket and between the two agents alike."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+"""Enough for the manifest of a registry of about 100,000 confs; anything longer is an attack or an accident."""
+
+_HEADER = struct.Struct(">I")
+
+Message = dict[str, Any]
+
+
+class FrameError(ValueError):
+    """The bytes received are not a frame. The connection that sent them can not be used any further."""
+
+
+def encode_frame(message: Message) -> bytes:
+    """``message`` as bytes ready to send. Raises ``FrameError`` where it is longer than a frame may be."""
+    body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    if len(body) > MAX_FRAME_BYTES:
+        raise FrameError(f"frame of {len(body)} bytes; at most {MAX_FRAME_BYTES} are allowed")
+    return _HEADER.pack(len(body)) + body
+
+
+class FrameDecoder:
+    """Turns a stream of bytes into messages, however the bytes were cut."""
+
+    def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._buffer = bytearray()
+        self._max = max_bytes
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages completed by ``data``. Raises ``FrameError``; the decoder is unusable afterwards."""
+        self._buffer += data
+        messages: list[Message] = []
+        while len(self._buffer) >= _HEADER.size:
+            (length,) = _HEADER.unpack_from(self._buffer)
+            if length > self._max:
+                raise FrameError(f"a frame announces {length} bytes; at most {self._max} are allowed")
+            end = _HEADER.size + length
+            if len(self._buffer) < end:
+                break
+            messages.append(_decode_body(bytes(self._buffer[_HEADER.size : end])))
+            del self._buffer[:end]
+        return messages
+
+    @property
+    def pending_bytes(self) -> int:
+        """How many bytes of an unfinished frame are held."""
+        return len(self._buffer)
+
+
+def _decode_body(body: bytes) -> Message:
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise FrameError(f"a frame is not JSON: {error}") from None
+    if not isinstance(message, dict):
+        raise FrameError(f"a frame holds {type(message).__name__}, not an object")
+    return message

@@ -1,0 +1,171 @@
+"""The rule table: from a role and one frozen set of facts to the next role, with the reason in English.
+
+``decide`` is the only place that chooses a role. It is level-triggered: it looks at what is true now, so an event
+that was lost, doubled or late changes when it is asked and never what it answers. The first row that applies counts;
+where none applies the role stays. ``docs/architecture.md`` shows the same table, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ha_agent.core.words import Action, Role, VrrpState
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All inputs of a decision, gathered at one moment.
+
+    ``vip_here`` is None where it could not be found out. ``plan_done`` speaks of the takeover or release under way:
+    None while it runs or where there is none, else whether it reached its end. ``left_running`` counts processes of
+    the registry that could not be ended. ``superseded`` means that the peer owns a newer epoch, ``refused`` that the
+    interlock was refused by a peer that is active and MASTER itself.
+    """
+
+    now_mono: float
+    vrrp_state: VrrpState
+    keepalived_alive: bool
+    vip_here: bool | None
+    superseded: bool = False
+    refused: bool = False
+    plan_done: bool | None = None
+    left_running: int = 0
+    retry_due: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row: in ``role``, when ``applies``, go to ``to`` and do ``action``, because of ``reason`` (with a stable ``code``)."""
+
+    role: Role
+    code: str
+    applies: Callable[[Facts], bool]
+    to: Role
+    action: Action
+    reason: str
+
+
+def has_right(facts: Facts) -> bool:
+    """Whether this node may be active: keepalived lives and says MASTER, the VIP is here, nobody newer owns the pair."""
+    return (
+        facts.vrrp_state is VrrpState.MASTER
+        and facts.keepalived_alive
+        and facts.vip_here is not False
+        and not facts.superseded
+        and not facts.refused
+    )
+
+
+def _left_master(facts: Facts) -> bool:
+    return facts.vrrp_state is not VrrpState.MASTER
+
+
+def _keepalived_gone(facts: Facts) -> bool:
+    return not facts.keepalived_alive
+
+
+def _vip_gone(facts: Facts) -> bool:
+    return facts.vip_here is False
+
+
+_LOSSES: tuple[tuple[str, Callable[[Facts], bool], str], ...] = (
+    ("superseded", lambda f: f.superseded, "the peer has taken over with a newer epoch"),
+    ("interlock-refused", lambda f: f.refused, "the peer is active and MASTER itself and stays so"),
+    ("keepalived-gone", _keepalived_gone, "keepalived is not running, so nothing says that this node may be active"),
+    ("vrrp-left-master", _left_master, "keepalived no longer reports MASTER"),
+    ("vip-gone", _vip_gone, "keepalived reports MASTER but the VIP is not on this node"),
+)
+
+
+def _loss_rules(role: Role) -> tuple[Rule, ...]:
+    return tuple(Rule(role, code, applies, Role.RELEASING, Action.RELEASE, why) for code, applies, why in _LOSSES)
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        Role.STANDBY,
+        "vrrp-master",
+        has_right,
+        Role.TAKING_OVER,
+        Action.TAKE_OVER,
+        "keepalived reports MASTER and the VIP is here",
+    ),
+    *_loss_rules(Role.TAKING_OVER),
+    Rule(
+        Role.TAKING_OVER,
+        "takeover-done",
+        lambda f: f.plan_done is True,
+        Role.ACTIVE,
+        Action.NOTHING,
+        "every loadable conf is loaded and its programs were started",
+    ),
+    Rule(
+        Role.TAKING_OVER,
+        "takeover-retry",
+        lambda f: f.plan_done is False and f.retry_due,
+        Role.TAKING_OVER,
+        Action.TAKE_OVER,
+        "the takeover could not be finished and is tried again",
+    ),
+    *_loss_rules(Role.ACTIVE),
+    Rule(
+        Role.RELEASING,
+        "released",
+        lambda f: f.plan_done is True and f.left_running == 0,
+        Role.STANDBY,
+        Action.NOTHING,
+        "nothing of the registry is running here, verified by looking at processes",
+    ),
+    Rule(
+        Role.RELEASING,
+        "left-running",
+        lambda f: f.plan_done is True and f.left_running > 0,
+        Role.FENCED,
+        Action.NOTHING,
+        "processes of the registry could not be ended",
+    ),
+    Rule(
+        Role.RELEASING,
+        "release-retry",
+        lambda f: f.plan_done is False and f.retry_due,
+        Role.RELEASING,
+        Action.RELEASE,
+        "the release could not be finished and is tried again",
+    ),
+    Rule(
+        Role.FENCED,
+        "fenced-retry",
+        lambda f: f.retry_due,
+        Role.RELEASING,
+        Action.RELEASE,
+        "what could not be ended is tried again",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The next role, what to do for it, and why."""
+
+    role: Role
+    action: Action
+    code: str
+    reason: str
+
+
+def decide(role: Role, facts: Facts) -> Decision | None:
+    """The first rule of ``role`` that applies to ``facts``, as a decision; None where the role stays as it is."""
+    for rule in RULES:
+        if rule.role is role and rule.applies(facts):
+            return Decision(rule.to, rule.action, rule.code, rule.reason)
+    return None
+
+
+def rules_as_markdown() -> str:
+    """The table as it stands in the documentation."""
+    lines = ["| role | code | next role | action | reason |", "| --- | --- | --- | --- | --- |"]
+    for rule in RULES:
+        row = (rule.role.value, rule.code, rule.to.value, rule.action.value, rule.reason)
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,451 @@
+"""The configuration: every key with its type, unit, default, limits and trade-off, and the check of a whole file.
+
+``check_settings`` reports all problems of a file at once. The documentation of a key lives beside its default, and
+``ha-agent config sample`` prints both, so that the two can not drift apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import ipaddress
+import re
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, get_type_hints
+
+Check = Callable[[Any], str | None]
+_REQUIRED: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a configuration: where, what was found, what is allowed."""
+
+    key: str
+    found: str
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.found}; allowed: {self.allowed}"
+
+
+def _between(low: float, high: float, unit: str = "") -> tuple[Check, str]:
+    text = f"{low:g} to {high:g}{' ' + unit if unit else ''}"
+    return (lambda v: None if low <= v <= high else text), text
+
+
+def _matching(pattern: str, text: str) -> tuple[Check, str]:
+    return (lambda v: None if re.fullmatch(pattern, v) else text), text
+
+
+def _one_of(*words: str) -> tuple[Check, str]:
+    text = " or ".join(f'"{w}"' for w in words)
+    return (lambda v: None if v in words else text), text
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_interface_address(value: str) -> bool:
+    try:
+        ipaddress.ip_interface(value)
+    except ValueError:
+        return False
+    return "/" in value
+
+
+ABSOLUTE = _matching(r"/[^\0\n]*", "an absolute path")
+NAME = _matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "1 to 63 letters, digits, '.', '_' or '-'")
+HOST = _matching(r"[A-Za-z0-9:][A-Za-z0-9.:_-]{0,253}", "a host name or an address")
+ADDRESS: tuple[Check, str] = (lambda v: None if _is_address(v) else "an IP address", "an IP address")
+INTERFACE_ADDRESS: tuple[Check, str] = (
+    lambda v: None if _is_interface_address(v) else "an address with its prefix length, as 192.0.2.10/24",
+    "an address with its prefix length, as 192.0.2.10/24",
+)
+
+
+def key(default: Any, doc: str, check: tuple[Check, str] | None = None) -> Any:
+    """A configuration key: its default (``_REQUIRED`` for none), its documentation, and what values are allowed."""
+    metadata = {"doc": doc, "check": check}
+    if default is _REQUIRED:
+        return field(metadata=metadata)
+    if isinstance(default, tuple):
+        return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """[node]: this machine."""
+
+    name: str = key(_REQUIRED, "Name of this node, as the peer and the history call it.", NAME)
+    address: str = key(_REQUIRED, "Address of this node that VRRP adverts are sent from.", ADDRESS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerSettings:
+    """[peer]: the other machine."""
+
+    name: str = key(_REQUIRED, "Name of the peer, as its own [node] name says.", NAME)
+    address: str = key(_REQUIRED, "Address of the peer, for VRRP adverts and for ssh.", ADDRESS)
+    ssh_port: int = key(22, "TCP port of the peer's sshd.", _between(1, 65535))
+    ssh_user: str = key("root", "User at the peer whose authorized_keys holds this node's restricted key.", NAME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VrrpSettings:
+    """[vrrp]: what `ha-agent keepalived render` puts into keepalived.conf, and what the agent expects of it."""
+
+    vip: str = key(_REQUIRED, "The virtual address with its prefix length.", INTERFACE_ADDRESS)
+    interface: str = key("eth0", "Network interface that carries the VIP.", _matching(r"[^\s/]{1,15}", "an interface name"))
+    instance: str = key("HA_AGENT", "Name of the VRRP instance in keepalived.conf.", NAME)
+    router_id: int = key(51, "virtual_router_id; the same on both nodes, unique in the network.", _between(1, 255))
+    priority: int = key(100, "VRRP priority; give the two nodes different ones.", _between(1, 254))
+    advert_int_s: float = key(
+        0.1,
+        "Seconds between adverts. A dead peer is noticed after 3 to 4 of them. Smaller fails over faster and makes a "
+        "busy network or a stalled virtual machine look dead.",
+        _between(0.01, 40.0, "s"),
+    )
+    startup_delay_s: float = key(
+        2.0,
+        "Seconds that keepalived waits after its start before it takes part: a booting node does not become MASTER "
+        "for a moment beside a living peer. Also the least time for which the VIP has no owner when both boot at once.",
+        _between(0.0, 300.0, "s"),
+    )
+    nopreempt: bool = key(
+        True,
+        "true: a node that comes back does not take the VIP from a healthy peer, so a repair costs no second outage. "
+        "false: the node with the higher priority always gets it back.",
+    )
+    pid_file: str = key("/run/keepalived.pid", "keepalived's pid file.", ABSOLUTE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrySettings:
+    """[registry]: the replicated conf directory."""
+
+    path: str = key("/etc/supervisor/conf.d", "The registry. supervisord must not include it itself.", ABSOLUTE)
+    compare_interval_s: float = key(
+        60.0,
+        "Seconds between full compares of the directory with what is known of it. Finds what inotify lost; costs one "
+        "stat a file.",
+        _between(1.0, 86400.0, "s"),
+    )
+    delete_settle_s: float = key(
+        0.15,
+        "Seconds without a further deletion before deletions are sent. Longer recognises a slow mass deletion better; "
+        "a single deletion arrives that much later.",
+        _between(0.0, 10.0, "s"),
+    )
+    mass_delete_fraction: float = key(
+        0.5,
+        "Deletions of more than this share of all confs are held until an operator confirms them "
+        "(`ha-agent sync --accept-deletes`). 1.0 switches the guard off.",
+        _between(0.0, 1.0),
+    )
+    mass_delete_minimum: int = key(3, "Fewer deletions than this are never held.", _between(1, 1000000))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorSettings:
+    """[supervisor]: the supervisord that runs the programs."""
+
+    socket: str = key("/run/supervisor.sock", "supervisord's unix socket.", ABSOLUTE)
+    config: str = key("/etc/supervisor/supervisord.conf", "supervisord's main conf.", ABSOLUTE)
+    python: str = key(
+        "auto",
+        'Interpreter with supervisord\'s own parser: "auto" takes the one that the running supervisord uses.',
+        _matching(r"auto|/.+", '"auto" or an absolute path'),
+    )
+    rpc_timeout_s: float = key(
+        10.0,
+        "Seconds after which a call to supervisord counts as failed. A release then ends the programs without it.",
+        _between(0.5, 300.0, "s"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSettings:
+    """[link]: the connection to the peer."""
+
+    key_file: str = key("/etc/ha-agent/ssh/id_ed25519", "This node's private key.", ABSOLUTE)
+    known_hosts: str = key("/etc/ha-agent/ssh/known_hosts", "The peer's pinned host key.", ABSOLUTE)
+    heartbeat_s: float = key(
+        2.0,
+        "Seconds between signs of life. A link that stays silent for three of them counts as down.",
+        _between(0.2, 60.0, "s"),
+    )
+    connect_timeout_s: float = key(5.0, "Seconds for an ssh connection to come up.", _between(1.0, 120.0, "s"))
+    retry_max_s: float = key(5.0, "Longest pause between two attempts to connect, in seconds.", _between(0.2, 300.0, "s"))
+    answer_timeout_s: float = key(
+        30.0, "Seconds that the peer may take to commit a change before the link is given up.", _between(1.0, 600.0, "s")
+    )
+    inline_max_bytes: int = key(
+        65536,
+        "Changes up to this size travel within one frame; larger ones by rsync over the same connection.",
+        _between(0, 1048576, "bytes"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeoverSettings:
+    """[takeover]: becoming active."""
+
+    peer_probe_s: float = key(
+        0.25,
+        "Seconds that a peer has to say that it heard the interlock's question; after that it counts as dead. "
+        "Longer never mistakes a stalled peer for a dead one, and every crash failover waits that long.",
+        _between(0.01, 60.0, "s"),
+    )
+    interlock_timeout_s: float = key(
+        60.0,
+        "Seconds that a living peer has to report that nothing is left running there. Should exceed the longest "
+        "stopwaitsecs of the registry.",
+        _between(0.1, 3600.0, "s"),
+    )
+    on_interlock_timeout: str = key(
+        "start",
+        'When that time is over: "start" prefers availability (programs may run on both nodes), "hold" prefers '
+        "never twice (nothing runs until the peer answers or dies).",
+        _one_of("start", "hold"),
+    )
+    dual_master_s: float = key(
+        1.0,
+        "Seconds that an active node which keepalived still calls MASTER waits for its own BACKUP before it refuses "
+        "to hand over: in a dual master the node that is already active stays it.",
+        _between(0.1, 60.0, "s"),
+    )
+    fence_command: tuple[str, ...] = key(
+        (),
+        "Command (a list of words, absolute path first) that makes sure that a silent peer is off; run before the "
+        "programs start when the peer did not answer. Exit status 0 means that it is off.",
+    )
+    fence_timeout_s: float = key(10.0, "Seconds for fence_command.", _between(0.1, 600.0, "s"))
+    start_all: bool = key(
+        False,
+        "true: also start programs that say autostart=false, as `supervisorctl start all` does. For registries "
+        "whose confs all say autostart=false because supervisord used to start them at boot.",
+    )
+    retry_s: float = key(
+        1.0, "Seconds between attempts when supervisord can not be reached.", _between(0.05, 60.0, "s")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseSettings:
+    """[release]: becoming standby."""
+
+    stop_timeout_s: float = key(
+        60.0,
+        "Seconds that supervisord has to stop everything (it kills each program after its own stopwaitsecs). "
+        "What lives longer is ended by the sweep.",
+        _between(0.1, 3600.0, "s"),
+    )
+    sweep_grace_s: float = key(
+        2.0, "Seconds between TERM and KILL for processes that supervisord no longer owns.", _between(0.0, 600.0, "s")
+    )
+    retry_s: float = key(5.0, "Seconds between attempts to end what could not be ended.", _between(0.1, 600.0, "s"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadinessSettings:
+    """[readiness]: the standby tests whether it could start every conf."""
+
+    interval_s: float = key(
+        600.0,
+        "Seconds between full tests of all confs; a changed conf is tested at once. A test of 1,000 confs takes about "
+        "a second of one core.",
+        _between(5.0, 86400.0, "s"),
+    )
+    idle_s: float = key(
+        30.0,
+        "Seconds that the parser process of a standby stays after its last use. It holds about 25 MiB; an active "
+        "node keeps it, so that an edit is checked within milliseconds.",
+        _between(0.0, 86400.0, "s"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathSettings:
+    """[paths]: where the agent keeps its files."""
+
+    run_dir: str = key("/run/ha-agent", "Gone at reboot: active set, sockets, notify spool, track file.", ABSOLUTE)
+    state_dir: str = key("/var/lib/ha-agent", "Kept: epoch, agreed manifest, journal, kept copies, history.", ABSOLUTE)
+    keep_generations: int = key(
+        1000, "How many generations of replaced confs are kept; divergences are never removed.", _between(1, 10**6)
+    )
+    history_max_bytes: int = key(
+        8 * 1024 * 1024, "Size at which history.jsonl is turned over; one older file is kept.", _between(4096, 2**32, "bytes")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """[log]: what goes to standard error (the journal under systemd)."""
+
+    level: str = key("info", "Least severity that is written.", _one_of("debug", "info", "warning", "error"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """A whole, checked configuration."""
+
+    node: NodeSettings
+    peer: PeerSettings
+    vrrp: VrrpSettings
+    registry: RegistrySettings = RegistrySettings()
+    supervisor: SupervisorSettings = SupervisorSettings()
+    link: LinkSettings = LinkSettings()
+    takeover: TakeoverSettings = TakeoverSettings()
+    release: ReleaseSettings = ReleaseSettings()
+    readiness: ReadinessSettings = ReadinessSettings()
+    paths: PathSettings = PathSettings()
+    log: LogSettings = LogSettings()
+
+
+SECTIONS: dict[str, type[Any]] = get_type_hints(Settings)
+
+_TYPE_WORDS: dict[Any, str] = {
+    str: "a text in quotes",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple[str, ...]: "a list of texts",
+}
+
+T = TypeVar("T")
+
+
+class SettingsError(ValueError):
+    """A configuration with problems; ``problems`` lists all of them."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+def check_settings(raw: Mapping[str, Any]) -> Settings:
+    """The settings in ``raw`` (a parsed TOML file). Raises ``SettingsError`` with every problem found."""
+    problems: list[Problem] = []
+    for name in raw:
+        if name not in SECTIONS:
+            problems.append(Problem(f"[{name}]", "unknown section", _nearest(name, SECTIONS)))
+    parts: dict[str, Any] = {}
+    for name, cls in SECTIONS.items():
+        table = raw.get(name, {})
+        if not isinstance(table, Mapping):
+            problems.append(Problem(name, f"{table!r} is not a section", f"a table [{name}]"))
+            continue
+        parts[name] = _check_section(name, cls, table, problems)
+    if not problems:
+        problems.extend(_check_whole(parts))
+    if problems:
+        raise SettingsError(problems)
+    return Settings(**parts)
+
+
+def _nearest(word: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f'did you mean "{close[0]}"?' if close else "one of " + ", ".join(sorted(known))
+
+
+def _check_section(name: str, cls: type[Any], table: Mapping[str, Any], problems: list[Problem]) -> Any:
+    hints = get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    before = len(problems)
+    for word in table:
+        if word not in known:
+            problems.append(Problem(f"{name}.{word}", "unknown key", _nearest(word, known)))
+    values: dict[str, Any] = {}
+    for word, spec in known.items():
+        if word in table:
+            values[word] = _check_value(f"{name}.{word}", table[word], hints[word], spec.metadata["check"], problems)
+        elif spec.default is dataclasses.MISSING:
+            problems.append(Problem(f"{name}.{word}", "missing", spec.metadata["doc"]))
+    return cls(**values) if len(problems) == before else None
+
+
+def _check_value(where: str, value: Any, wanted: Any, check: tuple[Check, str] | None, problems: list[Problem]) -> Any:
+    words = _TYPE_WORDS[wanted]
+    if wanted is float and type(value) is int:
+        value = float(value)
+    if wanted == tuple[str, ...]:
+        if not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
+            problems.append(Problem(where, repr(value), words))
+            return ()
+        return tuple(value)
+    if type(value) is not wanted:
+        problems.append(Problem(where, repr(value), f"{words}, {check[1]}" if check else words))
+        return value
+    wrong = check[0](value) if check else None
+    if wrong:
+        problems.append(Problem(where, repr(value), wrong))
+    return value
+
+
+def _check_whole(parts: Mapping[str, Any]) -> list[Problem]:
+    problems = []
+    if parts["node"].name == parts["peer"].name:
+        problems.append(Problem("peer.name", repr(parts["peer"].name), "another name than node.name"))
+    if parts["node"].address == parts["peer"].address:
+        problems.append(Problem("peer.address", repr(parts["peer"].address), "another address than node.address"))
+    command = parts["takeover"].fence_command
+    if command and not command[0].startswith("/"):
+        problems.append(Problem("takeover.fence_command", repr(command[0]), "an absolute path as its first word"))
+    return problems
+
+
+def settings_as_dict(settings: Settings) -> dict[str, dict[str, Any]]:
+    """All values in force, by section."""
+    plain = dataclasses.asdict(settings)
+    return {s: {k: list(v) if isinstance(v, tuple) else v for k, v in t.items()} for s, t in plain.items()}
+
+
+def toml_value(value: Any) -> str:
+    """``value`` as it is written in TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(toml_value(v) for v in value) + "]"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return repr(value)
+
+
+_EXAMPLES = {
+    ("node", "name"): "node-a",
+    ("node", "address"): "192.0.2.11",
+    ("peer", "name"): "node-b",
+    ("peer", "address"): "192.0.2.12",
+    ("vrrp", "vip"): "192.0.2.10/24",
+}
+
+
+def sample_toml(values: Mapping[tuple[str, str], Any] | None = None) -> str:
+    """A commented configuration file: every key with its documentation, at its default unless ``values`` names another."""
+    given = {**_EXAMPLES, **(values or {})}
+    lines: list[str] = []
+    for name, cls in SECTIONS.items():
+        doc = (cls.__doc__ or "").split(": ", 1)[1]
+        lines += ["", f"[{name}]  # {doc}"]
+        for spec in dataclasses.fields(cls):
+            chosen = given.get((name, spec.name), spec.default)
+            check = spec.metadata["check"]
+            lines += ["", *(f"# {line}" for line in _wrap(spec.metadata["doc"]))]
+            if check:
+                lines.append(f"# Allowed: {check[1]}.")
+            prefix = "" if (name, spec.name) in given else "#"
+            lines.append(f"{prefix}{spec.name} = {toml_value(chosen)}")
+    return "# Configuration of ha-agent. Commented keys show their defaults.\n" + "\n".join(lines) + "\n"
+
+
+def _wrap(text: str, width: int = 100) -> list[str]:
+    return textwrap.wrap(text, width)

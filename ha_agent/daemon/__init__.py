@@ -1,0 +1,1 @@
+"""The daemon: the only place that wires the pure middle to the edges."""

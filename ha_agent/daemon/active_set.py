@@ -1,0 +1,140 @@
+"""The active set in /run and this node's readiness: what supervisord is given, and what it would be given.
+
+Must not talk to supervisord about programs: loading is the takeover's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+
+from ha_agent.adapters.conf_checker import CheckerFailed, ConfChecker
+from ha_agent.adapters.files import make_dir, write_atomic
+from ha_agent.core.confs import Selection, Verdict, render_conf, select_confs
+from ha_agent.core.manifest import EMPTY, Manifest
+from ha_agent.core.names import active_name, is_loadable_name
+from ha_agent.core.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class ActiveSet:
+    """Verdicts on every conf of the registry, and the directory that supervisord includes."""
+
+    def __init__(
+        self, settings: Settings, checker: ConfChecker, read_content: Callable[[str, str], bytes | None]
+    ) -> None:
+        self._registry = settings.registry.path
+        self._checker = checker
+        self._read_content = read_content
+        self._verdicts: dict[str, tuple[str, Verdict]] = {}
+        self._written: dict[str, str] = {}
+        self._lock = asyncio.Lock()
+        self.directory = os.path.join(settings.paths.run_dir, "active")
+        self.judged: Manifest = EMPTY
+        self.selection = Selection()
+        self.failure: str | None = None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the last judgement could be made at all."""
+        return self.failure is None
+
+    async def judge(self, manifest: Manifest, *, afresh: bool = False) -> Selection:
+        """The selection for ``manifest``. Asks the parser only about confs whose content it has not seen, unless ``afresh``.
+
+        When the parser can not be asked (``failure`` then says why), confs without a verdict are not loadable.
+        """
+        async with self._lock:
+            if afresh:
+                self._verdicts.clear()
+            wanted = {e.path: e.sha256 for e in manifest if is_loadable_name(e.path)}
+            self._verdicts = {p: v for p, v in self._verdicts.items() if wanted.get(p) == v[0]}
+            missing = [p for p in wanted if p not in self._verdicts]
+            verdicts = await self._ask(missing, wanted) if missing else {}
+            merged = {**{p: v for p, (_, v) in self._verdicts.items()}, **verdicts}
+            self.selection = select_confs(merged)
+            self.judged = manifest
+            return self.selection
+
+    async def _ask(self, paths: list[str], wanted: dict[str, str]) -> dict[str, Verdict]:
+        texts: dict[str, str] = {}
+        for number, path in enumerate(paths):
+            content = self._read_content(path, wanted[path])
+            if content is not None:
+                texts[path] = content.decode("utf-8", "surrogateescape")
+            if number % 200 == 199:
+                await asyncio.sleep(0)
+        directories = {p: os.path.dirname(os.path.join(self._registry, p)) for p in texts}
+        try:
+            verdicts = await self._checker.judge(texts, directories)
+            self.failure = None
+        except CheckerFailed as error:
+            self.failure = str(error)
+            log.error("confs can not be checked: %s", error)
+            return {p: Verdict(problem=f"not checked: {error}") for p in paths}
+        self._verdicts.update((p, (wanted[p], v)) for p, v in verdicts.items())
+        gone = {p: Verdict(problem="changed or vanished while it was read") for p in paths if p not in verdicts}
+        return {**verdicts, **gone}
+
+    async def write(self, manifest: Manifest, selection: Selection, *, keep_last_good: bool) -> None:
+        """Makes the directory hold ``selection``; ``keep_last_good`` leaves the previous content of confs with problems.
+
+        Raises ``OSError``.
+        """
+        await asyncio.to_thread(self._write, manifest, selection, keep_last_good)
+
+    def _write(self, manifest: Manifest, selection: Selection, keep_last_good: bool) -> None:
+        make_dir(self.directory, 0o755)
+        keep: set[str] = set()
+        for path in selection.loadable:
+            entry = manifest.find(path)
+            if entry is None:
+                continue
+            name = active_name(path)
+            keep.add(name)
+            stamp = self._stamp(entry.sha256, path, selection)
+            if self._written.get(name) == stamp:
+                continue
+            content = self._read_content(path, entry.sha256)
+            if content is not None:
+                self._write_one(name, path, content, selection)
+                self._written[name] = stamp
+        if keep_last_good:
+            keep |= {active_name(p) for p in selection.problems}
+        for name in set(os.listdir(self.directory)) - keep:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(self.directory, name))
+            self._written.pop(name, None)
+
+    def _stamp(self, sha: str, path: str, selection: Selection) -> str:
+        verdict = self._verdicts.get(path)
+        members = [(g, selection.groups.get(g, ())) for g in verdict[1].groups] if verdict else []
+        return sha + (hashlib.sha256(repr(members).encode()).hexdigest() if members else "")
+
+    def _write_one(self, name: str, path: str, content: bytes, selection: Selection) -> None:
+        text = content.decode("utf-8", "surrogateescape")
+        directory = os.path.dirname(os.path.join(self._registry, path))
+        data = render_conf(text, directory, selection.groups).encode("utf-8", "surrogateescape")
+        write_atomic(os.path.join(self.directory, name), data, 0o644, durable=False)
+
+    def drop(self, name: str, reason: str) -> str | None:
+        """Takes the conf of active file ``name`` out, because supervisord refused it; gives back its path."""
+        for path in self.selection.loadable:
+            if active_name(path) == name:
+                sha = self._verdicts[path][0]
+                self._verdicts[path] = (sha, Verdict(problem=reason))
+                self.selection = select_confs({p: v for p, (_, v) in self._verdicts.items()})
+                return path
+        return None
+
+    def remove(self) -> None:
+        """Empties the directory, so that a supervisord that starts now finds nothing of the registry. Raises ``OSError``."""
+        self._written.clear()
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(self.directory):
+                os.unlink(os.path.join(self.directory, name))

@@ -1,0 +1,88 @@
+"""``ha-agent daemon``: process set-up around the agent: limits, logging, signals, and what an exit means."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+import signal
+import sys
+
+from ha_agent.adapters.sd_notify import notify_manager
+from ha_agent.adapters.settings_file import load_settings
+from ha_agent.adapters.store import StateTooNew
+from ha_agent.core.settings import Settings, SettingsError
+from ha_agent.core.words import Exit
+from ha_agent.daemon.agent import Agent
+
+log = logging.getLogger("ha_agent")
+
+
+def run_daemon(config_path: str) -> int:
+    """Runs the agent until SIGTERM or SIGINT; SIGHUP reads the configuration again. Gives back the exit status."""
+    try:
+        settings = load_settings(config_path)
+    except OSError as error:
+        print(f"ha-agent: {config_path}: {error.strerror}; make one with: ha-agent config sample", file=sys.stderr)
+        return Exit.USAGE
+    except SettingsError as error:
+        for problem in error.problems:
+            print(f"ha-agent: {config_path}: {problem}", file=sys.stderr)
+        return Exit.USAGE
+    if os.geteuid() != 0:
+        print("ha-agent: the daemon must run as root: it stops other users' processes and writes /run", file=sys.stderr)
+        return Exit.USAGE
+    _set_up_process(settings)
+    if sys.version_info < (3, 12):
+        # Later Pythons do this by themselves: no thread a child process.
+        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+    return asyncio.run(_run_agent(settings, config_path))
+
+
+def _set_up_process(settings: Settings) -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=settings.log.level.upper(), format="%(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("watchdog").setLevel(logging.WARNING)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
+    os.umask(0o077)
+    # A takeover must not wait for a collection of what was there from the start.
+    gc.freeze()
+
+
+async def _run_agent(settings: Settings, config_path: str) -> int:
+    try:
+        agent = Agent(settings)
+    except OSError as error:
+        log.critical("can not start: %s", error)
+        return Exit.FAILED
+    reload_wanted = False
+
+    def reload() -> None:
+        nonlocal reload_wanted
+        try:
+            load_settings(config_path)
+        except (OSError, SettingsError) as error:
+            log.error("reload refused, the old configuration stays in force: %s", error)
+            return
+        reload_wanted = True
+        agent.stop()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, agent.stop)
+    loop.add_signal_handler(signal.SIGINT, agent.stop)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        await agent.run()
+    except (OSError, StateTooNew) as error:
+        log.critical("can not start: %s", error)
+        return Exit.FAILED
+    if reload_wanted:
+        # The same process begins anew: the agent's own restart changes nothing for the programs, so neither does this.
+        notify_manager("RELOADING=1\nMONOTONIC_USEC=%d" % (loop.time() * 1e6))
+        os.execv(sys.executable, [sys.executable, "-m", "ha_agent", "daemon", "--config", config_path])
+    return Exit.FAILED if agent.failed else Exit.DONE

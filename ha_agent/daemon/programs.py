@@ -1,0 +1,181 @@
+"""The registry's programs under supervisord: loading, starting, stopping, ending what is left, and looking.
+
+Only groups of the registry are ever touched; local programs and event listeners are not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ha_agent.adapters.files import read_or_none, write_atomic
+from ha_agent.adapters.procs import Marked, find_marked, send_signal, wait_ended
+from ha_agent.adapters.supervisord import (
+    RUNNING_STATES,
+    Fault,
+    ProcessInfo,
+    RereadRefused,
+    Supervisord,
+    SupervisordDown,
+)
+from ha_agent.core.settings import Settings
+
+_CULPRIT = re.compile(r"file: '([^']+)'")
+SETTLED = frozenset({"RUNNING", "FATAL", "EXITED", "STOPPED", "UNKNOWN"})
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a look at supervisord found: processes running, and the failed ones with their reasons."""
+
+    running: int
+    failed: dict[str, str]
+    waiting: int
+    not_started: int
+
+
+def culprit_of(message: str) -> str | None:
+    """The file name that supervisord's parser blames in ``message``, if it blames one."""
+    match = _CULPRIT.search(message)
+    return os.path.basename(match[1]) if match else None
+
+
+class Programs:
+    """All calls are coroutines; none blocks the loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._supervisord = Supervisord(settings.supervisor.socket, settings.supervisor.rpc_timeout_s)
+        self._groups_path = os.path.join(settings.paths.run_dir, "groups.json")
+        self.groups: frozenset[str] = self._load_groups()
+
+    def _load_groups(self) -> frozenset[str]:
+        raw = read_or_none(self._groups_path)
+        try:
+            return frozenset(map(str, json.loads(raw))) if raw else frozenset()
+        except ValueError:
+            return frozenset()
+
+    def remember_groups(self, groups: Iterable[str]) -> None:
+        """Notes that ``groups`` belong to the registry, before supervisord knows them: a release must find them again."""
+        merged = self.groups | frozenset(groups)
+        if merged != self.groups:
+            write_atomic(self._groups_path, json.dumps(sorted(merged)).encode(), durable=False)
+            self.groups = merged
+
+    def forget_groups(self) -> None:
+        """Notes that nothing of the registry is loaded any more."""
+        self.groups = frozenset()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._groups_path)
+
+    async def read(self) -> list[ProcessInfo]:
+        """The registry's processes. Raises ``SupervisordDown``."""
+        infos = await asyncio.to_thread(self._supervisord.read_processes)
+        return [info for info in infos if info.group in self.groups]
+
+    async def is_up(self) -> bool:
+        """Whether supervisord answers."""
+        return await asyncio.to_thread(self._supervisord.is_up)
+
+    async def load(self, start_all: bool) -> list[str]:
+        """Has supervisord load and start what is new or changed among the registry's groups; what runs unchanged goes on.
+
+        Gives back what supervisord refused, one text each. Raises ``RereadRefused`` and ``SupervisordDown``.
+        """
+        return await asyncio.to_thread(self._load, start_all)
+
+    def _load(self, start_all: bool) -> list[str]:
+        added, changed, _ = self._supervisord.reread()
+        ours = self.groups
+        restarted = [g for g in changed if g in ours]
+        calls: list[tuple[str, list[object]]] = []
+        for group in restarted:
+            calls += [("stopProcessGroup", [group]), ("removeProcessGroup", [group])]
+        calls += [("addProcessGroup", [g]) for g in (*added, *restarted) if g in ours]
+        refused = [f.text for f in self._supervisord.batch(calls) if isinstance(f, Fault)]
+        if start_all or len(added) < len(ours):
+            refused += self._start_stopped(frozenset(added), start_all)
+        return refused
+
+    def _start_stopped(self, fresh: frozenset[str], start_all: bool) -> list[str]:
+        """Starts what supervisord does not start by itself: programs with autostart=false, and those loaded before."""
+        idle = [
+            info
+            for info in self._supervisord.read_processes()
+            if info.group in self.groups and info.state not in RUNNING_STATES and (start_all or info.group not in fresh)
+        ]
+        calls = [("startProcess", [f"{i.group}:{i.name}", False]) for i in idle]
+        return [f.text for f in self._supervisord.batch(calls) if isinstance(f, Fault)]
+
+    async def verify(self, not_started: frozenset[str]) -> Verified:
+        """One look at the registry's processes. Raises ``SupervisordDown``."""
+        running = waiting = idle = 0
+        failed: dict[str, str] = {}
+        for info in await self.read():
+            if info.state == "RUNNING":
+                running += 1
+            elif info.state in SETTLED and info.started == 0 and (info.group in not_started or info.state == "STOPPED"):
+                idle += 1
+            elif info.state in SETTLED:
+                failed[info.full_name] = info.spawn_error or f"{info.state}, exit status {info.exit_status}"
+            else:
+                waiting += 1
+        return Verified(running, failed, waiting, idle)
+
+    async def stop(self) -> None:
+        """Signals every process of the registry at once and waits until all have ended, ``stop_timeout_s`` at most.
+
+        Raises ``SupervisordDown``. supervisord itself kills a program after its ``stopwaitsecs``.
+        """
+        live = [info for info in await self.read() if info.state in RUNNING_STATES]
+        if not live:
+            return
+        # Not stopProcessGroup: supervisord answers that one deferred, one group every 50 ms within a multicall.
+        calls = [("stopProcess", [f"{info.group}:{info.name}", False]) for info in live]
+        await asyncio.to_thread(self._supervisord.batch, calls)
+        await wait_ended([info.pid for info in live if info.pid], self._settings.release.stop_timeout_s)
+
+    async def find_left(self) -> list[Marked]:
+        """Processes that carry the marks of our supervisord and of a group of the registry."""
+        return await asyncio.to_thread(find_marked, self._settings.supervisor.socket, self.groups)
+
+    async def sweep(self) -> list[Marked]:
+        """Ends what is left: TERM, a grace, KILL; several rounds, as a process may have just forked. Gives back the rest."""
+        grace = self._settings.release.sweep_grace_s
+        for number, pause in ((signal.SIGTERM, grace), (signal.SIGKILL, 1.0), (signal.SIGKILL, 1.0)):
+            left = await self.find_left()
+            if not left:
+                return []
+            for process in left:
+                send_signal(process, number)
+            await wait_ended([p.pid for p in left], pause)
+        return await self.find_left()
+
+    async def unload(self) -> None:
+        """Has supervisord forget the registry's groups. The active set must be empty by now.
+
+        Raises ``SupervisordDown``; where supervisord is gone there is nothing to unload.
+        """
+        await asyncio.to_thread(self._unload)
+
+    def _unload(self) -> None:
+        with contextlib.suppress(RereadRefused):
+            self._supervisord.reread()
+        known = {info.group for info in self._supervisord.read_processes()}
+        todo = sorted(self.groups & known)
+        for attempt in range(40):
+            results = self._supervisord.batch([("removeProcessGroup", [g]) for g in todo])
+            todo = [g for g, r in zip(todo, results, strict=True) if isinstance(r, Fault)]
+            if not todo:
+                return
+            time.sleep(0.005 * (attempt + 1))
+        raise SupervisordDown(f"supervisord keeps {', '.join(todo)} though nothing of it is running")
+

@@ -1,0 +1,209 @@
+"""The standby's end of replication: judges transactions, commits them, and keeps the agreed manifest.
+
+Accepts nothing while this node is active, nothing older than it knows, and nothing that does not build on what is here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+from collections.abc import Callable
+
+from ha_agent.adapters.commit import CHECKPOINT_BYTES, Committed, Committer, NoSpace, prune_kept, sweep_temporaries
+from ha_agent.adapters.store import History, Store
+from ha_agent.core.frames import Message
+from ha_agent.core.manifest import EMPTY, Manifest
+from ha_agent.core.settings import Settings
+from ha_agent.core.transaction import (
+    BadTransaction,
+    ReceiverView,
+    Transaction,
+    Watermark,
+    judge_transaction,
+    parse_transaction,
+)
+from ha_agent.core.words import Answer, Role
+from ha_agent.daemon.registry_view import RegistryView
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_DELAY_S = 1.0
+
+
+class Ledger:
+    """The epoch, the generation and the agreed manifest: in memory at once, on disk by checkpoints.
+
+    On a receiver the journal makes every agreed change durable before it is acknowledged; the checkpoint only shortens
+    the journal. On a sender a lost second of agreement costs a false divergence mark at worst, never a conf.
+    """
+
+    def __init__(self, store: Store, committer: Committer) -> None:
+        self._store = store
+        self._committer = committer
+        self.known = Watermark()
+        self.generation = 0
+        self.agreed: Manifest = EMPTY
+        self.lock = asyncio.Lock()
+        """Held by whoever writes the registry, the journal or the state files."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def agree(self, manifest: Manifest, known: Watermark, generation: int) -> None:
+        """Notes that both nodes hold ``manifest``."""
+        self.agreed, self.known, self.generation = manifest, known, generation
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(CHECKPOINT_DELAY_S, self.checkpoint_soon)
+
+    def checkpoint_soon(self) -> None:
+        """Begins a checkpoint unless one is under way."""
+        self._timer = None
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self.checkpoint())
+
+    async def claim(self, known: Watermark) -> None:
+        """Puts a raised epoch on disk. Returns when it is there. Raises ``OSError``."""
+        async with self.lock:
+            await asyncio.to_thread(self._store.save_state, known, 0)
+            self.known, self.generation = known, 0
+
+    async def checkpoint(self) -> None:
+        """Puts registry and agreed manifest on disk and clears the journal. A failure leaves the journal as it is."""
+        async with self.lock:
+            try:
+                await asyncio.to_thread(self._checkpoint, self.known, self.generation, self.agreed)
+            except OSError as error:
+                log.warning("checkpoint put off: %s", error)
+
+    def _checkpoint(self, known: Watermark, generation: int, agreed: Manifest) -> None:
+        if os.path.isdir(self._committer.root):
+            self._committer.settle()
+        self._store.save_agreed(known, generation, agreed)
+        self._store.save_state(known, generation)
+        self._committer.journal.clear()
+        self._committer.clear_staging()
+
+    async def close(self) -> None:
+        """Makes a last checkpoint if one is due."""
+        if self._timer is not None:
+            self._timer.cancel()
+            await self.checkpoint()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+class Receiver:
+    """Serves the peer's ``transaction`` and ``manifest`` operations."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        committer: Committer,
+        view: RegistryView,
+        history: History,
+        role: Callable[[], Role],
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._committer = committer
+        self._view = view
+        self._history = history
+        self._role = role
+        self.last_refusal: tuple[Answer, str] | None = None
+
+    async def recover(self) -> None:
+        """Rolls forward what a crash left in the journal, and removes files in the making. Raises ``OSError``."""
+        root = self._settings.registry.path
+        if not os.path.isdir(root):
+            return
+        await asyncio.to_thread(sweep_temporaries, root)
+        done, report = await asyncio.to_thread(self._committer.recover, self._ledger.agreed)
+        if not done:
+            return
+        for txn in done:
+            self._ledger.agreed = self._ledger.agreed.changed(txn.puts, txn.deletes)
+        last = done[-1]
+        mark = Watermark(last.epoch, last.claimed_by)
+        if (mark.epoch, mark.claimed_by) >= (self._ledger.known.epoch, self._ledger.known.claimed_by):
+            self._ledger.known, self._ledger.generation = mark, last.generation
+        self._history.add("rolled-forward", f"{len(done)} journaled transactions were applied again after a crash")
+        self._report(last, report)
+        if not report.failed:
+            await self._ledger.checkpoint()
+
+    async def answer_manifest(self) -> Message:
+        """This node's whole manifest."""
+        return {"rows": self._view.manifest.to_rows()}
+
+    async def receive(self, raw: object) -> Message:
+        """Judges and commits one transaction; the answer is one of ``Answer`` with what the sender needs to go on."""
+        async with self._ledger.lock:
+            try:
+                txn = parse_transaction(raw)
+            except BadTransaction as error:
+                return self._refuse(Answer.BAD, str(error))
+            if self._view.unavailable:
+                return self._refuse(Answer.BAD, f"the registry of this node: {self._view.unavailable}")
+            answer, reason = judge_transaction(txn, self._receiver_view())
+            if answer is not Answer.COMMITTED:
+                return self._refuse(answer, reason)
+            try:
+                report = await asyncio.to_thread(self._committer.commit, txn, self._ledger.agreed)
+            except BadTransaction as error:
+                return self._refuse(Answer.BAD, str(error))
+            except NoSpace as error:
+                return self._refuse(Answer.NO_SPACE, str(error))
+            except OSError as error:
+                full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                return self._refuse(Answer.NO_SPACE if full else Answer.BAD, f"can not be written: {error}")
+            return self._committed(txn, report)
+
+    def _receiver_view(self) -> ReceiverView:
+        limits = self._settings.registry
+        return ReceiverView(
+            self._role(), self._ledger.known, self._view.manifest, limits.mass_delete_fraction, limits.mass_delete_minimum
+        )
+
+    def _committed(self, txn: Transaction, report: Committed) -> Message:
+        self._report(txn, report)
+        if report.failed:
+            self._view.request_compare()
+            path, problem = next(iter(report.failed.items()))
+            return self._refuse(Answer.NO_SPACE if "No space" in problem else Answer.BAD, f"{path}: {problem}")
+        manifest = self._view.manifest.changed(txn.puts, txn.deletes)
+        self._ledger.agree(manifest, Watermark(txn.epoch, txn.claimed_by), txn.generation)
+        self.last_refusal = None
+        self._view.committed(manifest)
+        if self._committer.journal.size > CHECKPOINT_BYTES:
+            asyncio.get_running_loop().call_soon(self._ledger.checkpoint_soon)
+        return {"answer": Answer.COMMITTED.value}
+
+    def _report(self, txn: Transaction, report: Committed) -> None:
+        lost = [kept.path for kept in report.kept if kept.divergence]
+        if lost:
+            self._history.add(
+                "divergence-kept",
+                f"{len(lost)} local contents that never were agreed were replaced by the active node's and kept",
+                paths=lost[:20],
+                kept=f"{txn.epoch}.{txn.generation}",
+            )
+        if report.kept:
+            prune_kept(self._settings.paths.state_dir, self._settings.paths.keep_generations)
+
+    def _refuse(self, answer: Answer, reason: str) -> Message:
+        if self.last_refusal != (answer, reason) and answer is not Answer.NEED_FULL:
+            self._history.add("transaction-refused", f"{answer.value}: {reason}")
+        self.last_refusal = (answer, reason)
+        known = self._ledger.known
+        message: Message = {
+            "answer": answer.value,
+            "reason": reason,
+            "epoch": known.epoch,
+            "claimed_by": known.claimed_by,
+            "role": self._role().value,
+        }
+        if answer is Answer.NEED_FULL:
+            message["rows"] = self._view.manifest.to_rows()
+        return message

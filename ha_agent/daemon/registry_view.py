@@ -1,0 +1,212 @@
+"""What the daemon knows of its own registry: the manifest, kept right by hints and full compares.
+
+Must not decide anything about the peer, and must not write into the registry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+
+from ha_agent.adapters.registry import (
+    RegistryUnavailable,
+    Scan,
+    Signature,
+    identify,
+    read_file,
+    scan_registry,
+)
+from ha_agent.adapters.watch import EVERYTHING, Watcher, WatchError
+from ha_agent.core.manifest import EMPTY, Manifest
+from ha_agent.core.names import is_registry_path
+from ha_agent.core.settings import RegistrySettings
+
+log = logging.getLogger(__name__)
+
+MANY_HINTS = 500
+"""From so many hinted paths on, one full compare is cheaper than looking at each."""
+
+CACHE_BYTES = 1024 * 1024
+
+
+class RegistryView:
+    """The manifest of the registry and the recent contents. ``on_change`` is called after every change of the manifest."""
+
+    def __init__(self, settings: RegistrySettings, watcher: Watcher, on_change: Callable[[], None]) -> None:
+        self._settings = settings
+        self._watcher = watcher
+        self._on_change = on_change
+        self._loop = asyncio.get_running_loop()
+        self._hints: set[str] = set()
+        self._hint_scheduled = False
+        self._signatures: dict[str, Signature] = {}
+        self._contents: OrderedDict[str, bytes] = OrderedDict()
+        self._content_bytes = 0
+        self._device: int | None = None
+        self._watched: tuple[int, int] | None = None
+        self._scanning: asyncio.Task[None] | None = None
+        self._scan_again = False
+        self.manifest: Manifest = EMPTY
+        self.refused: dict[str, str] = {}
+        self.unavailable: str | None = "not read yet"
+        self.foreign_device = False
+        self.last_deletion_mono = 0.0
+
+    async def start(self) -> None:
+        """Watches the registry and reads it for the first time."""
+        self._rewatch()
+        await self.compare()
+
+    def _rewatch(self) -> None:
+        identity = identify(self._settings.path)
+        if identity is None:
+            self._watched = None
+            return
+        try:
+            self._watcher.watch(self._settings.path, self.hint)
+            self._watched = identity
+        except WatchError as error:
+            self._watched = None
+            log.error("%s", error)
+
+    def hint(self, path: str) -> None:
+        """Notes that ``path`` (or EVERYTHING) may have changed. May be called from any thread."""
+        self._hints.add(path)
+        if not self._hint_scheduled:
+            self._hint_scheduled = True
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._take_hints)
+
+    def _take_hints(self) -> None:
+        self._hint_scheduled = False
+        if self._scanning is not None:
+            self._scan_again = True
+            return
+        hints, self._hints = self._hints, set()
+        if EVERYTHING in hints or len(hints) > MANY_HINTS or self.unavailable:
+            self.check_identity(force=True)
+            return
+        self._look_at(hints)
+
+    def _look_at(self, paths: set[str]) -> None:
+        before = self.manifest
+        puts, deletes = [], []
+        for path in paths:
+            if not is_registry_path(path):
+                continue
+            try:
+                found = read_file(self._settings.path, path)
+            except (OSError, ValueError) as error:
+                self.refused[path] = f"can not be read: {error}"
+                continue
+            self.refused.pop(path, None)
+            self._signatures.pop(path, None)
+            if found is None:
+                deletes.append(path)
+            else:
+                puts.append(found.entry)
+                self._remember(found.entry.sha256, found.content)
+        if any(path in before for path in deletes):
+            if identify(self._settings.path) != self._watched:
+                self.check_identity(force=True)
+                return
+            self.last_deletion_mono = self._loop.time()
+        self._set(before.changed(puts, deletes))
+
+    def _set(self, manifest: Manifest) -> None:
+        if manifest is not self.manifest and manifest != self.manifest:
+            self.manifest = manifest
+            self._on_change()
+
+    def _remember(self, sha: str, content: bytes) -> None:
+        if sha in self._contents or len(content) > CACHE_BYTES // 4:
+            return
+        self._contents[sha] = content
+        self._content_bytes += len(content)
+        while self._content_bytes > CACHE_BYTES:
+            _, old = self._contents.popitem(last=False)
+            self._content_bytes -= len(old)
+
+    def read_content(self, path: str, sha: str) -> bytes | None:
+        """The content of ``path`` where it (still) has the digest ``sha``, else None and a hint that it has not."""
+        cached = self._contents.get(sha)
+        if cached is not None:
+            return cached
+        try:
+            found = read_file(self._settings.path, path)
+        except (OSError, ValueError):
+            found = None
+        if found is None or found.entry.sha256 != sha:
+            self.hint(path)
+            return None
+        return found.content
+
+    def check_identity(self, *, force: bool = False) -> None:
+        """Finds out whether the directory was removed or replaced, and compares everything if so (or if ``force``)."""
+        identity = identify(self._settings.path)
+        if identity != self._watched or identity is None:
+            self._rewatch()
+            force = force or identity is not None or self.unavailable is None
+        if force:
+            self.request_compare()
+
+    def request_compare(self) -> None:
+        """Begins a full compare, or another one after that under way."""
+        if self._scanning is not None:
+            self._scan_again = True
+            return
+        self._scanning = self._loop.create_task(self._compare_and_more())
+
+    async def _compare_and_more(self) -> None:
+        try:
+            self._scan_again = True
+            while self._scan_again:
+                self._scan_again = False
+                self._hints.clear()
+                await self.compare()
+        finally:
+            self._scanning = None
+
+    async def settled(self) -> None:
+        """Waits until no full compare is under way."""
+        while self._scanning is not None:
+            await asyncio.wait({self._scanning})
+
+    async def compare(self) -> None:
+        """One full compare, in a thread."""
+        before = self.manifest
+        try:
+            scan = await asyncio.to_thread(scan_registry, self._settings.path, before, self._signatures)
+        except RegistryUnavailable as error:
+            if self.unavailable != str(error):
+                log.error("registry: %s", error)
+                self.unavailable = str(error)
+                self._on_change()
+            return
+        self._accept(scan)
+
+    def _accept(self, scan: Scan) -> None:
+        was_unavailable, self.unavailable = self.unavailable, None
+        device = scan.identity[0]
+        self._device = self._device if self._device is not None else device
+        self.foreign_device = device != self._device
+        self._signatures, self.refused = scan.signatures, scan.refused
+        if any(entry.path not in scan.manifest for entry in self.manifest):
+            self.last_deletion_mono = self._loop.time()
+        if scan.manifest != self.manifest or was_unavailable:
+            self.manifest = scan.manifest
+            self._on_change()
+
+    def accept_device(self) -> None:
+        """Takes the file system on which the registry is now for the right one (an operator's word)."""
+        identity = identify(self._settings.path)
+        self._device = identity[0] if identity else None
+        self.foreign_device = False
+
+    def committed(self, manifest: Manifest) -> None:
+        """Takes over what the receiver has just written itself."""
+        self.manifest = manifest
+        self._on_change()

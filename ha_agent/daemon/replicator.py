@@ -1,0 +1,227 @@
+"""The active node's end of replication: sees that the peer comes to hold what this node holds, and says how far it is.
+
+Must not write into any registry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ha_agent.adapters.rpc import Disconnected, RemoteError
+from ha_agent.adapters.ssh import PeerLink, TransferFailed
+from ha_agent.adapters.store import History
+from ha_agent.core.frames import Message
+from ha_agent.core.manifest import Difference, Manifest, diff_manifests
+from ha_agent.core.push import GuardLimits, PushPlan, plan_push
+from ha_agent.core.settings import Settings
+from ha_agent.core.transaction import Transaction
+from ha_agent.core.words import Answer
+from ha_agent.daemon.receiver import Ledger
+from ha_agent.daemon.registry_view import RegistryView
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 2.0
+BULK_TIMEOUT_S = 600.0
+
+
+@dataclass(slots=True)
+class PushState:
+    """What an operator may want to know of the replication to the peer."""
+
+    held: str | None = None
+    refused: str | None = None
+    pushed: int = 0
+    last_push_s: float | None = None
+    pending_since_wall: float | None = None
+
+
+class Replicator:
+    """Pushes whenever ``may_push`` allows it and the two manifests differ. Woken by ``wake``; idle otherwise."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        view: RegistryView,
+        ledger: Ledger,
+        link: PeerLink,
+        history: History,
+        may_push: Callable[[], bool],
+        on_stale: Callable[[Message], None],
+        wall: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._view, self._ledger, self._link, self._history = view, ledger, link, history
+        self._may_push, self._on_stale, self._wall = may_push, on_stale, wall
+        self._limits = GuardLimits(settings.registry.mass_delete_fraction, settings.registry.mass_delete_minimum)
+        self._wake = asyncio.Event()
+        self._not_before_mono = 0.0
+        self._intent = False
+        self._full_in_a_row = 0
+        self.peer_manifest: Manifest | None = None
+        self.state = PushState()
+        self.progress = asyncio.Event()
+        """Set (and replaced) whenever a push ended or the state changed, for those who wait for an acknowledgement."""
+
+    def wake(self) -> None:
+        """Says that something may have to be pushed."""
+        self._wake.set()
+
+    def accept_deletes(self) -> None:
+        """An operator's word that the deletions now held are meant."""
+        self._intent = True
+        self._view.accept_device()
+        self.retry_now()
+
+    def retry_now(self) -> None:
+        """Forgets a pause after a refusal."""
+        self._not_before_mono = 0.0
+        self.wake()
+
+    def learn_peer(self, manifest: Manifest | None) -> None:
+        """Notes what the peer holds (None: unknown)."""
+        self.peer_manifest = manifest
+        self.wake()
+
+    def pending(self) -> Difference | None:
+        """What the peer lacks; None where it is not known what it holds."""
+        if self.peer_manifest is None:
+            return None
+        return diff_manifests(self.peer_manifest, self._view.manifest)
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            self._note_pending()
+            while self._can_push() and await self._push_once():
+                self._note_pending()
+            self._note_pending()
+            done, self.progress = self.progress, asyncio.Event()
+            done.set()
+
+    def _note_pending(self) -> None:
+        differs = self.peer_manifest is None or self.peer_manifest != self._view.manifest
+        if not differs:
+            self.state.pending_since_wall = None
+        elif self.state.pending_since_wall is None:
+            self.state.pending_since_wall = self._wall()
+
+    def _can_push(self) -> bool:
+        loop = asyncio.get_running_loop()
+        if not (self._link.is_up and self._may_push() and self.peer_manifest is not None) or self._view.unavailable:
+            return False
+        if loop.time() < self._not_before_mono:
+            loop.call_at(self._not_before_mono, self.wake)
+            return False
+        return True
+
+    async def _push_once(self) -> bool:
+        """Sends what the plan says; gives back whether another look is worth it at once."""
+        plan = self._plan()
+        self._note_held(plan)
+        if plan.wait_for_deletes:
+            settle = self._settings.registry.delete_settle_s
+            asyncio.get_running_loop().call_later(settle, self.wake)
+        if not plan.changes:
+            self._intent = False
+            return False
+        began = asyncio.get_running_loop().time()
+        try:
+            txn = await self._build(plan)
+            if txn is None:
+                return False
+            answer = await self._link.ask({"op": "transaction", "txn": txn.to_dict()}, self._answer_timeout(txn))
+        except TimeoutError:
+            self._link.give_up("no answer to a change in time")
+            return False
+        except (Disconnected, RemoteError, TransferFailed) as error:
+            self._pause(str(error))
+            return False
+        return self._take_answer(plan, txn, answer, began)
+
+    def _plan(self) -> PushPlan:
+        assert self.peer_manifest is not None
+        settled_at = self._view.last_deletion_mono + self._settings.registry.delete_settle_s
+        settled = asyncio.get_running_loop().time() >= settled_at
+        plan = plan_push(
+            self.peer_manifest, self._view.manifest, self._limits, deletes_settled=settled, intent=self._intent
+        )
+        if self._view.foreign_device and plan.changes.deletes and not self._intent:
+            held = "the registry is on another file system than before"
+            return PushPlan(Difference(plan.changes.puts, ()), held=held)
+        return plan
+
+    def _note_held(self, plan: PushPlan) -> None:
+        if plan.held and not self.state.held:
+            text = f"deletions are not sent: {plan.held}; if they are meant: ha-agent sync --accept-deletes"
+            self._history.add("registry-held", text)
+            log.error("%s", text)
+        self.state.held = plan.held
+
+    def _answer_timeout(self, txn: Transaction) -> float:
+        return self._settings.link.answer_timeout_s if txn.staging is None else BULK_TIMEOUT_S
+
+    async def _build(self, plan: PushPlan) -> Transaction | None:
+        """The transaction of ``plan``, its larger contents already staged at the peer; None where the registry moved on."""
+        assert self.peer_manifest is not None
+        contents: dict[str, bytes] = {}
+        for number, entry in enumerate(plan.changes.puts):
+            content = self._view.read_content(entry.path, entry.sha256)
+            if content is None:
+                return None
+            contents[entry.sha256] = content
+            if number % 200 == 199:
+                await asyncio.sleep(0)
+        staging = None
+        if sum(map(len, contents.values())) > self._settings.link.inline_max_bytes:
+            outgoing = os.path.join(self._settings.paths.state_dir, "outgoing")
+            staging = await self._link.transfer(outgoing, list(contents.items()), BULK_TIMEOUT_S)
+            contents = {}
+        self._ledger.generation += 1
+        known = self._ledger.known
+        return Transaction(
+            epoch=known.epoch,
+            claimed_by=known.claimed_by,
+            generation=self._ledger.generation,
+            base=self.peer_manifest.hash,
+            result=plan.result(self.peer_manifest).hash,
+            puts=plan.changes.puts,
+            deletes=plan.changes.deletes,
+            contents=contents,
+            staging=staging,
+            intent=self._intent,
+        )
+
+    def _take_answer(self, plan: PushPlan, txn: Transaction, answer: Message, began: float) -> bool:
+        kind, reason = answer.get("answer"), str(answer.get("reason", ""))
+        if kind == Answer.COMMITTED.value and self.peer_manifest is not None:
+            self.peer_manifest = plan.result(self.peer_manifest)
+            self._ledger.agree(self.peer_manifest, self._ledger.known, txn.generation)
+            self.state.refused = None
+            self._full_in_a_row = 0
+            self.state.pushed += 1
+            self.state.last_push_s = asyncio.get_running_loop().time() - began
+            return True
+        if kind == Answer.NEED_FULL.value and self._full_in_a_row < 3:
+            self._full_in_a_row += 1
+            self.peer_manifest = Manifest.from_rows(answer["rows"])
+            return True
+        self._pause(f"{kind}: {reason}")
+        if kind in (Answer.STALE.value, Answer.ACTIVE.value):
+            self._on_stale(answer)
+        return False
+
+    def _pause(self, refused: str) -> None:
+        if self.state.refused != refused:
+            log.warning("change not taken by the peer: %s", refused)
+            self._history.add("push-refused", refused)
+        self.state.refused = refused
+        self._full_in_a_row = 0
+        self._not_before_mono = asyncio.get_running_loop().time() + RETRY_S
+        self.wake()

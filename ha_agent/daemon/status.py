@@ -1,0 +1,109 @@
+"""Describes this node for operators: the ``nodes[]`` entry of ``ha-agent status --json``."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from ha_agent import __version__
+from ha_agent.adapters.supervisord import ProcessInfo, SupervisordDown
+from ha_agent.core.manifest import diff_manifests
+from ha_agent.core.names import is_parked_name
+from ha_agent.core.words import OWNING_ROLES
+
+if TYPE_CHECKING:
+    from ha_agent.daemon.agent import Agent
+
+
+async def describe_node(agent: Agent) -> dict[str, Any]:
+    """Everything about this node, as JSON-able data. Never raises for a neighbour that is down: it says so."""
+    supervisord, programs = await _describe_programs(agent)
+    known = agent.ledger.known
+    return {
+        "name": agent.node,
+        "reachable": True,
+        "version": __version__,
+        "at": round(time.time(), 3),
+        "role": agent.role.value,
+        "vrrp_state": agent.vrrp_state.value,
+        "vip": agent.vip_here,
+        "keepalived": "up" if agent.keepalived.is_alive else "down",
+        "supervisord": supervisord,
+        "epoch": known.epoch,
+        "claimed_by": known.claimed_by,
+        "generation": agent.ledger.generation,
+        "left_running": agent.left_running,
+        "registry": _describe_registry(agent),
+        "replication": _describe_replication(agent),
+        "readiness": _describe_readiness(agent),
+        "programs": programs,
+        "last_transition": agent.last_transition,
+    }
+
+
+async def _describe_programs(agent: Agent) -> tuple[str, list[dict[str, Any]]]:
+    try:
+        infos = await agent.programs.read()
+    except SupervisordDown as error:
+        return str(error), []
+    return "up", [_describe_program(info) for info in sorted(infos, key=lambda i: i.full_name)]
+
+
+def _describe_program(info: ProcessInfo) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": info.full_name, "state": info.state, "pid": info.pid or None}
+    if info.spawn_error:
+        row["problem"] = info.spawn_error
+    return row
+
+
+def _describe_registry(agent: Agent) -> dict[str, Any]:
+    manifest = agent.view.manifest
+    return {
+        "path": agent.settings.registry.path,
+        "confs": len(manifest),
+        "hash": manifest.hash,
+        "parked": [entry.path for entry in manifest if is_parked_name(entry.path)],
+        "refused": dict(agent.view.refused),
+        "problem": agent.view.unavailable,
+    }
+
+
+def _describe_replication(agent: Agent) -> dict[str, Any]:
+    if agent.role not in OWNING_ROLES:
+        local = diff_manifests(agent.ledger.agreed, agent.view.manifest)
+        edits = sorted([e.path for e in local.puts] + list(local.deletes)) if agent.ledger.known.epoch else []
+        refusal = agent.receiver.last_refusal
+        return {
+            "state": "receiving" if agent.link.is_up else "unreachable",
+            "local_changes": edits[:50],
+            "last_refusal": f"{refusal[0].value}: {refusal[1]}" if refusal else None,
+        }
+    state, pending = agent.replicator.state, agent.replicator.pending()
+    since = state.pending_since_wall
+    word = "in_sync"
+    if not agent.link.is_up:
+        word = "unreachable"
+    elif state.held:
+        word = "held"
+    elif state.refused:
+        word = "refused"
+    elif pending is None or pending:
+        word = "pending"
+    return {
+        "state": word,
+        "pending": None if pending is None else len(pending),
+        "pending_since": round(since, 3) if since else None,
+        "reason": state.held or state.refused or (agent.link.problem or None),
+        "pushed": state.pushed,
+    }
+
+
+def _describe_readiness(agent: Agent) -> dict[str, Any]:
+    selection = agent.active_set.selection
+    return {
+        "current": agent.active_set.is_current and agent.active_set.judged == agent.view.manifest,
+        "loadable": len(selection.loadable),
+        "problems": dict(selection.problems),
+        "warnings": dict(selection.warnings),
+        "failure": agent.active_set.failure,
+    }

@@ -1,0 +1,54 @@
+"""Carries out a takeover or a release: runs the plan's steps in order, measures them, and can be abandoned between two."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ha_agent.core.words import Step
+
+log = logging.getLogger(__name__)
+
+StepCode = Callable[[], Awaitable[Mapping[str, Any] | None]]
+
+
+class StepFailed(Exception):
+    """A step could not be finished; the whole plan may be tried again. The text says what and why."""
+
+
+@dataclass(slots=True)
+class PlanRun:
+    """One run of a plan. ``done`` is None while it runs, then whether it reached its end; ``steps`` holds the durations."""
+
+    name: str
+    reason: str
+    done: bool | None = None
+    failure: str | None = None
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    abandoned: bool = False
+    began_mono: float = 0.0
+    finished: asyncio.Event | None = None
+    """Set at the end; None as long as it has not begun."""
+
+    async def run(self, plan: Sequence[Step], code: Mapping[Step, StepCode]) -> None:
+        """Runs the steps of ``plan`` until the end, a failure, or ``abandoned``."""
+        clock = asyncio.get_running_loop().time
+        self.began_mono = clock()
+        for step in plan:
+            if self.abandoned:
+                self.failure, self.done = f"abandoned before {step.value}", False
+                return
+            began = clock()
+            outcome: dict[str, Any] = {"step": step.value}
+            self.steps.append(outcome)
+            try:
+                outcome.update(await code[step]() or {})
+            except (StepFailed, OSError) as error:
+                self.failure, self.done = f"{step.value}: {error}", False
+                return
+            finally:
+                outcome["took_s"] = round(clock() - began, 4)
+        self.done = True

@@ -1,0 +1,136 @@
+"""``ha-agent lab``: the command line of the lab."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from ha_agent.cli.status_text import render_status
+from ha_agent.core.words import Exit
+from ha_agent.lab.control import Lab, LabFailed
+from ha_agent.lab.layout import NODES, VIP, default_root
+from ha_agent.lab.node_init import UNITS
+
+UNIT_NAMES = [unit.name for unit in UNITS]
+
+SAMPLE_CONF = """\
+[program:sample-{number}]
+command=/bin/sleep infinity
+autostart=true
+autorestart=true
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The grammar of ``ha-agent lab``."""
+    parser = argparse.ArgumentParser(
+        prog="ha-agent lab",
+        description="A pair in namespaces on this machine: real keepalived, sshd, rsync, supervisord and the agent. "
+        "Nothing of it is seen by the machine itself, and `down` leaves nothing behind.",
+        epilog="example: ha-agent lab up; ha-agent lab exec node-a -- ha-agent status; ha-agent lab power-off node-a",
+    )
+    parser.add_argument("--name", default="lab", help="which lab; several can be up at once (default: lab)")
+    parser.add_argument("--root", default=default_root(), metavar="DIR", help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    up = commands.add_parser("up", help="build the pair and boot both nodes")
+    up.add_argument("--programs", type=int, default=3, metavar="N", help="sample programs in the registry (default 3)")
+    up.set_defaults(run=_up)
+    commands.add_parser("down", help="end everything and remove it").set_defaults(run=_down)
+    commands.add_parser("status", help="what both nodes say of the pair").set_defaults(run=_status)
+    run = commands.add_parser("exec", help="run a command on a node", usage="ha-agent lab exec NODE -- CMD...")
+    run.add_argument("node", choices=NODES)
+    run.add_argument("words", nargs=argparse.REMAINDER, metavar="CMD")
+    run.set_defaults(run=_exec)
+    for name, text in (
+        ("power-off", "cut a node's power: SIGKILL to everything, an empty /run afterwards"),
+        ("power-on", "boot it again"),
+        ("cut", "pull its network cable"),
+        ("heal", "plug it in again"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("node", choices=NODES)
+        command.set_defaults(run=_power)
+    logs = commands.add_parser("logs", help="print a node's logs")
+    logs.add_argument("node", choices=NODES)
+    logs.add_argument("unit", nargs="?", choices=[*UNIT_NAMES, "init"], default="ha-agent")
+    logs.set_defaults(run=_logs)
+    unit = commands.add_parser("unit", help="start, stop, restart or kill a unit of a node, or show them")
+    unit.add_argument("node", choices=NODES)
+    unit.add_argument("action", choices=("start", "stop", "restart", "kill", "show"))
+    unit.add_argument("unit", nargs="?", choices=UNIT_NAMES, default="ha-agent")
+    unit.set_defaults(run=_unit)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs one command of the lab; gives back its exit status."""
+    options = build_parser().parse_args(argv)
+    lab = Lab(os.path.join(options.root, options.name))
+    try:
+        return int(options.run(lab, options))
+    except LabFailed as error:
+        print(f"ha-agent lab: {error}", file=sys.stderr)
+        return Exit.FAILED
+    except KeyboardInterrupt:
+        return 130
+
+
+def _up(lab: Lab, options: argparse.Namespace) -> int:
+    began = time.monotonic()
+    confs = {f"sample-{n}.conf": SAMPLE_CONF.format(number=n) for n in range(1, options.programs + 1)}
+    lab.up(confs=confs)
+    print(f"lab {lab.paths.name} is up after {time.monotonic() - began:.1f} s: {' and '.join(NODES)}, VIP {VIP}")
+    print(f"try: ha-agent lab exec {NODES[0]} -- ha-agent status")
+    return Exit.DONE
+
+
+def _down(lab: Lab, _options: argparse.Namespace) -> int:
+    lab.down()
+    return Exit.DONE
+
+
+def _status(lab: Lab, _options: argparse.Namespace) -> int:
+    nodes = []
+    for node in NODES:
+        if not lab.is_on(node):
+            nodes.append({"name": node, "reachable": False, "problem": "its power is off"})
+            continue
+        try:
+            nodes.append(lab.status(node))
+        except LabFailed as error:
+            nodes.append({"name": node, "reachable": False, "problem": str(error)})
+    print(render_status(nodes))
+    return Exit.DONE
+
+
+def _exec(lab: Lab, options: argparse.Namespace) -> int:
+    words = options.words[1:] if options.words[:1] == ["--"] else options.words
+    if not words:
+        print("ha-agent lab exec: no command; usage: ha-agent lab exec NODE -- CMD...", file=sys.stderr)
+        return Exit.USAGE
+    return subprocess.call(lab.words_inside(options.node, words))
+
+
+def _power(lab: Lab, options: argparse.Namespace) -> int:
+    {"power-off": lab.power_off, "power-on": lab.power_on, "cut": lab.cut, "heal": lab.heal}[options.command](options.node)
+    return Exit.DONE
+
+
+def _logs(lab: Lab, options: argparse.Namespace) -> int:
+    try:
+        with open(lab.paths.log(options.node, options.unit), encoding="utf-8", errors="replace") as file:
+            sys.stdout.write(file.read())
+    except FileNotFoundError:
+        print(f"ha-agent lab: {options.node} has no log of {options.unit}", file=sys.stderr)
+        return Exit.FAILED
+    return Exit.DONE
+
+
+def _unit(lab: Lab, options: argparse.Namespace) -> int:
+    print(json.dumps(lab.unit(options.node, options.action, options.unit, 9)))
+    return Exit.DONE

@@ -1,0 +1,402 @@
+"""Builds, drives and takes down a lab."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ha_agent.adapters.procs import start_ticks
+from ha_agent.cli.keepalived import render_keepalived
+from ha_agent.cli.resources import find_resource
+from ha_agent.core.settings import check_settings, sample_toml
+from ha_agent.lab.keys import make_key_pair
+from ha_agent.lab.layout import ADDRESSES, DISK_DIRS, NODES, PREFIX, PRIORITIES, VIP, LabPaths, other
+from ha_agent.lab.node_init import SOCKET
+from ha_agent.lab.sandbox import NEEDED, PATH, SYSROOT, missing_programs, unshare_words
+
+BOOT_LIMIT_S = 30.0
+
+T = TypeVar("T")
+
+SUPERVISORD_CONF = """\
+[unix_http_server]
+file=/run/supervisor.sock
+chmod=0770
+
+[supervisord]
+logfile=/var/log/supervisor/supervisord.log
+pidfile=/run/supervisord.pid
+childlogdir=/var/log/supervisor
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+
+[supervisorctl]
+serverurl=unix:///run/supervisor.sock
+
+[include]
+files = /run/ha-agent/active/*.conf /etc/supervisor/local.d/*.conf
+"""
+
+SSHD_CONF = """\
+HostKey /etc/ssh/ssh_host_ed25519_key
+AuthorizedKeysFile /etc/ssh/ha-agent_authorized_keys
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+PermitRootLogin forced-commands-only
+UseDNS no
+PidFile /run/sshd.pid
+"""
+
+
+class LabFailed(Exception):
+    """The lab could not do what was asked; the text says what, and where to look."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabProcess:
+    """A process of the lab, with its start time so that a recycled number is never taken for it."""
+
+    pid: int
+    started_ticks: int
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether exactly this process is still there."""
+        return start_ticks(self.pid) == self.started_ticks
+
+
+class Lab:
+    """A lab below ``directory``. Every method may be called from any process that is root."""
+
+    def __init__(self, directory: str) -> None:
+        self.paths = LabPaths(os.path.abspath(directory))
+
+    # ---- state --------------------------------------------------------------------------------------------
+
+    def _load(self) -> dict[str, LabProcess]:
+        try:
+            with open(self.paths.state_file, encoding="ascii") as file:
+                raw = json.load(file)
+        except FileNotFoundError:
+            raise LabFailed(f"there is no lab {self.paths.name}; make one with: ha-agent lab up") from None
+        return {name: LabProcess(*value) for name, value in raw.items()}
+
+    def _save(self, processes: Mapping[str, LabProcess]) -> None:
+        temporary = self.paths.state_file + ".new"
+        with open(temporary, "w", encoding="ascii") as file:
+            json.dump({name: (p.pid, p.started_ticks) for name, p in processes.items()}, file)
+        os.rename(temporary, self.paths.state_file)
+
+    def _add(self, name: str, pid: int) -> None:
+        known = self._load() if os.path.exists(self.paths.state_file) else {}
+        self._save({**known, name: LabProcess(pid, start_ticks(pid) or 0)})
+
+    def init_pid(self, node: str) -> int:
+        """Process id (on this machine) of the node's process 1. Raises ``LabFailed`` where its power is off."""
+        process = self._load().get(node)
+        if process is None or not process.is_alive:
+            raise LabFailed(f"{node} is off; switch it on with: ha-agent lab power-on {node}")
+        return process.pid
+
+    def is_on(self, node: str) -> bool:
+        """Whether the node's power is on."""
+        process = self._load().get(node)
+        return process is not None and process.is_alive
+
+    def _switch_pid(self) -> int:
+        process = self._load().get("switch")
+        if process is None or not process.is_alive:
+            raise LabFailed(f"lab {self.paths.name} is not up; clear it away with: ha-agent lab down")
+        return process.pid
+
+    # ---- up and down --------------------------------------------------------------------------------------
+
+    def up(
+        self,
+        *,
+        confs: Mapping[str, str] | None = None,
+        overrides: Mapping[str, Mapping[str, Any]] | None = None,
+        owner_pid: int | None = None,
+        wait: bool = True,
+    ) -> None:
+        """Builds the pair and boots both nodes. ``confs`` fill node-a's registry, ``overrides`` change agent.toml.
+
+        ``owner_pid``: the lab goes when that process does. Raises ``LabFailed``, with nothing left behind.
+        """
+        if os.geteuid() != 0:
+            raise LabFailed("the lab needs root (namespaces with real daemons in them): run it again with sudo")
+        if missing_programs() and not os.path.isdir(os.path.join(SYSROOT, "usr")):
+            raise LabFailed(f"not installed: {', '.join(missing_programs())} (of {', '.join(NEEDED)}); run: make setup")
+        try:
+            os.makedirs(self.paths.directory)
+        except FileExistsError:
+            raise LabFailed(f"lab {self.paths.name} exists already; take it down with: ha-agent lab down") from None
+        try:
+            self._make_disks(confs or {}, overrides or {})
+            self._start_switch(owner_pid)
+            for node in NODES:
+                # One after the other, so that it is the first one that becomes MASTER.
+                self._boot(node)
+                self.wait_booted(node)
+            if wait:
+                self.wait_settled()
+        except BaseException:
+            self.down()
+            raise
+
+    def down(self) -> None:
+        """Ends every process of the lab and removes its directory. Idempotent; also after a half-finished ``up``."""
+        try:
+            processes = self._load()
+        except (LabFailed, ValueError):
+            processes = {}
+        own = os.getpid()
+        for name in (*NODES, *(f"{n}.unshare" for n in NODES), "switch"):
+            process = processes.get(name)
+            if process is not None and process.is_alive and process.pid != own:
+                _kill(process)
+        for process in processes.values():
+            deadline = time.monotonic() + 10.0
+            while process.pid != own and process.is_alive and time.monotonic() < deadline:
+                time.sleep(0.01)
+        shutil.rmtree(self.paths.directory, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(self.paths.directory))
+
+    def _make_disks(self, confs: Mapping[str, str], overrides: Mapping[str, Mapping[str, Any]]) -> None:
+        for node in NODES:
+            for folder in DISK_DIRS:
+                os.makedirs(self.paths.disk(node, folder))
+            os.chmod(self.paths.disk(node, "etc-supervisor"), 0o755)
+            os.makedirs(self.paths.registry(node))
+            os.makedirs(os.path.join(self.paths.disk(node, "etc-supervisor"), "local.d"))
+            os.makedirs(os.path.join(self.paths.disk(node, "etc-ha-agent"), "ssh"), mode=0o700)
+            _write(os.path.join(self.paths.disk(node, "etc-supervisor"), "supervisord.conf"), SUPERVISORD_CONF)
+            _write(os.path.join(self.paths.disk(node, "etc-ssh"), "sshd_config"), SSHD_CONF)
+            self._write_settings(node, overrides)
+        self._exchange_keys()
+        for name, text in confs.items():
+            path = os.path.join(self.paths.registry(NODES[0]), name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            _write(path, text, 0o644)
+
+    def _write_settings(self, node: str, overrides: Mapping[str, Mapping[str, Any]]) -> None:
+        peer = other(node)
+        values: dict[tuple[str, str], Any] = {
+            ("node", "name"): node,
+            ("node", "address"): ADDRESSES[node],
+            ("peer", "name"): peer,
+            ("peer", "address"): ADDRESSES[peer],
+            ("vrrp", "vip"): f"{VIP}/{PREFIX}",
+            ("vrrp", "priority"): PRIORITIES[node],
+            ("vrrp", "startup_delay_s"): 0.5,
+        }
+        values.update(((s, k), v) for s, keys in overrides.items() for k, v in keys.items())
+        folder = self.paths.disk(node, "etc-ha-agent")
+        _write(os.path.join(folder, "agent.toml"), sample_toml(values), 0o644)
+        tables: dict[str, dict[str, Any]] = {}
+        for (section, name), value in values.items():
+            tables.setdefault(section, {})[name] = value
+        keepalived = self.paths.disk(node, "etc-keepalived")
+        hook = os.path.join(keepalived, "ha-agent-notify")
+        shutil.copyfile(find_resource("keepalived/ha-agent-notify"), hook)
+        os.chmod(hook, 0o755)
+        text = render_keepalived(check_settings(tables), "/etc/keepalived/ha-agent-notify")
+        _write(os.path.join(keepalived, "keepalived.conf"), text)
+
+    def _exchange_keys(self) -> None:
+        peer_program = os.path.join(sys.prefix, "bin", "ha-agent-peer")
+        for node in NODES:
+            ssh_dir = os.path.join(self.paths.disk(node, "etc-ha-agent"), "ssh")
+            host_private, host_public = make_key_pair(node)
+            private, public = make_key_pair(f"ha-agent@{node}")
+            _write(os.path.join(self.paths.disk(node, "etc-ssh"), "ssh_host_ed25519_key"), host_private)
+            _write(os.path.join(ssh_dir, "id_ed25519"), private)
+            peer = other(node)
+            line = f'restrict,command="{peer_program}" {public}\n'
+            _write(os.path.join(self.paths.disk(peer, "etc-ssh"), "ha-agent_authorized_keys"), line)
+            known = os.path.join(self.paths.disk(peer, "etc-ha-agent"), "ssh", "known_hosts")
+            _write(known, f"{node} {host_public}\n")
+
+    def _start_switch(self, owner_pid: int | None) -> None:
+        words = ["unshare", "--net", sys.executable, "-m", "ha_agent.lab.switch", self.paths.directory]
+        words += [str(owner_pid)] if owner_pid is not None else []
+        with open(os.path.join(self.paths.directory, "switch.log"), "ab") as log:
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                env=_inner_environment(),
+            )
+        self._add("switch", process.pid)
+        assert process.stdout is not None
+        with process.stdout:
+            if process.stdout.readline() != b"ready\n":
+                raise LabFailed(f"the switch did not start: {_tail(os.path.join(self.paths.directory, 'switch.log'))}")
+
+    def _boot(self, node: str) -> None:
+        words = [*unshare_words(), sys.executable, "-m", "ha_agent.lab.node_init", self.paths.directory, node]
+        with open(self.paths.log(node, "init"), "ab") as log:
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_inner_environment()
+            )
+        self._add(f"{node}.unshare", process.pid)
+        pid = _wait_for(lambda: _only_child(process.pid), 10.0)
+        if pid is None:
+            raise LabFailed(f"{node} did not start: {_tail(self.paths.log(node, 'init'))}")
+        self._add(node, pid)
+        port = f"port-{node[-1]}"
+        self._in_switch("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
+        self._in_switch("ip", "link", "set", port, "master", "br0", "up")
+
+    def wait_booted(self, node: str) -> None:
+        """Waits until every unit of the node was started. Raises ``LabFailed`` with the end of its log."""
+        booted = _wait_for(lambda: os.path.exists(f"/proc/{self.init_pid(node)}/root/run/lab/booted"), BOOT_LIMIT_S)
+        if not booted:
+            raise LabFailed(f"{node} did not boot: {_tail(self.paths.log(node, 'init'))}")
+
+    def wait_settled(self, limit_s: float = BOOT_LIMIT_S) -> None:
+        """Waits until one node is active with its peer in sync. Raises ``LabFailed`` with what both say."""
+
+        def settled() -> bool:
+            try:
+                own = {node: self.status(node) for node in NODES}
+            except LabFailed:
+                return False
+            active = [entry for entry in own.values() if entry["role"] == "active"]
+            standby = [entry for entry in own.values() if entry["role"] == "standby"]
+            return len(active) == len(standby) == 1 and active[0]["replication"]["state"] == "in_sync"
+
+        if not _wait_for(settled, limit_s):
+            said = {node: _tail(self.paths.log(node, "ha-agent")) for node in NODES}
+            raise LabFailed(f"the pair did not settle within {limit_s:g} s: {said}")
+
+    # ---- power and cables ---------------------------------------------------------------------------------
+
+    def power_off(self, node: str) -> None:
+        """Cuts the power: the cable goes dead first, as no machine without power says goodbye, then everything is killed."""
+        process = LabProcess(pid := self.init_pid(node), start_ticks(pid) or 0)
+        self._in_switch("ip", "link", "del", f"port-{node[-1]}")
+        _kill(process)
+        _wait_for(lambda: not process.is_alive, 10.0)
+
+    def power_on(self, node: str, *, wait: bool = True) -> None:
+        """Boots a node that is off, with its disk as it was and an empty /run."""
+        if self.is_on(node):
+            raise LabFailed(f"{node} is on already")
+        self._boot(node)
+        if wait:
+            self.wait_booted(node)
+
+    def cut(self, node: str) -> None:
+        """Pulls the node's network cable."""
+        self._in_switch("ip", "link", "set", f"port-{node[-1]}", "down")
+
+    def heal(self, node: str) -> None:
+        """Plugs it in again."""
+        self._in_switch("ip", "link", "set", f"port-{node[-1]}", "up")
+
+    # ---- inside -------------------------------------------------------------------------------------------
+
+    def words_inside(self, node: str, command: list[str]) -> list[str]:
+        """The command line that runs ``command`` on ``node``, with ha-agent on its PATH."""
+        path = f"PATH={os.path.join(sys.prefix, 'bin')}:{PATH}"
+        pid = str(self.init_pid(node))
+        return ["nsenter", "-t", pid, "-m", "-u", "-i", "-n", "-p", "--wd=/", "--", "env", path, *command]
+
+    def run(self, node: str, *command: str, check: bool = True, timeout_s: float = 60.0) -> str:
+        """Runs ``command`` on ``node`` and gives back what it printed. Raises ``LabFailed`` where it fails (``check``)."""
+        done = subprocess.run(
+            self.words_inside(node, list(command)),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=timeout_s,
+        )
+        if check and done.returncode != 0:
+            raise LabFailed(f"{node}: {' '.join(command)} ended with {done.returncode}: {(done.stderr or done.stdout)[-500:]}")
+        return done.stdout
+
+    def unit(self, node: str, action: str, unit: str, signal_number: int = 0) -> dict[str, Any]:
+        """Has the node's init ``start``, ``stop``, ``restart`` or ``kill`` a unit, or tell (``show``) all units' process ids."""
+        code = (
+            "import json,socket,sys;s=socket.socket(socket.AF_UNIX);s.connect(sys.argv[1]);"
+            "s.sendall(sys.argv[2].encode());print(s.recv(65536).decode())"
+        )
+        message = json.dumps({"action": action, "unit": unit, "signal": signal_number})
+        answer: dict[str, Any] = json.loads(self.run(node, sys.executable, "-S", "-c", code, SOCKET, message))
+        if "error" in answer:
+            raise LabFailed(f"{node}: {action} {unit}: {answer['error']}")
+        return answer
+
+    def status(self, node: str) -> dict[str, Any]:
+        """The agent's own account of ``node`` (its entry of ``ha-agent status --json``). Raises ``LabFailed``."""
+        text = self.run(node, "ha-agent", "status", "--json", check=False)
+        try:
+            entry: dict[str, Any] = json.loads(text)["nodes"][0]
+        except ValueError:
+            raise LabFailed(f"{node}: the agent does not answer; see {self.paths.log(node, 'ha-agent')}") from None
+        return entry
+
+    def words_in_switch(self, *command: str) -> list[str]:
+        """The command line that runs ``command`` as the client outside the two nodes, at the switch."""
+        return ["nsenter", "-t", str(self._switch_pid()), "-n", "--", *command]
+
+    def _in_switch(self, *command: str) -> None:
+        done = subprocess.run(self.words_in_switch(*command), capture_output=True, text=True, env=_inner_environment())
+        if done.returncode != 0:
+            raise LabFailed(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+def _inner_environment() -> dict[str, str]:
+    return {**os.environ, "PATH": f"{PATH}:{os.path.join(SYSROOT, 'usr/sbin')}:{os.path.join(SYSROOT, 'usr/bin')}"}
+
+
+def _kill(process: LabProcess) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        _wait_for(lambda: os.waitpid(process.pid, os.WNOHANG)[0], 5.0)
+
+
+def _wait_for(probe: Callable[[], T], limit_s: float) -> T | None:
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        value = probe()
+        if value:
+            return value
+        time.sleep(0.005)
+    return None
+
+
+def _only_child(pid: int) -> int | None:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        children = file.read().split()
+        return int(children[0]) if children else None
+    return None
+
+
+def _tail(path: str) -> str:
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()[-600:].strip() or "no message"
+    return "no log"
+
+
+def _write(path: str, text: str, mode: int = 0o600) -> None:
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(text)

@@ -1,0 +1,253 @@
+"""Process 1 of a lab node: makes the node's file system, brings up its network, runs and restarts its units.
+
+Stands in for systemd with the few rules that matter here, the same as in the shipped units and drop-ins: the agent comes
+back at once whatever ended it, supervisord after a second and with everything of its control group ended first, sshd
+after a second; keepalived starts when the agent is ready. ``stop`` and a unit's own end also end what it left, as
+systemd's control groups do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from ha_agent.lab.layout import ADDRESSES, DISK_DIRS, NODES, PREFIX
+from ha_agent.lab.sandbox import INNER, PATH, SandboxFailed, bind, build_file_system
+
+SOCKET = f"{INNER}/init.sock"
+UNIT_MARK = "HA_AGENT_LAB_UNIT"
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One service: its command, the pause before it is started again (None: never), how long a stop may take."""
+
+    name: str
+    words: tuple[str, ...]
+    restart_s: float | None
+    stop_s: float = 10.0
+    ready_path: str | None = None
+
+
+UNITS = (
+    Unit("sshd", ("/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/sshd_config"), 1.0),
+    Unit(
+        "supervisord",
+        ("/usr/bin/supervisord", "-n", "-c", "/etc/supervisor/supervisord.conf"),
+        1.0,
+        stop_s=30.0,
+        ready_path="/run/supervisor.sock",
+    ),
+    Unit(
+        "ha-agent",
+        (sys.executable, "-m", "ha_agent", "daemon", "--config", "/etc/ha-agent/agent.toml"),
+        0.2,
+        ready_path="/run/ha-agent/control.sock",
+    ),
+    Unit(
+        "keepalived",
+        ("/usr/sbin/keepalived", "-n", "-l", "-D", "-f", "/etc/keepalived/keepalived.conf"),
+        None,
+        stop_s=5.0,
+    ),
+)
+
+
+@dataclass(slots=True)
+class Running:
+    """The state of one unit."""
+
+    unit: Unit
+    process: subprocess.Popen[bytes] | None = None
+    wanted: bool = False
+    start_at_mono: float = 0.0
+
+
+class Init:
+    """Owns the units; one loop serves commands, reaps children, and restarts what ended."""
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        self.units = {unit.name: Running(unit) for unit in UNITS}
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(SOCKET)
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind(SOCKET)
+        self.listener.listen(8)
+
+    def start(self, name: str) -> None:
+        """Starts a unit unless it runs, and waits until it is ready (10 s at most)."""
+        running = self.units[name]
+        running.wanted = True
+        if running.process is not None and running.process.poll() is None:
+            return
+        unit = running.unit
+        ready = unit.ready_path
+        if ready is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(ready)
+        with open(f"/var/log/{name}.log", "ab") as log:
+            running.process = subprocess.Popen(
+                unit.words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env={"PATH": PATH, "LC_ALL": "C.UTF-8", UNIT_MARK: name, **_python_environment()},
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 10.0
+        while ready is not None and not os.path.exists(ready) and time.monotonic() < deadline:
+            if running.process.poll() is not None:
+                return
+            time.sleep(0.005)
+
+    def stop(self, name: str) -> None:
+        """Stops a unit: TERM, its time, then KILL for it and everything of its control group."""
+        running = self.units[name]
+        running.wanted = False
+        if running.process is not None and running.process.poll() is None:
+            if name == "keepalived":
+                # Debian's unit has the default KillMode: hooks that are running get TERM with it.
+                _signal_marked(name, signal.SIGTERM)
+            running.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.process.wait(running.unit.stop_s)
+            if running.process.poll() is None:
+                running.process.kill()
+                running.process.wait()
+        _signal_marked(name, signal.SIGKILL)
+
+    def kill(self, name: str, number: int) -> None:
+        """Signals the unit's main process alone."""
+        process = self.units[name].process
+        if process is not None and process.poll() is None:
+            process.send_signal(number)
+
+    def look(self) -> None:
+        """Reaps, notices units that ended, and starts again what is due."""
+        now = time.monotonic()
+        for name, running in self.units.items():
+            if running.process is not None and running.process.poll() is not None:
+                running.process = None
+                _signal_marked(name, signal.SIGKILL)
+                if running.unit.restart_s is None:
+                    running.wanted = False
+                running.start_at_mono = now + (running.unit.restart_s or 0.0)
+            if running.wanted and running.process is None and now >= running.start_at_mono:
+                self.start(name)
+        _reap({r.process.pid for r in self.units.values() if r.process is not None})
+
+    def serve(self) -> None:
+        """Works for ever."""
+        while True:
+            ready, _, _ = select.select([self.listener], [], [], 0.05)
+            if ready:
+                connection, _ = self.listener.accept()
+                with connection:
+                    self._serve_one(connection)
+            self.look()
+
+    def _serve_one(self, connection: socket.socket) -> None:
+        try:
+            command = json.loads(connection.recv(4096))
+            action, name = command["action"], command["unit"]
+            if action == "start":
+                self.start(name)
+            elif action == "stop":
+                self.stop(name)
+            elif action == "restart":
+                self.stop(name)
+                self.start(name)
+            elif action == "kill":
+                self.kill(name, int(command["signal"]))
+            answer = {r.unit.name: r.process.pid if r.process else None for r in self.units.values()}
+            connection.sendall(json.dumps(answer).encode())
+        except (OSError, ValueError, KeyError) as error:
+            with contextlib.suppress(OSError):
+                connection.sendall(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
+
+
+def _python_environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in ("PYTHONPATH", "HA_AGENT_LAB_SYSROOT") if name in os.environ}
+
+
+def _signal_marked(name: str, number: int) -> None:
+    """Signals every process that a unit started and that still carries its mark: the unit's control group."""
+    mark = f"{UNIT_MARK}={name}".encode()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+            if mark in file.read().split(b"\0"):
+                os.kill(int(pid), number)
+
+
+def _reap(own: set[int]) -> None:
+    """Reaps orphans; the units' own processes are left to their Popen objects."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        number = int(pid)
+        if number in own or number == 1:
+            continue
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+            if fields[0] == b"Z" and fields[1] == b"1":
+                os.waitpid(number, os.WNOHANG)
+
+
+def _run_ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
+
+
+def _bring_up_network(node: str) -> None:
+    _run_ip("link", "set", "lo", "up")
+    deadline = time.monotonic() + 10.0
+    while not os.path.exists("/sys/class/net/eth0"):
+        if time.monotonic() > deadline:
+            raise SandboxFailed("no cable was plugged in within 10 s")
+        time.sleep(0.005)
+    for knob in ("net/ipv6/conf/all/disable_ipv6", "net/ipv6/conf/default/disable_ipv6"):
+        with contextlib.suppress(OSError), open(f"/proc/sys/{knob}", "w", encoding="ascii") as file:
+            file.write("1")
+    _run_ip("addr", "add", f"{ADDRESSES[node]}/{PREFIX}", "dev", "eth0")
+    _run_ip("link", "set", "eth0", "up")
+
+
+def _set_up(directory: str, node: str) -> None:
+    build_file_system(keep=[directory])
+    for folder, target in DISK_DIRS.items():
+        os.makedirs(target, exist_ok=True)
+        bind(os.path.join(directory, node, folder), target)
+    os.makedirs("/var/log/supervisor", exist_ok=True)
+    socket.sethostname(node)
+    with open("/etc/hosts", "w", encoding="ascii") as file:
+        file.write("127.0.0.1 localhost\n" + "".join(f"{ADDRESSES[n]} {n}\n" for n in NODES))
+    _bring_up_network(node)
+
+
+def main() -> int:
+    """Command line: ``python -m ha_agent.lab.node_init LAB-DIRECTORY NODE``, as process 1 of the node's namespaces."""
+    directory, node = sys.argv[1:3]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _set_up(directory, node)
+        init = Init(node)
+        for unit in UNITS:
+            init.start(unit.name)
+    except (SandboxFailed, OSError, subprocess.CalledProcessError) as error:
+        print(f"{node}: {error}", file=sys.stderr, flush=True)
+        return 1
+    with open(f"{INNER}/booted", "w", encoding="ascii"):
+        pass
+    init.serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""The file system of a lab node: this machine's, with private /etc, /var, /run and /tmp and the lab's packages in /usr.
+
+Runs inside fresh mount and process namespaces, so that everything is gone when their last process is. Also a command of its
+own: ``python -m ha_agent.lab.sandbox -- COMMAND`` runs COMMAND in such a place with nothing but a loopback network, where
+it can leave nothing behind; the tests run so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+
+MS_RDONLY, MS_NOSUID, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 32, 4096, 16384, 1 << 18
+INNER = "/run/lab"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+NEEDED = ("keepalived", "sshd", "ssh", "rsync", "supervisord", "ip")
+
+PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SYSROOT = os.environ.get("HA_AGENT_LAB_SYSROOT", os.path.join(PROJECT, "build", "sysroot"))
+
+USERS = (
+    ("sshd", "sshd:x:{id}:65534::/run/sshd:/usr/sbin/nologin", None),
+    ("redis", "redis:x:{id}:{id}::/var/lib/redis:/usr/sbin/nologin", "redis:x:{id}:"),
+    ("ha-agent", None, "ha-agent:x:{id}:"),
+)
+
+
+class SandboxFailed(Exception):
+    """The place could not be made; the text says which part and why."""
+
+
+def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
+    """mount(2). Raises ``SandboxFailed``."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    encoded = [os.fsencode(text) for text in (source, target, kind)]
+    if libc.mount(*encoded, ctypes.c_ulong(flags), os.fsencode(data)) != 0:
+        reason = os.strerror(ctypes.get_errno())
+        raise SandboxFailed(f"mount {kind or 'bind'} {source} on {target}: {reason}")
+
+
+def bind(source: str, target: str) -> None:
+    """Makes ``source`` appear at ``target``, with what is mounted below it."""
+    mount(source, target, "", MS_BIND | MS_REC)
+
+
+def missing_programs() -> list[str]:
+    """What a node needs and this place does not have."""
+    return [name for name in NEEDED if shutil.which(name, path=PATH) is None]
+
+
+def _visible_paths(extra: Iterable[str]) -> list[str]:
+    """Directories that must stay visible below the covered ones: the project, the environment, and ``extra``."""
+    wanted = {PROJECT, sys.prefix, sys.base_prefix, SYSROOT, *extra}
+    covered = ("/etc/", "/var/", "/run/", "/tmp/")
+    found = sorted(path for path in wanted if os.path.isdir(path) and path.startswith(covered))
+    return [p for p in found if not any(p != q and p.startswith(q + "/") for q in found)]
+
+
+def build_file_system(keep: Iterable[str] = ()) -> None:
+    """Turns the current mount namespace into a node's. ``keep``: directories that must stay visible and writable.
+
+    Raises ``SandboxFailed``. Only in namespaces of its own: everything here would change the machine otherwise.
+    """
+    mount("none", "/", "", MS_REC | MS_PRIVATE)
+    _merge_packages()
+    visible = _visible_paths(keep)
+    stage = "/mnt"
+    mount("tmpfs", stage, "tmpfs", 0, "mode=755")
+    for number, path in enumerate(visible):
+        os.mkdir(f"{stage}/{number}")
+        bind(path, f"{stage}/{number}")
+    os.mkdir(f"{stage}/etc")
+    mount("tmpfs", f"{stage}/etc", "tmpfs", 0, "mode=755")
+    subprocess.run(["cp", "-a", "/etc/.", f"{stage}/etc/"], check=True, stderr=subprocess.DEVNULL)
+    if os.path.isdir(os.path.join(SYSROOT, "etc")):
+        subprocess.run(["cp", "-an", os.path.join(SYSROOT, "etc") + "/.", f"{stage}/etc/"], check=True)
+    mount(f"{stage}/etc", "/etc", "", MS_BIND)
+    for path, mode in (("/var", "755"), ("/run", "755"), ("/tmp", "1777")):
+        mount("tmpfs", path, "tmpfs", 0, f"mode={mode}")
+    _fill_var()
+    for number, path in enumerate(visible):
+        os.makedirs(path, exist_ok=True)
+        bind(f"{stage}/{number}", path)
+    _add_users()
+    mount("proc", "/proc", "proc")
+    mount("sysfs", "/sys", "sysfs", MS_NOSUID)
+
+
+def _merge_packages() -> None:
+    """Lays the unpacked packages over /usr, which becomes read-only either way."""
+    if missing_programs():
+        if not os.path.isdir(os.path.join(SYSROOT, "usr")):
+            raise SandboxFailed(
+                f"not installed: {', '.join(missing_programs())}; fetch them with: make setup (or install them)"
+            )
+        mount("overlay", "/usr", "overlay", MS_RDONLY, f"lowerdir={SYSROOT}/usr:/usr")
+        return
+    mount("/usr", "/usr", "", MS_BIND | MS_REC)
+    mount("none", "/usr", "", MS_BIND | MS_REMOUNT | MS_RDONLY)
+
+
+def _fill_var() -> None:
+    for name, mode in (("lib", 0o755), ("log", 0o755), ("cache", 0o755), ("spool", 0o755), ("tmp", 0o1777)):
+        os.makedirs(f"/var/{name}", exist_ok=True)
+        os.chmod(f"/var/{name}", mode)
+    for name, target in (("run", "/run"), ("lock", "/run/lock")):
+        os.symlink(target, f"/var/{name}")
+    for path in ("/run/lock", "/run/sshd", INNER, "/var/lib/redis", "/var/log/supervisor"):
+        os.makedirs(path, exist_ok=True)
+
+
+def _add_users() -> None:
+    """Adds the users and groups that the packages' maintainer scripts would have made."""
+    for number, (name, user, group) in enumerate(USERS):
+        for path, line in (("/etc/passwd", user), ("/etc/group", group)):
+            with open(path, encoding="utf-8") as file:
+                known = {row.split(":", 1)[0] for row in file}
+            if line is not None and name not in known:
+                with open(path, "a", encoding="utf-8") as file:
+                    file.write(line.format(id=64700 + number) + "\n")
+    shutil.chown("/var/lib/redis", "redis", "redis")
+
+
+def _run_inside(command: list[str]) -> int:
+    """Process 1 of the sandbox: makes the place, runs ``command``, ends everything."""
+    try:
+        build_file_system(keep=[os.getcwd()])
+    except (SandboxFailed, subprocess.CalledProcessError) as error:
+        print(f"sandbox: {error}", file=sys.stderr)
+        return 1
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    child = subprocess.Popen(command, env={**os.environ, "PATH": f"{sys.prefix}/bin:{PATH}"})
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda n, _: child.send_signal(n))
+    while True:
+        pid, status = os.wait()
+        if pid == child.pid:
+            return os.waitstatus_to_exitcode(status)
+
+
+def unshare_words(*, network: bool = True) -> list[str]:
+    """The command that starts another one as process 1 of fresh namespaces, which die with it."""
+    words = ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child=SIGKILL", "--propagation", "private"]
+    return words + (["--net"] if network else [])
+
+
+def main() -> int:
+    """Command line: ``python -m ha_agent.lab.sandbox -- COMMAND...``; the exit status is COMMAND's."""
+    parser = argparse.ArgumentParser(prog="ha-agent-sandbox", description=__doc__)
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("command", nargs="+")
+    options = parser.parse_args()
+    if options.inside:
+        code = _run_inside(options.command)
+        return code if code >= 0 else 128 - code
+    if os.geteuid() != 0:
+        print("this needs root (namespaces with real daemons in them): run it again with sudo", file=sys.stderr)
+        return 2
+    words = [*unshare_words(), sys.executable, "-m", "ha_agent.lab.sandbox", "--inside", "--", *options.command]
+    child = subprocess.Popen(words)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # The terminal sends Ctrl-C to everyone; this process only waits for the one inside to clean up.
+        signal.signal(number, lambda n, _: None)
+    code = child.wait()
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

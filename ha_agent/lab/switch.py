@@ -1,0 +1,44 @@
+"""The lab's switch: a process that holds the network namespace with the bridge, and the lab's end of life.
+
+Nothing of a lab is pinned in the file system of the machine: the bridge and the cables vanish with this process, the nodes
+with theirs. With an owner given, the lab is taken down when the owner is gone, however it went.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+
+from ha_agent.lab.layout import CLIENT_ADDRESS, PREFIX
+
+
+def main() -> int:
+    """Command line: ``python -m ha_agent.lab.switch LAB-DIRECTORY [OWNER-PID]``, in a fresh network namespace."""
+    directory = sys.argv[1]
+    owner = int(sys.argv[2]) if len(sys.argv) > 2 else None
+    owner_fd = os.pidfd_open(owner) if owner is not None else None
+    for words in (
+        ("link", "set", "lo", "up"),
+        ("link", "add", "br0", "type", "bridge"),
+        ("addr", "add", f"{CLIENT_ADDRESS}/{PREFIX}", "dev", "br0"),
+        ("link", "set", "br0", "up"),
+    ):
+        subprocess.run(["ip", *words], check=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    print("ready", flush=True)
+    sys.stdout.close()
+    if owner_fd is None:
+        signal.pause()
+        return 0
+    select.select([owner_fd], [], [])
+    from ha_agent.lab.control import Lab
+
+    Lab(directory).down()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
