@@ -1,12 +1,15 @@
 """The receiver's disk side: verifies, decides by the journal, applies, keeps what is replaced, rolls forward.
 
 The only code that writes into a registry. It never follows a symbolic link and never leaves the registry: every
-component of a path is opened by itself below its parent.
+component of a path is opened by itself below its parent. What a change replaces goes into the journal with the change
+itself, so that one fsync makes both safe; the kept copies are written from there at the next checkpoint.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import ctypes
 import errno
 import hashlib
 import json
@@ -17,6 +20,7 @@ import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from ha_agent.adapters.files import free_bytes, make_dir, sync_file_system, write_all
 from ha_agent.adapters.journal import Journal
@@ -27,22 +31,45 @@ from ha_agent.core.transaction import BadTransaction, Transaction, parse_transac
 RESERVE_BYTES = 1024 * 1024
 """Left free on both file systems: a commit that would eat into it is refused before anything is touched."""
 
-CHECKPOINT_BYTES = 4 * 1024 * 1024
+CHECKPOINT_BYTES = 2 * 1024 * 1024
+"""Size of the journal from which a checkpoint is due at once."""
 
+RENAME_EXCHANGE = 2
+"""renameat2(2), linux/fs.h"""
+
+TEMPORARY = ".ha-agent."
+"""Beginning of the names of files in the making: hidden, so never part of a registry."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NoSpace(Exception):
     """There is not room enough for the change; nothing was touched."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Kept:
     """One content that a commit replaced or deleted."""
 
     path: str
+    mode: int
+    sha256: str
+    content: bytes
     reason: str
     divergence: bool
+
+    def to_row(self) -> list[Any]:
+        """The kept content as it stands in the journal."""
+        text = base64.b64encode(self.content).decode("ascii")
+        return [self.path, self.mode, self.sha256, text, self.reason, self.divergence]
+
+    @classmethod
+    def from_row(cls, row: list[Any]) -> Kept:
+        """The inverse of ``to_row``."""
+        path, mode, sha256, text, reason, divergence = row
+        return cls(path, mode, sha256, base64.b64decode(text), reason, divergence)
 
 
 @dataclass(slots=True)
@@ -59,8 +86,11 @@ class Committer:
     def __init__(self, root: str, state_dir: str) -> None:
         self.root = root
         self._staging = os.path.join(state_dir, "staging")
-        self._kept = os.path.join(state_dir, "kept")
+        self._kept_dir = os.path.join(state_dir, "kept")
         self._state_dir = state_dir
+        self._unkept: list[tuple[str, Kept]] = []
+        self._one_mount = True
+        """Whether staging and registry are one mount, so that a file can be moved from one to the other; found by trying."""
         self.journal = Journal(os.path.join(state_dir, "journal"))
 
     def commit(self, txn: Transaction, agreed: Manifest) -> Committed:
@@ -74,38 +104,58 @@ class Committer:
         if txn.staging is not None:
             self._check_staged(txn)
             sync_file_system(self._staging)
-        self.journal.append(txn.to_dict())
-        return self._apply(txn, agreed)
+        report = Committed(kept=self._find_replaced(txn, agreed))
+        self.journal.append({"txn": txn.to_dict(), "kept": [kept.to_row() for kept in report.kept]})
+        self._remember_kept(txn, report.kept)
+        self._apply(txn, report)
+        return report
 
     def recover(self, agreed: Manifest) -> tuple[list[Transaction], Committed]:
-        """Rolls every journaled transaction forward (again). Idempotent. Raises ``OSError`` where the journal can not be read."""
+        """Rolls every journaled transaction forward (again). Idempotent.
+
+        Raises ``OSError`` where the journal can not be read.
+        """
         done: list[Transaction] = []
         total = Committed()
         for record in self.journal.read():
             with contextlib.suppress(BadTransaction):
-                txn = parse_transaction(record)
-                report = self._apply(txn, agreed)
-                agreed = agreed.changed(txn.puts, txn.deletes)
+                txn = parse_transaction(record["txn"])
+                report = Committed(kept=[Kept.from_row(row) for row in record["kept"]])
+                self._remember_kept(txn, report.kept)
+                self._apply(txn, report)
                 total.kept += report.kept
                 total.failed.update(report.failed)
                 done.append(txn)
         return done, total
 
     def settle(self) -> None:
-        """Puts the registry itself on disk, so that the journal may be cleared once the agreed manifest is. Raises ``OSError``."""
-        sync_file_system(self.root)
+        """Puts the kept copies and the registry on disk, so that the journal may be cleared. Raises ``OSError``."""
+        for generation, kept in self._unkept:
+            _write_kept(os.path.join(self._kept_dir, generation), kept)
+        sync_file_system(self._state_dir)
+        if os.path.isdir(self.root):
+            sync_file_system(self.root)
+        self._unkept.clear()
 
     def clear_staging(self) -> None:
-        """Removes everything staged. Only between transactions."""
+        """Removes everything staged, and what replaced files left there. Only between transactions."""
         for name in os.listdir(self._staging):
-            shutil.rmtree(os.path.join(self._staging, name), ignore_errors=True)
+            path = os.path.join(self._staging, name)
+            if os.path.isdir(path):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                os.unlink(path)
+
+    def _remember_kept(self, txn: Transaction, kept: list[Kept]) -> None:
+        self._unkept += [(f"{txn.epoch}.{txn.generation}", one) for one in kept]
 
     def _check_space(self, txn: Transaction) -> None:
         inline = sum(map(len, txn.contents.values()))
         needed = inline + 4096 * len(txn.puts)
-        for path, factor in ((self.root, 1), (self._state_dir, 2)):
-            if free_bytes(path) < RESERVE_BYTES + factor * needed:
-                raise NoSpace(f"{free_bytes(path)} bytes free at {path}, {RESERVE_BYTES + factor * needed} needed")
+        for path, factor in ((self.root, 1), (self._state_dir, 3)):
+            free = free_bytes(path)
+            if free < RESERVE_BYTES + factor * needed:
+                raise NoSpace(f"{free} bytes free at {path}, {RESERVE_BYTES + factor * needed} needed")
 
     def _check_staged(self, txn: Transaction) -> None:
         for sha in {entry.sha256 for entry in txn.puts} - set(txn.contents):
@@ -123,50 +173,65 @@ class Committer:
                 raise BadTransaction(f"staged content {sha} is no regular file")
             return file.read()
 
-    def _apply(self, txn: Transaction, agreed: Manifest) -> Committed:
-        report = Committed()
-        keeper = _Keeper(os.path.join(self._kept, f"{txn.epoch}.{txn.generation}"), agreed, report)
+    def _find_replaced(self, txn: Transaction, agreed: Manifest) -> list[Kept]:
+        found = []
+        wanted: list[tuple[str, Entry | None]] = [(path, None) for path in txn.deletes]
+        wanted += [(entry.path, entry) for entry in txn.puts]
+        for path, entry in wanted:
+            try:
+                present = read_file(self.root, path)
+            except (OSError, ValueError):
+                continue
+            if present is None or (entry is not None and present.entry.sha256 == entry.sha256):
+                continue
+            old = present.entry
+            known = agreed.find(path)
+            divergence = known is None or known.sha256 != old.sha256
+            reason = "deleted" if entry is None else "replaced"
+            found.append(Kept(path, old.mode, old.sha256, present.content, reason, divergence))
+        return found
+
+    def _apply(self, txn: Transaction, report: Committed) -> None:
         for path in txn.deletes:
             with _collect_failure(report, path):
-                self._delete(path, keeper)
+                self._delete(path)
         for entry in txn.puts:
             with _collect_failure(report, entry.path):
-                self._put(entry, txn, keeper)
-        return report
+                self._put(entry, txn)
 
-    def _put(self, entry: Entry, txn: Transaction, keeper: _Keeper) -> None:
-        present = self._present(entry.path)
-        if present is not None and present.entry == entry:
-            return
+    def _put(self, entry: Entry, txn: Transaction) -> None:
         data = txn.contents[entry.sha256] if entry.sha256 in txn.contents else self._staged(txn, entry.sha256)
         with _open_parent(self.root, entry.path, create=True) as (parent, name):
-            if present is not None:
-                keeper.keep(parent, name, present.entry, present.content, "replaced")
-            else:
-                _clear_way(parent, name)
-            _replace(parent, name, data, entry.mode)
+            _clear_way(parent, name)
+            self._install(parent, name, data, entry.mode)
 
-    def _delete(self, path: str, keeper: _Keeper) -> None:
-        present = self._present(path)
+    def _install(self, parent: int, name: str, data: bytes, mode: int) -> None:
+        """Puts ``data`` at ``name`` in one step.
+
+        The new file is made in the staging directory, where no watcher looks, and exchanged with the old one: a rename
+        over an existing file makes ext4 write the new one's data first, an exchange does not (the journal has it).
+        """
+        if self._one_mount:
+            staging = os.open(self._staging, _DIR)
+            try:
+                # What was exchanged out of the registry stays here until the next checkpoint.
+                _install_from(staging, parent, name, data, mode)
+                return
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                self._one_mount = False
+            finally:
+                os.close(staging)
+        leftover = _install_from(parent, parent, name, data, mode)
+        if leftover is not None:
+            os.unlink(leftover, dir_fd=parent)
+
+    def _delete(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             with _open_parent(self.root, path, create=False) as (parent, name):
-                if present is not None:
-                    keeper.keep(parent, name, present.entry, present.content, "deleted")
                 os.unlink(name, dir_fd=parent)
             _remove_empty_parents(self.root, path)
-
-    def _present(self, path: str) -> _Present | None:
-        try:
-            found = read_file(self.root, path)
-        except (OSError, ValueError):
-            return None
-        return _Present(found.entry, found.content) if found else None
-
-
-@dataclass(slots=True)
-class _Present:
-    entry: Entry
-    content: bytes
 
 
 @contextlib.contextmanager
@@ -177,59 +242,68 @@ def _collect_failure(report: Committed, path: str) -> Iterator[None]:
         report.failed[path] = str(error)
 
 
-class _Keeper:
-    """Stores replaced contents of one generation, with a line on each in ``.kept.jsonl``."""
-
-    def __init__(self, directory: str, agreed: Manifest, report: Committed) -> None:
-        self._directory = directory
-        self._agreed = agreed
-        self._report = report
-
-    def keep(self, parent: int, name: str, entry: Entry, content: bytes, reason: str) -> None:
-        """Stores the file ``name`` in ``parent``. Raises ``OSError``: what can not be kept is not replaced."""
-        target = os.path.join(self._directory, entry.path)
-        if os.path.exists(target):
-            with open(target, "rb") as file:
-                if file.read() == content:
-                    return
-            target += "." + entry.sha256[:12]
-        make_dir(self._directory, 0o700)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        try:
-            os.link(name, target, src_dir_fd=parent, follow_symlinks=False)
-        except FileExistsError:
-            return
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
-                raise
-            _write_durable(target, content, entry.mode)
-        known = self._agreed.find(entry.path)
-        divergence = known is None or known.sha256 != entry.sha256
-        self._note(entry, reason, divergence)
-        self._report.kept.append(Kept(entry.path, reason, divergence))
-
-    def _note(self, entry: Entry, reason: str, divergence: bool) -> None:
-        line = {
-            "at": round(time.time(), 3),
-            "path": entry.path,
-            "mode": entry.mode,
-            "sha256": entry.sha256,
-            "reason": reason,
-            "divergence": divergence,
-        }
-        with open(os.path.join(self._directory, ".kept.jsonl"), "a", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(json.dumps(line) + "\n")
+def _write_kept(directory: str, kept: Kept) -> None:
+    """Stores one replaced content, with a line on it in ``.kept.jsonl``. Idempotent."""
+    target = os.path.join(directory, kept.path)
+    if os.path.exists(target):
+        with open(target, "rb") as file:
+            if file.read() == kept.content:
+                return
+        target += "." + kept.sha256[:12]
+    make_dir(directory, 0o700)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        _write_new(target, kept.content, kept.mode)
+    line = {
+        "at": round(time.time(), 3),
+        "path": kept.path,
+        "mode": kept.mode,
+        "sha256": kept.sha256,
+        "reason": kept.reason,
+        "divergence": kept.divergence,
+    }
+    with open(os.path.join(directory, ".kept.jsonl"), "a", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(json.dumps(line) + "\n")
 
 
-def _write_durable(path: str, data: bytes, mode: int) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def _write_new(path: str, data: bytes, mode: int, dir_fd: int | None = None) -> None:
+    fd = os.open(path, _NEW, 0o600, dir_fd=dir_fd)
     try:
         write_all(fd, data)
         os.fchmod(fd, mode)
-        os.fsync(fd)
+    except OSError:
+        os.unlink(path, dir_fd=dir_fd)
+        raise
     finally:
         os.close(fd)
+
+
+def _install_from(workshop: int, parent: int, name: str, data: bytes, mode: int) -> str | None:
+    """Makes the new file in directory ``workshop`` and exchanges it with ``name`` in ``parent``.
+
+    Gives back the name in ``workshop`` under which the old file now stands, None where there was none. Raises ``OSError``.
+    """
+    temporary = f"{TEMPORARY}{secrets.token_hex(8)}"
+    _write_new(temporary, data, mode, dir_fd=workshop)
+    try:
+        if _exchange(workshop, temporary, parent, name):
+            return temporary
+        os.rename(temporary, name, src_dir_fd=workshop, dst_dir_fd=parent)
+        return None
+    except OSError:
+        os.unlink(temporary, dir_fd=workshop)
+        raise
+
+
+def _exchange(workshop: int, temporary: str, parent: int, name: str) -> bool:
+    """Exchanges the two names (renameat2(2)); False where it can not be done and a plain rename should be. Raises ``OSError``."""
+    if _libc.renameat2(workshop, os.fsencode(temporary), parent, os.fsencode(name), RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOENT, errno.EINVAL, errno.ENOSYS):
+        return False
+    raise OSError(code, os.strerror(code), name)
 
 
 @contextlib.contextmanager
@@ -266,22 +340,6 @@ def _clear_way(parent: int, name: str) -> None:
         os.unlink(name, dir_fd=parent)
 
 
-def _replace(parent: int, name: str, data: bytes, mode: int) -> None:
-    temporary = f".ha-agent.{secrets.token_hex(8)}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(temporary, flags, 0o600, dir_fd=parent)
-    try:
-        try:
-            write_all(fd, data)
-            os.fchmod(fd, mode)
-        finally:
-            os.close(fd)
-        os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-    except OSError:
-        os.unlink(temporary, dir_fd=parent)
-        raise
-
-
 def _remove_empty_parents(root: str, path: str) -> None:
     parts = path.split("/")[:-1]
     while parts:
@@ -299,7 +357,7 @@ def sweep_temporaries(root: str) -> int:
     removed = 0
     for directory, _, names in os.walk(root):
         for name in names:
-            if name.startswith(".ha-agent."):
+            if name.startswith(TEMPORARY):
                 with contextlib.suppress(OSError):
                     os.unlink(os.path.join(directory, name))
                     removed += 1

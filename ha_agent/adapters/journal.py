@@ -1,79 +1,104 @@
 """The receiver's intent journal: a transaction is decided by one fsync, and everything after it can be done again.
 
-A record is ``HAJ1 <length> <sha256>\\n`` and a JSON body. A record that is not whole was never acknowledged and is
-dropped at the next start; a whole one is rolled forward.
+The file has a fixed size and is written in place, so that the fsync of a record changes no metadata and starts no commit
+of the file system's own journal (measured on ext4: it halves the time, and what follows does not wait either). A record
+is ``HAJ1 <round> <length> <sha256>\\n`` and a JSON body. Clearing begins a new round, so that what an older round left
+behind the last record is never taken for a record. One that is not whole was never acknowledged and is dropped.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
+import secrets
+from collections.abc import Iterator
 from typing import Any
 
 from ha_agent.adapters.files import fsync_dir, write_all
+
+FIRST_BYTES = 4 * 1024 * 1024
 
 _MAGIC = b"HAJ1"
 
 
 class Journal:
-    """An append-only file of transactions that the agreed manifest on disk does not include yet."""
+    """Transactions that the agreed manifest on disk does not include yet."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._fd: int | None = None
+        self._round = secrets.token_hex(8).encode()
         self.size = 0
 
     def append(self, record: dict[str, Any]) -> None:
         """Adds ``record`` and waits until it is on disk. Raises ``OSError``; the record then counts as not written."""
         body = json.dumps(record, separators=(",", ":")).encode("ascii")
-        head = b"%s %d %s\n" % (_MAGIC, len(body), hashlib.sha256(body).hexdigest().encode())
+        digest = hashlib.sha256(body).hexdigest().encode()
+        data = b"%s %s %d %s\n%s\n" % (_MAGIC, self._round, len(body), digest, body)
         fd = self._open()
-        start = self.size
-        try:
-            write_all(fd, head + body + b"\n")
-            os.fdatasync(fd)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(fd, start)
-            raise
-        self.size = start + len(head) + len(body) + 1
+        # The byte behind the record is cleared with it: nothing that follows can begin there.
+        written = os.pwrite(fd, data + b"\0", self.size)
+        if written != len(data) + 1:
+            raise OSError(28, "No space left on device", self._path)
+        os.fdatasync(fd)
+        self.size += len(data)
 
     def _open(self) -> int:
         if self._fd is None:
-            fresh = not os.path.exists(self._path)
-            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            self.size = os.fstat(self._fd).st_size
-            if fresh:
-                fsync_dir(os.path.dirname(self._path))
+            if not os.path.exists(self._path):
+                self._create()
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            self._continue(self._fd)
         return self._fd
+
+    def _create(self) -> None:
+        temporary = self._path + ".new"
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            write_all(fd, bytes(FIRST_BYTES))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, self._path)
+        fsync_dir(os.path.dirname(self._path))
+
+    def _continue(self, fd: int) -> None:
+        """Goes on behind the whole records that are there."""
+        self.size = 0
+        for round_id, end, _ in self._records(_read_from_start(fd)):
+            self._round, self.size = round_id, end
+
+    @staticmethod
+    def _records(raw: bytes) -> Iterator[tuple[bytes, int, bytes]]:
+        at, first = 0, None
+        while (end := raw.find(b"\n", at, at + 256)) >= 0:
+            parts = raw[at:end].split(b" ")
+            if len(parts) != 4 or parts[0] != _MAGIC or not parts[2].isdigit() or first not in (None, parts[1]):
+                return
+            body = raw[end + 1 : end + 1 + int(parts[2])]
+            if hashlib.sha256(body).hexdigest().encode() != parts[3]:
+                return
+            first = parts[1]
+            at = end + 1 + len(body) + 1
+            yield parts[1], at, body
 
     def read(self) -> list[dict[str, Any]]:
         """All whole records, oldest first. Stops at the first one that is not whole. Raises ``OSError``."""
-        try:
-            with open(self._path, "rb") as file:
-                raw = file.read()
-        except FileNotFoundError:
+        if not os.path.exists(self._path):
             return []
-        records = []
-        at = 0
-        while (end := raw.find(b"\n", at)) >= 0:
-            parts = raw[at:end].split(b" ")
-            if len(parts) != 3 or parts[0] != _MAGIC or not parts[1].isdigit():
-                break
-            body = raw[end + 1 : end + 1 + int(parts[1])]
-            if hashlib.sha256(body).hexdigest().encode() != parts[2]:
-                break
-            records.append(json.loads(body))
-            at = end + 1 + len(body) + 1
-        return records
+        return [json.loads(body) for _, _, body in self._records(_read_from_start(self._open()))]
 
     def clear(self) -> None:
         """Forgets all records, durably. Raises ``OSError``."""
+        if self.size == 0 and self._fd is not None:
+            return
         fd = self._open()
-        os.ftruncate(fd, 0)
+        if self.size > FIRST_BYTES:
+            os.ftruncate(fd, FIRST_BYTES)
+        os.pwrite(fd, bytes(64), 0)
         os.fdatasync(fd)
+        self._round = secrets.token_hex(8).encode()
         self.size = 0
 
     def close(self) -> None:
@@ -81,3 +106,11 @@ class Journal:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _read_from_start(fd: int) -> bytes:
+    chunks, at = [], 0
+    while chunk := os.pread(fd, 1024 * 1024, at):
+        chunks.append(chunk)
+        at += len(chunk)
+    return b"".join(chunks)

@@ -6,6 +6,8 @@ replaced. The owner of a ``Watcher`` compares the whole directory now and then, 
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import inspect
 import logging
 import os
@@ -14,8 +16,8 @@ from typing import Any
 
 from watchdog import events
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver
+from watchdog.observers.api import EventQueue, ObservedWatch
+from watchdog.observers.inotify import InotifyEmitter
 
 EVERYTHING = ""
 """The hint that any path may have changed."""
@@ -76,52 +78,82 @@ class _OverflowHandler(logging.Handler):
 
 def _wanted_events() -> dict[str, Any]:
     """The filter that keeps the kernel from reporting our own reads, where this watchdog has one."""
-    if "event_filter" not in inspect.signature(BaseObserver.schedule).parameters:
+    if "event_filter" not in inspect.signature(InotifyEmitter.__init__).parameters:
         return {}
     names = ["FileClosedEvent", "FileCreatedEvent", "FileDeletedEvent", "FileMovedEvent", "FileAttribEvent"]
     names += ["DirCreatedEvent", "DirDeletedEvent", "DirMovedEvent"]
     return {"event_filter": [getattr(events, name) for name in names if hasattr(events, name)]}
 
 
+class _DirectEmitter(InotifyEmitter):
+    """Hands events over in the thread that reads them, without watchdog's queue and second thread in between."""
+
+    def __init__(self, handler: FileSystemEventHandler, watch: ObservedWatch, **options: Any) -> None:
+        super().__init__(EventQueue(), watch, **options)
+        self._handler = handler
+
+    def queue_event(self, event: FileSystemEvent) -> None:
+        """Called by watchdog for every event of this watch."""
+        self._handler.dispatch(event)
+
+
+def _shorten_pairing() -> None:
+    """Lets watchdog wait 10 ms and not 500 for the second half of a move.
+
+    Until it has it, or gave up, watchdog holds back every later event too. Both halves of a rename come in one read of
+    the kernel's queue, and two unpaired halves mean the same here.
+    """
+    for module, name in (("inotify_move_event_grouper", "InotifyMoveEventGrouper"), ("inotify_buffer", "InotifyBuffer")):
+        with contextlib.suppress(ImportError):
+            cls = getattr(importlib.import_module(f"watchdog.observers.{module}"), name)
+            cls.delay = 0.01
+
+
 class Watcher:
-    """Watches directories and calls sinks from its own threads. One inotify instance serves all of them."""
+    """Watches directories and calls sinks from watchdog's threads."""
 
     def __init__(self) -> None:
-        self._observer: Any = Observer()
-        self._observer.start()
-        self._watches: dict[str, list[Any]] = {}
-        self._overflow: list[_OverflowHandler] = []
+        _shorten_pairing()
+        self._emitters: dict[str, list[_DirectEmitter]] = {}
+        self._overflow: dict[str, _OverflowHandler] = {}
 
-    def watch(self, root: str, sink: HintSink) -> None:
+    def watch(self, root: str, sink: HintSink, *, replaceable: bool = True) -> None:
         """Begins (or begins anew, after the directory was replaced) to report changes below ``root``.
 
-        Raises ``WatchError``. What was watched there before is forgotten either way.
+        ``replaceable``: the directory itself may come and go, so its parent is watched as well. Raises ``WatchError``. What
+        was watched there before is forgotten either way.
         """
         self.unwatch(root)
-        filters = _wanted_events()
-        watches = self._watches.setdefault(root, [])
+        emitters = self._emitters.setdefault(root, [])
         try:
-            parent = os.path.dirname(root.rstrip("/"))
-            watches.append(self._observer.schedule(_RootOnly(root, sink), parent, recursive=False, **filters))
-            watches.append(self._observer.schedule(_Hints(root, sink), root, recursive=True, **filters))
+            if replaceable:
+                parent = os.path.dirname(root.rstrip("/"))
+                emitters.append(_start_emitter(_RootOnly(root, sink), ObservedWatch(parent, recursive=False)))
+            emitters.append(_start_emitter(_Hints(root, sink), ObservedWatch(root, recursive=True)))
         except OSError as error:
             self.unwatch(root)
             raise WatchError(f"can not watch {root}: {error}; see fs.inotify.max_user_watches") from None
-        handler = _OverflowHandler(sink)
-        logging.getLogger("watchdog").addHandler(handler)
-        self._overflow.append(handler)
+        self._overflow[root] = _OverflowHandler(sink)
+        logging.getLogger("watchdog").addHandler(self._overflow[root])
 
     def unwatch(self, root: str) -> None:
         """Forgets ``root``. Idempotent."""
-        for watch in self._watches.pop(root, []):
-            try:
-                self._observer.unschedule(watch)
-            except (KeyError, OSError):
-                continue
+        handler = self._overflow.pop(root, None)
+        if handler is not None:
+            logging.getLogger("watchdog").removeHandler(handler)
+        for emitter in self._emitters.pop(root, []):
+            emitter.stop()
 
     def close(self) -> None:
         """Ends the threads."""
-        for handler in self._overflow:
-            logging.getLogger("watchdog").removeHandler(handler)
-        self._observer.stop()
-        self._observer.join(timeout=2)
+        emitters = [emitter for found in self._emitters.values() for emitter in found]
+        for root in list(self._emitters):
+            self.unwatch(root)
+        for emitter in emitters:
+            emitter.join(timeout=2)
+
+
+def _start_emitter(handler: FileSystemEventHandler, watch: ObservedWatch) -> _DirectEmitter:
+    emitter = _DirectEmitter(handler, watch, **_wanted_events())
+    emitter.start()
+    return emitter

@@ -50,6 +50,8 @@ TICK_S = 1.0
 VERIFY_POLL_S = 0.2
 VERIFY_LIMIT_S = 120.0
 HOLD_S = 60.0
+JUDGE_PAUSE_ACTIVE_S = 0.004
+JUDGE_PAUSE_STANDBY_S = 0.1
 GROUP = "ha-agent"
 """Unix group whose members may use the control socket."""
 
@@ -86,7 +88,7 @@ class Agent:
         self.history = History(paths.state_dir, self.node, paths.history_max_bytes)
         self.watcher = Watcher()
         committer = Committer(settings.registry.path, paths.state_dir)
-        self.ledger = Ledger(self.store, committer)
+        self.ledger = Ledger(self.store, committer, paths.keep_generations)
         self.view = RegistryView(settings.registry, self.watcher, self._registry_changed)
         self.checker = ConfChecker(settings.supervisor)
         self.active_set = ActiveSet(settings, self.checker, self.view.read_content)
@@ -204,7 +206,7 @@ class Agent:
 
     def _watch_spool(self) -> None:
         try:
-            self.watcher.watch(self._spool, lambda _: self._wake_from_thread())
+            self.watcher.watch(self._spool, lambda _: self._wake_from_thread(), replaceable=False)
         except WatchError as error:
             log.error("%s; role changes are noticed once a second", error)
 
@@ -548,6 +550,9 @@ class Agent:
             wait = max(0.0, min(next_full - self.loop.time(), idle or interval))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._judge_wanted.wait(), wait)
+            if self._judge_wanted.is_set():
+                # The change travels first; several changes are judged together.
+                await asyncio.sleep(JUDGE_PAUSE_ACTIVE_S if self.role is Role.ACTIVE else JUDGE_PAUSE_STANDBY_S)
             self._judge_wanted.clear()
             now = self.loop.time()
             full = now >= next_full

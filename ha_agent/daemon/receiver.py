@@ -9,6 +9,7 @@ import asyncio
 import errno
 import logging
 import os
+import time
 from collections.abc import Callable
 
 from ha_agent.adapters.commit import CHECKPOINT_BYTES, Committed, Committer, NoSpace, prune_kept, sweep_temporaries
@@ -29,7 +30,17 @@ from ha_agent.daemon.registry_view import RegistryView
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT_DELAY_S = 1.0
+CHECKPOINT_IDLE_S = 1.0
+"""A checkpoint waits for a pause of this length, because its syncfs would make a change that comes meanwhile wait."""
+
+CHECKPOINT_LATEST_S = 30.0
+
+SMALL_CHANGE = 16
+"""So many files at most are committed in the loop."""
+
+QUICK_DISK_S = 0.02
+WARY_COMMITS = 50
+"""After a commit slower than ``QUICK_DISK_S`` so many are made in a thread before the disk counts as quick again."""
 
 
 class Ledger:
@@ -39,8 +50,9 @@ class Ledger:
     the journal. On a sender a lost second of agreement costs a false divergence mark at worst, never a conf.
     """
 
-    def __init__(self, store: Store, committer: Committer) -> None:
+    def __init__(self, store: Store, committer: Committer, keep_generations: int) -> None:
         self._store = store
+        self._keep_generations = keep_generations
         self._committer = committer
         self.known = Watermark()
         self.generation = 0
@@ -48,13 +60,19 @@ class Ledger:
         self.lock = asyncio.Lock()
         """Held by whoever writes the registry, the journal or the state files."""
         self._timer: asyncio.TimerHandle | None = None
+        self._due_mono = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def agree(self, manifest: Manifest, known: Watermark, generation: int) -> None:
         """Notes that both nodes hold ``manifest``."""
         self.agreed, self.known, self.generation = manifest, known, generation
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(CHECKPOINT_DELAY_S, self.checkpoint_soon)
+            self._due_mono = now + CHECKPOINT_LATEST_S
+        else:
+            self._timer.cancel()
+        self._timer = loop.call_at(min(now + CHECKPOINT_IDLE_S, self._due_mono), self.checkpoint_soon)
 
     def checkpoint_soon(self) -> None:
         """Begins a checkpoint unless one is under way."""
@@ -77,12 +95,12 @@ class Ledger:
                 log.warning("checkpoint put off: %s", error)
 
     def _checkpoint(self, known: Watermark, generation: int, agreed: Manifest) -> None:
-        if os.path.isdir(self._committer.root):
-            self._committer.settle()
+        self._committer.settle()
         self._store.save_agreed(known, generation, agreed)
         self._store.save_state(known, generation)
         self._committer.journal.clear()
         self._committer.clear_staging()
+        prune_kept(self._store.state_dir, self._keep_generations)
 
     async def close(self) -> None:
         """Makes a last checkpoint if one is due."""
@@ -111,6 +129,7 @@ class Receiver:
         self._view = view
         self._history = history
         self._role = role
+        self._thread_for = 0
         self.last_refusal: tuple[Answer, str] | None = None
 
     async def recover(self) -> None:
@@ -150,7 +169,7 @@ class Receiver:
             if answer is not Answer.COMMITTED:
                 return self._refuse(answer, reason)
             try:
-                report = await asyncio.to_thread(self._committer.commit, txn, self._ledger.agreed)
+                report = await self._commit(txn)
             except BadTransaction as error:
                 return self._refuse(Answer.BAD, str(error))
             except NoSpace as error:
@@ -159,6 +178,19 @@ class Receiver:
                 full = error.errno in (errno.ENOSPC, errno.EDQUOT)
                 return self._refuse(Answer.NO_SPACE if full else Answer.BAD, f"can not be written: {error}")
             return self._committed(txn, report)
+
+    async def _commit(self, txn: Transaction) -> Committed:
+        """Commits a small change in the loop while the disk is quick, anything else in a thread (docs/adr/0002)."""
+        small = txn.staging is None and len(txn.puts) + len(txn.deletes) <= SMALL_CHANGE
+        if not small or self._thread_for > 0:
+            self._thread_for = max(0, self._thread_for - 1)
+            return await asyncio.to_thread(self._committer.commit, txn, self._ledger.agreed)
+        began = time.monotonic()
+        try:
+            return self._committer.commit(txn, self._ledger.agreed)
+        finally:
+            if time.monotonic() - began > QUICK_DISK_S:
+                self._thread_for = WARY_COMMITS
 
     def _receiver_view(self) -> ReceiverView:
         limits = self._settings.registry
@@ -189,8 +221,6 @@ class Receiver:
                 paths=lost[:20],
                 kept=f"{txn.epoch}.{txn.generation}",
             )
-        if report.kept:
-            prune_kept(self._settings.paths.state_dir, self._settings.paths.keep_generations)
 
     def _refuse(self, answer: Answer, reason: str) -> Message:
         if self.last_refusal != (answer, reason) and answer is not Answer.NEED_FULL:

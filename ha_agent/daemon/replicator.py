@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 RETRY_S = 2.0
 BULK_TIMEOUT_S = 600.0
 
+INLINE_FILES = 16
+"""So many files at most are read and sent at once, without leaving the loop."""
+
 
 @dataclass(slots=True)
 class PushState:
@@ -61,6 +64,7 @@ class Replicator:
         self._wake = asyncio.Event()
         self._not_before_mono = 0.0
         self._intent = False
+        self._sending: asyncio.Task[None] | None = None
         self._full_in_a_row = 0
         self.peer_manifest: Manifest | None = None
         self.state = PushState()
@@ -68,12 +72,18 @@ class Replicator:
         """Set (and replaced) whenever a push ended or the state changed, for those who wait for an acknowledgement."""
 
     def wake(self) -> None:
-        """Says that something may have to be pushed."""
+        """Says that something may have to be pushed. A small change is on its way when this returns."""
+        if self._sending is None and self._can_push():
+            sending = self._begin()
+            if sending is not None:
+                self._sending = asyncio.get_running_loop().create_task(self._finish(sending))
+                return
         self._wake.set()
 
     def accept_deletes(self) -> None:
         """An operator's word that the deletions now held are meant."""
         self._intent = True
+        self.state.held = None
         self._view.accept_device()
         self.retry_now()
 
@@ -98,12 +108,17 @@ class Replicator:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            if self._sending is not None:
+                continue
             self._note_pending()
             while self._can_push() and await self._push_once():
                 self._note_pending()
             self._note_pending()
-            done, self.progress = self.progress, asyncio.Event()
-            done.set()
+            self._tell()
+
+    def _tell(self) -> None:
+        done, self.progress = self.progress, asyncio.Event()
+        done.set()
 
     def _note_pending(self) -> None:
         differs = self.peer_manifest is None or self.peer_manifest != self._view.manifest
@@ -121,26 +136,55 @@ class Replicator:
             return False
         return True
 
+    def _begin(self) -> tuple[PushPlan, Transaction, float] | None:
+        """The transaction that can go out right now without waiting for anything; None where there is none."""
+        plan = self._look()
+        if not plan.changes or len(plan.changes) > INLINE_FILES:
+            return None
+        contents = self._collect(plan)
+        if contents is None or sum(map(len, contents.values())) > self._settings.link.inline_max_bytes:
+            return None
+        return plan, self._make(plan, contents, None), asyncio.get_running_loop().time()
+
+    async def _finish(self, sending: tuple[PushPlan, Transaction, float]) -> None:
+        plan, txn, began = sending
+        self._note_pending()
+        try:
+            await self._send(plan, txn, began)
+        finally:
+            self._sending = None
+            self._note_pending()
+            self._tell()
+            self._wake.set()
+
     async def _push_once(self) -> bool:
         """Sends what the plan says; gives back whether another look is worth it at once."""
-        plan = self._plan()
-        self._note_held(plan)
-        if plan.wait_for_deletes:
-            settle = self._settings.registry.delete_settle_s
-            asyncio.get_running_loop().call_later(settle, self.wake)
+        plan = self._look()
         if not plan.changes:
             self._intent = False
             return False
         began = asyncio.get_running_loop().time()
         try:
-            txn = await self._build(plan)
-            if txn is None:
-                return False
+            txn = await self._stage(plan)
+        except (Disconnected, RemoteError, TransferFailed) as error:
+            self._pause(str(error))
+            return False
+        return txn is not None and await self._send(plan, txn, began)
+
+    def _look(self) -> PushPlan:
+        plan = self._plan()
+        self._note_held(plan)
+        if plan.wait_for_deletes:
+            asyncio.get_running_loop().call_later(self._settings.registry.delete_settle_s, self.wake)
+        return plan
+
+    async def _send(self, plan: PushPlan, txn: Transaction, began: float) -> bool:
+        try:
             answer = await self._link.ask({"op": "transaction", "txn": txn.to_dict()}, self._answer_timeout(txn))
         except TimeoutError:
             self._link.give_up("no answer to a change in time")
             return False
-        except (Disconnected, RemoteError, TransferFailed) as error:
+        except (Disconnected, RemoteError) as error:
             self._pause(str(error))
             return False
         return self._take_answer(plan, txn, answer, began)
@@ -167,22 +211,29 @@ class Replicator:
     def _answer_timeout(self, txn: Transaction) -> float:
         return self._settings.link.answer_timeout_s if txn.staging is None else BULK_TIMEOUT_S
 
-    async def _build(self, plan: PushPlan) -> Transaction | None:
-        """The transaction of ``plan``, its larger contents already staged at the peer; None where the registry moved on."""
-        assert self.peer_manifest is not None
+    def _collect(self, plan: PushPlan) -> dict[str, bytes] | None:
+        """The contents of the files that ``plan`` writes, by digest; None where the registry has moved on."""
         contents: dict[str, bytes] = {}
-        for number, entry in enumerate(plan.changes.puts):
+        for entry in plan.changes.puts:
             content = self._view.read_content(entry.path, entry.sha256)
             if content is None:
                 return None
             contents[entry.sha256] = content
-            if number % 200 == 199:
-                await asyncio.sleep(0)
-        staging = None
-        if sum(map(len, contents.values())) > self._settings.link.inline_max_bytes:
-            outgoing = os.path.join(self._settings.paths.state_dir, "outgoing")
-            staging = await self._link.transfer(outgoing, list(contents.items()), BULK_TIMEOUT_S)
-            contents = {}
+        return contents
+
+    async def _stage(self, plan: PushPlan) -> Transaction | None:
+        """The transaction of ``plan``, its larger contents already at the peer; None where the registry has moved on."""
+        contents = await asyncio.to_thread(self._collect, plan)
+        if contents is None:
+            return None
+        if sum(map(len, contents.values())) <= self._settings.link.inline_max_bytes:
+            return self._make(plan, contents, None)
+        outgoing = os.path.join(self._settings.paths.state_dir, "outgoing")
+        staging = await self._link.transfer(outgoing, list(contents.items()), BULK_TIMEOUT_S)
+        return self._make(plan, {}, staging)
+
+    def _make(self, plan: PushPlan, contents: dict[str, bytes], staging: str | None) -> Transaction:
+        assert self.peer_manifest is not None
         self._ledger.generation += 1
         known = self._ledger.known
         return Transaction(

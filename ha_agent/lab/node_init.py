@@ -148,13 +148,23 @@ class Init:
 
     def serve(self) -> None:
         """Works for ever."""
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
         while True:
-            ready, _, _ = select.select([self.listener], [], [], 0.05)
-            if ready:
+            ready, _, _ = select.select([self.listener, wake_read], [], [], self._pause())
+            if wake_read in ready:
+                os.read(wake_read, 4096)
+            if self.listener in ready:
                 connection, _ = self.listener.accept()
                 with connection:
                     self._serve_one(connection)
             self.look()
+
+    def _pause(self) -> float:
+        """Seconds until the next unit is due."""
+        due = [r.start_at_mono for r in self.units.values() if r.wanted and r.process is None]
+        return max(0.0, min(due) - time.monotonic()) if due else 60.0
 
     def _serve_one(self, connection: socket.socket) -> None:
         try:

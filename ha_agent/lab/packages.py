@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 
-LAB = ("keepalived", "openssh-server", "openssh-client", "rsync", "supervisor", "iproute2", "procps")
+LAB: tuple[str, ...] = ("keepalived", "openssh-server", "openssh-client", "rsync", "supervisor", "iproute2", "procps")
 LAB += ("redis-server", "lighttpd")
 TESTS = ("systemd", "nftables")
 BENCH = ("lsyncd", "inotify-tools")
