@@ -59,7 +59,7 @@ class ConfChecker:
             await process.stdin.drain()
             line = await asyncio.wait_for(process.stdout.readline(), self._deadline_s)
             answer = json.loads(line)
-        except (OSError, ValueError, asyncio.TimeoutError) as error:
+        except (TimeoutError, OSError, ValueError) as error:
             await self.close()
             raise CheckerFailed(f"supervisord's parser did not answer: {error or type(error).__name__}") from None
         assert isinstance(answer, dict)

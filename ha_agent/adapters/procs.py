@@ -108,7 +108,7 @@ async def wait_ended(pids: Iterable[int], timeout_s: float) -> bool:
         if left:
             await asyncio.wait_for(done, timeout_s)
         return True
-    except asyncio.TimeoutError:
+    except TimeoutError:
         return False
     finally:
         for fd in fds:

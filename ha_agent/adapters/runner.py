@@ -50,7 +50,7 @@ async def run_program(
         raise ProgramMissing(f"{words[0]} can not be run: {error.strerror}") from None
     try:
         out, err = await asyncio.wait_for(process.communicate(), timeout_s)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         return Outcome(None, "", f"no end after {timeout_s:g} s")
     finally:
         if process.returncode is None:

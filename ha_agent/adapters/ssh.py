@@ -70,6 +70,7 @@ class PeerLink:
         self._requests = Requests()
         self._stream: FrameStream | None = None
         self._closed = asyncio.Event()
+        self._nudged = asyncio.Event()
         self.is_up = False
         self.problem = "not connected yet"
         self.since_wall = 0.0
@@ -89,7 +90,9 @@ class PeerLink:
                 log.warning("no link to %s: %s", self._peer.name, problem)
             self.problem = problem
             self._on_change()
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._nudged.wait(), pause)
+            self._nudged.clear()
             pause = min(pause * 1.6, self._settings.retry_max_s)
 
     async def _connect_once(self, wall: Callable[[], float]) -> str:
@@ -156,6 +159,11 @@ class PeerLink:
         assert process.stderr is not None
         said = (await asyncio.to_thread(process.stderr.read)).decode("utf-8", "replace").strip().splitlines()
         return said[-1] if said else self.problem
+
+    def nudge(self) -> None:
+        """Ends the pause before the next attempt: there is reason to think that the peer is there."""
+        if not self.is_up:
+            self._nudged.set()
 
     def give_up(self, reason: str) -> None:
         """Closes the connection; ``run`` opens a new one."""

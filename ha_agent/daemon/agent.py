@@ -50,6 +50,7 @@ TICK_S = 1.0
 VERIFY_POLL_S = 0.2
 VERIFY_LIMIT_S = 120.0
 HOLD_S = 60.0
+STATUS_WAIT_S = 0.6
 JUDGE_PAUSE_ACTIVE_S = 0.004
 JUDGE_PAUSE_STANDBY_S = 0.1
 GROUP = "ha-agent"
@@ -307,9 +308,10 @@ class Agent:
             self.vrrp_state = state
 
     def _is_superseded(self) -> bool:
+        """Whether the peer is active under a newer epoch. While this node takes over, the interlock decides that."""
         peer = self.peer
         return (
-            self.role in OWNING_ROLES
+            self.role is Role.ACTIVE
             and peer is not None
             and self.link.is_up
             and peer.role is Role.ACTIVE
@@ -653,6 +655,7 @@ class Agent:
         self.replicator.retry_now()
 
     async def _serve_hello(self, message: Message, _progress: Progress) -> Message:
+        self.link.nudge()
         return await self._serve_ping(message, _progress)
 
     async def _serve_ping(self, message: Message, _progress: Progress) -> Message:
@@ -714,10 +717,10 @@ class Agent:
         problem = self.link.problem
         if self.link.is_up:
             try:
-                answer = await self.link.ask({"op": "status"}, 2.0)
+                answer = await self.link.ask({"op": "status"}, STATUS_WAIT_S)
                 return {**answer["node"], "reachable": True}
             except (Disconnected, RemoteError, TimeoutError) as error:
-                problem = str(error) or "no answer within 2 s"
+                problem = str(error) or f"no answer within {STATUS_WAIT_S:g} s"
         last: dict[str, Any] = {"name": self.settings.peer.name, "reachable": False, "problem": problem}
         last["since"] = round(self.link.since_wall, 3)
         if self.peer is not None:

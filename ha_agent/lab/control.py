@@ -128,11 +128,12 @@ class Lab:
         confs: Mapping[str, str] | None = None,
         overrides: Mapping[str, Mapping[str, Any]] | None = None,
         owner_pid: int | None = None,
+        prepare: Callable[[Lab], None] | None = None,
         wait: bool = True,
     ) -> None:
         """Builds the pair and boots both nodes. ``confs`` fill node-a's registry, ``overrides`` change agent.toml.
 
-        ``owner_pid``: the lab goes when that process does. Raises ``LabFailed``, with nothing left behind.
+        ``owner_pid``: the lab goes when that process does. ``prepare`` may add to the disks before the boot. Raises ``LabFailed``, with nothing left behind.
         """
         if os.geteuid() != 0:
             raise LabFailed("the lab needs root (namespaces with real daemons in them): run it again with sudo")
@@ -144,6 +145,8 @@ class Lab:
             raise LabFailed(f"lab {self.paths.name} exists already; take it down with: ha-agent lab down") from None
         try:
             self._make_disks(confs or {}, overrides or {})
+            if prepare is not None:
+                prepare(self)
             self._start_switch(owner_pid)
             for node in NODES:
                 # One after the other, so that it is the first one that becomes MASTER.
@@ -230,7 +233,7 @@ class Lab:
             _write(known, f"{node} {host_public}\n")
 
     def _start_switch(self, owner_pid: int | None) -> None:
-        words = ["unshare", "--net", sys.executable, "-m", "ha_agent.lab.switch", self.paths.directory]
+        words = ["unshare", "--net", "--mount", "--propagation", "private", sys.executable, "-m", "ha_agent.lab.switch", self.paths.directory]
         words += [str(owner_pid)] if owner_pid is not None else []
         with open(os.path.join(self.paths.directory, "switch.log"), "ab") as log:
             process = subprocess.Popen(
@@ -287,11 +290,17 @@ class Lab:
     # ---- power and cables ---------------------------------------------------------------------------------
 
     def power_off(self, node: str) -> None:
-        """Cuts the power: the cable goes dead first, as no machine without power says goodbye, then everything is killed."""
+        """Cuts the power: SIGKILL to everything. The switch drops the port first: a dead machine says no goodbye.
+
+        The node itself can not notice that, its cable stays live until it is gone.
+        """
         process = LabProcess(pid := self.init_pid(node), start_ticks(pid) or 0)
-        self._in_switch("ip", "link", "del", f"port-{node[-1]}")
+        self._in_switch("ip", "link", "set", f"port-{node[-1]}", "nomaster")
         _kill(process)
         _wait_for(lambda: not process.is_alive, 10.0)
+        with contextlib.suppress(LabFailed):
+            # The port goes with the node's network namespace, but the kernel takes its time over that.
+            self._in_switch("ip", "link", "del", f"port-{node[-1]}")
 
     def power_on(self, node: str, *, wait: bool = True) -> None:
         """Boots a node that is off, with its disk as it was and an empty /run."""
@@ -354,7 +363,7 @@ class Lab:
 
     def words_in_switch(self, *command: str) -> list[str]:
         """The command line that runs ``command`` as the client outside the two nodes, at the switch."""
-        return ["nsenter", "-t", str(self._switch_pid()), "-n", "--", *command]
+        return ["nsenter", "-t", str(self._switch_pid()), "-m", "-n", "--", *command]
 
     def _in_switch(self, *command: str) -> None:
         done = subprocess.run(self.words_in_switch(*command), capture_output=True, text=True, env=_inner_environment())
@@ -363,7 +372,7 @@ class Lab:
 
 
 def _inner_environment() -> dict[str, str]:
-    return {**os.environ, "PATH": f"{PATH}:{os.path.join(SYSROOT, 'usr/sbin')}:{os.path.join(SYSROOT, 'usr/bin')}"}
+    return {**os.environ, "PATH": PATH}
 
 
 def _kill(process: LabProcess) -> None:

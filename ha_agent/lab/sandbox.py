@@ -68,7 +68,7 @@ def build_file_system(keep: Iterable[str] = ()) -> None:
     Raises ``SandboxFailed``. Only in namespaces of its own: everything here would change the machine otherwise.
     """
     mount("none", "/", "", MS_REC | MS_PRIVATE)
-    _merge_packages()
+    merge_packages()
     visible = _visible_paths(keep)
     stage = "/mnt"
     mount("tmpfs", stage, "tmpfs", 0, "mode=755")
@@ -92,8 +92,11 @@ def build_file_system(keep: Iterable[str] = ()) -> None:
     mount("sysfs", "/sys", "sysfs", MS_NOSUID)
 
 
-def _merge_packages() -> None:
-    """Lays the unpacked packages over /usr, which becomes read-only either way."""
+def merge_packages() -> None:
+    """Lays the unpacked packages over /usr, which becomes read-only either way. Only in a private mount namespace.
+
+    Raises ``SandboxFailed`` where programs are missing and no packages were unpacked.
+    """
     if missing_programs():
         if not os.path.isdir(os.path.join(SYSROOT, "usr")):
             raise SandboxFailed(

@@ -13,13 +13,15 @@ import subprocess
 import sys
 
 from ha_agent.lab.layout import CLIENT_ADDRESS, PREFIX
+from ha_agent.lab.sandbox import merge_packages
 
 
 def main() -> int:
-    """Command line: ``python -m ha_agent.lab.switch LAB-DIRECTORY [OWNER-PID]``, in a fresh network namespace."""
+    """Command line: ``python -m ha_agent.lab.switch LAB-DIRECTORY [OWNER-PID]``, in fresh network and mount namespaces."""
     directory = sys.argv[1]
     owner = int(sys.argv[2]) if len(sys.argv) > 2 else None
     owner_fd = os.pidfd_open(owner) if owner is not None else None
+    merge_packages()
     for words in (
         ("link", "set", "lo", "up"),
         ("link", "add", "br0", "type", "bridge"),

@@ -1,0 +1,47 @@
+# The commands of this project. `make demo` and `make test` install what is missing by way of `make setup`.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SANDBOX := $(BIN)/python -m ha_agent.lab.sandbox --
+TEST_LIMIT_S ?= 1700
+
+.PHONY: help setup demo test check bench clean root
+
+help:
+	@echo "make demo    the main job on a real pair in namespaces, with a measured summary (root)"
+	@echo "make test    all tests, in a place of their own with nothing but a loopback network (root)"
+	@echo "make check   style, types, unit tests (no root)"
+	@echo "make bench   side by side with what one would use instead (root)"
+	@echo "make setup   what these need: .venv/ and build/; clean removes both"
+
+setup: .venv/ready build/sysroot/.packages
+
+.venv/ready: pyproject.toml tools/setup-venv
+	@tools/setup-venv $(PYTHON)
+	@touch $@
+
+build/sysroot/.packages: .venv/ready ha_agent/lab/packages.py
+	@mkdir -p build
+	@$(BIN)/python -m ha_agent.lab.packages tests --into build/sysroot
+	@touch $@
+
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "this needs root (namespaces with real daemons in them): run it again with sudo" >&2; exit 2; }
+
+demo: root setup
+	@$(BIN)/python -m ha_agent.lab.demo
+
+test: root setup
+	@timeout --foreground --kill-after=10 $(TEST_LIMIT_S) $(SANDBOX) $(BIN)/python -m pytest $(TESTS)
+
+check: .venv/ready
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/unit
+
+bench: root setup
+	@$(BIN)/python -m ha_agent.lab.packages bench --into build/sysroot
+	@$(SANDBOX) $(BIN)/python -m bench $(BENCH)
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,354 @@
+"""``make demo``: the main job of ha-agent on a real pair in namespaces, watched from outside, with a measured summary."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ha_agent.cli.status_text import render_status
+from ha_agent.lab.control import Lab, LabFailed
+from ha_agent.lab.layout import NODES, VIP, default_root
+from ha_agent.lab.probe import Probe
+
+REDIS_PORTS = (6376, 6377, 6378, 6379)
+CLIENT_REDIS = 6379
+WEB_PORT = 8080
+EDITS = 20
+
+REDIS_CONF = """\
+[program:redis_{port}]
+command=/usr/bin/redis-server --port {port} --bind {vip} --protected-mode no --daemonize no --save "" --dir /var/lib/redis
+user=redis
+autostart=true
+autorestart=true
+stopwaitsecs=10
+stdout_logfile=/var/log/redis_{port}.log
+redirect_stderr=true
+"""
+
+WEB_CONF = """\
+[program:web]
+command=/usr/sbin/lighttpd -D -f /etc/ha-agent/demo-web.cfg
+autostart=true
+autorestart=true
+stdout_logfile=/var/log/web.log
+redirect_stderr=true
+"""
+
+WEB_SERVER = f"""\
+server.document-root = "/etc/ha-agent/demo-www"
+server.bind = "{VIP}"
+server.port = {WEB_PORT}
+index-file.names = ("index.html")
+mimetype.assign = (".html" => "text/html")
+"""
+
+
+class DemoFailed(Exception):
+    """Something that the demo waits for did not come; the text says what, and what was there instead."""
+
+
+@dataclass(slots=True)
+class Narrator:
+    """Prints one line an event, with seconds since the start; a waiting line on a terminal only."""
+
+    began: float = field(default_factory=time.monotonic)
+    on_terminal: bool = field(default_factory=sys.stdout.isatty)
+
+    def say(self, text: str) -> None:
+        """One event."""
+        clear = "\r\033[K" if self.on_terminal else ""
+        print(f"{clear}[{time.monotonic() - self.began:6.2f} s] {text}", flush=True)
+
+    def show(self, text: str) -> None:
+        """Lines that belong to the event before."""
+        print("\n".join(f"             {line}".rstrip() for line in text.splitlines()), flush=True)
+
+    def wait(self, what: str, probe: Callable[[], Any], limit_s: float, pause_s: float = 0.002) -> Any:
+        """Waits for ``probe`` to give back something. Raises ``DemoFailed`` after ``limit_s``."""
+        deadline = time.monotonic() + limit_s
+        shown = time.monotonic() + 0.5
+        while True:
+            value = probe()
+            if value:
+                return value
+            now = time.monotonic()
+            if now > deadline:
+                raise DemoFailed(f"{what}: not within {limit_s:g} s")
+            if self.on_terminal and now > shown:
+                print(f"\r\033[K             waiting: {what} ...", end="", flush=True)
+                shown = now + 0.5
+            time.sleep(pause_s)
+
+
+class Client:
+    """The client process at the switch and what it saw."""
+
+    def __init__(self, lab: Lab) -> None:
+        words = [sys.executable, "-m", "ha_agent.lab.client", VIP, str(CLIENT_REDIS), str(WEB_PORT)]
+        self._process = subprocess.Popen(
+            lab.words_in_switch(*words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self.rows: list[dict[str, Any]] = []
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.rows.append(json.loads(line))
+
+    def is_served(self, after_mono: float) -> bool:
+        """Whether both targets answered after a moment."""
+        return {r["target"] for r in list(self.rows) if r["ok"] and r["at"] >= after_mono} == {"redis", "web"}
+
+    def outage_s(self, target: str, around_mono: float) -> float:
+        """Seconds from the last good answer before a moment to the first good one after it."""
+        rows = [r for r in list(self.rows) if r["target"] == target and r["ok"]]
+        before = max(r["at"] + r["took"] for r in rows if r["at"] <= around_mono)
+        after = min(r["at"] + r["took"] for r in rows if r["at"] > around_mono + 0.05)
+        return float(after - before)
+
+    def stop(self) -> None:
+        """Ends the client."""
+        self._process.kill()
+        self._process.wait()
+        self._thread.join()
+        if self._process.stdout:
+            self._process.stdout.close()
+
+
+@dataclass(slots=True)
+class Summary:
+    """The measured table and the promises that did not hold."""
+
+    rows: list[tuple[str, str]] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    def add(self, what: str, value: str) -> None:
+        """One line of the table."""
+        self.rows.append((what, value))
+
+    def promise(self, holds: bool, text: str) -> None:
+        """Notes a promise that does not hold."""
+        if not holds:
+            self.broken.append(text)
+
+    def render(self) -> str:
+        """The table as text."""
+        width = max(len(what) for what, _ in self.rows)
+        return "\n".join(f"{what.ljust(width)}   {value}" for what, value in self.rows)
+
+
+class Demo:
+    """The run of the demo: every method is a scene."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab, self.talk, self.sum, self.probe = lab, Narrator(), Summary(), Probe()
+        self.client: Client | None = None
+        self.a, self.b = NODES
+
+    def run(self) -> int:
+        """All scenes; gives back the exit status."""
+        try:
+            self.build()
+            self.edit()
+            self.cut_power()
+            self.bring_back()
+        finally:
+            if self.client is not None:
+                self.client.stop()
+        self.probe.stop()
+        self.count_doubles()
+        print()
+        print(self.sum.render())
+        print()
+        if self.sum.broken:
+            print("BROKEN PROMISES:\n" + "\n".join(f"  - {text}" for text in self.sum.broken))
+            return 1
+        print("every promise held")
+        return 0
+
+    def build(self) -> None:
+        """Scene 1: two nodes, five programs, one client."""
+        self.talk.say(f"building two nodes in namespaces: {self.a} and {self.b}, VIP {VIP}")
+        confs = {f"redis_{port}.conf": REDIS_CONF.format(port=port, vip=VIP) for port in REDIS_PORTS}
+        confs["web.conf"] = WEB_CONF
+        self.lab.up(confs=confs, owner_pid=os.getpid(), prepare=write_web_pages)
+        self.talk.say("booted: real keepalived, sshd, rsync, supervisord and the agent on each")
+        for node in NODES:
+            self.probe.watch_node(node, self.lab.init_pid(node))
+        self.probe.start()
+        self.client = Client(self.lab)
+        began = time.monotonic()
+        self.talk.wait("the client is served by redis and web on the VIP", lambda: self.client_served(began), 20)
+        self.talk.wait("all programs RUNNING", lambda: self.running(self.a) == 5, 20, 0.05)
+        self.talk.say(f"4 redis and a web server run on {self.a}; a client outside writes and reads through the VIP")
+        self.show_status(self.a)
+
+    def edit(self) -> None:
+        """Scene 2: changes on the active node arrive on the other one."""
+        took = [self.edit_once(number) for number in range(EDITS)]
+        median, worst = statistics.median(took) * 1e3, max(took) * 1e3
+        self.talk.say(f"edited redis_6377.conf {EDITS} times on {self.a}: each was on {self.b} after {median:.1f} ms (median)")
+        self.sum.add("edit to peer", f"{median:.1f} ms median, {worst:.1f} ms worst of {EDITS}")
+        self.sum.promise(worst < 1000, f"an edit took {worst:.0f} ms to reach the peer")
+        registry_a, registry_b = (self.lab.paths.registry(n) for n in NODES)
+        with open(os.path.join(registry_a, "redis_6380.conf"), "w", encoding="ascii") as file:
+            file.write(REDIS_CONF.format(port=6380, vip=VIP))
+        self.talk.wait("the new conf on the peer", lambda: "redis_6380.conf" in os.listdir(registry_b), 5)
+        os.unlink(os.path.join(registry_a, "redis_6376.conf"))
+        self.talk.wait("the deletion on the peer", lambda: "redis_6376.conf" not in os.listdir(registry_b), 5)
+        self.lab.run(self.a, "supervisorctl", "-c", "/etc/supervisor/supervisord.conf", "update")
+        self.talk.say("added redis_6380.conf, deleted redis_6376.conf, ran `supervisorctl update`; the peer's registry:")
+        self.talk.show("  ".join(sorted(os.listdir(registry_b))))
+        self.talk.wait("redis_6380 RUNNING", lambda: self.running(self.a) == 5, 20, 0.05)
+
+    def edit_once(self, number: int) -> float:
+        """One edit as an editor makes it (new file, rename); gives back the seconds until the peer has it."""
+        source, target = (os.path.join(self.lab.paths.registry(n), "redis_6377.conf") for n in NODES)
+        text = REDIS_CONF.format(port=6377, vip=VIP) + f"; edit {number}\n"
+        with open(source + ".tmp", "w", encoding="ascii") as file:
+            file.write(text)
+        began = time.monotonic()
+        os.rename(source + ".tmp", source)
+        self.talk.wait("the edit on the peer", lambda: read_text(target) == text, 5, 0.0002)
+        took = time.monotonic() - began
+        time.sleep(0.05)
+        return took
+
+    def cut_power(self) -> None:
+        """Scene 3: the active node dies."""
+        assert self.client is not None
+        self.talk.say(f"cutting the power of {self.a} (SIGKILL to everything, no goodbye on the network)")
+        cut_wall, cut_mono = time.time(), time.monotonic()
+        self.lab.power_off(self.a)
+        self.talk.wait("the client is served again", lambda: self.client_served(cut_mono + 0.2), 20)
+        served = time.monotonic() - cut_mono
+        self.talk.say(f"{self.b} has the VIP and serves the client again")
+        verified = self.talk.wait("all programs RUNNING", lambda: self.event("takeover-verified", cut_wall), 30, 0.05)
+        master, done = self.event("vrrp", cut_wall), self.event("takeover-done", cut_wall)
+        self.talk.say(f"all programs RUNNING on {self.b}: {verified['text']}")
+        self.show_status(self.b)
+        self.sum.add("power cut to detection and VIP move", f"{master['at'] - cut_wall:.2f} s")
+        self.sum.add("power cut to all programs started", f"{done['at'] - cut_wall:.2f} s")
+        self.sum.add("power cut to all programs RUNNING", f"{verified['at'] - cut_wall:.2f} s (startsecs is 1 s of it)")
+        for target in ("redis", "web"):
+            outage = self.client.outage_s(target, cut_mono)
+            self.sum.add(f"outage seen by the client, {target}", f"{outage:.2f} s")
+            self.sum.promise(outage < 2.0, f"the client missed {target} for {outage:.2f} s")
+        self.sum.promise(not verified["failed"], f"programs failed after the takeover: {verified['failed']}")
+        self.sum.promise(verified["running"] == 5, f"{verified['running']} programs run after the takeover, not 5")
+        self.sum.promise(served < 5, f"the client was served again only after {served:.1f} s")
+
+    def bring_back(self) -> None:
+        """Scene 4: the old node comes back and is the standby."""
+        self.talk.say(f"switching {self.a} on again")
+        self.lab.power_on(self.a)
+        self.probe.watch_node(self.a, self.lab.init_pid(self.a))
+        self.talk.wait(f"{self.a} standby and in sync", self.is_paired_again, 30, 0.05)
+        time.sleep(1.0)
+        statuses = {node: self.lab.status(node) for node in NODES}
+        equal = read_registry(self.lab, self.a) == read_registry(self.lab, self.b)
+        runs = self.probe.running.get(self.a, frozenset())
+        self.talk.say(f"{self.a} is back: role {statuses[self.a]['role']}, runs {len(runs)} programs of the registry")
+        self.show_status(self.b)
+        self.sum.add("old node after its return", f"{statuses[self.a]['role']}, {len(runs)} programs, registry equal: {equal}")
+        self.sum.promise(statuses[self.a]["role"] == "standby", f"{self.a} is {statuses[self.a]['role']}, not standby")
+        self.sum.promise(not runs, f"{self.a} runs {sorted(runs)} though it is the standby")
+        self.sum.promise(equal, "the registries of the two nodes differ")
+
+    def count_doubles(self) -> None:
+        """What the probe saw on both nodes at once."""
+        doubled = sorted({overlap.program for overlap in self.probe.overlaps})
+        self.sum.add("programs ever seen on both nodes", ", ".join(doubled) or "none")
+        self.sum.promise(not doubled, f"seen on both nodes: {', '.join(doubled)}")
+
+    # ---- helpers ------------------------------------------------------------------------------------------
+
+    def client_served(self, after_mono: float) -> bool:
+        """Whether the client got answers after a moment."""
+        return self.client is not None and self.client.is_served(after_mono)
+
+    def running(self, node: str) -> int:
+        """How many programs are RUNNING on ``node``."""
+        return sum(1 for p in self.lab.status(node)["programs"] if p["state"] == "RUNNING")
+
+    def is_paired_again(self) -> bool:
+        """Whether one node is active and in sync and the other one standby."""
+        try:
+            a, b = (self.lab.status(node) for node in NODES)
+        except LabFailed:
+            return False
+        return bool(a["role"] == "standby" and b["role"] == "active" and b["replication"]["state"] == "in_sync")
+
+    def event(self, code: str, after_wall: float) -> dict[str, Any] | None:
+        """The first event of the surviving node's history with ``code`` after a moment."""
+        path = os.path.join(self.lab.paths.disk(self.b, "state"), "history.jsonl")
+        with open(path, encoding="utf-8") as file:
+            events = [json.loads(line) for line in file if line.endswith("\n")]
+        return next((e for e in events if e["code"] == code and e["at"] >= after_wall), None)
+
+    def show_status(self, node: str) -> None:
+        """``ha-agent status`` of ``node``."""
+        text = self.lab.run(node, "ha-agent", "status", "--json", check=False)
+        self.talk.show(render_status(json.loads(text)["nodes"]))
+
+
+def write_web_pages(lab: Lab) -> None:
+    """The web server's configuration and page on both nodes' disks."""
+    for node in NODES:
+        folder = lab.paths.disk(node, "etc-ha-agent")
+        with open(os.path.join(folder, "demo-web.cfg"), "w", encoding="ascii") as file:
+            file.write(WEB_SERVER)
+        os.makedirs(os.path.join(folder, "demo-www"))
+        with open(os.path.join(folder, "demo-www", "index.html"), "w", encoding="ascii") as file:
+            file.write(f"{node}\n")
+
+
+def read_text(path: str) -> str | None:
+    """The text of a file, or None where it is not there."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def read_registry(lab: Lab, node: str) -> dict[str, str | None]:
+    """All files of a node's registry with their texts."""
+    root = lab.paths.registry(node)
+    return {
+        os.path.relpath(os.path.join(folder, name), root): read_text(os.path.join(folder, name))
+        for folder, _, names in os.walk(root)
+        for name in names
+    }
+
+
+def main() -> int:
+    """Runs the demo in a lab of its own and takes it down, also after Ctrl-C."""
+    lab = Lab(os.path.join(default_root(), f"demo-{os.getpid()}"))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return Demo(lab).run()
+    except (DemoFailed, LabFailed) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ndemo: interrupted, clearing away", file=sys.stderr)
+        return 130
+    finally:
+        lab.down()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""The invariant probe: samples which programs run on which node, from outside both, and tells where the rule was broken.
+
+It looks at processes alone (their namespace and the marks that supervisord gave them) and asks nobody, so that neither the
+agent nor supervisord can make it believe something.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+
+SAMPLE_S = 0.01
+YOUNG_SAMPLES = 30
+"""A process has its marks only after its exec: so often a new one is looked at before it counts as none of ours."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """When a program was seen on a node: ``began`` and ``last`` of each unbroken stretch, monotonic seconds."""
+
+    stretches: list[tuple[float, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """A program that ran on both nodes at once."""
+
+    program: str
+    began_mono: float
+    took_s: float
+
+
+class Probe:
+    """Samples until stopped. ``pid_namespaces`` maps a node to the inode of its process namespace and may be updated."""
+
+    def __init__(self) -> None:
+        self._namespaces: dict[int, str] = {}
+        self._known: dict[int, tuple[str, str] | int] = {}
+        self._seen: dict[tuple[str, str], Seen] = {}
+        self._open_overlaps: dict[str, tuple[float, float]] = {}
+        self.overlaps: list[Overlap] = []
+        self.running: dict[str, frozenset[str]] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="probe", daemon=True)
+
+    def watch_node(self, node: str, init_pid: int) -> None:
+        """Counts the processes of the namespace of ``init_pid`` as ``node``'s; call again after a power-on."""
+        self._namespaces = {**self._namespaces, os.stat(f"/proc/{init_pid}/ns/pid").st_ino: node}
+
+    def start(self) -> None:
+        """Begins to sample in a thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the sampling and closes overlaps that were still going on."""
+        self._stop.set()
+        self._thread.join()
+        for program, (began, last) in self._open_overlaps.items():
+            self.overlaps.append(Overlap(program, began, last - began + SAMPLE_S))
+        self._open_overlaps.clear()
+
+    def first_seen(self, program: str, node: str, after_mono: float) -> float | None:
+        """When ``program`` was first seen on ``node`` after a moment; None if it was not."""
+        stretches = self._seen.get((program, node), Seen()).stretches
+        return min((began for began, _ in stretches if began >= after_mono), default=None)
+
+    def _work(self) -> None:
+        while not self._stop.wait(SAMPLE_S):
+            self.sample(time.monotonic())
+
+    def sample(self, now: float) -> None:
+        """One look at all processes of the machine."""
+        pids = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+        for pid in self._known.keys() - pids:
+            del self._known[pid]
+        where: dict[str, set[str]] = {node: set() for node in self._namespaces.values()}
+        for pid in pids:
+            known = self._known.get(pid, 0)
+            if isinstance(known, int):
+                if known > YOUNG_SAMPLES:
+                    continue
+                known = self._known[pid] = self._identify(pid) or known + 1
+            if isinstance(known, tuple) and _is_live(pid):
+                where.setdefault(known[0], set()).add(known[1])
+        self._note(now, where)
+
+    def _identify(self, pid: int) -> tuple[str, str] | None:
+        try:
+            node = self._namespaces.get(os.stat(f"/proc/{pid}/ns/pid").st_ino)
+            if node is None:
+                return None
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                marks = dict(p.split(b"=", 1) for p in file.read().split(b"\0") if b"=" in p)
+        except OSError:
+            return None
+        name = marks.get(b"SUPERVISOR_PROCESS_NAME")
+        return (node, name.decode()) if name else None
+
+    def _note(self, now: float, where: dict[str, set[str]]) -> None:
+        self.running = {node: frozenset(programs) for node, programs in where.items()}
+        counts: dict[str, int] = {}
+        for node, programs in where.items():
+            for program in programs:
+                counts[program] = counts.get(program, 0) + 1
+                stretches = self._seen.setdefault((program, node), Seen()).stretches
+                if stretches and now - stretches[-1][1] < 5 * SAMPLE_S:
+                    stretches[-1] = (stretches[-1][0], now)
+                else:
+                    stretches.append((now, now))
+        doubled = {program for program, count in counts.items() if count > 1}
+        for program in doubled:
+            began, _ = self._open_overlaps.get(program, (now, now))
+            self._open_overlaps[program] = (began, now)
+        for program in set(self._open_overlaps) - doubled:
+            began, last = self._open_overlaps.pop(program)
+            self.overlaps.append(Overlap(program, began, last - began + SAMPLE_S))
+
+
+def _is_live(pid: int) -> bool:
+    """Whether the process is more than a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return False

@@ -1,0 +1,87 @@
+"""The rule table: what follows from which facts, and that the documentation shows the same table."""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+from dataclasses import replace
+
+import pytest
+
+from ha_agent.core.rules import RULES, Facts, decide, has_right, rules_as_markdown
+from ha_agent.core.words import Action, Role, VrrpState
+
+GOOD = Facts(1.0, VrrpState.MASTER, True, True)
+
+
+def every_fact() -> list[Facts]:
+    choices = itertools.product(
+        VrrpState, (True, False), (True, False, None), (True, False), (True, False), (True, False, None), (0, 2), (True, False)
+    )
+    return [Facts(1.0, *choice) for choice in choices]
+
+
+def test_a_standby_with_the_right_takes_over() -> None:
+    decision = decide(Role.STANDBY, GOOD)
+    assert decision is not None
+    assert (decision.role, decision.action) == (Role.TAKING_OVER, Action.TAKE_OVER)
+
+
+@pytest.mark.parametrize("role", [Role.ACTIVE, Role.TAKING_OVER])
+@pytest.mark.parametrize(
+    ("loss", "code"),
+    [
+        ({"vrrp_state": VrrpState.BACKUP}, "vrrp-left-master"),
+        ({"vrrp_state": VrrpState.FAULT}, "vrrp-left-master"),
+        ({"vrrp_state": VrrpState.STOP}, "vrrp-left-master"),
+        ({"vrrp_state": VrrpState.DELETED}, "vrrp-left-master"),
+        ({"vrrp_state": VrrpState.UNKNOWN}, "vrrp-left-master"),
+        ({"keepalived_alive": False}, "keepalived-gone"),
+        ({"vip_here": False}, "vip-gone"),
+        ({"superseded": True}, "superseded"),
+        ({"refused": True}, "interlock-refused"),
+    ],
+)
+def test_every_loss_of_the_right_releases_with_its_reason(role: Role, loss: dict[str, object], code: str) -> None:
+    decision = decide(role, replace(GOOD, **loss))  # type: ignore[arg-type]
+    assert decision is not None
+    assert (decision.role, decision.action, decision.code) == (Role.RELEASING, Action.RELEASE, code)
+
+
+def test_no_facts_make_a_node_active_that_has_no_right_to_be() -> None:
+    for facts in every_fact():
+        for role in Role:
+            decision = decide(role, facts)
+            reached = decision.role if decision else role
+            if not has_right(facts):
+                assert reached not in (Role.ACTIVE, Role.TAKING_OVER), (role, facts)
+
+
+def test_a_release_ends_only_when_it_was_verified_that_nothing_is_left() -> None:
+    for facts in every_fact():
+        decision = decide(Role.RELEASING, facts)
+        if decision is not None and decision.role is Role.STANDBY:
+            assert facts.plan_done is True
+            assert facts.left_running == 0
+
+
+def test_master_again_during_a_release_waits_for_its_end() -> None:
+    assert decide(Role.RELEASING, GOOD) is None
+
+
+def test_an_address_that_could_not_be_looked_up_is_no_reason_to_stop_programs() -> None:
+    assert decide(Role.ACTIVE, replace(GOOD, vip_here=None)) is None
+
+
+def test_every_role_can_be_left() -> None:
+    assert {rule.role for rule in RULES} == set(Role)
+
+
+def test_codes_and_reasons_are_distinct_within_a_role() -> None:
+    rows = [(rule.role, rule.code) for rule in RULES]
+    assert len(set(rows)) == len(rows)
+
+
+def test_the_documentation_shows_the_table_in_force() -> None:
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert rules_as_markdown() in text

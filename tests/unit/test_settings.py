@@ -1,0 +1,69 @@
+"""The configuration reports all its problems at once, each with its key, its value and what is allowed."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from ha_agent.core.settings import SECTIONS, SettingsError, check_settings, sample_toml, settings_as_dict
+
+GOOD = """
+[node]
+name = "a"
+address = "192.0.2.1"
+[peer]
+name = "b"
+address = "192.0.2.2"
+[vrrp]
+vip = "192.0.2.9/24"
+"""
+
+
+def problems_of(text: str) -> dict[str, str]:
+    with pytest.raises(SettingsError) as caught:
+        check_settings(tomllib.loads(text))
+    return {p.key: str(p) for p in caught.value.problems}
+
+
+def test_a_minimal_file_is_good() -> None:
+    assert check_settings(tomllib.loads(GOOD)).vrrp.advert_int_s == 0.1
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    found = problems_of('[node]\nname="a b"\nadress="x"\n[nonsense]\n[vrrp]\nvip="192.0.2.9"\npriority=300\nnopreempt="yes"')
+    assert set(found) == {
+        "[nonsense]", "node.adress", "node.name", "node.address", "peer.name", "peer.address", "vrrp.vip", "vrrp.priority", "vrrp.nopreempt",
+    }
+    assert 'did you mean "address"' in found["node.adress"]
+    assert "300" in found["vrrp.priority"] and "1 to 254" in found["vrrp.priority"]
+
+
+def test_a_number_with_a_fraction_takes_a_whole_one_but_not_a_truth() -> None:
+    assert check_settings(tomllib.loads(GOOD + "advert_int_s = 1\n")).vrrp.advert_int_s == 1.0
+    assert "vrrp.advert_int_s" in problems_of(GOOD + "advert_int_s = true\n")
+
+
+def test_two_nodes_of_one_name_or_address_are_refused() -> None:
+    assert "peer.name" in problems_of(GOOD.replace('name = "b"', 'name = "a"'))
+    assert "peer.address" in problems_of(GOOD.replace("192.0.2.2", "192.0.2.1"))
+
+
+def test_a_fence_command_is_words_with_an_absolute_path() -> None:
+    assert "takeover.fence_command" in problems_of(GOOD + '[takeover]\nfence_command = ["off"]\n')
+    assert "takeover.fence_command" in problems_of(GOOD + '[takeover]\nfence_command = "off"\n')
+
+
+def test_the_sample_is_good_and_names_every_key() -> None:
+    sample = sample_toml()
+    values = settings_as_dict(check_settings(tomllib.loads(sample)))
+    for section in SECTIONS:
+        assert f"[{section}]" in sample
+        for name in values[section]:
+            assert f"{name} = " in sample
+
+
+def test_the_sample_shows_the_defaults_in_force() -> None:
+    sample = sample_toml()
+    uncommented = "\n".join(line[1:] if line.startswith("#") and " = " in line and not line.startswith("# ") else line for line in sample.splitlines())
+    assert check_settings(tomllib.loads(uncommented)) == check_settings(tomllib.loads(sample))

@@ -1,0 +1,44 @@
+"""The status screen says what is wrong first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ha_agent.cli.status_text import age_text, list_problems, render_status
+
+
+def node(name: str, role: str = "standby", **changes: Any) -> dict[str, Any]:
+    base: dict[str, Any] = {
+        "name": name, "reachable": True, "role": role, "vrrp_state": "BACKUP", "vip": False, "keepalived": "up",
+        "supervisord": "up", "epoch": 2, "claimed_by": "a", "generation": 5, "left_running": 0,
+        "registry": {"confs": 3, "hash": "abcdef0123456789", "parked": [], "refused": {}, "problem": None},
+        "replication": {"state": "in_sync" if role == "active" else "receiving", "pending": 0},
+        "readiness": {"loadable": 3, "problems": {}, "warnings": {}}, "programs": [],
+    }
+    return {**base, **changes}
+
+
+def test_a_healthy_pair_has_no_problems() -> None:
+    assert list_problems([node("a", "active"), node("b")], 0.0) == []
+
+
+def test_two_active_nodes_are_the_first_thing_said() -> None:
+    text = render_status([node("a", "active", keepalived="down"), node("b", "active")])
+    assert text.splitlines()[0].startswith("! SPLIT-BRAIN")
+
+
+def test_a_node_that_is_not_reached_is_shown_with_the_age_of_what_is_known() -> None:
+    gone = {"name": "b", "reachable": False, "problem": "no route", "since": 40.0, "role": "standby", "heard_at": 10.0}
+    text = render_status([node("a", "active"), gone], now=100.0)
+    assert "b can not be reached for 1 min: no route" in text
+    assert "standby when last heard" in text
+    assert "heard 2 min ago" in text
+
+
+def test_confs_that_can_not_be_loaded_are_named_with_their_reason() -> None:
+    bad = node("b", readiness={"loadable": 2, "problems": {"x.conf": "Invalid user name y"}, "warnings": {}})
+    assert "b can not load x.conf: Invalid user name y" in "\n".join(list_problems([node("a", "active"), bad], 0.0))
+
+
+def test_ages_are_for_people() -> None:
+    assert [age_text(s) for s in (3, 90, 7200, 200000)] == ["3 s", "2 min", "2 h", "2 d"]
