@@ -107,12 +107,14 @@ def judge(text, directory, main_conf, scratch):
     for group in groups:
         configs = group.process_configs
         missing = sorted({m for c in configs for m in find_missing(c)})
-        programs.append({
-            "name": group.name,
-            "processes": [c.name for c in configs],
-            "autostart": all(c.autostart for c in configs),
-            "missing": missing,
-        })
+        programs.append(
+            {
+                "name": group.name,
+                "processes": [c.name for c in configs],
+                "autostart": all(c.autostart for c in configs),
+                "missing": missing,
+            }
+        )
     return {"problem": None, "programs": programs, "groups": members}
 
 

@@ -297,7 +297,7 @@ def _install_from(workshop: int, parent: int, name: str, data: bytes, mode: int)
 
 
 def _exchange(workshop: int, temporary: str, parent: int, name: str) -> bool:
-    """Exchanges the two names (renameat2(2)); False where it can not be done and a plain rename should be. Raises ``OSError``."""
+    """Exchanges the two names (renameat2(2)); False where only a plain rename is possible. Raises ``OSError``."""
     if _libc.renameat2(workshop, os.fsencode(temporary), parent, os.fsencode(name), RENAME_EXCHANGE) == 0:
         return True
     code = ctypes.get_errno()
@@ -348,8 +348,6 @@ def _remove_empty_parents(root: str, path: str) -> None:
         except OSError:
             return
         parts.pop()
-
-
 
 
 def sweep_temporaries(root: str) -> int:

@@ -71,7 +71,11 @@ class ConfChecker:
         python, environment = await asyncio.to_thread(self._find_python)
         try:
             self._process = await asyncio.create_subprocess_exec(
-                python, "-W", "ignore", SCRIPT, self._settings.config,
+                python,
+                "-W",
+                "ignore",
+                SCRIPT,
+                self._settings.config,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env=environment,

@@ -19,7 +19,9 @@ class CommandFailed(Exception):
     """The daemon refused or could not do it; the text is its own."""
 
 
-def ask_daemon(run_dir: str, message: Message, timeout_s: float, progress: Callable[[Message], None] | None = None) -> Message:
+def ask_daemon(
+    run_dir: str, message: Message, timeout_s: float, progress: Callable[[Message], None] | None = None
+) -> Message:
     """Sends one request to the daemon and gives back its answer.
 
     Raises ``NoDaemon``, ``CommandFailed``, and ``TimeoutError`` after ``timeout_s`` without any sign of it.

@@ -133,7 +133,9 @@ def scan_registry(root: str, known: Manifest, signatures: dict[str, Signature]) 
             raise RegistryUnavailable(f"{os.path.join(root, below)}: {error.strerror}") from None
         for item in found:
             _look_at(root, below + item.name, item, known, signatures, scan, entries, pending)
-    scan.manifest = known if len(entries) == len(known) and all(known.find(e.path) == e for e in entries) else Manifest.of(entries)
+    scan.manifest = (
+        known if len(entries) == len(known) and all(known.find(e.path) == e for e in entries) else Manifest.of(entries)
+    )
     return scan
 
 

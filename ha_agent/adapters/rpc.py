@@ -88,10 +88,10 @@ class RpcServer:
         self._listeners: list[tuple[socket.socket, str]] = []
 
     def listen(self, path: str, mode: int, group: str | None, *, handed_over: bool) -> None:
-        """Opens the socket at ``path`` with exactly ``mode``; owner root, group ``group`` where that exists. Raises ``OSError``.
+        """Opens the socket at ``path`` with exactly ``mode``, owned by root and by ``group`` where that exists.
 
         ``handed_over``: each connection brings two descriptors (SCM_RIGHTS) on which the peer is served, and stays open
-        as long as that lasts.
+        as long as that lasts. Raises ``OSError``.
         """
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

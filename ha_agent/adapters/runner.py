@@ -33,9 +33,7 @@ def find_program(name: str) -> str:
     raise ProgramMissing(f"{name} is not installed (looked in {SAFE_PATH})")
 
 
-async def run_program(
-    words: Sequence[str], timeout_s: float, *, env: Mapping[str, str] | None = None
-) -> Outcome:
+async def run_program(words: Sequence[str], timeout_s: float, *, env: Mapping[str, str] | None = None) -> Outcome:
     """Runs ``words`` and waits for its end, ``timeout_s`` at most; then it is killed. Raises ``ProgramMissing``."""
     try:
         process = await asyncio.create_subprocess_exec(

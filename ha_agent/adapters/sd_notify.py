@@ -7,7 +7,7 @@ import socket
 
 
 def notify_manager(message: str) -> None:
-    """Sends ``message`` ("READY=1", "WATCHDOG=1", ...) to $NOTIFY_SOCKET. Never raises: a manager that is gone is no error."""
+    """Sends ``message`` ("READY=1", ...) to $NOTIFY_SOCKET. Never raises: a manager that is gone is no error."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return

@@ -28,7 +28,7 @@ class StateTooNew(Exception):
 class Loaded:
     """What was found at the start. ``remarks`` tell of damage and of what was done about it."""
 
-    known: Watermark = Watermark()
+    known: Watermark = field(default_factory=Watermark)
     generation: int = 0
     agreed: Manifest = EMPTY
     remarks: list[str] = field(default_factory=list)

@@ -116,7 +116,7 @@ class Supervisord:
         return added, changed, removed
 
     def batch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
-        """Makes all ``calls`` in one request. A call that failed has a ``Fault`` as its result. Raises ``SupervisordDown``."""
+        """Makes all ``calls`` in one request; a failed one has a ``Fault`` as its result. Raises ``SupervisordDown``."""
         if not calls:
             return []
         wire = [{"methodName": "supervisor." + name, "params": list(params)} for name, params in calls]
@@ -142,4 +142,4 @@ def environment_of(pid: int) -> dict[str, str]:
     except OSError:
         return {}
     pairs = (os.fsdecode(p).split("=", 1) for p in raw.split(b"\0") if b"=" in p)
-    return {k: v for k, v in pairs}
+    return dict(pairs)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 _HEADER = re.compile(r"^\[([^\]\n]+)\]", re.MULTILINE)
 _PROGRAMS_KEY = re.compile(r"^programs\s*[=:]", re.IGNORECASE)
 
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """One ``[program:]`` or ``[fcgi-program:]`` of a conf: its process names and what a start of it would need."""

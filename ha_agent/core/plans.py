@@ -21,5 +21,5 @@ def claim_epoch(known: Watermark, node: str, *, resuming: bool) -> Watermark:
 
 
 def outranks(peer: Watermark, own: Watermark) -> bool:
-    """Whether the peer's claim is newer than this node's. Equal epochs of a partition are ranked by name, the same on both nodes."""
+    """Whether the peer's claim is newer. Equal epochs (of a partition) are ranked by name, the same on both nodes."""
     return (peer.epoch, peer.claimed_by) > (own.epoch, own.claimed_by)

@@ -29,9 +29,7 @@ class PushPlan:
         return peer.changed(self.changes.puts, self.changes.deletes)
 
 
-def plan_push(
-    peer: Manifest, mine: Manifest, limits: GuardLimits, *, deletes_settled: bool, intent: bool
-) -> PushPlan:
+def plan_push(peer: Manifest, mine: Manifest, limits: GuardLimits, *, deletes_settled: bool, intent: bool) -> PushPlan:
     """What to send so that a peer that holds ``peer`` comes to hold ``mine``.
 
     Writes go at once. A deletion goes at once where the same content reappears under another name (a rename is

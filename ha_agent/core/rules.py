@@ -36,7 +36,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row: in ``role``, when ``applies``, go to ``to`` and do ``action``, because of ``reason`` (with a stable ``code``)."""
+    """One row: in ``role``, when ``applies``, go to ``to`` and do ``action``, because of ``reason``."""
 
     role: Role
     code: str

@@ -234,9 +234,7 @@ class TakeoverSettings:
         "true: also start programs that say autostart=false, as `supervisorctl start all` does. For registries "
         "whose confs all say autostart=false because supervisord used to start them at boot.",
     )
-    retry_s: float = key(
-        1.0, "Seconds between attempts when supervisord can not be reached.", _between(0.05, 60.0, "s")
-    )
+    retry_s: float = key(1.0, "Seconds between attempts when supervisord can not be reached.", _between(0.05, 60.0, "s"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,7 +281,9 @@ class PathSettings:
         1000, "How many generations of replaced confs are kept; divergences are never removed.", _between(1, 10**6)
     )
     history_max_bytes: int = key(
-        8 * 1024 * 1024, "Size at which history.jsonl is turned over; one older file is kept.", _between(4096, 2**32, "bytes")
+        8 * 1024 * 1024,
+        "Size at which history.jsonl is turned over; one older file is kept.",
+        _between(4096, 2**32, "bytes"),
     )
 
 

@@ -25,9 +25,7 @@ log = logging.getLogger(__name__)
 class ActiveSet:
     """Verdicts on every conf of the registry, and the directory that supervisord includes."""
 
-    def __init__(
-        self, settings: Settings, checker: ConfChecker, read_content: Callable[[str, str], bytes | None]
-    ) -> None:
+    def __init__(self, settings: Settings, checker: ConfChecker, read_content: Callable[[str, str], bytes | None]) -> None:
         self._registry = settings.registry.path
         self._checker = checker
         self._read_content = read_content

@@ -42,9 +42,7 @@ def run_daemon(config_path: str) -> int:
 
 
 def _set_up_process(settings: Settings) -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=settings.log.level.upper(), format="%(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(stream=sys.stderr, level=settings.log.level.upper(), format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("watchdog").setLevel(logging.WARNING)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -85,6 +83,6 @@ async def _run_agent(settings: Settings, config_path: str) -> int:
         return Exit.FAILED
     if reload_wanted:
         # The same process begins anew: the agent's own restart changes nothing for the programs, so neither does this.
-        notify_manager("RELOADING=1\nMONOTONIC_USEC=%d" % (loop.time() * 1e6))
+        notify_manager(f"RELOADING=1\nMONOTONIC_USEC={int(loop.time() * 1e6)}")
         os.execv(sys.executable, [sys.executable, "-m", "ha_agent", "daemon", "--config", config_path])
     return Exit.FAILED if agent.failed else Exit.DONE

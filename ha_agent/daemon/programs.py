@@ -178,4 +178,3 @@ class Programs:
                 return
             time.sleep(0.005 * (attempt + 1))
         raise SupervisordDown(f"supervisord keeps {', '.join(todo)} though nothing of it is running")
-

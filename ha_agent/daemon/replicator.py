@@ -193,9 +193,7 @@ class Replicator:
         assert self.peer_manifest is not None
         settled_at = self._view.last_deletion_mono + self._settings.registry.delete_settle_s
         settled = asyncio.get_running_loop().time() >= settled_at
-        plan = plan_push(
-            self.peer_manifest, self._view.manifest, self._limits, deletes_settled=settled, intent=self._intent
-        )
+        plan = plan_push(self.peer_manifest, self._view.manifest, self._limits, deletes_settled=settled, intent=self._intent)
         if self._view.foreign_device and plan.changes.deletes and not self._intent:
             held = "the registry is on another file system than before"
             return PushPlan(Difference(plan.changes.puts, ()), held=held)

@@ -32,7 +32,7 @@ async def describe_node(agent: Agent) -> dict[str, Any]:
         "epoch": known.epoch,
         "claimed_by": known.claimed_by,
         "generation": agent.ledger.generation,
-        "left_running": agent.left_running,
+        "left_running": agent.release.left_running,
         "registry": _describe_registry(agent),
         "replication": _describe_replication(agent),
         "readiness": _describe_readiness(agent),

@@ -133,7 +133,8 @@ class Lab:
     ) -> None:
         """Builds the pair and boots both nodes. ``confs`` fill node-a's registry, ``overrides`` change agent.toml.
 
-        ``owner_pid``: the lab goes when that process does. ``prepare`` may add to the disks before the boot. Raises ``LabFailed``, with nothing left behind.
+        ``owner_pid``: the lab goes when that process does. ``prepare`` may add to the disks before the boot. ``wait``: until
+        the pair has settled. Raises ``LabFailed``, with nothing left behind.
         """
         if os.geteuid() != 0:
             raise LabFailed("the lab needs root (namespaces with real daemons in them): run it again with sudo")
@@ -233,7 +234,17 @@ class Lab:
             _write(known, f"{node} {host_public}\n")
 
     def _start_switch(self, owner_pid: int | None) -> None:
-        words = ["unshare", "--net", "--mount", "--propagation", "private", sys.executable, "-m", "ha_agent.lab.switch", self.paths.directory]
+        words = [
+            "unshare",
+            "--net",
+            "--mount",
+            "--propagation",
+            "private",
+            sys.executable,
+            "-m",
+            "ha_agent.lab.switch",
+            self.paths.directory,
+        ]
         words += [str(owner_pid)] if owner_pid is not None else []
         with open(os.path.join(self.paths.directory, "switch.log"), "ab") as log:
             process = subprocess.Popen(
@@ -337,11 +348,13 @@ class Lab:
             timeout=timeout_s,
         )
         if check and done.returncode != 0:
-            raise LabFailed(f"{node}: {' '.join(command)} ended with {done.returncode}: {(done.stderr or done.stdout)[-500:]}")
+            raise LabFailed(
+                f"{node}: {' '.join(command)} ended with {done.returncode}: {(done.stderr or done.stdout)[-500:]}"
+            )
         return done.stdout
 
     def unit(self, node: str, action: str, unit: str, signal_number: int = 0) -> dict[str, Any]:
-        """Has the node's init ``start``, ``stop``, ``restart`` or ``kill`` a unit, or tell (``show``) all units' process ids."""
+        """Has the node's init ``start``, ``stop``, ``restart``, ``kill`` or ``show`` units; gives back their process ids."""
         code = (
             "import json,socket,sys;s=socket.socket(socket.AF_UNIX);s.connect(sys.argv[1]);"
             "s.sendall(sys.argv[2].encode());print(s.recv(65536).decode())"

@@ -199,7 +199,9 @@ class Demo:
         """Scene 2: changes on the active node arrive on the other one."""
         took = [self.edit_once(number) for number in range(EDITS)]
         median, worst = statistics.median(took) * 1e3, max(took) * 1e3
-        self.talk.say(f"edited redis_6377.conf {EDITS} times on {self.a}: each was on {self.b} after {median:.1f} ms (median)")
+        self.talk.say(
+            f"edited redis_6377.conf {EDITS} times on {self.a}: each was on {self.b} after {median:.1f} ms (median)"
+        )
         self.sum.add("edit to peer", f"{median:.1f} ms median, {worst:.1f} ms worst of {EDITS}")
         self.sum.promise(worst < 1000, f"an edit took {worst:.0f} ms to reach the peer")
         registry_a, registry_b = (self.lab.paths.registry(n) for n in NODES)
@@ -236,7 +238,8 @@ class Demo:
         served = time.monotonic() - cut_mono
         self.talk.say(f"{self.b} has the VIP and serves the client again")
         verified = self.talk.wait("all programs RUNNING", lambda: self.event("takeover-verified", cut_wall), 30, 0.05)
-        master, done = self.event("vrrp", cut_wall), self.event("takeover-done", cut_wall)
+        master = self.talk.wait("the role change in the history", lambda: self.event("vrrp", cut_wall), 5)
+        done = self.talk.wait("the takeover in the history", lambda: self.event("takeover-done", cut_wall), 5)
         self.talk.say(f"all programs RUNNING on {self.b}: {verified['text']}")
         self.show_status(self.b)
         self.sum.add("power cut to detection and VIP move", f"{master['at'] - cut_wall:.2f} s")
@@ -262,7 +265,9 @@ class Demo:
         runs = self.probe.running.get(self.a, frozenset())
         self.talk.say(f"{self.a} is back: role {statuses[self.a]['role']}, runs {len(runs)} programs of the registry")
         self.show_status(self.b)
-        self.sum.add("old node after its return", f"{statuses[self.a]['role']}, {len(runs)} programs, registry equal: {equal}")
+        self.sum.add(
+            "old node after its return", f"{statuses[self.a]['role']}, {len(runs)} programs, registry equal: {equal}"
+        )
         self.sum.promise(statuses[self.a]["role"] == "standby", f"{self.a} is {statuses[self.a]['role']}, not standby")
         self.sum.promise(not runs, f"{self.a} runs {sorted(runs)} though it is the standby")
         self.sum.promise(equal, "the registries of the two nodes differ")

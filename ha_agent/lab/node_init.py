@@ -152,10 +152,10 @@ class Init:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         while True:
-            ready, _, _ = select.select([self.listener, wake_read], [], [], self._pause())
+            ready, _, _ = select.select([self.listener.fileno(), wake_read], [], [], self._pause())
             if wake_read in ready:
                 os.read(wake_read, 4096)
-            if self.listener in ready:
+            if self.listener.fileno() in ready:
                 connection, _ = self.listener.accept()
                 with connection:
                     self._serve_one(connection)

@@ -42,9 +42,7 @@ def apt_options(cache: str) -> list[str]:
 
 def run_apt(cache: str, *words: str) -> None:
     """Runs apt-get. Raises ``PackagesFailed``."""
-    done = subprocess.run(
-        ["apt-get", *apt_options(cache), *words], stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+    done = subprocess.run(["apt-get", *apt_options(cache), *words], stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode != 0:
         said = [line for line in (done.stderr + done.stdout).splitlines() if line.startswith("E:")]
         raise PackagesFailed(f"apt-get {words[0]}: {said[-1] if said else done.stderr.strip()[-300:]}")

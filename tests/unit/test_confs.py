@@ -33,11 +33,17 @@ def test_a_group_is_loaded_without_members_that_are_not_there() -> None:
 
 def test_a_group_without_any_member_is_left_out() -> None:
     chosen = select_confs({"g.conf": good("one", web=("two",))})
-    assert render_conf("[program:one]\ncommand=x\n[group:web]\nprograms=two\n", "/r", chosen.groups) == "[program:one]\ncommand=x\n"
+    assert (
+        render_conf("[program:one]\ncommand=x\n[group:web]\nprograms=two\n", "/r", chosen.groups)
+        == "[program:one]\ncommand=x\n"
+    )
 
 
 def test_here_is_the_directory_of_the_registry_and_not_of_the_copy() -> None:
-    assert render_conf("command=%(here)s/run %(ENV_X)s", "/etc/supervisor/conf.d/sub", {}) == "command=/etc/supervisor/conf.d/sub/run %(ENV_X)s"
+    assert (
+        render_conf("command=%(here)s/run %(ENV_X)s", "/etc/supervisor/conf.d/sub", {})
+        == "command=/etc/supervisor/conf.d/sub/run %(ENV_X)s"
+    )
 
 
 def test_programs_that_do_not_start_by_themselves_are_known() -> None:

@@ -33,7 +33,9 @@ def test_rubbish_is_refused_or_waited_for_and_nothing_else(data: bytes) -> None:
     assert decoder.pending_bytes <= len(data)
 
 
-@pytest.mark.parametrize("data", [b"\xff\xff\xff\xff", b"\0\0\0\2[]", b"\0\0\0\1x", b"\0\0\0\2\xff\xff", b"\0\0\x10\0" + b"[" * 4096])
+@pytest.mark.parametrize(
+    "data", [b"\xff\xff\xff\xff", b"\0\0\0\2[]", b"\0\0\0\1x", b"\0\0\0\2\xff\xff", b"\0\0\x10\0" + b"[" * 4096]
+)
 def test_frames_that_are_too_long_or_no_object_are_refused(data: bytes) -> None:
     with pytest.raises(FrameError):
         FrameDecoder(max_bytes=5000).feed(data)

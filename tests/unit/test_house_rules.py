@@ -48,8 +48,24 @@ def test_layers_import_downwards_only() -> None:
 
 def test_the_core_imports_nothing_that_can_see_the_world() -> None:
     allowed = {
-        "__future__", "base64", "binascii", "collections", "dataclasses", "difflib", "enum", "functools", "hashlib",
-        "ipaddress", "json", "re", "struct", "textwrap", "typing", "urllib", "zlib", "ha_agent",
+        "__future__",
+        "base64",
+        "binascii",
+        "collections",
+        "dataclasses",
+        "difflib",
+        "enum",
+        "functools",
+        "hashlib",
+        "ipaddress",
+        "json",
+        "re",
+        "struct",
+        "textwrap",
+        "typing",
+        "urllib",
+        "zlib",
+        "ha_agent",
     }
     for path in (PACKAGE / "core").glob("*.py"):
         used = {module.split(".")[0] for module in imports_of(path)}
@@ -58,8 +74,12 @@ def test_the_core_imports_nothing_that_can_see_the_world() -> None:
 
 def test_paramiko_is_never_imported_when_a_module_is() -> None:
     for path in PACKAGE.rglob("*.py"):
-        top = {n for item in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(item, (ast.Import, ast.ImportFrom))
-               for n in ([a.name for a in item.names] if isinstance(item, ast.Import) else [item.module or ""])}
+        top = {
+            n
+            for item in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(item, (ast.Import, ast.ImportFrom))
+            for n in ([a.name for a in item.names] if isinstance(item, ast.Import) else [item.module or ""])
+        }
         assert not any(name.split(".")[0] == "paramiko" for name in top), path
 
 
@@ -73,7 +93,23 @@ def test_the_hook_starts_no_program_on_its_ordinary_way() -> None:
     text = (ROOT / "keepalived" / "ha-agent-notify").read_text(encoding="utf-8")
     code = [line.split("#")[0].strip() for line in text.splitlines() if not line.startswith("#")]
     words = {re.split(r"[\s;=]", line)[0] for line in code if line}
-    builtins = {"[", "case", "esac", "if", "fi", "read", "set", "shift", "echo", "umask", "line", "state", "spool", "MASTER", "/bin/mkdir"}
+    builtins = {
+        "[",
+        "case",
+        "esac",
+        "if",
+        "fi",
+        "read",
+        "set",
+        "shift",
+        "echo",
+        "umask",
+        "line",
+        "state",
+        "spool",
+        "MASTER",
+        "/bin/mkdir",
+    }
     assert words <= builtins, words - builtins
     assert "$(" not in text and "`" not in text.replace("`", "", 0).split("#!/bin/sh")[1].split("\n", 20)[-1]
-    assert text.index("-d \"$spool\"") < text.index("/bin/mkdir"), "mkdir only where the spool is missing"
+    assert text.index('-d "$spool"') < text.index("/bin/mkdir"), "mkdir only where the spool is missing"

@@ -21,7 +21,9 @@ def test_equal_content_means_equal_hash_whatever_the_order(rows: list[Entry]) ->
 
 
 @given(st.lists(entries), st.lists(entries), st.lists(paths))
-def test_changing_gives_the_same_manifest_as_making_it_anew(base: list[Entry], puts: list[Entry], deletes: list[str]) -> None:
+def test_changing_gives_the_same_manifest_as_making_it_anew(
+    base: list[Entry], puts: list[Entry], deletes: list[str]
+) -> None:
     wanted = {e.path: e for e in base}
     wanted.update((e.path, e) for e in puts)
     for path in deletes:

@@ -18,13 +18,21 @@ def test_a_spool_name_tells_all() -> None:
     assert (event.started_ticks, event.pid, event.state) == (229589, 13599, VrrpState.MASTER)
 
 
-@pytest.mark.parametrize("name", ["", "1.2", "1.2.master", "1.2.GONE", "x.2.MASTER", ".1.2.MASTER", "1.2.MASTER.tmp", "1" * 30 + ".2.MASTER"])
+@pytest.mark.parametrize(
+    "name", ["", "1.2", "1.2.master", "1.2.GONE", "x.2.MASTER", ".1.2.MASTER", "1.2.MASTER.tmp", "1" * 30 + ".2.MASTER"]
+)
 def test_other_names_are_not_notifications(name: str) -> None:
     assert parse_notification(name) is None
 
 
-@given(st.lists(st.integers(min_value=0, max_value=2), min_size=1, max_size=50), st.integers(min_value=1, max_value=32000), st.randoms())
-def test_hooks_that_overtake_each_other_are_ordered_by_their_forks(gaps: list[int], first_pid: int, shuffle: random.Random) -> None:
+@given(
+    st.lists(st.integers(min_value=0, max_value=2), min_size=1, max_size=50),
+    st.integers(min_value=1, max_value=32000),
+    st.randoms(),
+)
+def test_hooks_that_overtake_each_other_are_ordered_by_their_forks(
+    gaps: list[int], first_pid: int, shuffle: random.Random
+) -> None:
     pid_max, ticks, names = 32768, 1000, []
     for number, gap in enumerate(gaps):
         ticks += gap

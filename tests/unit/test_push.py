@@ -10,7 +10,12 @@ from ha_agent.core.push import GuardLimits, plan_push
 
 LIMITS = GuardLimits(0.5, 3)
 TEN = Manifest.of([Entry(f"{n}.conf", 0o644, f"{n}" * 64) for n in range(10)])
-entries = st.builds(Entry, st.sampled_from("abcdefgh").map(lambda c: c + ".conf"), st.just(0o644), st.sampled_from(["0" * 64, "1" * 64, "2" * 64]))
+entries = st.builds(
+    Entry,
+    st.sampled_from("abcdefgh").map(lambda c: c + ".conf"),
+    st.just(0o644),
+    st.sampled_from(["0" * 64, "1" * 64, "2" * 64]),
+)
 
 
 def test_a_write_goes_at_once() -> None:
@@ -52,7 +57,9 @@ def test_an_operators_word_lets_a_mass_deletion_go() -> None:
 
 
 @given(st.lists(entries), st.lists(entries), st.booleans(), st.booleans())
-def test_repeated_pushes_end_where_both_are_equal_or_something_is_held(a: list[Entry], b: list[Entry], settled: bool, intent: bool) -> None:
+def test_repeated_pushes_end_where_both_are_equal_or_something_is_held(
+    a: list[Entry], b: list[Entry], settled: bool, intent: bool
+) -> None:
     peer, mine = Manifest.of(a), Manifest.of(b)
     for _ in range(3):
         plan = plan_push(peer, mine, LIMITS, deletes_settled=settled, intent=intent)

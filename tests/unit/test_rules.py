@@ -16,7 +16,14 @@ GOOD = Facts(1.0, VrrpState.MASTER, True, True)
 
 def every_fact() -> list[Facts]:
     choices = itertools.product(
-        VrrpState, (True, False), (True, False, None), (True, False), (True, False), (True, False, None), (0, 2), (True, False)
+        VrrpState,
+        (True, False),
+        (True, False, None),
+        (True, False),
+        (True, False),
+        (True, False, None),
+        (0, 2),
+        (True, False),
     )
     return [Facts(1.0, *choice) for choice in choices]
 

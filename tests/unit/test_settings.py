@@ -33,7 +33,15 @@ def test_a_minimal_file_is_good() -> None:
 def test_all_problems_are_reported_at_once() -> None:
     found = problems_of('[node]\nname="a b"\nadress="x"\n[nonsense]\n[vrrp]\nvip="192.0.2.9"\npriority=300\nnopreempt="yes"')
     assert set(found) == {
-        "[nonsense]", "node.adress", "node.name", "node.address", "peer.name", "peer.address", "vrrp.vip", "vrrp.priority", "vrrp.nopreempt",
+        "[nonsense]",
+        "node.adress",
+        "node.name",
+        "node.address",
+        "peer.name",
+        "peer.address",
+        "vrrp.vip",
+        "vrrp.priority",
+        "vrrp.nopreempt",
     }
     assert 'did you mean "address"' in found["node.adress"]
     assert "300" in found["vrrp.priority"] and "1 to 254" in found["vrrp.priority"]
@@ -65,5 +73,8 @@ def test_the_sample_is_good_and_names_every_key() -> None:
 
 def test_the_sample_shows_the_defaults_in_force() -> None:
     sample = sample_toml()
-    uncommented = "\n".join(line[1:] if line.startswith("#") and " = " in line and not line.startswith("# ") else line for line in sample.splitlines())
+    uncommented = "\n".join(
+        line[1:] if line.startswith("#") and " = " in line and not line.startswith("# ") else line
+        for line in sample.splitlines()
+    )
     assert check_settings(tomllib.loads(uncommented)) == check_settings(tomllib.loads(sample))

@@ -9,11 +9,21 @@ from ha_agent.cli.status_text import age_text, list_problems, render_status
 
 def node(name: str, role: str = "standby", **changes: Any) -> dict[str, Any]:
     base: dict[str, Any] = {
-        "name": name, "reachable": True, "role": role, "vrrp_state": "BACKUP", "vip": False, "keepalived": "up",
-        "supervisord": "up", "epoch": 2, "claimed_by": "a", "generation": 5, "left_running": 0,
+        "name": name,
+        "reachable": True,
+        "role": role,
+        "vrrp_state": "BACKUP",
+        "vip": False,
+        "keepalived": "up",
+        "supervisord": "up",
+        "epoch": 2,
+        "claimed_by": "a",
+        "generation": 5,
+        "left_running": 0,
         "registry": {"confs": 3, "hash": "abcdef0123456789", "parked": [], "refused": {}, "problem": None},
         "replication": {"state": "in_sync" if role == "active" else "receiving", "pending": 0},
-        "readiness": {"loadable": 3, "problems": {}, "warnings": {}}, "programs": [],
+        "readiness": {"loadable": 3, "problems": {}, "warnings": {}},
+        "programs": [],
     }
     return {**base, **changes}
 

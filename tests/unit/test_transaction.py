@@ -27,7 +27,9 @@ SHA = hashlib.sha256(CONTENT).hexdigest()
 BASE = Manifest.of([Entry(f"{n}.conf", 0o644, SHA) for n in range(6)])
 
 
-def make(base: Manifest = BASE, puts: tuple[Entry, ...] = (Entry("new.conf", 0o644, SHA),), deletes: tuple[str, ...] = ()) -> Transaction:
+def make(
+    base: Manifest = BASE, puts: tuple[Entry, ...] = (Entry("new.conf", 0o644, SHA),), deletes: tuple[str, ...] = ()
+) -> Transaction:
     return Transaction(3, "node-a", 1, base.hash, base.changed(puts, deletes).hash, puts, deletes, {SHA: CONTENT})
 
 
@@ -69,7 +71,8 @@ def test_changes_that_do_not_lead_to_the_announced_manifest_are_bad() -> None:
 
 
 @pytest.mark.parametrize(
-    ("known", "deleted", "mass"), [(10, 5, False), (10, 6, True), (2, 1, False), (2, 2, True), (1, 1, False), (100, 2, False)]
+    ("known", "deleted", "mass"),
+    [(10, 5, False), (10, 6, True), (2, 1, False), (2, 2, True), (1, 1, False), (100, 2, False)],
 )
 def test_most_or_all_of_several_is_a_mass_deletion(known: int, deleted: int, mass: bool) -> None:
     assert is_mass_deletion(known, deleted, 0.5, 3) is mass
@@ -78,12 +81,29 @@ def test_most_or_all_of_several_is_a_mass_deletion(known: int, deleted: int, mas
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("epoch", -1), ("epoch", "3"), ("epoch", True), ("claimed_by", ""), ("claimed_by", 5), ("base", "xyz"),
-        ("puts", {}), ("puts", [["../x.conf", 0o644, SHA]]), ("puts", [["/x.conf", 0o644, SHA]]), ("puts", [["x.conf", 0o4755, SHA]]),
-        ("puts", [["x.conf", -1, SHA]]), ("puts", [["x.conf", 0o644, "short"]]), ("puts", [["x.conf", 0o644]]),
-        ("puts", [["x.conf", 0o644, SHA], ["x.conf", 0o600, SHA]]), ("puts", [["a.conf", 420, SHA], ["a.conf/b.conf", 420, SHA]]),
-        ("deletes", ["new.conf"]), ("deletes", [5]), ("deletes", "x"), ("staging", "../../etc"), ("staging", "A" * 16),
-        ("contents", {SHA: "!!"}), ("contents", {SHA: base64.b64encode(b"other").decode()}), ("contents", []),
+        ("epoch", -1),
+        ("epoch", "3"),
+        ("epoch", True),
+        ("claimed_by", ""),
+        ("claimed_by", 5),
+        ("base", "xyz"),
+        ("puts", {}),
+        ("puts", [["../x.conf", 0o644, SHA]]),
+        ("puts", [["/x.conf", 0o644, SHA]]),
+        ("puts", [["x.conf", 0o4755, SHA]]),
+        ("puts", [["x.conf", -1, SHA]]),
+        ("puts", [["x.conf", 0o644, "short"]]),
+        ("puts", [["x.conf", 0o644]]),
+        ("puts", [["x.conf", 0o644, SHA], ["x.conf", 0o600, SHA]]),
+        ("puts", [["a.conf", 420, SHA], ["a.conf/b.conf", 420, SHA]]),
+        ("deletes", ["new.conf"]),
+        ("deletes", [5]),
+        ("deletes", "x"),
+        ("staging", "../../etc"),
+        ("staging", "A" * 16),
+        ("contents", {SHA: "!!"}),
+        ("contents", {SHA: base64.b64encode(b"other").decode()}),
+        ("contents", []),
     ],
 )
 def test_a_bad_field_is_refused_by_name(key: str, value: object) -> None:

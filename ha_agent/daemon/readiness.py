@@ -1,0 +1,66 @@
+"""Keeps the verdicts on all confs current: the readiness of a standby, the last good content of an active node."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from ha_agent.core.words import OWNING_ROLES, Role
+
+if TYPE_CHECKING:
+    from ha_agent.daemon.agent import Agent
+
+log = logging.getLogger(__name__)
+
+PAUSE_ACTIVE_S = 0.004
+PAUSE_STANDBY_S = 0.1
+"""A change travels first and is judged then; several changes are judged together."""
+
+
+class Readiness:
+    """Judges when ``wake`` is called, and everything afresh now and then, because the machine changes too."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._wanted = asyncio.Event()
+
+    def wake(self) -> None:
+        """Says that the registry or the role changed."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        agent = self._agent
+        interval, idle = agent.settings.readiness.interval_s, agent.settings.readiness.idle_s
+        clock = agent.loop.time
+        next_full = clock() + interval
+        self.wake()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), max(0.0, min(next_full - clock(), idle or interval)))
+            if self._wanted.is_set():
+                await asyncio.sleep(PAUSE_ACTIVE_S if agent.role is Role.ACTIVE else PAUSE_STANDBY_S)
+            self._wanted.clear()
+            full = clock() >= next_full
+            if full:
+                next_full = clock() + interval
+            if full or agent.view.manifest != agent.active_set.judged:
+                await self._judge(afresh=full)
+            elif agent.role not in OWNING_ROLES and clock() - agent.checker.last_used_mono >= idle:
+                await agent.checker.close()
+
+    async def _judge(self, *, afresh: bool) -> None:
+        agent = self._agent
+        manifest = agent.view.manifest
+        before = dict(agent.active_set.selection.problems)
+        selection = await agent.active_set.judge(manifest, afresh=afresh)
+        if agent.role is Role.ACTIVE and agent.plan is None and agent.active_set.is_current:
+            try:
+                await agent.active_set.write(manifest, selection, keep_last_good=True)
+                agent.programs.remember_groups(selection.groups)
+            except OSError as error:
+                log.error("the active set can not be written: %s", error)
+        for path in selection.problems.keys() - before.keys():
+            agent.history.add("conf-not-loadable", f"{path}: {selection.problems[path]}", path=path)

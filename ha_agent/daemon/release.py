@@ -1,0 +1,62 @@
+"""The steps of a release: disarm, stop, sweep, unload; each goes on where supervisord does not help."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ha_agent.adapters.runner import find_program, run_program
+from ha_agent.adapters.supervisord import SupervisordDown
+from ha_agent.core.words import Step
+from ha_agent.daemon.transition import StepCode, StepFailed
+
+if TYPE_CHECKING:
+    from ha_agent.daemon.agent import Agent
+
+
+class Release:
+    """Releases for one agent. Every step is idempotent."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self.left_running = 0
+        self.steps: dict[Step, StepCode] = {
+            Step.DISARM: self._disarm,
+            Step.STOP: self._stop,
+            Step.SWEEP: self._sweep,
+            Step.UNLOAD: self._unload,
+        }
+
+    async def _disarm(self) -> dict[str, Any]:
+        """Makes sure that neither a restarted supervisord nor a VIP left behind goes on with what ends here."""
+        agent = self._agent
+        agent.active_set.remove()
+        if agent.keepalived.is_alive or not agent.vip_here:
+            return {}
+        vrrp = agent.settings.vrrp
+        outcome = await run_program([find_program("ip"), "addr", "del", vrrp.vip, "dev", vrrp.interface], 5.0)
+        return {"vip_removed": outcome.code == 0}
+
+    async def _stop(self) -> dict[str, Any]:
+        """Has supervisord stop everything at once, and waits for the ends of the processes themselves."""
+        try:
+            await self._agent.programs.stop()
+        except SupervisordDown as error:
+            return {"supervisord": str(error)}
+        return {}
+
+    async def _sweep(self) -> dict[str, Any]:
+        """Ends what supervisord did not end, or no longer owns."""
+        left = await self._agent.programs.sweep()
+        self.left_running = len(left)
+        return {"left": [f"{p.process} (pid {p.pid})" for p in left[:20]]} if left else {}
+
+    async def _unload(self) -> dict[str, Any]:
+        """Unloads, and looks at the processes once more: this is the word that the peer waits for."""
+        programs = self._agent.programs
+        try:
+            await programs.unload()
+        except SupervisordDown as error:
+            if await programs.is_up():
+                raise StepFailed(str(error)) from None
+        self.left_running = len(await programs.find_left())
+        return {}

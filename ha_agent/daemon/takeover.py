@@ -1,0 +1,160 @@
+"""The steps of a takeover: claim, interlock, activate, load; and the look at the programs that follows it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ha_agent.adapters.rpc import Disconnected, RemoteError
+from ha_agent.adapters.runner import ProgramMissing, run_program
+from ha_agent.adapters.supervisord import RereadRefused, SupervisordDown
+from ha_agent.core.plans import claim_epoch, outranks
+from ha_agent.core.words import Role, Step
+from ha_agent.daemon.programs import culprit_of
+from ha_agent.daemon.transition import StepCode, StepFailed
+
+if TYPE_CHECKING:
+    from ha_agent.daemon.agent import Agent
+
+log = logging.getLogger(__name__)
+
+VERIFY_POLL_S = 0.2
+VERIFY_LIMIT_S = 120.0
+LOAD_ATTEMPTS = 30
+
+
+class Takeover:
+    """Takes over for one agent. Every step is idempotent; ``resuming`` keeps the epoch of a takeover that was cut off."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._limits = agent.settings.takeover
+        self.resuming = False
+        self.steps: dict[Step, StepCode] = {
+            Step.CLAIM: self._claim,
+            Step.INTERLOCK: self._interlock,
+            Step.ACTIVATE: self._activate,
+            Step.LOAD: self._load,
+        }
+
+    async def _claim(self) -> dict[str, Any]:
+        """Raises the epoch, on disk before anything else happens."""
+        agent = self._agent
+        known = agent.ledger.known
+        if agent.peer is not None and outranks(agent.peer.mark, known):
+            known = agent.peer.mark
+        agent.claim = claim_epoch(known, agent.node, resuming=self.resuming)
+        await agent.ledger.claim(agent.claim)
+        agent.save_role()
+        self.resuming = True
+        return {"epoch": agent.claim.epoch}
+
+    async def _interlock(self) -> dict[str, Any]:
+        """Gets the peer's word that nothing is left running there, or settles by the stated policy that it will not come."""
+        outcome = await self._ask_release()
+        result = outcome["interlock"]
+        if result == "refused":
+            self._agent.give_way()
+            raise StepFailed("the peer is active and MASTER itself")
+        if result in ("dead", "link-down") and self._limits.fence_command:
+            outcome.update(await self._fence())
+        if result in ("timeout", "left-running"):
+            policy = self._limits.on_interlock_timeout
+            self._agent.history.add("interlock-timeout", f"{result}: policy is {policy}")
+            if policy == "hold":
+                raise StepFailed(f"the peer still has programs running ({result}); policy is hold")
+        return outcome
+
+    async def _ask_release(self) -> dict[str, Any]:
+        """Asks the peer to release and waits for its word. A peer that does not even say that it heard counts as dead."""
+        agent, limits = self._agent, self._limits
+        if not agent.link.is_up:
+            return {"interlock": "link-down", "because": agent.link.problem}
+        heard = asyncio.Event()
+        message = {"op": "release", "epoch": agent.claim.epoch, "claimed_by": agent.claim.claimed_by}
+        asking = asyncio.ensure_future(agent.link.ask(message, limits.interlock_timeout_s, lambda _: heard.set()))
+        hearing = asyncio.ensure_future(heard.wait())
+        try:
+            await asyncio.wait({asking, hearing}, timeout=limits.peer_probe_s, return_when=asyncio.FIRST_COMPLETED)
+            if not heard.is_set() and not asking.done():
+                agent.link.give_up("no answer to the interlock")
+                return {"interlock": "dead", "because": f"no sign of life within {limits.peer_probe_s:g} s"}
+            answer = await asking
+        except TimeoutError:
+            return {"interlock": "timeout", "because": f"not released after {limits.interlock_timeout_s:g} s"}
+        except (Disconnected, RemoteError) as error:
+            return {"interlock": "dead", "because": str(error)}
+        finally:
+            hearing.cancel()
+            asking.cancel()
+            await asyncio.gather(asking, hearing, return_exceptions=True)
+        return {"interlock": str(answer.get("outcome", "released"))}
+
+    async def _fence(self) -> dict[str, Any]:
+        """Runs the operator's fence command. Where it fails, the policy for an interlock without an answer counts."""
+        limits = self._limits
+        try:
+            code = (await run_program(limits.fence_command, limits.fence_timeout_s)).code
+        except ProgramMissing as error:
+            log.error("fence_command: %s", error)
+            code = None
+        if code != 0 and limits.on_interlock_timeout == "hold":
+            raise StepFailed("fence_command did not succeed; policy is hold")
+        return {"fence_exit": code}
+
+    async def _activate(self) -> dict[str, Any]:
+        """Puts every conf that this node can load into the active set and names the others."""
+        agent = self._agent
+        manifest = agent.view.manifest
+        selection = await agent.active_set.judge(manifest)
+        await agent.active_set.write(manifest, selection, keep_last_good=False)
+        agent.programs.remember_groups(selection.groups)
+        for path, problem in selection.problems.items():
+            log.error("%s can not be loaded on this node: %s", path, problem)
+        return {"confs": len(selection.loadable), "not_loadable": dict(selection.problems)}
+
+    async def _load(self) -> dict[str, Any]:
+        """Loads the active set. What supervisord refuses all the same is taken out, one conf after the other."""
+        for attempt in range(LOAD_ATTEMPTS):
+            try:
+                refused = await self._agent.programs.load(self._limits.start_all)
+            except SupervisordDown as error:
+                raise StepFailed(f"supervisord: {error}") from None
+            except RereadRefused as error:
+                await self._drop_culprit(str(error), attempt)
+            else:
+                return {"refused": refused} if refused else {}
+        raise StepFailed("supervisord refuses the confs again and again")
+
+    async def _drop_culprit(self, message: str, attempt: int) -> None:
+        """First all confs are judged afresh (the machine may have changed), then the one that supervisord blames goes."""
+        active_set, manifest = self._agent.active_set, self._agent.view.manifest
+        if attempt == 0:
+            await active_set.judge(manifest, afresh=True)
+        else:
+            name = culprit_of(message)
+            if name is None or active_set.drop(name, message) is None:
+                raise StepFailed(f"supervisord refuses its configuration: {message}")
+        await active_set.write(manifest, active_set.selection, keep_last_good=False)
+        self._agent.history.add("reread-refused", message)
+
+    async def verify(self, code: str) -> None:
+        """Looks until every program runs or has failed, and puts the outcome into the history under ``code``."""
+        agent = self._agent
+        clock = agent.loop.time
+        began = clock()
+        while agent.role is Role.ACTIVE:
+            try:
+                seen = await agent.programs.verify(agent.active_set.selection.not_started)
+            except SupervisordDown as error:
+                agent.history.add("supervisord-down", str(error))
+                return
+            if not seen.waiting or clock() - began > VERIFY_LIMIT_S:
+                text = f"{seen.running} programs running, {len(seen.failed)} failed, {seen.waiting} still starting"
+                took = round(clock() - began, 3)
+                agent.history.add(code, text, failed=seen.failed, running=seen.running, took_s=took)
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(agent.role_changed.wait(), VERIFY_POLL_S)
