@@ -335,7 +335,7 @@ class Lab:
         """The command line that runs ``command`` on ``node``, with ha-agent on its PATH."""
         path = f"PATH={os.path.join(sys.prefix, 'bin')}:{PATH}"
         pid = str(self.init_pid(node))
-        return ["nsenter", "-t", pid, "-m", "-u", "-i", "-n", "-p", "--wd=/", "--", "env", path, *command]
+        return ["nsenter", "-t", pid, "-m", "-u", "-i", "-n", "-p", "--root", "--wdns=/", "--", "env", path, *command]
 
     def run(self, node: str, *command: str, check: bool = True, timeout_s: float = 60.0) -> str:
         """Runs ``command`` on ``node`` and gives back what it printed. Raises ``LabFailed`` where it fails (``check``)."""
@@ -376,7 +376,7 @@ class Lab:
 
     def words_in_switch(self, *command: str) -> list[str]:
         """The command line that runs ``command`` as the client outside the two nodes, at the switch."""
-        return ["nsenter", "-t", str(self._switch_pid()), "-m", "-n", "--", *command]
+        return ["nsenter", "-t", str(self._switch_pid()), "-m", "-n", "--root", "--", *command]
 
     def _in_switch(self, *command: str) -> None:
         done = subprocess.run(self.words_in_switch(*command), capture_output=True, text=True, env=_inner_environment())
