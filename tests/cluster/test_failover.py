@@ -1,0 +1,213 @@
+"""Programs follow the VIP, never run twice, and a bad conf keeps no good one from running."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from tests.lab_support import SLEEPER, Pair, sleepers, stays, wait_for
+
+THREE = {"p0", "p1", "p2"}
+
+
+def test_a_crashed_active_node_is_taken_over_and_comes_back_as_standby(pair: Pair) -> None:
+    """Hazards 14 and 36: a rebooted node runs nothing until it is MASTER."""
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.lab.power_off("node-a")
+    pair.await_runs("node-b", THREE, 5)
+    pair.power_on("node-a")
+    pair.await_role("node-a", "standby")
+    stays("the old node runs nothing", lambda: not pair.runs("node-a"), 1.0)
+    pair.await_equal()
+    assert pair.lab.status("node-b")["epoch"] == 2
+
+
+def test_an_edit_made_just_before_the_crash_is_in_force_after_it(pair: Pair) -> None:
+    """Hazard 32: failover around a change."""
+    pair.up()
+    with open(pair.path("node-a", "late.conf"), "w", encoding="ascii") as file:
+        file.write(SLEEPER.format(name="late"))
+    wait_for("the late conf on the peer", lambda: os.path.exists(pair.path("node-b", "late.conf")), 1)
+    pair.lab.power_off("node-a")
+    pair.await_runs("node-b", THREE | {"late"}, 5)
+
+
+def test_a_planned_hand_over_waits_until_the_old_node_has_stopped_everything(pair: Pair) -> None:
+    """Hazard 5: MASTER on one node and BACKUP on the other within 10 ms, while programs take their time to stop."""
+    slow = "[program:slow]\ncommand=/bin/bash -c 'trap \"sleep 1; exit\" TERM; while :; do sleep 0.05; done'\nstartsecs=0\n"
+    pair.up({**sleepers(2), "slow.conf": slow})
+    pair.await_runs("node-a", {"p0", "p1", "slow"})
+    pair.hand_over("node-b")
+    pair.await_runs("node-b", {"p0", "p1", "slow"})
+    done = pair.history("node-b", "takeover-done")[-1]
+    interlock = next(s for s in done["steps"] if s["step"] == "interlock")
+    assert interlock["interlock"] == "released"
+    assert interlock["took_s"] > 0.5, "the interlock did not wait for the slow program"
+
+
+def test_stopping_keepalived_releases_and_the_peer_takes_over(pair: Pair) -> None:
+    """Hazards 1 and 2: systemctl stop runs notify_stop alone, and kills it soon."""
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.lab.unit("node-a", "stop", "keepalived")
+    pair.await_runs("node-b", THREE, 5)
+    assert pair.runs("node-a") == frozenset()
+    pair.lab.unit("node-a", "start", "keepalived")
+    stays("the peer stays active", lambda: pair.runs("node-b") == THREE, 1.5)
+    assert pair.role("node-a") == "standby"
+
+
+BAD = {
+    "typed.conf": "[program:typed]\ncommand=/bin/sleep 9\nnumprocs=l\n",
+    "cut.conf": "[program:cut]\ncommand=/bin/sleep 9\n[progr",
+    "nouser.conf": "[program:nouser]\ncommand=/bin/sleep 9\nuser=nobody-here\n",
+    "nodir.conf": "[program:nodir]\ncommand=/bin/sleep 9\nstdout_logfile=/var/log/only-on-a/x.log\n",
+    "foreign.conf": "[supervisord]\nlogfile=/dev/null\n",
+    "twice.conf": "[program:p0]\ncommand=/bin/sleep 9\n",
+    "nobin.conf": "[program:nobin]\ncommand=/opt/not/here\nstartsecs=0\n",
+    "group.conf": "[group:crew]\nprograms=p1,typed\n",
+}
+
+
+def test_bad_confs_block_only_themselves_and_are_reported_by_name_and_reason(pair: Pair) -> None:
+    """Hazards 15 and 16."""
+    pair.up()
+    pair.shell("node-a", "mkdir /var/log/only-on-a")
+    for name, text in BAD.items():
+        with open(pair.path("node-a", name), "w", encoding="ascii") as file:
+            file.write(text)
+    pair.await_equal()
+    problems = wait_for(
+        "the standby's verdicts",
+        lambda: len(p := pair.lab.status("node-b")["readiness"]["problems"]) == 6 and p,
+        10,
+        0.1,
+        lambda: pair.lab.status("node-b")["readiness"],
+    )
+    assert "typed.conf" in problems and "invalid literal" in problems["typed.conf"]
+    assert "no such directory" in problems["nodir.conf"].lower() or "does not exist" in problems["nodir.conf"]
+    assert "nobody-here" in problems["nouser.conf"]
+    assert "does not belong" in problems["foreign.conf"]
+    assert "already defined" in problems["twice.conf"]
+    assert "cut.conf" in problems
+    assert "nodir.conf" not in pair.lab.status("node-a")["readiness"]["problems"], "its directory is there on node-a"
+    pair.lab.power_off("node-a")
+    pair.await_runs("node-b", THREE, 5)
+    text = pair.lab.run("node-b", "ha-agent", "status", check=False)
+    for name in problems:
+        assert f"can not load {name}" in text
+    assert "/opt/not/here" in text
+    assert any("nobin" in e["failed"] for e in pair.history("node-b", "takeover-verified")) or wait_for(
+        "nobin reported", lambda: any("nobin" in e["failed"] for e in pair.history("node-b", "takeover-verified")), 10
+    )
+
+
+def test_local_programs_are_never_touched(pair: Pair) -> None:
+    """Hazard 17: stop all stops event listeners too."""
+    pair.up()
+    listener = (
+        "[program:local]\ncommand=/bin/sleep infinity\n"
+        "[eventlistener:local-ear]\nevents=PROCESS_STATE\ncommand=/bin/sh -c 'while :; do echo READY; read l; done'\n"
+    )
+    for node in ("node-a", "node-b"):
+        folder = os.path.join(pair.lab.paths.disk(node, "etc-supervisor"), "local.d")
+        with open(os.path.join(folder, "local.conf"), "w", encoding="ascii") as file:
+            file.write(listener)
+        pair.shell(node, "supervisorctl -c /etc/supervisor/supervisord.conf update >/dev/null")
+    pids = {
+        n: pair.shell(n, "pgrep -f '[s]leep infinity' | sort | head -50; supervisorctl pid local")
+        for n in ("node-a", "node-b")
+    }
+    pair.hand_over("node-b")
+    pair.hand_over("node-a")
+    for node in ("node-a", "node-b"):
+        assert pair.shell(node, "supervisorctl pid local").strip() == pids[node].strip().splitlines()[-1]
+        assert "RUNNING" in pair.shell(node, "supervisorctl status local-ear")
+
+
+def test_killing_the_agent_changes_nothing_for_the_programs(pair: Pair) -> None:
+    """Hazard 37, and principle 6: the agent's own restart changes nothing."""
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    before = pair.shell("node-a", "pgrep -f '[s]leep infinity' | sort")
+    for number in (9, 15, 1):
+        agent = pair.agent_pid("node-a")
+        pair.lab.unit("node-a", "kill", "ha-agent", number)
+        if number != 1:
+            wait_for("a new agent", lambda: pair.agent_pid("node-a") not in (None, agent), 5)  # noqa: B023
+        pair.await_role("node-a", "active")
+        assert pair.shell("node-a", "pgrep -f '[s]leep infinity' | sort") == before
+    assert pair.lab.status("node-a")["epoch"] == 1
+    pair.shell("node-a", "echo '; still replicated' >> /etc/supervisor/conf.d/p0.conf")
+    pair.await_equal()
+
+
+def test_a_takeover_that_was_killed_in_the_middle_is_finished_after_the_restart(pair: Pair) -> None:
+    """Hazard 37: SIGKILL swept over the takeover."""
+    pair.up(sleepers(40))
+    everything = {f"p{n}" for n in range(40)}
+    pair.await_runs("node-a", everything)
+    pair.lab.power_off("node-a")
+    role_file = f"/proc/{pair.lab.init_pid('node-b')}/root/run/ha-agent/role.json"
+
+    def taking_over() -> bool:
+        return os.path.exists(role_file) and b"taking_over" in open(role_file, "rb").read()
+
+    wait_for("the takeover", taking_over, 5, 0.0005)
+    for _ in range(4):
+        pair.lab.unit("node-b", "kill", "ha-agent", 9)
+        time.sleep(0.25)
+    pair.await_runs("node-b", everything, 10)
+    pair.await_role("node-b", "active")
+
+
+def test_a_notification_is_not_lost_while_the_agent_is_down(pair: Pair) -> None:
+    """Hazard 38."""
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.lab.unit("node-b", "stop", "ha-agent")
+    pair.lab.power_off("node-a")
+    wait_for("the event in the spool", lambda: "MASTER" in pair.shell("node-b", "ls /run/ha-agent/notify"), 5)
+    pair.lab.unit("node-b", "start", "ha-agent")
+    pair.await_runs("node-b", THREE, 5)
+
+
+def test_what_a_program_leaves_behind_is_ended_too(pair: Pair) -> None:
+    """Hazard 20: grandchildren, and processes that changed session."""
+    orphan = "[program:orphan]\ncommand=/bin/sh -c 'setsid sleep 1000 & exec sleep 1001'\nstartsecs=0\n"
+    pair.up({"orphan.conf": orphan})
+    wait_for("the orphan", lambda: pair.lab.run("node-a", "pgrep", "-f", "sleep 1000", check=False).strip(), 5)
+    pair.hand_over("node-b")
+    assert pair.lab.run("node-a", "pgrep", "-f", "sleep 100", check=False).strip() == ""
+
+
+def test_a_killed_supervisord_on_the_standby_starts_nothing(pair: Pair) -> None:
+    """Hazard 19, and the active set in /run."""
+    pair.up()
+    pair.lab.unit("node-b", "kill", "supervisord", 9)
+    stays("the standby runs nothing", lambda: not pair.runs("node-b"), 2.5)
+
+
+def test_a_conf_that_is_edited_on_the_active_node_is_there_for_supervisorctl_update(pair: Pair) -> None:
+    """The active set follows edits that validate; one that does not leaves the last good content."""
+    pair.up()
+    active = "/run/ha-agent/active/p0.conf"
+    pair.shell("node-a", "sed -i s/infinity/4242/ /etc/supervisor/conf.d/p0.conf")
+    wait_for("the edit in the active set", lambda: "4242" in pair.shell("node-a", f"cat {active}"), 2)
+    pair.shell("node-a", "echo 'numprocs=l' >> /etc/supervisor/conf.d/p0.conf")
+    wait_for("the report", lambda: "p0.conf" in pair.lab.status("node-a")["readiness"]["problems"], 3, 0.05)
+    assert "numprocs" not in pair.shell("node-a", f"cat {active}")
+    assert "p0" in pair.shell("node-a", "supervisorctl -c /etc/supervisor/supervisord.conf update")
+    pair.await_runs("node-a", THREE)
+
+
+@pytest.mark.parametrize("start_all", [False, True])
+def test_autostart_false_is_respected_unless_told_otherwise(pair: Pair, start_all: bool) -> None:
+    """Hazard 17: start all starts autostart=false programs."""
+    batch = "[program:batch]\ncommand=/bin/sleep infinity\nautostart=false\nstartsecs=0\n"
+    pair.up({**sleepers(1), "batch.conf": batch}, overrides={"takeover": {"start_all": start_all}})
+    pair.await_runs("node-a", {"p0", "batch"} if start_all else {"p0"})
+    stays("and nothing else", lambda: pair.runs("node-a") == ({"p0", "batch"} if start_all else {"p0"}), 0.5)

@@ -1,0 +1,157 @@
+"""What the cluster and integration tiers share: waiting that says what it saw, and a pair with the invariant probe on it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ha_agent.lab.control import Lab
+from ha_agent.lab.layout import NODES
+from ha_agent.lab.probe import Probe
+
+T = TypeVar("T")
+
+
+def wait_for(
+    what: str, probe: Callable[[], T], limit_s: float = 15.0, pause_s: float = 0.01, show: Callable[[], Any] = str
+) -> T:
+    """Waits until ``probe`` gives back something true; raises with what was seen instead."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        value = probe()
+        if value:
+            return value
+        time.sleep(pause_s)
+    raise AssertionError(f"{what}: not within {limit_s:g} s; last seen: {show() or value!r}")
+
+
+def stays(what: str, probe: Callable[[], object], for_s: float) -> None:
+    """Asserts that ``probe`` is true all the time."""
+    deadline = time.monotonic() + for_s
+    while time.monotonic() < deadline:
+        assert probe(), f"{what}: did not stay so for {for_s:g} s"
+        time.sleep(0.02)
+
+
+SLEEPER = """\
+[program:{name}]
+command=/bin/sleep infinity
+startsecs=0
+stopwaitsecs=3
+"""
+
+
+def sleepers(count: int) -> dict[str, str]:
+    """That many small confs."""
+    return {f"p{number}.conf": SLEEPER.format(name=f"p{number}") for number in range(count)}
+
+
+class Pair:
+    """A lab with the probe on it. At the end of a test no program may have been seen on both nodes."""
+
+    def __init__(self, directory: str) -> None:
+        self.lab = Lab(directory)
+        self.probe = Probe()
+        self.allowed_overlap_s = 0.0
+        self._started = False
+
+    def up(self, confs: dict[str, str] | None = None, **options: Any) -> None:
+        self.lab.up(confs=sleepers(3) if confs is None else confs, owner_pid=os.getpid(), **options)
+        for node in NODES:
+            self.probe.watch_node(node, self.lab.init_pid(node))
+        self.probe.start()
+        self._started = True
+
+    def power_on(self, node: str) -> None:
+        self.lab.power_on(node)
+        self.probe.watch_node(node, self.lab.init_pid(node))
+
+    def down(self) -> None:
+        if self._started:
+            self.probe.stop()
+        self.lab.down()
+
+    def check_invariant(self) -> None:
+        ours = [o for o in self.probe.overlaps if not o.program.startswith("local")]
+        too_long = [o for o in ours if o.took_s > self.allowed_overlap_s]
+        assert not too_long, f"programs seen on both nodes: {too_long}"
+
+    # ---- looking ------------------------------------------------------------------------------------------
+
+    def runs(self, node: str) -> frozenset[str]:
+        """The registry's programs whose processes are seen on ``node``."""
+        return frozenset(name for name in self.probe.running.get(node, frozenset()) if not name.startswith("local"))
+
+    def role(self, node: str) -> str:
+        return str(self.lab.status(node)["role"])
+
+    def path(self, node: str, name: str = "") -> str:
+        return os.path.join(self.lab.paths.registry(node), name)
+
+    def files(self, node: str) -> dict[str, tuple[int, bytes]]:
+        """Everything in a node's registry: relative path to (mode, content)."""
+        root = self.path(node)
+        found = {}
+        for folder, _, names in os.walk(root):
+            for name in names:
+                path = os.path.join(folder, name)
+                if name.startswith(".ha-agent."):
+                    continue
+                with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+                    found[os.path.relpath(path, root)] = (os.stat(path).st_mode & 0o777, file.read())
+        return found
+
+    def history(self, node: str, code: str | None = None) -> list[dict[str, Any]]:
+        with open(os.path.join(self.lab.paths.disk(node, "state"), "history.jsonl"), encoding="utf-8") as file:
+            events = [json.loads(line) for line in file if line.endswith("\n")]
+        return [e for e in events if code is None or e["code"] == code]
+
+    def await_equal(self, limit_s: float = 5.0) -> None:
+        wait_for("equal registries", lambda: self.files("node-a") == self.files("node-b"), limit_s, show=self._difference)
+
+    def _difference(self) -> str:
+        a, b = self.files("node-a"), self.files("node-b")
+        return str({name: (a.get(name), b.get(name)) for name in a.keys() | b.keys() if a.get(name) != b.get(name)})[:2000]
+
+    def await_role(self, node: str, role: str, limit_s: float = 15.0) -> None:
+        def look() -> bool:
+            try:
+                return self.role(node) == role
+            except Exception:
+                return False
+
+        wait_for(f"{node} is {role}", look, limit_s, 0.05, lambda: self._tail(node))
+
+    def await_runs(self, node: str, programs: set[str], limit_s: float = 15.0) -> None:
+        wait_for(
+            f"{sorted(programs)} on {node}",
+            lambda: self.runs(node) == programs,
+            limit_s,
+            show=lambda: f"{sorted(self.runs(node))}; {self._tail(node)}",
+        )
+
+    def _tail(self, node: str) -> str:
+        with open(self.lab.paths.log(node, "ha-agent"), encoding="utf-8") as file:
+            return "\n" + file.read()[-1500:]
+
+    def agent_pid(self, node: str) -> int | None:
+        """Process id of the agent within the node."""
+        pid = self.lab.unit(node, "show", "ha-agent")["ha-agent"]
+        return int(pid) if pid else None
+
+    # ---- doing --------------------------------------------------------------------------------------------
+
+    def shell(self, node: str, script: str) -> str:
+        return self.lab.run(node, "sh", "-euc", script)
+
+    def hand_over(self, to: str) -> None:
+        """Has keepalived give up MASTER on the other node (as a switchover does) and waits until ``to`` is active."""
+        source = NODES[1 - NODES.index(to)]
+        self.shell(source, "echo 1 > /run/ha-agent/track")
+        self.await_role(to, "active")
+        self.await_role(source, "standby")
+        self.shell(source, "echo 0 > /run/ha-agent/track")
