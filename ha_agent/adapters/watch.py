@@ -25,6 +25,10 @@ EVERYTHING = ""
 HintSink = Callable[[str], None]
 
 
+_IGNORED = {"opened", "closed_no_write"} | ({"modified"} if hasattr(events, "FileAttribEvent") else set())
+"""A file is looked at when its writer closes it, not at every write. Older watchdogs call a chmod "modified", too."""
+
+
 class WatchError(Exception):
     """The directory can not be watched; the text says why (not there, or inotify limits reached)."""
 
@@ -37,7 +41,7 @@ class _Hints(FileSystemEventHandler):
         self._sink = sink
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        if event.event_type in ("opened", "closed_no_write"):
+        if event.event_type in _IGNORED:
             return
         if event.is_directory:
             if event.event_type != "modified":
@@ -80,7 +84,7 @@ def _wanted_events() -> dict[str, Any]:
     """The filter that keeps the kernel from reporting our own reads, where this watchdog has one."""
     if "event_filter" not in inspect.signature(InotifyEmitter.__init__).parameters:
         return {}
-    names = ["FileClosedEvent", "FileCreatedEvent", "FileDeletedEvent", "FileMovedEvent", "FileAttribEvent"]
+    names = ["FileClosedEvent", "FileCreatedEvent", "FileDeletedEvent", "FileMovedEvent", "FileModifiedEvent"]
     names += ["DirCreatedEvent", "DirDeletedEvent", "DirMovedEvent"]
     return {"event_filter": [getattr(events, name) for name in names if hasattr(events, name)]}
 

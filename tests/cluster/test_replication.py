@@ -20,14 +20,14 @@ EDITS = {
     "cp of a new one": "sed s/p0/new/ p0.conf > /tmp/new.conf; cp /tmp/new.conf new.conf",
     "mv from elsewhere": "sed s/p1/moved/ p1.conf > /tmp/new.conf; mv /tmp/new.conf new.conf",
     "mv within": "mv p0.conf renamed.conf",
-    "mv out": "mv p0.conf /tmp/",
-    "rm": "rm p1.conf",
+    "mv out": "mv new.conf /tmp/",
+    "rm": "rm renamed.conf",
     "park": "mv p2.conf p2.conf.parked",
-    "mkdir and cp into it at once": "mkdir sub; cp p0.conf sub/deep.ini",
-    "a tree moved in": "mkdir -p /tmp/t/u; cp p0.conf /tmp/t/u/x.conf; cp p0.conf /tmp/t/y.conf; mv /tmp/t tree",
-    "chmod": "chmod 600 p0.conf",
-    "hard link": "ln p0.conf linked.conf",
-    "truncate": ": > p0.conf",
+    "mkdir and cp into it at once": "mkdir sub; cp p1.conf sub/deep.ini",
+    "a tree moved in": "mkdir -p /tmp/t/u; cp p1.conf /tmp/t/u/x.conf; cp p1.conf /tmp/t/y.conf; mv /tmp/t tree",
+    "chmod": "chmod 600 p1.conf",
+    "hard link": "ln p1.conf linked.conf",
+    "truncate": ": > p1.conf",
 }
 
 

@@ -1,0 +1,100 @@
+"""The command line: one clear line for bad input, and the documented exit codes."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from ha_agent.core.settings import sample_toml
+
+
+def ha_agent(*words: str, config: str | None = None) -> subprocess.CompletedProcess[str]:
+    more = ["--config", config] if config else []
+    return subprocess.run(
+        [sys.executable, "-m", "ha_agent", *words, *more], capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+
+
+@pytest.fixture
+def config(tmp_path: pathlib.Path) -> str:
+    path = tmp_path / "agent.toml"
+    values = {("paths", "run_dir"): str(tmp_path / "run"), ("paths", "state_dir"): str(tmp_path / "state")}
+    path.write_text(sample_toml(values), encoding="utf-8")
+    return str(path)
+
+
+def test_the_sample_is_a_good_configuration(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(ha_agent("config", "sample").stdout, encoding="utf-8")
+    assert ha_agent("config", "check", config=str(path)).returncode == 0
+    shown = ha_agent("config", "show", config=str(path))
+    path.write_text(shown.stdout, encoding="utf-8")
+    assert ha_agent("config", "check", config=str(path)).returncode == 0
+
+
+def test_all_problems_of_a_file_come_at_once_and_without_a_traceback(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text('[node]\nname = "x y"\nwrong = 1\n', encoding="utf-8")
+    for command in (("config", "check"), ("daemon",), ("status",)):
+        done = ha_agent(*command, config=str(path))
+        assert done.returncode == 2
+        assert "node.wrong: unknown key" in done.stderr and "node.name" in done.stderr and "vrrp.vip: missing" in done.stderr
+        assert "Traceback" not in done.stderr
+    path.write_text("= broken", encoding="utf-8")
+    assert "TOML" in ha_agent("config", "check", config=str(path)).stderr
+
+
+def test_a_missing_configuration_says_where_and_what_to_do(tmp_path: pathlib.Path) -> None:
+    done = ha_agent("daemon", config=str(tmp_path / "none.toml"))
+    assert done.returncode == 2
+    assert "none.toml" in done.stderr and "config sample" in done.stderr
+
+
+def test_a_node_without_its_daemon_says_so_with_its_own_exit_code(config: str) -> None:
+    for command in ("status", "sync"):
+        done = ha_agent(command, config=config)
+        assert done.returncode == 5
+        assert "not running" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_rendering_for_keepalived_prints_the_configuration(config: str) -> None:
+    done = ha_agent("keepalived", "render", config=config)
+    assert done.returncode == 0
+    assert "vrrp_instance HA_AGENT" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        ("", "empty"),
+        ("{", "damaged"),
+        ('{"version": 1}', "damaged"),
+        ('{"version": 1, "epoch": "x", "claimed_by": 1}', "damaged"),
+    ],
+)
+def test_a_damaged_state_file_is_put_aside_and_said(tmp_path: pathlib.Path, content: str, word: str) -> None:
+    """Hazard 37."""
+    from ha_agent.adapters.store import Store
+
+    store = Store(str(tmp_path))
+    store.prepare()
+    (tmp_path / "state.json").write_text(content, encoding="ascii")
+    loaded = store.load()
+    assert word in loaded.remarks[0]
+    assert any(name.startswith("state.json.damaged-") for name in os.listdir(tmp_path))
+
+
+def test_a_state_file_of_a_newer_version_stops_the_agent(tmp_path: pathlib.Path) -> None:
+    """Hazard 37: never guess over what a newer agent meant."""
+    from ha_agent.adapters.store import StateTooNew, Store
+
+    store = Store(str(tmp_path))
+    store.prepare()
+    (tmp_path / "state.json").write_text('{"version": 99, "epoch": 4}', encoding="ascii")
+    with pytest.raises(StateTooNew, match="version 99"):
+        store.load()
+    assert (tmp_path / "state.json").exists()

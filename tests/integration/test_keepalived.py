@@ -1,0 +1,76 @@
+"""The rendered keepalived.conf is accepted by keepalived itself, and the shipped units by systemd."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import shutil
+import subprocess
+import tomllib
+
+import pytest
+
+from ha_agent.cli.keepalived import render_keepalived
+from ha_agent.core.settings import check_settings, sample_toml
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("nopreempt", [True, False])
+def test_keepalived_accepts_the_rendered_configuration(tmp_path: pathlib.Path, nopreempt: bool) -> None:
+    """Hazards 9, 10 and 13."""
+    hook = "/etc/ha-agent-notify"
+    shutil.copyfile(ROOT / "keepalived" / "ha-agent-notify", hook)
+    pathlib.Path(hook).chmod(0o755)
+    subprocess.run(["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1"], capture_output=True)
+    values = {("vrrp", "interface"): "eth0", ("vrrp", "nopreempt"): nopreempt, ("paths", "run_dir"): "/run"}
+    text = render_keepalived(check_settings(tomllib.loads(sample_toml(values))), hook)
+    path = tmp_path / "keepalived.conf"
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o600)
+    done = subprocess.run(["keepalived", "-t", "-l", "-f", str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "disabl" not in (done.stderr + done.stdout).lower()
+    for wanted in (
+        "vrrp_version 3",
+        "unicast_peer",
+        "enable_script_security",
+        "weight 0",
+        "vrrp_startup_delay",
+        "notify_stop",
+    ):
+        assert wanted in text
+    assert ("    nopreempt\n" in text) is nopreempt
+
+
+def test_systemd_accepts_the_shipped_units(tmp_path: pathlib.Path) -> None:
+    units = tmp_path / "systemd"
+    shutil.copytree(ROOT / "systemd", units)
+    for program in ("ha-agent", "supervisord", "keepalived"):
+        fake = tmp_path / program
+        fake.write_text("#!/bin/sh\n", encoding="ascii")
+        fake.chmod(0o755)
+    unit = units / "ha-agent.service"
+    unit.write_text(
+        unit.read_text(encoding="utf-8").replace("/usr/bin/ha-agent", str(tmp_path / "ha-agent")), encoding="utf-8"
+    )
+    for name in ("supervisor", "keepalived"):
+        (units / f"{name}.service").write_text(
+            f"[Service]\nExecStart={tmp_path / name.replace('visor', 'visord')}\n", encoding="utf-8"
+        )
+    names = ["ha-agent.service", "supervisor.service", "keepalived.service"]
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *(str(units / n) for n in names)], capture_output=True, text=True
+    )
+    ours = [line for line in done.stderr.splitlines() if re.search(r"ha-agent|supervisor|keepalived", line)]
+    assert ours == [] and done.returncode == 0, done.stderr
+
+
+def test_systemd_tmpfiles_accepts_the_shipped_file(tmp_path: pathlib.Path) -> None:
+    done = subprocess.run(
+        ["systemd-tmpfiles", "--create", f"--root={tmp_path}", str(ROOT / "systemd" / "ha-agent.tmpfiles.conf")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run/ha-agent/notify").is_dir()
