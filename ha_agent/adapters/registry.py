@@ -32,6 +32,8 @@ class Found:
     entry: Entry
     content: bytes
     signature: Signature | None
+    links: int
+    """How many names the file has: a write through one of them is reported by inotify for that one alone."""
 
 
 @dataclass(slots=True)
@@ -88,7 +90,7 @@ def read_file(root: str, path: str) -> Found | None:
     finally:
         os.close(fd)
     entry = Entry(path, stat.S_IMODE(info.st_mode) & 0o777, hashlib.sha256(content).hexdigest())
-    return Found(entry, content, _settled(info, time.time_ns()))
+    return Found(entry, content, _settled(info, time.time_ns()), info.st_nlink)
 
 
 def _read_all(fd: int, size: int) -> bytes:

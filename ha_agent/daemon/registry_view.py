@@ -108,6 +108,8 @@ class RegistryView:
                 deletes.append(path)
             else:
                 puts.append(found.entry)
+                if found.links > 1:
+                    self.request_compare()
                 self._remember(found.entry.sha256, found.content)
         if any(path in before for path in deletes):
             if identify(self._settings.path) != self._watched:

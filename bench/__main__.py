@@ -1,0 +1,46 @@
+"""Runs the benchmarks named on the command line (all by default) and prints one table a subject."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from bench import costs, edit, programs
+
+SUBJECTS = ("edit", "programs", "costs")
+
+
+def say(text: str) -> None:
+    """A line of progress, on standard error, so that the tables can be kept alone."""
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
+
+
+def show(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """One table."""
+    print(f"\n{title}")
+    widths = [max(len(str(row[i])) for row in [heads, *rows]) for i in range(len(heads))]
+    for row in [heads, *rows]:
+        print("  " + "   ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Command line: ``python -m bench [edit] [programs] [costs]``."""
+    wanted = sys.argv[1:] or list(SUBJECTS)
+    unknown = set(wanted) - set(SUBJECTS)
+    if unknown:
+        print(f"bench: no such subject: {', '.join(sorted(unknown))}; there are {', '.join(SUBJECTS)}", file=sys.stderr)
+        return 2
+    if "edit" in wanted:
+        show("Single edit to complete on the peer, 1,000 confs", ("", "p50", "p95", "to the limit"), edit.run(say))
+    if "programs" in wanted:
+        rows = [row for count in programs.COUNTS for row in programs.run_count(count, say)]
+        show("Takeover and release, from the hook or the script's start", ("", "first", "last", "last to the limit's"), rows)
+    if "costs" in wanted:
+        show("Costs", ("", "", "", ""), costs.run(say))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
