@@ -5,6 +5,10 @@ BIN := .venv/bin
 SANDBOX := $(BIN)/python -m ha_agent.lab.sandbox --
 TEST_LIMIT_S ?= 1700
 
+# Everything that the tools leave lies in build/.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
+
 .PHONY: help setup demo test check bench clean root
 
 help:
@@ -44,4 +48,4 @@ bench: root setup
 	@$(SANDBOX) $(BIN)/python -m bench $(BENCH)
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build

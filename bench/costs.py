@@ -9,7 +9,7 @@ from collections.abc import Callable
 from bench.measure import CONF, BenchLab, p50
 
 HOOK_CALLS = 200
-IDLE_S = 30.0
+IDLE_S = 60.0
 CONFS = 1000
 
 
@@ -51,8 +51,8 @@ def run(say: Callable[[str], None]) -> list[tuple[str, ...]]:
         lab.up(confs=confs, owner_pid=os.getpid())
         say("costs: the hook")
         hook = time_hook(lab)
-        say(f"costs: the idle daemon with {CONFS} confs, {IDLE_S:.0f} s")
-        time.sleep(35.0)
+        say(f"costs: the idle daemon with {CONFS} confs, {IDLE_S:.0f} s after things have settled")
+        time.sleep(75.0)
         before = {node: read_cost(lab, node) for node in ("node-a", "node-b")}
         time.sleep(IDLE_S)
         after = {node: read_cost(lab, node) for node in ("node-a", "node-b")}

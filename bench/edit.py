@@ -48,8 +48,9 @@ while head := os.read(0, 4):
 LIMIT_CLIENT = """
 import struct, subprocess, sys, time
 rounds = int(sys.argv[1])
-peer = subprocess.Popen(["ssh", "-F", "/etc/ha-agent/bench_ssh_config", "-T", "peer", "/usr/bin/python3", "/var/log/limit_peer.py",
-    sys.argv[2]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+words = ["ssh", "-F", "/etc/ha-agent/bench_ssh_config", "-T", "peer", "/usr/bin/python3", "/var/log/limit_peer.py"]
+words.append(sys.argv[2])
+peer = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
 for number in range(rounds + 10):
     data = b"b%d.conf\\n" % (number % 50) + b"[program:x]\\ncommand=/bin/sleep infinity\\n" * 3
     began = time.perf_counter()

@@ -36,7 +36,7 @@ _LINE = re.compile(r"(\d+-\d+-\d+ \d+:\d+:\d+),(\d+) \w+ (spawned|stopped|exited
 
 @dataclass(slots=True)
 class Times:
-    """Seconds from the trigger to the first and the last event; ``verified`` from the last event to the word that it is so."""
+    """Seconds from the trigger to first and last event; ``verified`` from the last event to the word that it is so."""
 
     first: float
     last: float
@@ -121,8 +121,8 @@ def limit_round(lab: BenchLab, count: int) -> Times:
 
 def unload(lab: BenchLab) -> None:
     """Leaves supervisord as it was before."""
-    lab.run(NODE, "bash", "-c", f"{CTL} stop all >/dev/null; mv {ACTIVE} {ACTIVE}.away; {CTL} update >/dev/null; mv {ACTIVE}.away {ACTIVE}",
-            timeout_s=120)  # fmt: skip
+    script = f"{CTL} stop all >/dev/null; mv {ACTIVE} {ACTIVE}.away; {CTL} update >/dev/null; mv {ACTIVE}.away {ACTIVE}"
+    lab.run(NODE, "bash", "-c", script, timeout_s=120)
 
 
 def run_count(count: int, say: Callable[[str], None]) -> list[tuple[str, ...]]:

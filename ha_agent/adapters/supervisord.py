@@ -13,9 +13,6 @@ from typing import Any
 RUNNING_STATES = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 FAILED_STATES = frozenset({"FATAL", "EXITED", "UNKNOWN", "BACKOFF"})
 
-CANT_REREAD = 92
-"""supervisor/xmlrpc.py, Faults.CANT_REREAD"""
-
 
 class SupervisordDown(Exception):
     """supervisord did not answer; the text says how (no socket, refused, no answer in time)."""
@@ -115,12 +112,12 @@ class Supervisord:
             raise RereadRefused(fault.faultString) from None
         return added, changed, removed
 
-    def batch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+    def batch(self, calls: Sequence[tuple[str, Sequence[Any]]], timeout_s: float | None = None) -> list[Any]:
         """Makes all ``calls`` in one request; a failed one has a ``Fault`` as its result. Raises ``SupervisordDown``."""
         if not calls:
             return []
         wire = [{"methodName": "supervisor." + name, "params": list(params)} for name, params in calls]
-        results = self._call("system.multicall", wire)
+        results = self._call("system.multicall", wire, timeout_s=timeout_s)
         return [Fault(r["faultCode"], r["faultString"]) if isinstance(r, dict) and "faultCode" in r else r for r in results]
 
 

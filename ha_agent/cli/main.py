@@ -106,6 +106,8 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _run_daemon(options: argparse.Namespace) -> int:
+    # asyncio and http.client import ssl if they can. The daemon speaks TLS with nobody, and it costs more than 1 MiB.
+    sys.modules["ssl"] = None  # type: ignore[assignment]
     from ha_agent.daemon.main import run_daemon
 
     return run_daemon(options.config)

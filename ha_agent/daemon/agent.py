@@ -48,7 +48,10 @@ from ha_agent.daemon.transition import PlanRun
 
 log = logging.getLogger(__name__)
 
-TICK_S = 1.0
+TICK_S = 2.0
+VIP_LOOK_S = 10.0
+"""The kernel tells of every address that comes or goes; it is asked again so often all the same."""
+
 HOLD_S = 60.0
 GROUP = "ha-agent"
 """Unix group whose members may use the control socket."""
@@ -71,6 +74,7 @@ class Agent:
         self.failed = False
         self.refused_mono: float | None = None
         self._retry_mono = 0.0
+        self._look_vip_mono = 0.0
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self.role_changed = asyncio.Event()
@@ -210,7 +214,7 @@ class Agent:
         try:
             self.watcher.watch(self._spool, lambda _: self._wake_from_thread(), replaceable=False)
         except WatchError as error:
-            log.error("%s; role changes are noticed once a second", error)
+            log.error("%s; role changes are noticed with the next tick", error)
 
     def _wake_from_thread(self) -> None:
         with contextlib.suppress(RuntimeError):
@@ -222,6 +226,7 @@ class Agent:
 
     def _addresses_changed(self, monitor: Any) -> None:
         addresses.drain_monitor(monitor)
+        self._look_vip_mono = 0.0
         self._wake.set()
 
     def _link_changed(self) -> None:
@@ -250,7 +255,7 @@ class Agent:
             self.history.add("standby-edit", f"changed on the standby, does not travel: {names}", paths=sorted(fresh)[:20])
 
     async def _tick(self) -> None:
-        """What has no event of its own: once a second everything is looked at again."""
+        """What has no event of its own: now and then everything is looked at again."""
         beat = watchdog_interval_s()
         next_beat = next_compare = self.loop.time()
         next_compare += self.settings.registry.compare_interval_s
@@ -282,8 +287,10 @@ class Agent:
     def _gather_facts(self) -> Facts:
         self.keepalived.look()
         self._read_vrrp_state()
-        self.vip_here = addresses.has_address(self.settings.vrrp.vip)
         now = self.loop.time()
+        if now >= self._look_vip_mono:
+            self._look_vip_mono = now + VIP_LOOK_S
+            self.vip_here = addresses.has_address(self.settings.vrrp.vip)
         return Facts(
             now_mono=now,
             vrrp_state=self.vrrp_state,
@@ -356,11 +363,15 @@ class Agent:
             plan.finished.set()
         if plan.done is False:
             pause = self.settings.takeover.retry_s if plan.name == "takeover" else self.settings.release.retry_s
-            self._retry_mono = self.loop.time() + pause
+            self._retry_at(self.loop.time() + pause)
             if not plan.abandoned:
                 log.error("%s could not be finished: %s", plan.name, plan.failure)
                 self.history.add(f"{plan.name}-failed", str(plan.failure), steps=plan.steps)
         self._wake.set()
+
+    def _retry_at(self, moment_mono: float) -> None:
+        self._retry_mono = moment_mono
+        self.loop.call_at(moment_mono, self._wake.set)
 
     def _settled(self) -> None:
         if self.role is Role.ACTIVE:
@@ -371,7 +382,7 @@ class Agent:
             self.takeover.resuming = False
             self.programs.forget_groups()
         elif self.role is Role.FENCED:
-            self._retry_mono = self.loop.time() + self.settings.release.retry_s
+            self._retry_at(self.loop.time() + self.settings.release.retry_s)
 
     def _keep_track_file(self) -> None:
         """Has keepalived give up MASTER (weight-0 track file) while the peer is the rightful active node."""

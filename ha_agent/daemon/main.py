@@ -9,13 +9,18 @@ import os
 import resource
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+from ha_agent.adapters.heap import limit_heap
 from ha_agent.adapters.sd_notify import notify_manager
 from ha_agent.adapters.settings_file import load_settings
 from ha_agent.adapters.store import StateTooNew
 from ha_agent.core.settings import Settings, SettingsError
 from ha_agent.core.words import Exit
 from ha_agent.daemon.agent import Agent
+
+WORKERS = 3
+"""Threads for what blocks: supervisord's answers, scans, commits on a slow disk. Each costs memory as long as it lives."""
 
 log = logging.getLogger("ha_agent")
 
@@ -42,6 +47,7 @@ def run_daemon(config_path: str) -> int:
 
 
 def _set_up_process(settings: Settings) -> None:
+    limit_heap()
     logging.basicConfig(stream=sys.stderr, level=settings.log.level.upper(), format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("watchdog").setLevel(logging.WARNING)
@@ -73,6 +79,7 @@ async def _run_agent(settings: Settings, config_path: str) -> int:
         agent.stop()
 
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(WORKERS, "worker"))
     loop.add_signal_handler(signal.SIGTERM, agent.stop)
     loop.add_signal_handler(signal.SIGINT, agent.stop)
     loop.add_signal_handler(signal.SIGHUP, reload)

@@ -28,6 +28,9 @@ from ha_agent.adapters.supervisord import (
 from ha_agent.core.settings import Settings
 
 _CULPRIT = re.compile(r"file: '([^']+)'")
+SPAWN_S = 0.02
+"""supervisord answers after it has spawned everything; a generous time a program, added to the ordinary deadline."""
+
 SETTLED = frozenset({"RUNNING", "FATAL", "EXITED", "STOPPED", "UNKNOWN"})
 
 
@@ -93,17 +96,28 @@ class Programs:
         return await asyncio.to_thread(self._load, start_all)
 
     def _load(self, start_all: bool) -> list[str]:
-        added, changed, _ = self._supervisord.reread()
-        ours = self.groups
-        restarted = [g for g in changed if g in ours]
-        calls: list[tuple[str, list[object]]] = []
-        for group in restarted:
-            calls += [("stopProcessGroup", [group]), ("removeProcessGroup", [group])]
-        calls += [("addProcessGroup", [g]) for g in (*added, *restarted) if g in ours]
-        refused = [f.text for f in self._supervisord.batch(calls) if isinstance(f, Fault)]
-        if start_all or len(added) < len(ours):
-            refused += self._start_stopped(frozenset(added), start_all)
+        """Rereads and adds in one request, because supervisord starts what was added only when it has answered."""
+        groups = sorted(self.groups)
+        calls: list[tuple[str, list[object]]] = [("reloadConfig", [])]
+        calls += [("addProcessGroup", [group]) for group in groups]
+        timeout_s = self._settings.supervisor.rpc_timeout_s + SPAWN_S * len(groups)
+        reread, *results = self._supervisord.batch(calls, timeout_s)
+        if isinstance(reread, Fault):
+            raise RereadRefused(reread.text)
+        added, changed, _ = reread[0]
+        fresh = frozenset(added)
+        refused = [r.text for g, r in zip(groups, results, strict=True) if isinstance(r, Fault) and g in fresh]
+        refused += self._replace([group for group in changed if group in self.groups])
+        if start_all or len(fresh & self.groups) < len(groups):
+            refused += self._start_stopped(fresh, start_all)
         return refused
+
+    def _replace(self, groups: list[str]) -> list[str]:
+        """Stops and loads again groups whose conf changed while they were loaded (a takeover that was cut off)."""
+        calls: list[tuple[str, list[object]]] = []
+        for group in groups:
+            calls += [("stopProcessGroup", [group]), ("removeProcessGroup", [group]), ("addProcessGroup", [group])]
+        return [f.text for f in self._supervisord.batch(calls) if isinstance(f, Fault)]
 
     def _start_stopped(self, fresh: frozenset[str], start_all: bool) -> list[str]:
         """Starts what supervisord does not start by itself: programs with autostart=false, and those loaded before."""

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
+from ha_agent.adapters.heap import trim_heap
 from ha_agent.core.words import OWNING_ROLES, Role
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Readiness:
         interval, idle = agent.settings.readiness.interval_s, agent.settings.readiness.idle_s
         clock = agent.loop.time
         next_full = clock() + interval
+        trim_due = False
         self.wake()
         while True:
             with contextlib.suppress(TimeoutError):
@@ -48,7 +50,12 @@ class Readiness:
                 next_full = clock() + interval
             if full or agent.view.manifest != agent.active_set.judged:
                 await self._judge(afresh=full)
-            elif agent.role not in OWNING_ROLES and clock() - agent.checker.last_used_mono >= idle:
+                trim_due = True
+            elif trim_due:
+                # Nothing changed for a while: what the last judgements needed goes back to the system.
+                trim_due = False
+                trim_heap()
+            if agent.role not in OWNING_ROLES and clock() - agent.checker.last_used_mono >= idle:
                 await agent.checker.close()
 
     async def _judge(self, *, afresh: bool) -> None:

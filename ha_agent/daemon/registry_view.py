@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 MANY_HINTS = 500
 """From so many hinted paths on, one full compare is cheaper than looking at each."""
 
-CACHE_BYTES = 1024 * 1024
+CACHE_BYTES = 256 * 1024
 
 
 class RegistryView:

@@ -146,6 +146,7 @@ class Takeover:
         clock = agent.loop.time
         began = clock()
         while agent.role is Role.ACTIVE:
+            asked = clock()
             try:
                 seen = await agent.programs.verify(agent.active_set.selection.not_started)
             except SupervisordDown as error:
@@ -157,4 +158,6 @@ class Takeover:
                 agent.history.add(code, text, failed=seen.failed, running=seen.running, took_s=took)
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(agent.role_changed.wait(), VERIFY_POLL_S)
+                # supervisord needs 0.2 s to describe 500 processes and does nothing else meanwhile.
+                pause = max(VERIFY_POLL_S, 4 * (clock() - asked))
+                await asyncio.wait_for(agent.role_changed.wait(), pause)

@@ -211,3 +211,45 @@ def test_autostart_false_is_respected_unless_told_otherwise(pair: Pair, start_al
     pair.up({**sleepers(1), "batch.conf": batch}, overrides={"takeover": {"start_all": start_all}})
     pair.await_runs("node-a", {"p0", "batch"} if start_all else {"p0"})
     stays("and nothing else", lambda: pair.runs("node-a") == ({"p0", "batch"} if start_all else {"p0"}), 0.5)
+
+
+def test_in_a_dual_master_with_a_working_link_the_active_node_stays_active(pair: Pair) -> None:
+    """Hazard 34: VRRP partitioned while ssh works. The other node is refused, and gives MASTER up."""
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    before = pair.shell("node-a", "pgrep -f '[s]leep infinity' | sort")
+    for node in ("node-a", "node-b"):
+        pair.shell(node, "nft add table ip t; nft 'add chain ip t in { type filter hook input priority 0; }'")
+        pair.shell(node, "nft add rule ip t in ip protocol 112 drop")
+    wait_for("the refusal", lambda: pair.history("node-b", "interlock-refused"), 10)
+    pair.await_role("node-b", "standby")
+    wait_for("FAULT", lambda: pair.lab.status("node-b")["vrrp_state"] == "FAULT", 5, 0.05)
+    assert pair.lab.status("node-b")["vip"] is False
+    assert pair.role("node-a") == "active"
+    assert pair.shell("node-a", "pgrep -f '[s]leep infinity' | sort") == before
+
+
+def test_a_keepalived_that_was_killed_takes_programs_and_vip_with_it(pair: Pair) -> None:
+    """Hazard 6: no notification comes, and the VIP stays on the interface."""
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.allowed_overlap_s = 0.5
+    pair.shell("node-a", "pkill -9 keepalived")
+    pair.await_runs("node-b", THREE, 5)
+    wait_for("the VIP is gone", lambda: "10.77.0.100" not in pair.shell("node-a", "ip -4 -o addr show eth0"), 3)
+    assert pair.runs("node-a") == frozenset()
+    assert any(e["code"] == "keepalived-gone" for e in pair.history("node-a"))
+
+
+def test_a_node_whose_cable_is_pulled_stops_its_programs(pair: Pair) -> None:
+    """keepalived sees its interface go down: FAULT. The peer's probe is not answered, so it counts the node as dead."""
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.allowed_overlap_s = 0.5
+    pair.lab.cut("node-a")
+    pair.await_runs("node-b", THREE, 5)
+    wait_for("nothing on node-a", lambda: not pair.runs("node-a"), 5)
+    pair.shell("node-b", "echo '; while it was cut off' >> /etc/supervisor/conf.d/p0.conf")
+    pair.lab.heal("node-a")
+    pair.await_equal(15)
+    pair.await_role("node-a", "standby")

@@ -68,7 +68,8 @@ def test_an_interrupted_demo_leaves_nothing() -> None:
         )
         time.sleep(moment)
         demo.send_signal(signal.SIGINT)
-        assert demo.wait(30) == 130
+        # -2: it had not yet come to its own handler. A shell shows 130 for both.
+        assert demo.wait(30) in (130, -signal.SIGINT)
         mark = f"demo-{demo.pid}"
         wait_for("nothing of the demo", lambda: not processes_mentioning(mark), 10)  # noqa: B023
         assert not os.path.exists(os.path.join(default_root(), mark))
