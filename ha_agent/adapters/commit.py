@@ -19,7 +19,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ha_agent.adapters.files import free_bytes, make_dir, sync_file_system, write_all
@@ -74,9 +74,14 @@ class Kept:
 
 @dataclass(slots=True)
 class Committed:
-    """What a commit did besides what it was asked for. ``failed`` names paths that could not be written yet."""
+    """What a commit did besides what it was asked for.
+
+    ``failed`` names paths that could not be written yet, ``skipped`` those that a roll-forward left alone because they
+    were changed by someone else after the crash's transaction.
+    """
 
     kept: list[Kept] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -110,10 +115,11 @@ class Committer:
         self._apply(txn, report)
         return report
 
-    def recover(self, agreed: Manifest) -> tuple[list[Transaction], Committed]:
+    def recover(self) -> tuple[list[Transaction], Committed]:
         """Rolls every journaled transaction forward (again). Idempotent.
 
-        Raises ``OSError`` where the journal can not be read.
+        Only a file that is still as the transaction found it, or that a power failure left without its content, is
+        written: anything else is a later edit. Raises ``OSError`` where the journal can not be read.
         """
         done: list[Transaction] = []
         total = Committed()
@@ -122,11 +128,33 @@ class Committer:
                 txn = parse_transaction(record["txn"])
                 report = Committed(kept=[Kept.from_row(row) for row in record["kept"]])
                 self._remember_kept(txn, report.kept)
-                self._apply(txn, report)
+                self._apply(self._still_due(txn, report), report)
                 total.kept += report.kept
+                total.skipped += report.skipped
                 total.failed.update(report.failed)
                 done.append(txn)
         return done, total
+
+    def _still_due(self, txn: Transaction, report: Committed) -> Transaction:
+        """``txn`` reduced to the paths that it has not changed yet and that nobody else has changed since."""
+        found = {kept.path: kept.sha256 for kept in report.kept}
+
+        def is_due(path: str, wanted: str | None) -> bool:
+            try:
+                present = read_file(self.root, path)
+            except (OSError, ValueError):
+                return True
+            if present is None:
+                return wanted is not None and path not in found
+            if present.entry.sha256 == wanted or present.entry.sha256 == found.get(path):
+                return True
+            if not present.content.strip(b"\0"):
+                return True
+            report.skipped.append(path)
+            return False
+
+        puts = tuple(entry for entry in txn.puts if is_due(entry.path, entry.sha256))
+        return replace(txn, puts=puts, deletes=tuple(path for path in txn.deletes if is_due(path, None)))
 
     def settle(self) -> None:
         """Puts the kept copies and the registry on disk, so that the journal may be cleared. Raises ``OSError``."""

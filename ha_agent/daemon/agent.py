@@ -75,6 +75,7 @@ class Agent:
         self.refused_mono: float | None = None
         self._retry_mono = 0.0
         self._look_vip_mono = 0.0
+        self._last_failure: str | None = None
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self.role_changed = asyncio.Event()
@@ -349,7 +350,7 @@ class Agent:
     def _begin(self, name: str, decision: Decision, steps: tuple[Step, ...]) -> None:
         previous, self.plan = self.plan, PlanRun(name, decision.reason)
         if previous is not None:
-            previous.abandoned = True
+            previous.abandon()
         self._start(self._run_plan(previous, self.plan, steps))
 
     async def _run_plan(self, previous: PlanRun | None, plan: PlanRun, steps: tuple[Step, ...]) -> None:
@@ -361,12 +362,16 @@ class Agent:
             await plan.run(steps, {**self.takeover.steps, **self.release.steps})
         finally:
             plan.finished.set()
-        if plan.done is False:
+        if plan.done:
+            self._last_failure = None
+        else:
             pause = self.settings.takeover.retry_s if plan.name == "takeover" else self.settings.release.retry_s
             self._retry_at(self.loop.time() + pause)
             if not plan.abandoned:
                 log.error("%s could not be finished: %s", plan.name, plan.failure)
-                self.history.add(f"{plan.name}-failed", str(plan.failure), steps=plan.steps)
+                if plan.failure != self._last_failure:
+                    self.history.add(f"{plan.name}-failed", str(plan.failure), steps=plan.steps)
+                self._last_failure = plan.failure
         self._wake.set()
 
     def _retry_at(self, moment_mono: float) -> None:

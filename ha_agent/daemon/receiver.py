@@ -83,8 +83,14 @@ class Ledger:
     async def claim(self, known: Watermark) -> None:
         """Puts a raised epoch on disk. Returns when it is there. Raises ``OSError``."""
         async with self.lock:
-            await asyncio.to_thread(self._store.save_state, known, 0)
+            await asyncio.to_thread(self._claim, known)
             self.known, self.generation = known, 0
+
+    def _claim(self, known: Watermark) -> None:
+        self._store.save_state(known, 0)
+        if self._committer.journal.size:
+            # From now on the registry is edited here: what was received must not be rolled forward over that.
+            self._checkpoint(known, 0, self.agreed)
 
     async def checkpoint(self) -> None:
         """Puts registry and agreed manifest on disk and clears the journal. A failure leaves the journal as it is."""
@@ -138,7 +144,7 @@ class Receiver:
         if not os.path.isdir(root):
             return
         await asyncio.to_thread(sweep_temporaries, root)
-        done, report = await asyncio.to_thread(self._committer.recover, self._ledger.agreed)
+        done, report = await asyncio.to_thread(self._committer.recover)
         if not done:
             return
         for txn in done:
@@ -147,7 +153,8 @@ class Receiver:
         mark = Watermark(last.epoch, last.claimed_by)
         if (mark.epoch, mark.claimed_by) >= (self._ledger.known.epoch, self._ledger.known.claimed_by):
             self._ledger.known, self._ledger.generation = mark, last.generation
-        self._history.add("rolled-forward", f"{len(done)} journaled transactions were applied again after a crash")
+        text = f"{len(done)} journaled transactions were applied again after a crash"
+        self._history.add("rolled-forward", text, left_alone=report.skipped[:20])
         self._report(last, report)
         if not report.failed:
             await self._ledger.checkpoint()

@@ -21,7 +21,11 @@ class StepFailed(Exception):
 
 @dataclass(slots=True)
 class PlanRun:
-    """One run of a plan. ``done`` is None while it runs, then whether it reached its end; ``steps`` holds the durations."""
+    """One run of a plan. ``done`` is None while it runs, then whether it reached its end; ``steps`` holds the durations.
+
+    A plan that is abandoned ends before its next step. Only the interlock, which is all waiting, is broken off within: a
+    request to supervisord goes on in its thread, and what follows must not overtake it.
+    """
 
     name: str
     reason: str
@@ -32,6 +36,13 @@ class PlanRun:
     began_mono: float = 0.0
     finished: asyncio.Event | None = None
     """Set at the end; None as long as it has not begun."""
+    _waiting: asyncio.Future[Mapping[str, Any] | None] | None = None
+
+    def abandon(self) -> None:
+        """Has the plan end as soon as it safely can."""
+        self.abandoned = True
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     async def run(self, plan: Sequence[Step], code: Mapping[Step, StepCode]) -> None:
         """Runs the steps of ``plan`` until the end, a failure, or ``abandoned``."""
@@ -45,10 +56,25 @@ class PlanRun:
             outcome: dict[str, Any] = {"step": step.value}
             self.steps.append(outcome)
             try:
-                outcome.update(await code[step]() or {})
+                outcome.update(await self._run_step(step, code[step]) or {})
+            except asyncio.CancelledError:
+                if not self.abandoned:
+                    raise
+                self.failure, self.done = f"abandoned during {step.value}", False
+                return
             except (StepFailed, OSError) as error:
                 self.failure, self.done = f"{step.value}: {error}", False
                 return
             finally:
                 outcome["took_s"] = round(clock() - began, 4)
         self.done = True
+
+    async def _run_step(self, step: Step, code: StepCode) -> Mapping[str, Any] | None:
+        if step is not Step.INTERLOCK:
+            return await code()
+        self._waiting = asyncio.ensure_future(code())
+        try:
+            return await self._waiting
+        finally:
+            self._waiting.cancel()
+            self._waiting = None

@@ -108,24 +108,23 @@ def test_bad_confs_block_only_themselves_and_are_reported_by_name_and_reason(pai
 def test_local_programs_are_never_touched(pair: Pair) -> None:
     """Hazard 17: stop all stops event listeners too."""
     pair.up()
-    listener = (
-        "[program:local]\ncommand=/bin/sleep infinity\n"
-        "[eventlistener:local-ear]\nevents=PROCESS_STATE\ncommand=/bin/sh -c 'while :; do echo READY; read l; done'\n"
+    local = (
+        "[program:local]\ncommand=/bin/sleep infinity\nstartsecs=0\n"
+        "[eventlistener:local-ear]\nevents=TICK_3600\nstartsecs=0\n"
+        "command=/bin/sh -c 'echo READY; exec sleep infinity'\n"
     )
+    ctl = "supervisorctl -c /etc/supervisor/supervisord.conf"
     for node in ("node-a", "node-b"):
         folder = os.path.join(pair.lab.paths.disk(node, "etc-supervisor"), "local.d")
         with open(os.path.join(folder, "local.conf"), "w", encoding="ascii") as file:
-            file.write(listener)
-        pair.shell(node, "supervisorctl -c /etc/supervisor/supervisord.conf update >/dev/null")
-    pids = {
-        n: pair.shell(n, "pgrep -f '[s]leep infinity' | sort | head -50; supervisorctl pid local")
-        for n in ("node-a", "node-b")
-    }
+            file.write(local)
+        pair.shell(node, f"{ctl} update")
+    look = f"{ctl} pid local; {ctl} pid local-ear"
+    before = {node: pair.shell(node, look) for node in ("node-a", "node-b")}
+    assert "0" not in " ".join(before.values()).split()
     pair.hand_over("node-b")
     pair.hand_over("node-a")
-    for node in ("node-a", "node-b"):
-        assert pair.shell(node, "supervisorctl pid local").strip() == pids[node].strip().splitlines()[-1]
-        assert "RUNNING" in pair.shell(node, "supervisorctl status local-ear")
+    assert {node: pair.shell(node, look) for node in ("node-a", "node-b")} == before
 
 
 def test_killing_the_agent_changes_nothing_for_the_programs(pair: Pair) -> None:
@@ -253,3 +252,35 @@ def test_a_node_whose_cable_is_pulled_stops_its_programs(pair: Pair) -> None:
     pair.lab.heal("node-a")
     pair.await_equal(15)
     pair.await_role("node-a", "standby")
+
+
+def test_a_takeover_that_waits_for_its_peer_is_given_up_when_the_vip_goes_back(pair: Pair) -> None:
+    """Hazard 11: a takeover must be cancellable; here while it waits for a peer that is slow to stop."""
+    command = "/bin/bash -c 'trap \"\" TERM; while :; do sleep 0.05; done'"
+    stubborn = f"[program:stubborn]\ncommand={command}\nstartsecs=0\nstopwaitsecs=6\n"
+    pair.up({"stubborn.conf": stubborn})
+    pair.await_runs("node-a", {"stubborn"})
+    pair.shell("node-a", "echo 1 > /run/ha-agent/track")
+    pair.await_role("node-b", "taking_over")
+    pair.shell("node-b", "echo 1 > /run/ha-agent/track")
+    pair.await_role("node-b", "standby", 3)
+    assert pair.role("node-a") == "releasing", "it was still waiting"
+    pair.shell("node-a", "echo 0 > /run/ha-agent/track")
+    pair.await_role("node-a", "active", 15)
+    pair.await_runs("node-a", {"stubborn"})
+    assert not pair.runs("node-b")
+
+
+def test_an_edit_right_after_a_takeover_survives_a_kill_of_the_agent(pair: Pair) -> None:
+    """What was received just before must not be rolled forward over what is edited after."""
+    pair.up()
+    pair.shell("node-a", "echo '; from a' >> /etc/supervisor/conf.d/p0.conf")
+    pair.await_equal(1)
+    pair.hand_over("node-b")
+    pair.shell("node-b", "echo '; from b' >> /etc/supervisor/conf.d/p0.conf; rm /etc/supervisor/conf.d/p1.conf")
+    pair.lab.unit("node-b", "kill", "ha-agent", 9)
+    pair.await_role("node-b", "active")
+    pair.await_equal()
+    content = pair.files("node-b")["p0.conf"][1]
+    assert b"; from a" in content and b"; from b" in content
+    assert "p1.conf" not in pair.files("node-a")

@@ -215,7 +215,7 @@ def test_a_crash_at_any_system_call_leaves_the_old_or_leads_to_the_new(tmp_path:
         assert status in (0, 9)
         sweep_temporaries(root)
         committer = Committer(root, state)
-        recovered, report = committer.recover(EMPTY)
+        recovered, report = committer.recover()
         committer.settle()
         assert not report.failed
         now = scan(root)
@@ -240,13 +240,13 @@ def test_a_torn_or_stale_journal_record_is_not_applied(place: tuple[str, str]) -
     committer.commit(make(root, {"x.conf": b"9"}, generation=9), EMPTY)
     committer.journal.close()
     again = Committer(root, state)
-    assert [t.generation for t in again.recover(EMPTY)[0]] == [9], "records of an older round came back"
+    assert [t.generation for t in again.recover()[0]] == [9], "records of an older round came back"
     path = os.path.join(state, "journal")
     with open(path, "r+b") as file:
         file.seek(120)
         file.write(b"\xff")
     again.journal.close()
-    assert Committer(root, state).recover(EMPTY)[0] == []
+    assert Committer(root, state).recover()[0] == []
 
 
 def test_a_journal_that_outgrew_its_first_size_is_read_whole(place: tuple[str, str]) -> None:
@@ -256,7 +256,7 @@ def test_a_journal_that_outgrew_its_first_size_is_read_whole(place: tuple[str, s
     for number, (name, data) in enumerate(big.items()):
         committer.commit(make(root, {name: data}, generation=number), EMPTY)
     committer.journal.close()
-    assert len(Committer(root, state).recover(EMPTY)[0]) == 8
+    assert len(Committer(root, state).recover()[0]) == 8
 
 
 def test_kept_generations_are_pruned_but_never_a_divergence(place: tuple[str, str]) -> None:
@@ -278,3 +278,24 @@ def test_an_unreadable_part_makes_the_whole_registry_unavailable(place: tuple[st
     with pytest.raises(RegistryUnavailable):
         scan_registry(root + "-not-there", EMPTY, {})
     assert commit_module.RESERVE_BYTES > 0
+
+
+def test_a_roll_forward_leaves_a_later_edit_alone_and_mends_what_a_power_failure_emptied(place: tuple[str, str]) -> None:
+    root, state = place
+    write(root, "edited.conf", b"1")
+    write(root, "torn.conf", b"1")
+    committer = Committer(root, state)
+    for number in (2, 3):
+        text = b"%d" % number
+        committer.commit(make(root, {"edited.conf": text, "torn.conf": text, "done.conf": text}, generation=number), EMPTY)
+    committer.journal.close()
+    write(root, "edited.conf", b"later edit")
+    write(root, "torn.conf", b"")
+    done, report = Committer(root, state).recover()
+    assert len(done) == 2
+    assert set(report.skipped) == {"edited.conf", "done.conf"} or set(report.skipped) == {"edited.conf"}
+    contents = {}
+    for name in ("edited.conf", "torn.conf", "done.conf"):
+        with open(os.path.join(root, name), "rb") as file:
+            contents[name] = file.read()
+    assert contents == {"edited.conf": b"later edit", "torn.conf": b"3", "done.conf": b"3"}
