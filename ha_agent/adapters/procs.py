@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 
@@ -119,7 +119,7 @@ async def wait_ended(pids: Iterable[int], timeout_s: float) -> bool:
 class ProcessWatch:
     """Holds a pidfd of the process that a pid file names, and calls back at its end."""
 
-    def __init__(self, pid_file: str, on_end: object) -> None:
+    def __init__(self, pid_file: str, on_end: Callable[[], None]) -> None:
         self._pid_file = pid_file
         self._on_end = on_end
         self._fd: int | None = None
@@ -149,8 +149,7 @@ class ProcessWatch:
 
     def _ended(self) -> None:
         self.close()
-        if callable(self._on_end):
-            self._on_end()
+        self._on_end()
 
     def close(self) -> None:
         """Lets go of the process. Idempotent."""

@@ -308,9 +308,12 @@ class Agent:
         """The newest report of this life of keepalived; older reports say nothing about the one that runs now."""
         events = read_spool(self._spool, self._pid_max)
         forget_older(self._spool, events)
+        last = events[-1] if events else None
         state = VrrpState.UNKNOWN
-        if events and not (self.keepalived.is_alive and events[-1].started_ticks < self.keepalived.started_ticks):
-            state = events[-1].state
+        if last is not None and self.keepalived.is_alive and last.started_ticks >= self.keepalived.started_ticks:
+            state = last.state
+        elif last is not None and not self.keepalived.is_alive and last.state is VrrpState.STOP:
+            state = VrrpState.STOP
         if state is not self.vrrp_state:
             log.info("VRRP state %s -> %s", self.vrrp_state.value, state.value)
             self.history.add("vrrp", f"{self.vrrp_state.value} -> {state.value}", vrrp_state=state.value)

@@ -346,6 +346,7 @@ class Lab:
             text=True,
             errors="surrogateescape",
             timeout=timeout_s,
+            env=_inner_environment(),
         )
         if check and done.returncode != 0:
             raise LabFailed(
@@ -385,7 +386,9 @@ class Lab:
 
 
 def _inner_environment() -> dict[str, str]:
-    return {**os.environ, "PATH": PATH}
+    """The environment for what runs in the lab: without this process's own Python settings, which slow others down."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON") or k == "PYTHONPATH"}
+    return {**kept, "PATH": PATH}
 
 
 def _kill(process: LabProcess) -> None:
