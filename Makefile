@@ -9,6 +9,9 @@ TEST_LIMIT_S ?= 1700
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 
+# The lab's nodes run the code from here and leave byte code beside it; it goes at the end, also after Ctrl-C.
+TIDY := trap 'find ha_agent bench tests -name __pycache__ -prune -exec rm -rf {} +' EXIT; trap : INT TERM;
+
 .PHONY: help setup demo test check bench clean root
 
 help:
@@ -33,10 +36,10 @@ root:
 	@[ "$$(id -u)" = 0 ] || { echo "this needs root (namespaces with real daemons in them): run it again with sudo" >&2; exit 2; }
 
 demo: root setup
-	@$(BIN)/python -m ha_agent.lab.demo
+	@$(TIDY) $(BIN)/python -m ha_agent.lab.demo
 
 test: root setup
-	@timeout --foreground --kill-after=10 $(TEST_LIMIT_S) $(SANDBOX) $(BIN)/python -m pytest $(TESTS)
+	@$(TIDY) timeout --foreground --kill-after=10 $(TEST_LIMIT_S) $(SANDBOX) $(BIN)/python -m pytest $(TESTS)
 
 check: .venv/ready
 	@$(BIN)/ruff check .
@@ -45,7 +48,7 @@ check: .venv/ready
 
 bench: root setup
 	@$(BIN)/python -m ha_agent.lab.packages bench --into build/sysroot
-	@$(SANDBOX) $(BIN)/python -m bench $(BENCH)
+	@$(TIDY) $(SANDBOX) $(BIN)/python -m bench $(BENCH)
 
 clean:
 	rm -rf .venv build

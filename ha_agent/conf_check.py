@@ -94,16 +94,19 @@ def judge(text, directory, main_conf, scratch):
         problem = find_problem(text, parser)
         if problem:
             return {"problem": problem}
-        members = {}
+        members, priorities = {}, {}
         for section in parser.sections():
             if section.startswith("group:"):
                 raw = parser.get(section, "programs") if parser.has_option(section, "programs") else ""
-                members[section.split(":", 1)[1].strip()] = [n.strip() for n in raw.split(",") if n.strip()]
+                name = section.split(":", 1)[1].strip()
+                members[name] = [n.strip() for n in raw.split(",") if n.strip()]
+                priorities[name] = int(parser.get(section, "priority")) if parser.has_option(section, "priority") else 999
         resolved = without_groups(text).replace("%(here)s", directory)
         groups = parse_alone(resolved, main_conf, scratch) if "[" in resolved else []
     except Exception as error:  # supervisord's parser raises what it likes; all of it means "not loadable"
         return {"problem": " ".join(str(error).replace(scratch, "this file").split()) or type(error).__name__}
     programs = []
+    priorities.update((group.name, group.priority) for group in groups)
     for group in groups:
         configs = group.process_configs
         missing = sorted({m for c in configs for m in find_missing(c)})
@@ -115,7 +118,7 @@ def judge(text, directory, main_conf, scratch):
                 "missing": missing,
             }
         )
-    return {"problem": None, "programs": programs, "groups": members}
+    return {"problem": None, "programs": programs, "groups": members, "priorities": priorities}
 
 
 def main():

@@ -111,4 +111,4 @@ def _verdict(raw: Mapping[str, Any]) -> Verdict:
     programs = tuple(
         Program(p["name"], tuple(p["processes"]), bool(p["autostart"]), tuple(p["missing"])) for p in raw["programs"]
     )
-    return Verdict(None, programs, {name: tuple(members) for name, members in raw["groups"].items()})
+    return Verdict(None, programs, {name: tuple(members) for name, members in raw["groups"].items()}, raw["priorities"])

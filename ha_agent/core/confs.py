@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 _HEADER = re.compile(r"^\[([^\]\n]+)\]", re.MULTILINE)
+DEFAULT_PRIORITY = 999
 _PROGRAMS_KEY = re.compile(r"^programs\s*[=:]", re.IGNORECASE)
 
 
@@ -33,6 +34,8 @@ class Verdict:
     problem: str | None = None
     programs: tuple[Program, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    priorities: Mapping[str, int] = field(default_factory=dict)
+    """Supervisor's ``priority`` of each program and group: lower ones are started first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Selection:
     """Group name to its program names; a program outside any ``[group:]`` is its own group."""
     not_started: frozenset[str] = frozenset()
     """Programs that say ``autostart=false``."""
+    order: tuple[str, ...] = ()
+    """The groups in the order in which supervisor starts them: by priority, then by name."""
 
 
 def split_sections(text: str) -> list[tuple[str | None, str]]:
@@ -118,11 +123,13 @@ def select_confs(verdicts: Mapping[str, Verdict]) -> Selection:
         lacking = [f"{p.name}: {m}" for p in verdict.programs for m in p.missing]
         if lacking and path not in problems:
             warnings[path] = "; ".join(lacking)
+    priorities = {name: p for path, v in verdicts.items() if path not in problems for name, p in v.priorities.items()}
     return Selection(
         loadable=tuple(path for path in sorted(verdicts) if path not in problems),
         problems=problems,
         warnings=warnings,
         groups=groups,
+        order=tuple(sorted(groups, key=lambda name: (priorities.get(name, DEFAULT_PRIORITY), name))),
         not_started=frozenset(p.name for v in verdicts.values() for p in v.programs if not p.autostart and p.name in owner),
     )
 

@@ -12,8 +12,9 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ha_agent.adapters.files import read_or_none, write_atomic
 from ha_agent.adapters.procs import Marked, find_marked, send_signal, wait_ended
@@ -28,6 +29,9 @@ from ha_agent.adapters.supervisord import (
 from ha_agent.core.settings import Settings
 
 _CULPRIT = re.compile(r"file: '([^']+)'")
+FIRST_GROUPS = 8
+"""So many groups are added first, so that the first program does not wait for the last group."""
+
 SPAWN_S = 0.02
 """supervisord answers after it has spawned everything; a generous time a program, added to the ordinary deadline."""
 
@@ -88,22 +92,25 @@ class Programs:
         """Whether supervisord answers."""
         return await asyncio.to_thread(self._supervisord.is_up)
 
-    async def load(self, start_all: bool) -> list[str]:
+    async def load(self, order: Sequence[str], start_all: bool) -> list[str]:
         """Has supervisord load and start what is new or changed among the registry's groups; what runs unchanged goes on.
 
-        Gives back what supervisord refused, one text each. Raises ``RereadRefused`` and ``SupervisordDown``.
+        ``order`` is that of the starts. Gives back what supervisord refused, one text each. Raises ``RereadRefused`` and
+        ``SupervisordDown``.
         """
-        return await asyncio.to_thread(self._load, start_all)
+        return await asyncio.to_thread(self._load, order, start_all)
 
-    def _load(self, start_all: bool) -> list[str]:
-        """Rereads and adds in one request, because supervisord starts what was added only when it has answered."""
-        groups = sorted(self.groups)
-        calls: list[tuple[str, list[object]]] = [("reloadConfig", [])]
-        calls += [("addProcessGroup", [group]) for group in groups]
-        timeout_s = self._settings.supervisor.rpc_timeout_s + SPAWN_S * len(groups)
-        reread, *results = self._supervisord.batch(calls, timeout_s)
+    def _load(self, order: Sequence[str], start_all: bool) -> list[str]:
+        """Adds a few groups with the reread and the others after them.
+
+        supervisord spawns what was added only when it has answered, and then all of it before it answers again: so the
+        first programs start while the others are still being added.
+        """
+        groups = [group for group in order if group in self.groups]
+        reread, *results = self._add(groups[:FIRST_GROUPS], reread=True)
         if isinstance(reread, Fault):
             raise RereadRefused(reread.text)
+        results += self._add(groups[FIRST_GROUPS:])
         added, changed, _ = reread[0]
         fresh = frozenset(added)
         refused = [r.text for g, r in zip(groups, results, strict=True) if isinstance(r, Fault) and g in fresh]
@@ -111,6 +118,11 @@ class Programs:
         if start_all or len(fresh & self.groups) < len(groups):
             refused += self._start_stopped(fresh, start_all)
         return refused
+
+    def _add(self, groups: Sequence[str], *, reread: bool = False) -> list[Any]:
+        calls: list[tuple[str, list[object]]] = [("reloadConfig", [])] if reread else []
+        calls += [("addProcessGroup", [group]) for group in groups]
+        return self._supervisord.batch(calls, self._settings.supervisor.rpc_timeout_s + SPAWN_S * len(self.groups))
 
     def _replace(self, groups: list[str]) -> list[str]:
         """Stops and loads again groups whose conf changed while they were loaded (a takeover that was cut off)."""

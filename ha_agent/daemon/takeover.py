@@ -119,7 +119,7 @@ class Takeover:
         """Loads the active set. What supervisord refuses all the same is taken out, one conf after the other."""
         for attempt in range(LOAD_ATTEMPTS):
             try:
-                refused = await self._agent.programs.load(self._limits.start_all)
+                refused = await self._agent.programs.load(self._agent.active_set.selection.order, self._limits.start_all)
             except SupervisordDown as error:
                 raise StepFailed(f"supervisord: {error}") from None
             except RereadRefused as error:

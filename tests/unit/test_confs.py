@@ -61,3 +61,12 @@ def test_sections_are_cut_without_losing_a_byte() -> None:
     text = "; head\n[a]\nx=1\n\n[b]\ny=[2]\n"
     assert "".join(part for _, part in split_sections(text)) == text
     assert [name for name, _ in split_sections(text)] == [None, "a", "b"]
+
+
+def test_groups_are_started_by_priority_and_then_by_name() -> None:
+    verdicts = {
+        "a.conf": Verdict(None, (Program("a", ("a",)),), {}, {"a": 999}),
+        "b.conf": Verdict(None, (Program("b", ("b",)),), {}, {"b": 5}),
+        "c.conf": Verdict(None, (Program("c", ("c",)),), {"crew": ("c",)}, {"c": 1, "crew": 50}),
+    }
+    assert select_confs(verdicts).order == ("b", "crew", "a")
