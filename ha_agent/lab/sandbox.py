@@ -87,6 +87,7 @@ def build_file_system(keep: Iterable[str] = ()) -> None:
     for number, path in enumerate(visible):
         os.makedirs(path, exist_ok=True)
         bind(f"{stage}/{number}", path)
+    _detach_root()
     _add_users()
     mount("proc", "/proc", "proc")
     mount("sysfs", "/sys", "sysfs", MS_NOSUID)
@@ -116,6 +117,17 @@ def _fill_var() -> None:
         os.symlink(target, f"/var/{name}")
     for path in ("/run/lock", "/run/sshd", INNER, "/var/lib/redis", "/var/log/supervisor"):
         os.makedirs(path, exist_ok=True)
+
+
+def _detach_root() -> None:
+    """Gives root a home and a shell of its own: sshd's sessions must not run this machine's ~/.bashrc."""
+    home = f"{INNER}/home"
+    os.makedirs(home, mode=0o700, exist_ok=True)
+    with open("/etc/passwd", encoding="utf-8") as file:
+        rows = file.read().splitlines()
+    with open("/etc/passwd", "w", encoding="utf-8") as file:
+        for row in rows:
+            file.write((f"root:x:0:0:root:{home}:/bin/sh" if row.startswith("root:") else row) + "\n")
 
 
 def _add_users() -> None:
