@@ -37,6 +37,13 @@ def test_two_labs_at_once_do_not_collide(pair: Pair) -> None:
     assert pair.lab.status("node-a")["role"] == "active"
 
 
+def test_a_node_runs_nothing_of_this_machines_own_shell_start_up(pair: Pair) -> None:
+    """sshd runs the forced command by root's shell, and bash reads ~/.bashrc for that."""
+    pair.up()
+    for node in NODES:
+        assert pair.shell(node, "getent passwd root").strip() == "root:x:0:0:root:/run/lab/home:/bin/sh"
+
+
 def test_down_leaves_nothing(pair: Pair) -> None:
     links = sorted(os.listdir("/sys/class/net"))
     pair.up()
