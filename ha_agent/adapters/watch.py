@@ -47,7 +47,7 @@ class _Hints(FileSystemEventHandler):
             if event.event_type != "modified":
                 self._sink(EVERYTHING)
             return
-        for raw in (event.src_path, event.dest_path):
+        for raw in (event.src_path, getattr(event, "dest_path", "")):
             path = os.fsdecode(raw)
             if path.startswith(self._prefix):
                 self._sink(path[len(self._prefix) :])
@@ -63,7 +63,7 @@ class _RootOnly(FileSystemEventHandler):
     def dispatch(self, event: FileSystemEvent) -> None:
         if event.event_type in ("created", "moved", "deleted") and self._root in (
             os.fsdecode(event.src_path),
-            os.fsdecode(event.dest_path),
+            os.fsdecode(getattr(event, "dest_path", "")),
         ):
             self._sink(EVERYTHING)
 
