@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -15,13 +15,14 @@ class Marked:
     """A process that supervisord (or a child of it) started: environment marks as supervisor's docs describe them."""
 
     pid: int
+    parent: int
     started_ticks: int
     group: str
     process: str
 
 
-def start_ticks(pid: int) -> int | None:
-    """Start time of ``pid`` in clock ticks since boot (proc(5), field 22 of stat); None where it has ended."""
+def _birth(pid: int) -> tuple[int, int] | None:
+    """Parent and start time of ``pid`` (proc(5), fields 4 and 22 of stat); None where it has ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -29,7 +30,13 @@ def start_ticks(pid: int) -> int | None:
         return None
     if fields[0] in (b"Z", b"X"):
         return None
-    return int(fields[19])
+    return int(fields[1]), int(fields[19])
+
+
+def start_ticks(pid: int) -> int | None:
+    """Start time of ``pid`` in clock ticks since boot; None where it has ended."""
+    birth = _birth(pid)
+    return birth[1] if birth else None
 
 
 def _environment(pid: str) -> dict[bytes, bytes]:
@@ -61,11 +68,27 @@ def find_marked(socket_path: str, groups: frozenset[str]) -> list[Marked]:
         if url is None or not same_socket(os.fsdecode(url), socket_path):
             continue
         group = os.fsdecode(marks.get(b"SUPERVISOR_GROUP_NAME", b""))
-        started = start_ticks(int(pid))
-        if group in groups and started is not None:
+        birth = _birth(int(pid))
+        if group in groups and birth is not None:
             name = os.fsdecode(marks.get(b"SUPERVISOR_PROCESS_NAME", b""))
-            found.append(Marked(int(pid), started, group, name))
+            found.append(Marked(int(pid), *birth, group, name))
     return found
+
+
+def select_orphans(marked: Sequence[Marked], supervisord_ticks: int | None) -> list[Marked]:
+    """Those of ``marked`` that are not the running supervisord's: what was started before it, and what came from that.
+
+    ``supervisord_ticks`` is its start time, None where none is running: then all of them are orphans.
+    """
+    if supervisord_ticks is None:
+        return list(marked)
+    orphans = {p.pid for p in marked if p.started_ticks < supervisord_ticks}
+    grown = True
+    while grown:
+        children = {p.pid for p in marked if p.parent in orphans} - orphans
+        orphans |= children
+        grown = bool(children)
+    return [p for p in marked if p.pid in orphans]
 
 
 def send_signal(process: Marked, number: signal.Signals) -> None:
@@ -116,13 +139,23 @@ async def wait_ended(pids: Iterable[int], timeout_s: float) -> bool:
             os.close(fd)
 
 
-class ProcessWatch:
-    """Holds a pidfd of the process that a pid file names, and calls back at its end."""
+def read_pid_file(path: str) -> int | None:
+    """The process id in ``path``; None where there is none."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None
 
-    def __init__(self, pid_file: str, on_end: Callable[[], None]) -> None:
-        self._pid_file = pid_file
+
+class ProcessWatch:
+    """Holds a pidfd of the process that ``find_pid`` names, and calls back at its end."""
+
+    def __init__(self, find_pid: Callable[[], int | None], on_end: Callable[[], None]) -> None:
+        self._find_pid = find_pid
         self._on_end = on_end
         self._fd: int | None = None
+        self.pid = 0
         self.started_ticks = 0
 
     @property
@@ -130,22 +163,34 @@ class ProcessWatch:
         """Whether the process was alive when last looked at."""
         return self._fd is not None
 
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        """Process id and start time of the process that is held; None where none is."""
+        return (self.pid, self.started_ticks) if self._fd is not None else None
+
     def look(self) -> None:
         """Opens a pidfd of the process named now, if none is held. Cheap; call it as often as is handy."""
         if self._fd is not None:
             return
+        pid = self._find_pid()
+        if pid is None:
+            return
         try:
-            with open(self._pid_file, encoding="ascii") as file:
-                pid = int(file.read())
             fd = os.pidfd_open(pid)
-        except (OSError, ValueError):
+        except OSError:
             return
         started = start_ticks(pid)
         if started is None:
             os.close(fd)
             return
-        self._fd, self.started_ticks = fd, started
+        self._fd, self.pid, self.started_ticks = fd, pid, started
         asyncio.get_running_loop().add_reader(fd, self._ended)
+
+    def send(self, number: signal.Signals) -> None:
+        """Signals exactly this process; does nothing where it has ended."""
+        if self._fd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._fd, number)
 
     def _ended(self) -> None:
         self.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import socket
+import struct
 import xmlrpc.client
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,10 +82,10 @@ class Supervisord:
             raise SupervisordDown(f"{self._path}: HTTP status {response.status}")
         return xmlrpc.client.loads(answer)[0][0]
 
-    def is_up(self) -> bool:
-        """Whether supervisord answers."""
+    def is_up(self, timeout_s: float = 2.0) -> bool:
+        """Whether supervisord answers within ``timeout_s``."""
         try:
-            self._call("supervisor.getState", timeout_s=2.0)
+            self._call("supervisor.getState", timeout_s=timeout_s)
         except SupervisordDown:
             return False
         return True
@@ -119,6 +120,28 @@ class Supervisord:
         wire = [{"methodName": "supervisor." + name, "params": list(params)} for name, params in calls]
         results = self._call("system.multicall", wire, timeout_s=timeout_s)
         return [Fault(r["faultCode"], r["faultString"]) if isinstance(r, dict) and "faultCode" in r else r for r in results]
+
+
+def find_supervisord(socket_path: str) -> int | None:
+    """Process id of the supervisord behind ``socket_path``, also of one that hangs; None where there is none.
+
+    The kernel notes who listens (SO_PEERCRED, unix(7)) and accepts connections for a process that does not. A supervisord
+    that put itself into the background has listened before that under another id: then it is asked.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
+            # A full queue of connections means that nobody takes them: do not wait for it.
+            sock.settimeout(0.05)
+            sock.connect(socket_path)
+            pid = int(struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+    except OSError:
+        return None
+    if os.path.exists(f"/proc/{pid}"):
+        return pid
+    try:
+        return Supervisord(socket_path, 0.3).read_pid()
+    except SupervisordDown:
+        return None
 
 
 def python_of(pid: int) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import Step
 
-TAKEOVER_STEPS: tuple[Step, ...] = (Step.CLAIM, Step.INTERLOCK, Step.ACTIVATE, Step.LOAD)
+TAKEOVER_STEPS: tuple[Step, ...] = (Step.CLAIM, Step.INTERLOCK, Step.ORPHANS, Step.ACTIVATE, Step.LOAD)
 RELEASE_STEPS: tuple[Step, ...] = (Step.DISARM, Step.STOP, Step.SWEEP, Step.UNLOAD)
 
 

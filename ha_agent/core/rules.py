@@ -20,7 +20,8 @@ class Facts:
     ``vip_here`` is None where it could not be found out. ``plan_done`` speaks of the takeover or release under way:
     None while it runs or where there is none, else whether it reached its end. ``left_running`` counts processes of
     the registry that could not be ended. ``superseded`` means that the peer owns a newer epoch, ``refused`` that the
-    interlock was refused by a peer that is active and MASTER itself.
+    interlock was refused by a peer that is active and MASTER itself. ``supervisord_replaced``: the supervisord that the
+    programs were loaded into has ended; ``supervisord_gone``: there has been none for longer than one may be missing.
     """
 
     now_mono: float
@@ -32,6 +33,8 @@ class Facts:
     plan_done: bool | None = None
     left_running: int = 0
     retry_due: bool = False
+    supervisord_replaced: bool = False
+    supervisord_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +50,15 @@ class Rule:
 
 
 def has_right(facts: Facts) -> bool:
-    """Whether this node may be active: keepalived lives and says MASTER, the VIP is here, nobody newer owns the pair."""
+    """Whether this node may be active: keepalived lives and says MASTER, the VIP and supervisord are here, nobody newer
+    owns the pair."""
     return (
         facts.vrrp_state is VrrpState.MASTER
         and facts.keepalived_alive
         and facts.vip_here is not False
         and not facts.superseded
         and not facts.refused
+        and not facts.supervisord_gone
     )
 
 
@@ -75,6 +80,7 @@ _LOSSES: tuple[tuple[str, Callable[[Facts], bool], str], ...] = (
     ("keepalived-gone", _keepalived_gone, "keepalived is not running, so nothing says that this node may be active"),
     ("vrrp-left-master", _left_master, "keepalived no longer reports MASTER"),
     ("vip-gone", _vip_gone, "keepalived reports MASTER but the VIP is not on this node"),
+    ("supervisord-gone", lambda f: f.supervisord_gone, "supervisord is gone and did not come back"),
 )
 
 
@@ -109,6 +115,14 @@ RULES: tuple[Rule, ...] = (
         "the takeover could not be finished and is tried again",
     ),
     *_loss_rules(Role.ACTIVE),
+    Rule(
+        Role.ACTIVE,
+        "supervisord-replaced",
+        lambda f: f.supervisord_replaced,
+        Role.TAKING_OVER,
+        Action.TAKE_OVER,
+        "supervisord ended: what it left is ended before everything is started again",
+    ),
     Rule(
         Role.RELEASING,
         "released",

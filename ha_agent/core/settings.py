@@ -167,8 +167,20 @@ class SupervisorSettings:
     )
     rpc_timeout_s: float = key(
         10.0,
-        "Seconds after which a call to supervisord counts as failed. A release then ends the programs without it.",
+        "Seconds after which a call to supervisord counts as failed.",
         _between(0.5, 300.0, "s"),
+    )
+    hung_s: float = key(
+        5.0,
+        "Seconds that supervisord may take to answer before a takeover or release counts it as hung: it is ended then "
+        "(systemd starts it again), the programs without it. It is silent while it spawns many programs.",
+        _between(0.5, 300.0, "s"),
+    )
+    restart_wait_s: float = key(
+        5.0,
+        "Seconds that supervisord may be gone before this node gives the VIP to its peer. Longer than RestartSec of its "
+        "unit; the programs are down meanwhile.",
+        _between(0.1, 3600.0, "s"),
     )
 
 
@@ -205,6 +217,12 @@ class TakeoverSettings:
         "Longer never mistakes a stalled peer for a dead one, and every crash failover waits that long.",
         _between(0.01, 60.0, "s"),
     )
+    silent_peer_s: float = key(
+        15.0,
+        "Seconds that a peer has whose machine answers (ping, TCP) while its agent does not: killed or hung, the agent "
+        "is back within 10 s and gives its word. Then on_interlock_timeout decides. A machine that is off has no such time.",
+        _between(0.0, 3600.0, "s"),
+    )
     interlock_timeout_s: float = key(
         60.0,
         "Seconds that a living peer has to report that nothing is left running there. Should exceed the longest "
@@ -213,8 +231,8 @@ class TakeoverSettings:
     )
     on_interlock_timeout: str = key(
         "start",
-        'When that time is over: "start" prefers availability (programs may run on both nodes), "hold" prefers '
-        "never twice (nothing runs until the peer answers or dies).",
+        'When a living peer has not given its word in time: "start" prefers availability (programs may run on both nodes), '
+        '"hold" prefers never twice (nothing runs until the peer gives its word, is off, or fence_command succeeds).',
         _one_of("start", "hold"),
     )
     dual_master_s: float = key(
@@ -225,8 +243,8 @@ class TakeoverSettings:
     )
     fence_command: tuple[str, ...] = key(
         (),
-        "Command (a list of words, absolute path first) that makes sure that a silent peer is off; run before the "
-        "programs start when the peer did not answer. Exit status 0 means that it is off.",
+        "Command (a list of words, absolute path first) that makes sure that the peer is off; run before the programs start "
+        "whenever the peer did not give its word that nothing is left running. Exit status 0 means that it is off.",
     )
     fence_timeout_s: float = key(10.0, "Seconds for fence_command.", _between(0.1, 600.0, "s"))
     start_all: bool = key(

@@ -60,6 +60,7 @@ class Step(str, Enum):
 
     CLAIM = "claim"
     INTERLOCK = "interlock"
+    ORPHANS = "orphans"
     ACTIVATE = "activate"
     LOAD = "load"
     VERIFY = "verify"

@@ -19,7 +19,7 @@ from ha_agent.adapters.commit import Committer
 from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.adapters.control import SOCKET_NAME
 from ha_agent.adapters.files import make_dir, read_or_none, write_atomic
-from ha_agent.adapters.procs import ProcessWatch
+from ha_agent.adapters.procs import ProcessWatch, read_pid_file
 from ha_agent.adapters.rpc import RpcServer
 from ha_agent.adapters.sd_notify import notify_manager, watchdog_interval_s
 from ha_agent.adapters.spool import forget_older, read_pid_max, read_spool
@@ -53,6 +53,18 @@ VIP_LOOK_S = 10.0
 """The kernel tells of every address that comes or goes; it is asked again so often all the same."""
 
 HOLD_S = 60.0
+"""So long a node that was refused stays FAULT beside a peer that is active, before it may try to be MASTER again."""
+
+HOLD_LEAST_S = 2.0
+"""The peer needs a moment to become MASTER; it must not lose the election against the node that gives way."""
+
+TRACK_FIT, TRACK_UNFIT = b"0\n", b"1\n"
+
+VIP_LOST_S = 1.0
+
+STALL_S = 1.0
+"""A loop that comes back so much later than it meant to was frozen, or starved: the peer may have taken over since."""
+
 GROUP = "ha-agent"
 """Unix group whose members may use the control socket."""
 
@@ -79,6 +91,14 @@ class Agent:
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self.role_changed = asyncio.Event()
+        self.link_changed = asyncio.Event()
+        """Set (and replaced) whenever the link goes up or down."""
+        self.loaded_into: tuple[int, int] | None = None
+        """Process id and start time of the supervisord that was given the programs."""
+        self._supervisord_lost_mono: float | None = None
+        self._hold_s = HOLD_S
+        self._told_unfit = False
+        self._vip_lost_mono: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._pid_max = read_pid_max()
         paths = settings.paths
@@ -93,7 +113,7 @@ class Agent:
         self.view = RegistryView(settings.registry, self.watcher, self._registry_changed)
         self.checker = ConfChecker(settings.supervisor)
         self.active_set = ActiveSet(settings, self.checker, self.view.read_content)
-        self.programs = Programs(settings)
+        self.programs = Programs(settings, self._supervisord_ended)
         self.receiver = Receiver(settings, self.ledger, committer, self.view, self.history, lambda: self.role)
         self.peers = PeerService(self)
         self.readiness = Readiness(self)
@@ -101,7 +121,7 @@ class Agent:
         self.replicator = Replicator(
             settings, self.view, self.ledger, self.link, self.history, self._may_push, self._push_was_stale, time.time
         )
-        self.keepalived = ProcessWatch(settings.vrrp.pid_file, self._keepalived_ended)
+        self.keepalived = ProcessWatch(lambda: read_pid_file(settings.vrrp.pid_file), self._keepalived_ended)
         self._reported_edits: frozenset[str] = frozenset()
         self.takeover, self.release = Takeover(self), Release(self)
         self.server = RpcServer(OperatorService(self).handlers)
@@ -149,7 +169,7 @@ class Agent:
         make_dir(self._spool, 0o755)
         make_dir(os.path.join(paths.run_dir, "active"), 0o755)
         self.store.prepare()
-        self._set_track(0)
+        self._set_track(False)
 
     def wake(self) -> None:
         """Has the rules asked again soon."""
@@ -169,6 +189,7 @@ class Agent:
         await self.ledger.close()
         await self.checker.close()
         self.keepalived.close()
+        self.programs.process.close()
         self.watcher.close()
 
     def _start(self, work: Any) -> asyncio.Task[None]:
@@ -193,12 +214,15 @@ class Agent:
             saved = json.loads(raw)
             self.role = Role(saved["role"])
             self.claim = Watermark(int(saved["epoch"]), str(saved["claimed_by"]))
+            if saved.get("loaded_into"):
+                pid, ticks = saved["loaded_into"]
+                self.loaded_into = int(pid), int(ticks)
         except (ValueError, KeyError, TypeError):
             self.history.add("role-damaged", f"{self._role_path} can not be read: releasing, to be sure")
             self.role = Role.RELEASING
         if outranks(self.claim, self.ledger.known):
             self.ledger.known = self.claim
-        self.takeover.resuming = self.role is Role.TAKING_OVER
+        self.takeover.resuming = self.role in OWNING_ROLES
         if self.role in (Role.TAKING_OVER, Role.RELEASING):
             self.plan = PlanRun("resumed", "the agent was started again", done=False)
         if self.role is Role.ACTIVE:
@@ -206,7 +230,8 @@ class Agent:
 
     def save_role(self) -> None:
         """Puts role and claim into /run, for an agent that comes after this one in the same boot."""
-        saved = {"role": self.role.value, "epoch": self.claim.epoch, "claimed_by": self.claim.claimed_by}
+        saved: dict[str, Any] = {"role": self.role.value, "epoch": self.claim.epoch, "claimed_by": self.claim.claimed_by}
+        saved["loaded_into"] = self.loaded_into
         write_atomic(self._role_path, json.dumps(saved).encode(), 0o644, durable=False)
 
     # ---- what wakes it ------------------------------------------------------------------------------------
@@ -225,6 +250,13 @@ class Agent:
         log.warning("keepalived ended")
         self._wake.set()
 
+    def _supervisord_ended(self) -> None:
+        """A supervisord that is started again must not start the registry beside what the old one left running."""
+        log.warning("supervisord ended")
+        if self.role in OWNING_ROLES:
+            self.active_set.remove()
+        self._wake.set()
+
     def _addresses_changed(self, monitor: Any) -> None:
         addresses.drain_monitor(monitor)
         self._look_vip_mono = 0.0
@@ -234,6 +266,8 @@ class Agent:
         if not self.link.is_up:
             self.replicator.learn_peer(None)
         self.replicator.wake()
+        self.link_changed.set()
+        self.link_changed = asyncio.Event()
         self._wake.set()
 
     def _registry_changed(self) -> None:
@@ -260,9 +294,15 @@ class Agent:
         beat = watchdog_interval_s()
         next_beat = next_compare = self.loop.time()
         next_compare += self.settings.registry.compare_interval_s
+        pause = min(TICK_S, beat or TICK_S)
         while True:
-            await asyncio.sleep(min(TICK_S, beat or TICK_S))
+            due = self.loop.time() + pause
+            await asyncio.sleep(pause)
             now = self.loop.time()
+            if now - due > STALL_S:
+                text = f"this agent did nothing for {now - due:.1f} s (frozen, or starved): asks the peer what has happened"
+                self.history.add("stalled", text)
+                self.peers.ask_now()
             if beat is not None and now >= next_beat:
                 notify_manager("WATCHDOG=1")
                 next_beat = now + beat
@@ -289,6 +329,7 @@ class Agent:
         self.keepalived.look()
         self._read_vrrp_state()
         now = self.loop.time()
+        supervisord_gone = self._is_supervisord_gone(now)
         if now >= self._look_vip_mono:
             self._look_vip_mono = now + VIP_LOOK_S
             self.vip_here = addresses.has_address(self.settings.vrrp.vip)
@@ -302,7 +343,21 @@ class Agent:
             plan_done=self.plan.done if self.plan else None,
             left_running=self.release.left_running,
             retry_due=now >= self._retry_mono,
+            supervisord_replaced=self.loaded_into is not None and self.programs.process.identity != self.loaded_into,
+            supervisord_gone=supervisord_gone,
         )
+
+    def _is_supervisord_gone(self, now: float) -> bool:
+        """Whether there has been no supervisord for longer than its unit needs to start it again."""
+        self.programs.process.look()
+        if self.programs.process.is_alive:
+            self._supervisord_lost_mono = None
+            return False
+        patience = self.settings.supervisor.restart_wait_s
+        if self._supervisord_lost_mono is None:
+            self._supervisord_lost_mono = now
+            self.loop.call_at(now + patience, self._wake.set)
+        return now - self._supervisord_lost_mono >= patience
 
     def _read_vrrp_state(self) -> None:
         """The newest report of this life of keepalived; older reports say nothing about the one that runs now."""
@@ -388,22 +443,45 @@ class Agent:
             self.replicator.wake()
         elif self.role is Role.STANDBY:
             self.takeover.resuming = False
+            self.loaded_into = None
             self.programs.forget_groups()
         elif self.role is Role.FENCED:
             self._retry_at(self.loop.time() + self.settings.release.retry_s)
 
     def _keep_track_file(self) -> None:
-        """Has keepalived give up MASTER (weight-0 track file) while the peer is the rightful active node."""
-        if self.refused_mono is None:
-            return
-        over = self.loop.time() - self.refused_mono > HOLD_S
-        peer_active = self.link.is_up and self.peer is not None and self.peer.role in OWNING_ROLES
-        if self.vrrp_state is not VrrpState.MASTER and (over or not peer_active):
-            self.refused_mono = None
-            self._set_track(0)
+        """Tells keepalived by the track file (weight 0: FAULT) that this node must not be MASTER, as long as that is so."""
+        now = self.loop.time()
+        self._end_hold()
+        if self._is_vip_lost(now):
+            self.history.add("vip-lost", "keepalived goes on to say MASTER without the VIP: told to give up")
+            self.give_way(HOLD_LEAST_S)
+        unfit = self.refused_mono is not None or self.role is Role.FENCED or self._is_supervisord_gone(now)
+        # Somebody else may write the file, too: an operator's 1 stays, but a 0 does not lift what still holds.
+        if unfit != self._told_unfit or (unfit and read_or_none(self._track_path) != TRACK_UNFIT):
+            self._set_track(unfit)
 
-    def _set_track(self, value: int) -> None:
-        write_atomic(self._track_path, b"%d\n" % value, 0o644, durable=False)
+    def _is_vip_lost(self, now: float) -> bool:
+        """Whether keepalived stays MASTER without the VIP: in a transition the address goes before the report comes."""
+        if self.vrrp_state is not VrrpState.MASTER or self.vip_here is not False or self.refused_mono is not None:
+            self._vip_lost_mono = None
+            return False
+        if self._vip_lost_mono is None:
+            self._vip_lost_mono = now
+            self.loop.call_at(now + VIP_LOST_S, self._wake.set)
+        return now - self._vip_lost_mono >= VIP_LOST_S
+
+    def _end_hold(self) -> None:
+        """Ends a hold when it has had its time, or early where the peer is not active after all."""
+        if self.refused_mono is None or self.vrrp_state is VrrpState.MASTER:
+            return
+        held_s = self.loop.time() - self.refused_mono
+        peer_active = self.link.is_up and self.peer is not None and self.peer.role in OWNING_ROLES
+        if held_s > (self._hold_s if peer_active else HOLD_LEAST_S):
+            self.refused_mono = None
+
+    def _set_track(self, unfit: bool) -> None:
+        self._told_unfit = unfit
+        write_atomic(self._track_path, TRACK_UNFIT if unfit else TRACK_FIT, 0o644, durable=False)
 
     # ---- replication --------------------------------------------------------------------------------------
 
@@ -430,8 +508,9 @@ class Agent:
         self.history.add("epoch-raised", text)
         self.replicator.retry_now()
 
-    def give_way(self) -> None:
-        """Lets keepalived give up MASTER here; the rules then release."""
+    def give_way(self, hold_s: float = HOLD_S) -> None:
+        """Has keepalived give up MASTER here for ``hold_s`` at most; the rules then release."""
         self.refused_mono = self.loop.time()
-        self._set_track(1)
+        self._hold_s = hold_s
+        self._set_track(True)
         self._wake.set()

@@ -29,6 +29,7 @@ class PeerService:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
+        self._asked = asyncio.Event()
         self.handlers: dict[str, Handler] = {
             "hello": self._serve_hello,
             "ping": self._serve_ping,
@@ -37,6 +38,11 @@ class PeerService:
             "transaction": self._serve_transaction,
             "release": self._serve_release,
         }
+
+    def ask_now(self) -> None:
+        """Exchanges signs of life at once, or connects at once."""
+        self._asked.set()
+        self._agent.link.nudge()
 
     def summary(self) -> dict[str, Any]:
         """This node's signs of life."""
@@ -89,7 +95,9 @@ class PeerService:
         agent = self._agent
         every = agent.settings.link.heartbeat_s
         while True:
-            await asyncio.sleep(every)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), every)
+            self._asked.clear()
             if not agent.link.is_up:
                 continue
             try:

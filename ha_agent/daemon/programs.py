@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import logging
 import os
 import re
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ha_agent.adapters.files import read_or_none, write_atomic
-from ha_agent.adapters.procs import Marked, find_marked, send_signal, wait_ended
+from ha_agent.adapters.procs import Marked, ProcessWatch, find_marked, select_orphans, send_signal, wait_ended
 from ha_agent.adapters.supervisord import (
     RUNNING_STATES,
     Fault,
@@ -25,8 +25,11 @@ from ha_agent.adapters.supervisord import (
     RereadRefused,
     Supervisord,
     SupervisordDown,
+    find_supervisord,
 )
 from ha_agent.core.settings import Settings
+
+log = logging.getLogger(__name__)
 
 _CULPRIT = re.compile(r"file: '([^']+)'")
 FIRST_GROUPS = 8
@@ -55,26 +58,25 @@ def culprit_of(message: str) -> str | None:
 
 
 class Programs:
-    """All calls are coroutines; none blocks the loop."""
+    """All calls are coroutines; none blocks the loop. ``on_end`` is called when supervisord's process has ended."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, on_end: Callable[[], None]) -> None:
         self._settings = settings
         self._supervisord = Supervisord(settings.supervisor.socket, settings.supervisor.rpc_timeout_s)
-        self._groups_path = os.path.join(settings.paths.run_dir, "groups.json")
+        # One name a line: ha-agent-fence, which has no Python, reads it too.
+        self._groups_path = os.path.join(settings.paths.run_dir, "groups")
         self.groups: frozenset[str] = self._load_groups()
+        self.process = ProcessWatch(lambda: find_supervisord(settings.supervisor.socket), on_end)
 
     def _load_groups(self) -> frozenset[str]:
         raw = read_or_none(self._groups_path)
-        try:
-            return frozenset(map(str, json.loads(raw))) if raw else frozenset()
-        except ValueError:
-            return frozenset()
+        return frozenset(os.fsdecode(raw).splitlines()) if raw else frozenset()
 
     def remember_groups(self, groups: Iterable[str]) -> None:
         """Notes that ``groups`` belong to the registry, before supervisord knows them: a release must find them again."""
         merged = self.groups | frozenset(groups)
         if merged != self.groups:
-            write_atomic(self._groups_path, json.dumps(sorted(merged)).encode(), durable=False)
+            write_atomic(self._groups_path, os.fsencode("".join(f"{g}\n" for g in sorted(merged))), durable=False)
             self.groups = merged
 
     def forget_groups(self) -> None:
@@ -89,8 +91,24 @@ class Programs:
         return [info for info in infos if info.group in self.groups]
 
     async def is_up(self) -> bool:
-        """Whether supervisord answers."""
-        return await asyncio.to_thread(self._supervisord.is_up)
+        """Whether supervisord answers within ``hung_s``."""
+        return await asyncio.to_thread(self._supervisord.is_up, self._settings.supervisor.hung_s)
+
+    def freeze_supervisord(self) -> bool:
+        """Keeps a supervisord that hangs from starting anything (SIGSTOP) while its programs are ended without it.
+
+        Says whether there is one. ``end_supervisord`` must follow.
+        """
+        self.process.look()
+        self.process.send(signal.SIGSTOP)
+        return self.process.is_alive
+
+    async def end_supervisord(self) -> None:
+        """Kills supervisord and waits for its end. systemd starts it again."""
+        if (identity := self.process.identity) is not None:
+            log.error("supervisord (pid %d) hangs and is ended", identity[0])
+            self.process.send(signal.SIGKILL)
+            await wait_ended([identity[0]], 5.0)
 
     async def load(self, order: Sequence[str], start_all: bool) -> list[str]:
         """Has supervisord load and start what is new or changed among the registry's groups; what runs unchanged goes on.
@@ -161,29 +179,73 @@ class Programs:
 
         Raises ``SupervisordDown``. supervisord itself kills a program after its ``stopwaitsecs``.
         """
+        if not await self.is_up():
+            raise SupervisordDown(f"no answer within {self._settings.supervisor.hung_s:g} s")
         live = [info for info in await self.read() if info.state in RUNNING_STATES]
         if not live:
             return
         # Not stopProcessGroup: supervisord answers that one deferred, one group every 50 ms within a multicall.
         calls = [("stopProcess", [f"{info.group}:{info.name}", False]) for info in live]
         await asyncio.to_thread(self._supervisord.batch, calls)
-        await wait_ended([info.pid for info in live if info.pid], self._settings.release.stop_timeout_s)
+        await self._wait_stopped([info.pid for info in live if info.pid])
+
+    async def _wait_stopped(self, pids: list[int]) -> None:
+        """Waits for the ends of ``pids``; looks meanwhile whether supervisord is still there to kill the stubborn ones."""
+        clock = asyncio.get_running_loop().time
+        limit = clock() + self._settings.release.stop_timeout_s
+        while (left_s := limit - clock()) > 0:
+            if await wait_ended(pids, min(left_s, self._settings.supervisor.hung_s)):
+                return
+            if not await self.is_up():
+                raise SupervisordDown("it hangs since it was told to stop its programs")
 
     async def find_left(self) -> list[Marked]:
         """Processes that carry the marks of our supervisord and of a group of the registry."""
         return await asyncio.to_thread(find_marked, self._settings.supervisor.socket, self.groups)
 
+    async def find_orphans(self) -> list[Marked]:
+        """Those of them that an earlier supervisord started, and what came from these."""
+        self.process.look()
+        identity = self.process.identity
+        return select_orphans(await self.find_left(), identity[1] if identity else None)
+
     async def sweep(self) -> list[Marked]:
-        """Ends what is left: TERM, a grace, KILL; several rounds, as a process may have just forked. Gives back the rest."""
-        grace = self._settings.release.sweep_grace_s
-        for number, pause in ((signal.SIGTERM, grace), (signal.SIGKILL, 1.0), (signal.SIGKILL, 1.0)):
-            left = await self.find_left()
+        """Ends every process of the registry. Gives back what could not be ended."""
+        return await self._end_all(self.find_left)
+
+    async def end_orphans(self) -> list[Marked]:
+        """Ends what a supervisord that is no more has left running. Gives back what could not be ended."""
+        return await self._end_all(self.find_orphans)
+
+    async def _end_all(self, find: Callable[[], Awaitable[list[Marked]]]) -> list[Marked]:
+        """TERM, a grace, KILL; several rounds, as a process may have just forked."""
+        left = await find()
+        if not left:
+            return []
+        for process in left:
+            send_signal(process, signal.SIGTERM)
+        await wait_ended([p.pid for p in left], self._settings.release.sweep_grace_s)
+        for _ in range(2):
+            left = await self._freeze_all(find)
             if not left:
                 return []
             for process in left:
-                send_signal(process, number)
-            await wait_ended([p.pid for p in left], pause)
-        return await self.find_left()
+                send_signal(process, signal.SIGKILL)
+            await wait_ended([p.pid for p in left], 1.0)
+        return await find()
+
+    async def _freeze_all(self, find: Callable[[], Awaitable[list[Marked]]]) -> list[Marked]:
+        """Stops (SIGSTOP) what ``find`` finds until it finds nothing new: none can fork while the others are killed."""
+        frozen: set[tuple[int, int]] = set()
+        for _ in range(20):
+            found = await find()
+            fresh = [p for p in found if (p.pid, p.started_ticks) not in frozen]
+            if not fresh:
+                break
+            for process in fresh:
+                send_signal(process, signal.SIGSTOP)
+            frozen |= {(p.pid, p.started_ticks) for p in fresh}
+        return found
 
     async def unload(self) -> None:
         """Has supervisord forget the registry's groups. The active set must be empty by now.

@@ -19,6 +19,7 @@ class Release:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self.left_running = 0
+        self._hung = False
         self.steps: dict[Step, StepCode] = {
             Step.DISARM: self._disarm,
             Step.STOP: self._stop,
@@ -37,17 +38,27 @@ class Release:
         return {"vip_removed": outcome.code == 0}
 
     async def _stop(self) -> dict[str, Any]:
-        """Has supervisord stop everything at once, and waits for the ends of the processes themselves."""
+        """Has supervisord stop everything at once, and waits for the ends of the processes themselves.
+
+        One that hangs is frozen first, so that it can not start again what the sweep ends.
+        """
+        programs = self._agent.programs
         try:
-            await self._agent.programs.stop()
+            await programs.stop()
         except SupervisordDown as error:
-            return {"supervisord": str(error)}
+            self._hung = programs.freeze_supervisord()
+            return {"supervisord": str(error), "hung": self._hung}
         return {}
 
     async def _sweep(self) -> dict[str, Any]:
-        """Ends what supervisord did not end, or no longer owns."""
-        left = await self._agent.programs.sweep()
+        """Ends what supervisord did not end, or no longer owns; then a supervisord that hangs itself."""
+        programs = self._agent.programs
+        left = await programs.sweep()
         self.left_running = len(left)
+        if self._hung:
+            await programs.end_supervisord()
+            self._agent.history.add("supervisord-ended", "supervisord did not answer; its programs were ended without it")
+            self._hung = False
         return {"left": [f"{p.process} (pid {p.pid})" for p in left[:20]]} if left else {}
 
     async def _unload(self) -> dict[str, Any]:
@@ -58,5 +69,7 @@ class Release:
         except SupervisordDown as error:
             if await programs.is_up():
                 raise StepFailed(str(error)) from None
-        self.left_running = len(await programs.find_left())
+            # It hangs, or it is gone and comes back to an empty active set. Either way it starts nothing from now on.
+            await programs.end_supervisord()
+        self.left_running = len(await programs.sweep())
         return {}

@@ -1,4 +1,4 @@
-"""The steps of a takeover: claim, interlock, activate, load; and the look at the programs that follows it."""
+"""The steps of a takeover: claim, interlock, orphans, activate, load; and the look at the programs that follows it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from ha_agent.adapters.reach import is_machine_up
 from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.runner import ProgramMissing, run_program
 from ha_agent.adapters.supervisord import RereadRefused, SupervisordDown
@@ -24,6 +25,12 @@ VERIFY_POLL_S = 0.2
 VERIFY_LIMIT_S = 120.0
 LOAD_ATTEMPTS = 30
 
+GIVEN = frozenset({"released"})
+"""Outcomes of the interlock that are the peer's word."""
+
+OFF = frozenset({"dead", "link-down"})
+"""Outcomes that mean that the peer's machine does not answer at all."""
+
 
 class Takeover:
     """Takes over for one agent. Every step is idempotent; ``resuming`` keeps the epoch of a takeover that was cut off."""
@@ -32,9 +39,11 @@ class Takeover:
         self._agent = agent
         self._limits = agent.settings.takeover
         self.resuming = False
+        self._last_settled = ""
         self.steps: dict[Step, StepCode] = {
             Step.CLAIM: self._claim,
             Step.INTERLOCK: self._interlock,
+            Step.ORPHANS: self._end_orphans,
             Step.ACTIVATE: self._activate,
             Step.LOAD: self._load,
         }
@@ -53,19 +62,63 @@ class Takeover:
 
     async def _interlock(self) -> dict[str, Any]:
         """Gets the peer's word that nothing is left running there, or settles by the stated policy that it will not come."""
-        outcome = await self._ask_release()
+        outcome = await self._ask_until_settled()
         result = outcome["interlock"]
+        if result in GIVEN:
+            return outcome
         if result == "refused":
             self._agent.give_way()
             raise StepFailed("the peer is active and MASTER itself")
-        if result in ("dead", "link-down") and self._limits.fence_command:
-            outcome.update(await self._fence())
-        if result in ("timeout", "left-running"):
-            policy = self._limits.on_interlock_timeout
-            self._agent.history.add("interlock-timeout", f"{result}: policy is {policy}")
-            if policy == "hold":
-                raise StepFailed(f"the peer still has programs running ({result}); policy is hold")
+        await self._settle(outcome)
         return outcome
+
+    async def _settle(self, outcome: dict[str, Any]) -> None:
+        """What is done without the peer's word: fence it, else what the policy says. The decision goes into the history."""
+        result, policy = outcome["interlock"], self._limits.on_interlock_timeout
+        fenced = None
+        if self._limits.fence_command:
+            fenced = outcome["fence_exit"] = await self._fence()
+        holds = policy == "hold" and fenced != 0 and (bool(self._limits.fence_command) or result not in OFF)
+        words = f"{result} ({outcome.get('because', 'no reason given')})"
+        if self._limits.fence_command:
+            words += "; fence_command succeeded" if fenced == 0 else f"; fence_command failed ({fenced})"
+        decided = f'nothing is started, policy is "{policy}"' if holds else "the programs are started"
+        text = f"no word of the peer: {words}; {decided}"
+        if text != self._last_settled:
+            self._agent.history.add("interlock-settled", text, started=not holds, policy=policy, **outcome)
+            self._last_settled = text
+        if holds:
+            raise StepFailed(text)
+
+    async def _ask_until_settled(self) -> dict[str, Any]:
+        """Asks for the release. A peer whose machine is up while its agent is silent gets ``silent_peer_s`` to come back."""
+        agent, limits = self._agent, self._limits
+        limit = agent.loop.time() + limits.silent_peer_s
+        waiting = False
+        while True:
+            peer = agent.settings.peer
+            probe = asyncio.ensure_future(is_machine_up(peer.address, peer.ssh_port, limits.peer_probe_s))
+            try:
+                outcome = await self._ask_release()
+                if outcome["interlock"] not in OFF or not await probe:
+                    return outcome
+            finally:
+                probe.cancel()
+                await asyncio.gather(probe, return_exceptions=True)
+            if agent.loop.time() >= limit:
+                because = f"its machine answers, its agent did not within {limits.silent_peer_s:g} s"
+                return {"interlock": "silent", "because": because}
+            if not waiting:
+                waiting = True
+                text = f"the peer's machine answers, its agent does not: waiting for it, {limits.silent_peer_s:g} s at most"
+                agent.history.add("peer-silent", text, because=outcome.get("because"))
+            await self._await_link(limits.peer_probe_s)
+
+    async def _await_link(self, limit_s: float) -> None:
+        """Waits a little for the link, which is tried again at once."""
+        self._agent.link.nudge()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._agent.link_changed.wait(), limit_s)
 
     async def _ask_release(self) -> dict[str, Any]:
         """Asks the peer to release and waits for its word. A peer that does not even say that it heard counts as dead."""
@@ -92,17 +145,34 @@ class Takeover:
             await asyncio.gather(asking, hearing, return_exceptions=True)
         return {"interlock": str(answer.get("outcome", "released"))}
 
-    async def _fence(self) -> dict[str, Any]:
-        """Runs the operator's fence command. Where it fails, the policy for an interlock without an answer counts."""
+    async def _fence(self) -> int | None:
+        """Runs the operator's fence command; gives back its exit status, None where it did not end in time or is missing."""
         limits = self._limits
         try:
-            code = (await run_program(limits.fence_command, limits.fence_timeout_s)).code
+            outcome = await run_program(limits.fence_command, limits.fence_timeout_s)
         except ProgramMissing as error:
             log.error("fence_command: %s", error)
-            code = None
-        if code != 0 and limits.on_interlock_timeout == "hold":
-            raise StepFailed("fence_command did not succeed; policy is hold")
-        return {"fence_exit": code}
+            return None
+        if outcome.code != 0:
+            log.error("fence_command ended with %s: %s", outcome.code, outcome.errors.strip()[-500:])
+        return outcome.code
+
+    async def _end_orphans(self) -> dict[str, Any]:
+        """Ends what an earlier supervisord left running, before the present one could start second copies.
+
+        A supervisord that hangs is ended as well: only a new one can be loaded.
+        """
+        programs = self._agent.programs
+        up, left = await asyncio.gather(programs.is_up(), programs.end_orphans())
+        if left:
+            raise StepFailed(f"orphans can not be ended: {', '.join(f'{p.process} (pid {p.pid})' for p in left[:20])}")
+        if not up:
+            programs.process.look()
+            if programs.process.is_alive:
+                self._agent.active_set.remove()
+                await programs.end_supervisord()
+            raise StepFailed("supervisord does not answer")
+        return {}
 
     async def _activate(self) -> dict[str, Any]:
         """Puts every conf that this node can load into the active set and names the others."""
@@ -119,6 +189,8 @@ class Takeover:
         """Loads the active set. What supervisord refuses all the same is taken out, one conf after the other."""
         for attempt in range(LOAD_ATTEMPTS):
             try:
+                self._agent.loaded_into = self._agent.programs.process.identity
+                self._agent.save_role()
                 refused = await self._agent.programs.load(self._agent.active_set.selection.order, self._limits.start_all)
             except SupervisordDown as error:
                 raise StepFailed(f"supervisord: {error}") from None
