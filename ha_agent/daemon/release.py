@@ -67,9 +67,10 @@ class Release:
         try:
             await programs.unload()
         except SupervisordDown as error:
-            if await programs.is_up():
+            if not await programs.is_up():
+                # It hangs, or it is gone and comes back to an empty active set. Either way it starts nothing from now on.
+                await programs.end_supervisord()
+            elif not await programs.find_left():
                 raise StepFailed(str(error)) from None
-            # It hangs, or it is gone and comes back to an empty active set. Either way it starts nothing from now on.
-            await programs.end_supervisord()
         self.left_running = len(await programs.sweep())
         return {}

@@ -51,10 +51,17 @@ def build_parser() -> argparse.ArgumentParser:
         ("power-on", "boot it again"),
         ("cut", "pull its network cable"),
         ("heal", "plug it in again"),
+        ("freeze", "stop all its processes (SIGSTOP), as a hypervisor or a dying disk does; its kernel still answers"),
+        ("thaw", "let them go on"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("node", choices=NODES)
         command.set_defaults(run=_power)
+    for name, text in (("block", "drop one kind of traffic with the peer; the carrier stays"), ("unblock", "lift that")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("node", choices=NODES)
+        command.add_argument("what", choices=("vrrp", "ssh", "all"))
+        command.set_defaults(run=_block)
     logs = commands.add_parser("logs", help="print a node's logs")
     logs.add_argument("node", choices=NODES)
     logs.add_argument("unit", nargs="?", choices=[*UNIT_NAMES, "init"], default="ha-agent")
@@ -117,7 +124,12 @@ def _exec(lab: Lab, options: argparse.Namespace) -> int:
 
 
 def _power(lab: Lab, options: argparse.Namespace) -> int:
-    {"power-off": lab.power_off, "power-on": lab.power_on, "cut": lab.cut, "heal": lab.heal}[options.command](options.node)
+    getattr(lab, options.command.replace("-", "_"))(options.node)
+    return Exit.DONE
+
+
+def _block(lab: Lab, options: argparse.Namespace) -> int:
+    getattr(lab, options.command)(options.node, options.what)
     return Exit.DONE
 
 

@@ -21,7 +21,7 @@ from ha_agent.core.settings import check_settings, sample_toml
 from ha_agent.lab.keys import make_key_pair
 from ha_agent.lab.layout import ADDRESSES, DISK_DIRS, NODES, PREFIX, PRIORITIES, VIP, LabPaths, other
 from ha_agent.lab.node_init import SOCKET
-from ha_agent.lab.sandbox import NEEDED, PATH, SYSROOT, missing_programs, unshare_words
+from ha_agent.lab.sandbox import INNER, NEEDED, PATH, SYSROOT, missing_programs, unshare_words
 
 BOOT_LIMIT_S = 30.0
 
@@ -329,11 +329,50 @@ class Lab:
         """Plugs it in again."""
         self._in_switch("ip", "link", "set", f"port-{node[-1]}", "up")
 
+    def block(self, node: str, what: str) -> None:
+        """Has the node's firewall drop ``vrrp`` (adverts alone), ``ssh`` (TCP, ping) or ``all`` traffic with the peer.
+
+        Unlike ``cut`` the node keeps its carrier, so keepalived does not notice at its interface.
+        """
+        rule = {"vrrp": "ip protocol 112 drop", "ssh": "ip protocol != 112 drop", "all": "drop"}[what]
+        peer = ADDRESSES[other(node)]
+        chains = "\n".join(
+            f"chain {name} {{ type filter hook {name} priority 0; ip {side} {peer} {rule}; }}"
+            for name, side in (("input", "saddr"), ("output", "daddr"))
+        )
+        self.run(node, "nft", f"table ip lab-{what} {{ {chains} }}")
+
+    def unblock(self, node: str, what: str) -> None:
+        """Lifts ``block``. Idempotent."""
+        self.run(node, "nft", f"delete table ip lab-{what}", check=False)
+
+    def freeze(self, node: str) -> None:
+        """Stops every process of the node (SIGSTOP), its process 1 first; the kernel goes on to answer for it."""
+        init = self.init_pid(node)
+        stopped: list[int] = []
+        while fresh := [pid for pid in _processes_of(init) if pid not in stopped and not _is_stopped(pid)]:
+            for pid in sorted(fresh, key=lambda p: p != init):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            stopped += fresh
+        with open(os.path.join(self.paths.node(node), "frozen"), "w", encoding="ascii") as file:
+            json.dump(stopped, file)
+
+    def thaw(self, node: str) -> None:
+        """Lets go on what ``freeze`` stopped, and nothing else. Does nothing for a node that is not frozen."""
+        path = os.path.join(self.paths.node(node), "frozen")
+        with contextlib.suppress(FileNotFoundError), open(path, encoding="ascii") as file:
+            members = set(_processes_of(self.init_pid(node)))
+            for pid in reversed(json.load(file)):
+                if pid in members:
+                    os.kill(pid, signal.SIGCONT)
+            os.unlink(path)
+
     # ---- inside -------------------------------------------------------------------------------------------
 
     def words_inside(self, node: str, command: list[str]) -> list[str]:
         """The command line that runs ``command`` on ``node``, with ha-agent on its PATH."""
-        path = f"PATH={os.path.join(sys.prefix, 'bin')}:{PATH}"
+        path = f"PATH={INNER}/bin:{os.path.join(sys.prefix, 'bin')}:{PATH}"
         pid = str(self.init_pid(node))
         return ["nsenter", "-t", pid, "-m", "-u", "-i", "-n", "-p", "--root", "--wdns=/", "--", "env", path, *command]
 
@@ -354,13 +393,13 @@ class Lab:
             )
         return done.stdout
 
-    def unit(self, node: str, action: str, unit: str, signal_number: int = 0) -> dict[str, Any]:
-        """Has the node's init ``start``, ``stop``, ``restart``, ``kill`` or ``show`` units; gives back their process ids."""
+    def unit(self, node: str, action: str, unit: str, signal_number: int = 0, **more: Any) -> dict[str, Any]:
+        """Has the node's init ``start``, ``stop``, ``restart``, ``kill``, ``set`` or ``show`` units; gives back all pids."""
         code = (
             "import json,socket,sys;s=socket.socket(socket.AF_UNIX);s.connect(sys.argv[1]);"
             "s.sendall(sys.argv[2].encode());print(s.recv(65536).decode())"
         )
-        message = json.dumps({"action": action, "unit": unit, "signal": signal_number})
+        message = json.dumps({"action": action, "unit": unit, "signal": signal_number, **more})
         answer: dict[str, Any] = json.loads(self.run(node, sys.executable, "-S", "-c", code, SOCKET, message))
         if "error" in answer:
             raise LabFailed(f"{node}: {action} {unit}: {answer['error']}")
@@ -413,6 +452,23 @@ def _only_child(pid: int) -> int | None:
         children = file.read().split()
         return int(children[0]) if children else None
     return None
+
+
+def _processes_of(init_pid: int) -> list[int]:
+    """Every process (as this machine numbers them) in the process namespace of ``init_pid``."""
+    wanted = os.stat(f"/proc/{init_pid}/ns/pid").st_ino
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.stat(f"/proc/{pid}/ns/pid").st_ino == wanted:
+                found.append(int(pid))
+    return found
+
+
+def _is_stopped(pid: int) -> bool:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()[0] == b"T"
+    return True
 
 
 def _tail(path: str) -> str:

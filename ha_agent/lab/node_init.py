@@ -1,9 +1,10 @@
 """Process 1 of a lab node: makes the node's file system, brings up its network, runs and restarts its units.
 
 Stands in for systemd with the few rules that matter here, the same as in the shipped units and drop-ins: the agent comes
-back at once whatever ended it, supervisord after a second and with everything of its control group ended first, sshd
-after a second; keepalived starts when the agent is ready. ``stop`` and a unit's own end also end what it left, as
-systemd's control groups do.
+back at once whatever ended it, is ended when it sends no sign of life, and when it can not be started any more its OnFailure
+unit runs; supervisord comes back after a second and with everything of its control group ended first, sshd after a second;
+keepalived starts when the agent is ready. ``stop`` and a unit's own end also end what it left, as systemd's control
+groups do. ``systemctl`` on a node's PATH speaks with it.
 """
 
 from __future__ import annotations
@@ -17,24 +18,57 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ha_agent.cli.resources import find_resource
 from ha_agent.lab.layout import ADDRESSES, DISK_DIRS, NODES, PREFIX
 from ha_agent.lab.sandbox import INNER, PATH, SandboxFailed, bind, build_file_system
 
 SOCKET = f"{INNER}/init.sock"
+NOTIFY_SOCKET = f"{INNER}/notify.sock"
 UNIT_MARK = "HA_AGENT_LAB_UNIT"
+FENCE = find_resource("systemd/ha-agent-fence")
+
+SYSTEMCTL = """\
+#!{python} -S
+# systemctl of a lab node: start, stop, restart, kill and is-active, for the units that a lab has.
+import json, socket, sys
+names = {{"supervisor": "supervisord", "ssh": "sshd"}}
+words = [w for w in sys.argv[1:] if not w.startswith("-")]
+if len(words) != 2:
+    sys.exit("a lab node knows: systemctl start|stop|restart|kill|is-active UNIT")
+action, unit = words[0], words[1].removesuffix(".service")
+unit = names.get(unit, unit)
+wire = socket.socket(socket.AF_UNIX)
+wire.connect("{socket}")
+wire.sendall(json.dumps({{"action": action, "unit": unit, "signal": 15}}).encode())
+answer = json.loads(wire.recv(65536))
+if "error" in answer:
+    sys.exit("systemctl: " + answer["error"])
+if action == "is-active":
+    print("active" if answer[unit] else "inactive")
+    sys.exit(0 if answer[unit] else 3)
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One service: its command, the pause before it is started again (None: never), how long a stop may take."""
+    """One service: its command, the pause before it is started again (None: never), how long a stop may take.
+
+    ``watchdog_s``: without a sign of life for so long it gets SIGABRT, and SIGKILL ``abort_s`` later. After ``burst`` starts
+    within ``interval_s`` it is not started again, and ``on_failure`` runs.
+    """
 
     name: str
     words: tuple[str, ...]
     restart_s: float | None
     stop_s: float = 10.0
     ready_path: str | None = None
+    watchdog_s: float | None = None
+    abort_s: float = 2.0
+    interval_s: float = 10.0
+    burst: int = 1000
+    on_failure: tuple[str, ...] = ()
 
 
 UNITS = (
@@ -51,6 +85,9 @@ UNITS = (
         (sys.executable, "-m", "ha_agent", "daemon", "--config", "/etc/ha-agent/agent.toml"),
         0.2,
         ready_path="/run/ha-agent/control.sock",
+        watchdog_s=8.0,
+        burst=5,
+        on_failure=("/bin/sh", FENCE),
     ),
     Unit(
         "keepalived",
@@ -68,7 +105,16 @@ class Running:
     unit: Unit
     process: subprocess.Popen[bytes] | None = None
     wanted: bool = False
+    failed: bool = False
+    """It was started too often; only an explicit start tries again."""
     start_at_mono: float = 0.0
+    starts_mono: list[float] = field(default_factory=list)
+    beat_mono: float | None = None
+    """When it last gave a sign of life; None as long as it has given none."""
+    abort_mono: float | None = None
+    restart_s: float | None = None
+    ends_group: bool = True
+    """Whether its end ends what it started (KillMode=control-group), or leaves that alone (KillMode=process)."""
 
 
 class Init:
@@ -76,7 +122,11 @@ class Init:
 
     def __init__(self, node: str) -> None:
         self.node = node
-        self.units = {unit.name: Running(unit) for unit in UNITS}
+        self.units = {unit.name: Running(unit, restart_s=unit.restart_s) for unit in UNITS}
+        self.looked_mono = time.monotonic()
+        self.notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notices.bind(NOTIFY_SOCKET)
+        self.notices.setblocking(False)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(SOCKET)
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -90,6 +140,8 @@ class Init:
         if running.process is not None and running.process.poll() is None:
             return
         unit = running.unit
+        running.beat_mono = running.abort_mono = None
+        running.starts_mono.append(time.monotonic())
         ready = unit.ready_path
         if ready is not None:
             with contextlib.suppress(FileNotFoundError):
@@ -101,7 +153,13 @@ class Init:
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env={"PATH": PATH, "LC_ALL": "C.UTF-8", UNIT_MARK: name, **_python_environment()},
+                env={
+                    "PATH": PATH,
+                    "LC_ALL": "C.UTF-8",
+                    UNIT_MARK: name,
+                    **_watchdog_environment(unit),
+                    **_python_environment(),
+                },
                 start_new_session=True,
             )
         deadline = time.monotonic() + 10.0
@@ -136,15 +194,55 @@ class Init:
         """Reaps, notices units that ended, and starts again what is due."""
         now = time.monotonic()
         for name, running in self.units.items():
+            self._watch_life(running, now)
             if running.process is not None and running.process.poll() is not None:
                 running.process = None
-                _signal_marked(name, signal.SIGKILL)
-                if running.unit.restart_s is None:
+                if running.ends_group:
+                    _signal_marked(name, signal.SIGKILL)
+                if running.restart_s is None:
                     running.wanted = False
-                running.start_at_mono = now + (running.unit.restart_s or 0.0)
+                running.start_at_mono = now + (running.restart_s or 0.0)
+                self._limit_starts(running, now)
             if running.wanted and running.process is None and now >= running.start_at_mono:
                 self.start(name)
         _reap({r.process.pid for r in self.units.values() if r.process is not None})
+        self.looked_mono = now
+
+    def _watch_life(self, running: Running, now: float) -> None:
+        """Ends a unit that gave no sign of life in time: SIGABRT, then SIGKILL."""
+        limit = running.unit.watchdog_s
+        if running.process is None or limit is None or running.beat_mono is None:
+            return
+        if now - self.looked_mono > 2.0:
+            # This init itself did nothing for a while (the node was frozen): nobody is judged by that time.
+            running.beat_mono = now
+        if running.abort_mono is None and now - running.beat_mono > limit:
+            running.abort_mono = now
+            running.process.send_signal(signal.SIGABRT)
+        elif running.abort_mono is not None and now - running.abort_mono > running.unit.abort_s:
+            running.process.kill()
+
+    def _limit_starts(self, running: Running, now: float) -> None:
+        """Gives a unit up that was started too often, and runs what is to run then."""
+        unit = running.unit
+        running.starts_mono = [at for at in running.starts_mono if now - at < unit.interval_s]
+        if not running.wanted or len(running.starts_mono) < unit.burst:
+            return
+        running.wanted, running.failed = False, True
+        if unit.on_failure:
+            with open(f"/var/log/{unit.name}.log", "ab") as log:
+                env = {"PATH": f"{INNER}/bin:{PATH}", "LC_ALL": "C.UTF-8"}
+                subprocess.Popen(unit.on_failure, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=env)
+
+    def _take_notices(self) -> None:
+        """Signs of life (sd_notify(3)). Only one unit sends them, so nobody asks whose they are."""
+        now = time.monotonic()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                text = self.notices.recv(4096).decode("utf-8", "replace")
+                for running in self.units.values():
+                    if running.unit.watchdog_s is not None and ("WATCHDOG=1" in text or "READY=1" in text):
+                        running.beat_mono = now
 
     def serve(self) -> None:
         """Works for ever."""
@@ -152,9 +250,10 @@ class Init:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         while True:
-            ready, _, _ = select.select([self.listener.fileno(), wake_read], [], [], self._pause())
+            ready, _, _ = select.select([self.listener.fileno(), self.notices.fileno(), wake_read], [], [], self._pause())
             if wake_read in ready:
                 os.read(wake_read, 4096)
+            self._take_notices()
             if self.listener.fileno() in ready:
                 connection, _ = self.listener.accept()
                 with connection:
@@ -164,14 +263,20 @@ class Init:
     def _pause(self) -> float:
         """Seconds until the next unit is due."""
         due = [r.start_at_mono for r in self.units.values() if r.wanted and r.process is None]
-        return max(0.0, min(due) - time.monotonic()) if due else 60.0
+        return max(0.0, min(1.0, min(due) - time.monotonic())) if due else 1.0
 
     def _serve_one(self, connection: socket.socket) -> None:
         try:
             command = json.loads(connection.recv(4096))
             action, name = command["action"], command["unit"]
             if action == "start":
+                self.units[name].starts_mono.clear()
+                self.units[name].failed = False
                 self.start(name)
+            elif action == "set":
+                # Another RestartSec= or KillMode= than the shipped drop-in has.
+                self.units[name].restart_s = command["restart_s"]
+                self.units[name].ends_group = command["ends_group"]
             elif action == "stop":
                 self.stop(name)
             elif action == "restart":
@@ -188,6 +293,12 @@ class Init:
 
 def _python_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in ("PYTHONPATH", "HA_AGENT_LAB_SYSROOT") if name in os.environ}
+
+
+def _watchdog_environment(unit: Unit) -> dict[str, str]:
+    if unit.watchdog_s is None:
+        return {}
+    return {"NOTIFY_SOCKET": NOTIFY_SOCKET, "WATCHDOG_USEC": str(int(unit.watchdog_s * 1e6))}
 
 
 def _signal_marked(name: str, number: int) -> None:
@@ -235,6 +346,10 @@ def _set_up(directory: str, node: str) -> None:
         os.makedirs(target, exist_ok=True)
         bind(os.path.join(directory, node, folder), target)
     os.makedirs("/var/log/supervisor", exist_ok=True)
+    os.makedirs(f"{INNER}/bin", exist_ok=True)
+    with open(f"{INNER}/bin/systemctl", "w", encoding="ascii") as file:
+        file.write(SYSTEMCTL.format(python=sys.executable, socket=SOCKET))
+        os.fchmod(file.fileno(), 0o755)
     socket.sethostname(node)
     with open("/etc/hosts", "w", encoding="ascii") as file:
         file.write("127.0.0.1 localhost\n" + "".join(f"{ADDRESSES[n]} {n}\n" for n in NODES))

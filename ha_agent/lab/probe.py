@@ -41,6 +41,9 @@ class Probe:
         self._seen: dict[tuple[str, str], Seen] = {}
         self._open_overlaps: dict[str, tuple[float, float]] = {}
         self.overlaps: list[Overlap] = []
+        self.doubles: dict[tuple[str, str], int] = {}
+        """Programs of which two copies ran on one node at once, with the node and how many. A copy is a process that has no
+        parent of the same program."""
         self.running: dict[str, frozenset[str]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="probe", daemon=True)
@@ -76,14 +79,17 @@ class Probe:
         for pid in self._known.keys() - pids:
             del self._known[pid]
         where: dict[str, set[str]] = {node: set() for node in self._namespaces.values()}
+        live: dict[int, tuple[tuple[str, str], int]] = {}
         for pid in pids:
             known = self._known.get(pid, 0)
             if isinstance(known, int):
                 if known > YOUNG_SAMPLES:
                     continue
                 known = self._known[pid] = self._identify(pid) or known + 1
-            if isinstance(known, tuple) and _is_live(pid):
+            if isinstance(known, tuple) and (parent := _live_parent(pid)) is not None:
                 where.setdefault(known[0], set()).add(known[1])
+                live[pid] = known, parent
+        self._note_doubles(live)
         self._note(now, where)
 
     def _identify(self, pid: int) -> tuple[str, str] | None:
@@ -97,6 +103,15 @@ class Probe:
             return None
         name = marks.get(b"SUPERVISOR_PROCESS_NAME")
         return (node, name.decode()) if name else None
+
+    def _note_doubles(self, live: dict[int, tuple[tuple[str, str], int]]) -> None:
+        copies: dict[tuple[str, str], int] = {}
+        for key, parent in live.values():
+            if parent not in live or live[parent][0] != key:
+                copies[key] = copies.get(key, 0) + 1
+        for (node, program), count in copies.items():
+            if count > 1:
+                self.doubles[program, node] = max(count, self.doubles.get((program, node), 0))
 
     def _note(self, now: float, where: dict[str, set[str]]) -> None:
         self.running = {node: frozenset(programs) for node, programs in where.items()}
@@ -118,10 +133,11 @@ class Probe:
             self.overlaps.append(Overlap(program, began, last - began + SAMPLE_S))
 
 
-def _is_live(pid: int) -> bool:
-    """Whether the process is more than a zombie."""
+def _live_parent(pid: int) -> int | None:
+    """The parent of ``pid``; None where it has ended or is a zombie."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+            fields = file.read().rpartition(b")")[2].split()
     except OSError:
-        return False
+        return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[1])

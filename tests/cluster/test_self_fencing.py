@@ -1,0 +1,253 @@
+"""A node that lost its right, or its means, to be active stops its programs without being told."""
+
+from __future__ import annotations
+
+from tests.lab_support import Pair, stays, wait_for
+
+THREE = {"p0", "p1", "p2"}
+PIDS = "pgrep -f '[s]leep infinity' | sort"
+
+
+def test_a_killed_keepalived_takes_vip_and_programs_with_it_before_the_peer_starts_any(pair: Pair) -> None:
+    """Hazard 6: no notification comes, and the VIP stays on the interface.
+
+    Fault: keepalived is killed on the active node.
+    Answer: noticed through a pidfd; the VIP is removed and the programs stop at once; the peer starts them on its word.
+    Bound: no overlap.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.shell("node-a", "pkill -9 keepalived")
+    pair.await_runs("node-b", THREE, 5)
+    wait_for("the VIP is gone", lambda: "10.77.0.100" not in pair.shell("node-a", "ip -4 -o addr show eth0"), 3)
+    assert pair.runs("node-a") == frozenset()
+    assert any(e["code"] == "keepalived-gone" for e in pair.history("node-a"))
+    done = pair.history("node-b", "takeover-done")[-1]
+    assert next(s for s in done["steps"] if s["step"] == "interlock")["interlock"] == "released"
+
+
+def test_a_vip_that_is_missing_under_a_master_goes_to_the_peer(pair: Pair) -> None:
+    """Design, self-fencing: VIP missing while MASTER.
+
+    Fault: somebody deletes the VIP on the active node; keepalived does not put it back.
+    Answer: the programs stop; where keepalived goes on to say MASTER it is told FAULT, and the peer takes over.
+    Bound: 1 s until it is told, then a hand-over; no overlap.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.shell("node-a", "ip addr del 10.77.0.100/24 dev eth0")
+    wait_for("the VIP is somewhere", lambda: any(pair.lab.status(n)["vip"] for n in ("node-a", "node-b")), 10, 0.05)
+    wait_for("the programs run once", lambda: sorted(map(len, map(pair.runs, ("node-a", "node-b")))) == [0, 3], 10)
+    holder = "node-a" if pair.lab.status("node-a")["vip"] else "node-b"
+    assert pair.runs(holder) == THREE
+
+
+def test_what_a_killed_supervisord_left_running_is_ended_before_a_second_copy_starts(pair: Pair) -> None:
+    """Hazard 19: after SIGKILL of supervisord its children live on, and the restarted one starts a second copy.
+
+    Fault: supervisord is killed on the active node, under a unit that leaves its children alone (KillMode=process).
+    Answer: the active set is emptied at once, the orphans are ended, and the programs start again in the new supervisord.
+    Bound: never two copies of a program; the node stays active.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.lab.unit("node-a", "set", "supervisord", restart_s=0.3, ends_group=False)
+    before = pair.shell("node-a", PIDS)
+    pair.lab.unit("node-a", "kill", "supervisord", 9)
+    wait_for("programs are started again", lambda: pair.runs("node-a") == THREE and pair.shell("node-a", PIDS) != before, 10)
+    pair.await_role("node-a", "active")
+    assert len(pair.shell("node-a", PIDS).split()) == 3
+    assert not set(before.split()) & set(pair.shell("node-a", PIDS).split())
+    assert not pair.probe.doubles, "two copies of a program on one node"
+    assert pair.history("node-a", "supervisord-replaced")
+    assert pair.lab.status("node-a")["epoch"] == 1, "the pair did not change hands"
+
+
+def test_orphans_of_a_supervisord_that_died_with_the_agent_are_ended_too(pair: Pair) -> None:
+    """Hazards 19 and 37: supervisord and agent are killed at once.
+
+    Fault: both are killed on the active node, KillMode=process.
+    Answer: the agent comes back, sees that this is not the supervisord that it had loaded, ends the orphans, loads again.
+    Bound: two copies only between the new supervisord's start and the agent's; none with the shipped drop-in.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.lab.unit("node-a", "set", "supervisord", restart_s=1.0, ends_group=False)
+    before = set(pair.shell("node-a", PIDS).split())
+    pair.shell("node-a", "kill -9 $(cat /run/supervisord.pid) $(pgrep -f 'ha_agent daemo[n]')")
+    wait_for("the orphans are gone", lambda: not before & set(pair.lab.run("node-a", "sh", "-c", PIDS).split()), 10)
+    pair.await_runs("node-a", THREE)
+    pair.await_role("node-a", "active")
+    assert len(pair.shell("node-a", PIDS).split()) == 3
+
+
+def test_a_release_ends_the_programs_without_a_supervisord_that_hangs(pair: Pair) -> None:
+    """Design, self-fencing: supervisord hung.
+
+    Fault: supervisord is frozen on the active node, then the VIP moves.
+    Answer: after supervisor.hung_s it counts as hung: the programs are ended without it, then supervisord itself.
+    Bound: supervisor.hung_s (5 s) and the sweep's grace; no overlap.
+    """
+    pair.up(overrides={"supervisor": {"hung_s": 1.0}})
+    pair.await_runs("node-a", THREE)
+    pair.shell("node-a", "kill -STOP $(cat /run/supervisord.pid)")
+    pair.hand_over("node-b")
+    pair.await_runs("node-b", THREE)
+    assert pair.runs("node-a") == frozenset()
+    assert pair.history("node-a", "supervisord-ended")
+    wait_for("a new supervisord", lambda: pair.lab.status("node-a")["supervisord"] == "up", 5, 0.1)
+    pair.hand_over("node-a")
+    pair.await_runs("node-a", THREE)
+
+
+def test_a_supervisord_that_hangs_in_the_middle_of_a_stop_is_not_waited_for(pair: Pair) -> None:
+    """Design, self-fencing: supervisord hung, after it was told to stop the programs.
+
+    Fault: supervisord freezes while a stubborn program has not ended yet.
+    Answer: it is looked after every supervisor.hung_s; then as above.
+    Bound: two times supervisor.hung_s and the sweep's grace.
+    """
+    command = "/bin/bash -c 'trap \"\" TERM; while :; do sleep 0.05; done'"
+    stubborn = f"[program:stubborn]\ncommand={command}\nstartsecs=0\nstopwaitsecs=50\n"
+    pair.up({"stubborn.conf": stubborn}, overrides={"supervisor": {"hung_s": 1.0}})
+    pair.await_runs("node-a", {"stubborn"})
+    pair.shell("node-a", "echo 1 > /run/ha-agent/track")
+    pair.await_role("node-a", "releasing", 3)
+    pair.shell("node-a", "kill -STOP $(cat /run/supervisord.pid)")
+    pair.await_runs("node-b", {"stubborn"}, 12)
+
+
+def test_a_takeover_replaces_a_supervisord_that_hangs(pair: Pair) -> None:
+    """Principle 7: the standby's supervisord hangs when it is needed.
+
+    Fault: supervisord is frozen on the standby, then the active node dies.
+    Answer: it is ended after supervisor.hung_s, systemd starts a new one, and that gets the programs.
+    Bound: supervisor.hung_s and the unit's RestartSec.
+    """
+    pair.up(overrides={"supervisor": {"hung_s": 1.0}})
+    pair.await_runs("node-a", THREE)
+    pair.shell("node-b", "kill -STOP $(cat /run/supervisord.pid)")
+    pair.lab.power_off("node-a")
+    pair.await_runs("node-b", THREE, 10)
+    pair.await_role("node-b", "active")
+
+
+def test_a_node_whose_supervisord_does_not_come_back_gives_the_vip_to_its_peer(pair: Pair) -> None:
+    """Design, self-fencing: supervisord gone and not back.
+
+    Fault: supervisord is stopped on the active node and stays away.
+    Answer: after supervisor.restart_wait_s keepalived is told FAULT; when supervisord is back the node is a standby again.
+    Bound: supervisor.restart_wait_s (5 s); no overlap.
+    """
+    pair.up(overrides={"supervisor": {"restart_wait_s": 1.0}})
+    pair.await_runs("node-a", THREE)
+    pair.lab.unit("node-a", "stop", "supervisord")
+    pair.await_runs("node-b", THREE, 10)
+    assert pair.history("node-a", "supervisord-gone")
+    assert pair.lab.status("node-a")["vrrp_state"] == "FAULT"
+    pair.lab.unit("node-a", "start", "supervisord")
+    wait_for("BACKUP again", lambda: pair.lab.status("node-a")["vrrp_state"] == "BACKUP", 5, 0.05)
+    stays("the peer stays active", lambda: pair.runs("node-b") == THREE, 1.0)
+
+
+def test_an_agent_that_can_not_be_started_any_more_fences_its_node(pair: Pair) -> None:
+    """Hazard 37: the agent is dead for good.
+
+    Fault: the agent's configuration is broken and the agent killed; systemd gives it up after five starts.
+    Answer: OnFailure runs ha-agent-fence: FAULT, an empty active set, programs ended. The peer waits for a word that never
+    comes, takeover.silent_peer_s at most, and takes over.
+    Bound: five starts and takeover.silent_peer_s; no overlap.
+    """
+    pair.up(overrides={"takeover": {"silent_peer_s": 3.0}})
+    pair.await_runs("node-a", THREE)
+    pair.shell("node-a", "cp /etc/ha-agent/agent.toml /tmp/good; echo broken > /etc/ha-agent/agent.toml")
+    pair.lab.unit("node-a", "kill", "ha-agent", 9)
+    pair.await_runs("node-b", THREE, 25)
+    assert pair.runs("node-a") == frozenset()
+    assert "10.77.0.100" not in pair.shell("node-a", "ip -4 -o addr show eth0")
+    with open(pair.lab.paths.log("node-a", "ha-agent"), encoding="utf-8") as file:
+        assert "nothing of the registry is running" in file.read()
+    pair.shell("node-a", "cp /tmp/good /etc/ha-agent/agent.toml; systemctl start ha-agent")
+    pair.await_role("node-a", "standby")
+    pair.await_equal()
+
+
+def test_an_agent_that_hangs_is_ended_by_the_watchdog_and_goes_on_where_it_was(pair: Pair) -> None:
+    """Design, self-fencing: agent hung.
+
+    Fault: the agent of the active node is frozen (SIGSTOP) for good.
+    Answer: systemd's watchdog ends it and starts it again; no program notices.
+    Bound: WatchdogSec (8 s) and TimeoutAbortSec (2 s).
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    before = pair.shell("node-a", PIDS)
+    agent = pair.agent_pid("node-a")
+    pair.lab.unit("node-a", "kill", "ha-agent", 19)
+    wait_for("a new agent", lambda: pair.agent_pid("node-a") not in (None, agent), 15, 0.1)
+    pair.await_role("node-a", "active")
+    assert pair.shell("node-a", PIDS) == before
+
+
+def test_a_peer_whose_agent_hangs_is_waited_for(pair: Pair) -> None:
+    """Hazard 35: the peer's agent is frozen, not dead, and its programs run on.
+
+    Fault: the active node's agent hangs, and keepalived dies there.
+    Answer: the peer's machine answers, so it does not count as dead: the watchdog brings its agent back, and that releases.
+    Bound: WatchdogSec, TimeoutAbortSec and a restart, within takeover.silent_peer_s (15 s); no overlap.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.lab.unit("node-a", "kill", "ha-agent", 19)
+    pair.shell("node-a", "pkill -9 keepalived")
+    wait_for("the peer waits", lambda: pair.history("node-b", "peer-silent"), 5)
+    pair.await_runs("node-b", THREE, 20)
+    done = pair.history("node-b", "takeover-done")[-1]
+    assert next(s for s in done["steps"] if s["step"] == "interlock")["interlock"] == "released"
+
+
+def test_an_agent_that_is_killed_in_the_moment_of_a_failover_is_waited_for(pair: Pair) -> None:
+    """Hazards 37 and 38: the agent is killed and at the same time keepalived.
+
+    Fault: both are killed on the active node.
+    Answer: the link is down, but the machine answers: its agent is back after 0.2 s and releases before the peer starts.
+    Bound: the agent's start; no overlap.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.shell("node-a", "kill -9 $(pgrep -f 'ha_agent daemo[n]') $(pgrep keepalived)")
+    pair.await_runs("node-b", THREE, 10)
+    assert pair.runs("node-a") == frozenset()
+
+
+def test_programs_that_can_not_be_ended_fence_the_node_until_they_are_gone(pair: Pair) -> None:
+    """Design, roles: fenced.
+
+    Fault: a program of the active node hangs in the kernel (its file system is frozen), then the VIP moves.
+    Answer: the node becomes fenced, stays FAULT, says "left-running"; under policy "hold" the peer starts nothing until the
+    process is gone.
+    Bound: no overlap.
+    """
+    stuck = "[program:stuck]\ncommand=/bin/sh -c 'while :; do echo x >> /mnt/disk/x; done'\nstartsecs=0\nstopwaitsecs=1\n"
+    pair.up(overrides={"takeover": {"on_interlock_timeout": "hold"}, "release": {"retry_s": 0.5, "stop_timeout_s": 3.0}})
+    for node in ("node-a", "node-b"):
+        make = "truncate -s 16M /tmp/disk.img; mkfs.ext4 -q /tmp/disk.img; mkdir -p /mnt/disk"
+        pair.shell(node, f"{make}; mount -o loop /tmp/disk.img /mnt/disk")
+    with open(pair.path("node-a", "stuck.conf"), "w", encoding="ascii") as file:
+        file.write(stuck)
+    pair.await_equal()
+    wait_for("the conf is active", lambda: "stuck" in pair.shell("node-a", "ls /run/ha-agent/active"), 5, 0.05)
+    pair.shell("node-a", "supervisorctl update")
+    pair.await_runs("node-a", THREE | {"stuck"})
+    pair.shell("node-a", "fsfreeze --freeze /mnt/disk")
+    try:
+        pair.shell("node-a", "echo 1 > /run/ha-agent/track")
+        pair.await_role("node-a", "fenced", 20)
+        settled = wait_for("the decision", lambda: pair.history("node-b", "interlock-settled"), 6)[0]
+        assert (settled["interlock"], settled["policy"], settled["started"]) == ("left-running", "hold", False)
+        assert "is fenced" in pair.lab.run("node-a", "ha-agent", "status", check=False)
+        stays("nothing starts", lambda: not pair.runs("node-b"), 1.5)
+    finally:
+        pair.shell("node-a", "fsfreeze --unfreeze /mnt/disk")
+    pair.await_role("node-a", "standby")
+    pair.await_runs("node-b", THREE | {"stuck"})
