@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 SANDBOX := $(BIN)/python -m ha_agent.lab.sandbox --
 TEST_LIMIT_S ?= 1700
+SECONDS ?= 600
+SEED ?= 1
 
 # Everything that the tools leave lies in build/.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
@@ -12,13 +14,14 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 # The lab's nodes run the code from here and leave byte code beside it; it goes at the end, also after Ctrl-C.
 TIDY := trap 'find ha_agent bench tests -name __pycache__ -prune -exec rm -rf {} +' EXIT; trap : INT TERM;
 
-.PHONY: help setup demo test check bench clean root
+.PHONY: help setup demo test check bench chaos clean root
 
 help:
 	@echo "make demo    the main job on a real pair in namespaces, with a measured summary (root)"
 	@echo "make test    all tests, in a place of their own with nothing but a loopback network (root)"
 	@echo "make check   style, types, unit tests (no root)"
 	@echo "make bench   side by side with what one would use instead (root)"
+	@echo "make chaos   SECONDS=600 SEED=n: a random schedule of faults on a real pair, and a check of every promise (root)"
 	@echo "make setup   what these need: .venv/ and build/; clean removes both"
 
 setup: .venv/ready build/sysroot/.packages
@@ -49,6 +52,9 @@ check: .venv/ready
 bench: root setup
 	@$(BIN)/python -m ha_agent.lab.packages bench --into build/sysroot
 	@$(TIDY) $(SANDBOX) $(BIN)/python -m bench $(BENCH)
+
+chaos: root setup
+	@$(TIDY) $(SANDBOX) $(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED)
 
 clean:
 	rm -rf .venv build

@@ -7,17 +7,21 @@ over: a damaged file is put aside under another name, a file of a newer version 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from ha_agent.adapters.files import make_dir, read_or_none, write_atomic
+from ha_agent.adapters.files import make_dir, read_or_none, write_all, write_atomic
 from ha_agent.core.manifest import EMPTY, Manifest
 from ha_agent.core.transaction import Watermark
 
 VERSION = 1
+
+RESERVE_BYTES = 256 * 1024
+"""Kept occupied for the one write that a takeover can not do without."""
 
 
 class StateTooNew(Exception):
@@ -41,12 +45,27 @@ class Store:
         self.state_dir = state_dir
         self._state_path = os.path.join(state_dir, "state.json")
         self._agreed_path = os.path.join(state_dir, "agreed.json")
+        self._reserve_path = os.path.join(state_dir, "reserve")
 
     def prepare(self) -> None:
-        """Makes the directories, readable by root alone. Raises ``OSError``."""
+        """Makes the directories, readable by root alone, and the reserve. Raises ``OSError``."""
         make_dir(self.state_dir, 0o700)
         for name in ("staging", "outgoing", "kept"):
             make_dir(os.path.join(self.state_dir, name), 0o700)
+        self.renew_reserve()
+
+    def renew_reserve(self) -> None:
+        """Makes the reserve again where it was used up. A full disk is no error."""
+        if os.path.exists(self._reserve_path):
+            return
+        temporary = self._reserve_path + ".new"
+        try:
+            with open(temporary, "wb", buffering=0) as file:
+                write_all(file.fileno(), bytes(RESERVE_BYTES))
+            os.rename(temporary, self._reserve_path)
+        except OSError:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
 
     def load(self) -> Loaded:
         """Reads everything. Raises ``StateTooNew``, and ``OSError`` where a file is there and can not be read."""
@@ -85,9 +104,19 @@ class Store:
         return content
 
     def save_state(self, known: Watermark, generation: int) -> None:
-        """Puts the epoch on disk, durably. Raises ``OSError``; the old state is kept then."""
+        """Puts the epoch on disk, durably. Raises ``OSError``; the old state is kept then.
+
+        A full disk does not keep a node from taking over: the reserve makes room.
+        """
         content = {"version": VERSION, "epoch": known.epoch, "claimed_by": known.claimed_by, "generation": generation}
-        write_atomic(self._state_path, json.dumps(content).encode() + b"\n")
+        data = json.dumps(content).encode() + b"\n"
+        try:
+            write_atomic(self._state_path, data)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not os.path.exists(self._reserve_path):
+                raise
+            os.unlink(self._reserve_path)
+            write_atomic(self._state_path, data)
 
     def save_agreed(self, known: Watermark, generation: int, agreed: Manifest) -> None:
         """Puts the agreed manifest on disk, durably. Raises ``OSError``; the old one is kept then."""

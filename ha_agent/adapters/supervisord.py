@@ -19,6 +19,14 @@ class SupervisordDown(Exception):
     """supervisord did not answer; the text says how (no socket, refused, no answer in time)."""
 
 
+class ShuttingDown(SupervisordDown):
+    """supervisord is stopping its programs, in order to end or to begin anew."""
+
+
+SHUTDOWN_STATE = 6
+"""Fault code of every call to a supervisord that is shutting down (supervisor.xmlrpc.Faults)."""
+
+
 class RereadRefused(Exception):
     """supervisord refused its configuration as a whole; the text is its own."""
 
@@ -80,12 +88,19 @@ class Supervisord:
             connection.close()
         if response.status != 200:
             raise SupervisordDown(f"{self._path}: HTTP status {response.status}")
-        return xmlrpc.client.loads(answer)[0][0]
+        try:
+            return xmlrpc.client.loads(answer)[0][0]
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode == SHUTDOWN_STATE:
+                raise ShuttingDown("it is shutting down") from None
+            raise
 
     def is_up(self, timeout_s: float = 2.0) -> bool:
-        """Whether supervisord answers within ``timeout_s``."""
+        """Whether supervisord answers within ``timeout_s``; one that is shutting down does."""
         try:
             self._call("supervisor.getState", timeout_s=timeout_s)
+        except ShuttingDown:
+            return True
         except SupervisordDown:
             return False
         return True
@@ -119,7 +134,10 @@ class Supervisord:
             return []
         wire = [{"methodName": "supervisor." + name, "params": list(params)} for name, params in calls]
         results = self._call("system.multicall", wire, timeout_s=timeout_s)
-        return [Fault(r["faultCode"], r["faultString"]) if isinstance(r, dict) and "faultCode" in r else r for r in results]
+        found = [Fault(r["faultCode"], r["faultString"]) if isinstance(r, dict) and "faultCode" in r else r for r in results]
+        if any(isinstance(r, Fault) and r.code == SHUTDOWN_STATE for r in found):
+            raise ShuttingDown("it is shutting down")
+        return found
 
 
 def find_supervisord(socket_path: str) -> int | None:

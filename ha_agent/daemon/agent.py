@@ -495,14 +495,19 @@ class Agent:
             self.history.add("split-brain", "both nodes are active; the one with the older epoch releases")
             self._wake.set()
             return
-        if outranks(peer_mark, self.claim) or peer_mark.epoch == self.claim.epoch:
+        if peer_mark.epoch >= self.claim.epoch and peer_mark != self.claim:
             self._start(self._raise_epoch(peer_mark))
 
     async def _raise_epoch(self, over: Watermark) -> None:
         if self.role is not Role.ACTIVE:
             return
-        self.claim = Watermark(over.epoch + 1, self.node)
-        await self.ledger.claim(self.claim)
+        raised = Watermark(over.epoch + 1, self.node)
+        try:
+            await self.ledger.claim(raised)
+        except OSError as error:
+            log.error("the epoch can not be raised above the peer's, it is tried again with the next push: %s", error)
+            return
+        self.claim = raised
         self.save_role()
         text = f"epoch raised to {self.claim.epoch}: the standby knew {over.epoch} of {over.claimed_by}"
         self.history.add("epoch-raised", text)

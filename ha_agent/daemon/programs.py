@@ -103,6 +103,11 @@ class Programs:
         self.process.send(signal.SIGSTOP)
         return self.process.is_alive
 
+    async def await_supervisord_end(self) -> None:
+        """Waits for a supervisord that is shutting down until it has stopped its programs, ``stop_timeout_s`` at most."""
+        if (identity := self.process.identity) is not None:
+            await wait_ended([identity[0]], self._settings.release.stop_timeout_s)
+
     async def end_supervisord(self) -> None:
         """Kills supervisord and waits for its end. systemd starts it again."""
         if (identity := self.process.identity) is not None:

@@ -104,6 +104,7 @@ class Ledger:
         self._committer.settle()
         self._store.save_agreed(known, generation, agreed)
         self._store.save_state(known, generation)
+        self._store.renew_reserve()
         self._committer.journal.clear()
         self._committer.clear_staging()
         prune_kept(self._store.state_dir, self._keep_generations)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ha_agent.adapters.runner import find_program, run_program
-from ha_agent.adapters.supervisord import SupervisordDown
+from ha_agent.adapters.supervisord import ShuttingDown, SupervisordDown
 from ha_agent.core.words import Step
 from ha_agent.daemon.transition import StepCode, StepFailed
 
@@ -45,6 +45,9 @@ class Release:
         programs = self._agent.programs
         try:
             await programs.stop()
+        except ShuttingDown as error:
+            await programs.await_supervisord_end()
+            return {"supervisord": str(error)}
         except SupervisordDown as error:
             self._hung = programs.freeze_supervisord()
             return {"supervisord": str(error), "hung": self._hung}

@@ -21,7 +21,7 @@ from ha_agent.core.settings import check_settings, sample_toml
 from ha_agent.lab.keys import make_key_pair
 from ha_agent.lab.layout import ADDRESSES, DISK_DIRS, NODES, PREFIX, PRIORITIES, VIP, LabPaths, other
 from ha_agent.lab.node_init import SOCKET
-from ha_agent.lab.sandbox import INNER, NEEDED, PATH, SYSROOT, missing_programs, unshare_words
+from ha_agent.lab.sandbox import INNER, NEEDED, PATH, SYSROOT, missing_programs, mount, unshare_words
 
 BOOT_LIMIT_S = 30.0
 
@@ -130,11 +130,13 @@ class Lab:
         owner_pid: int | None = None,
         prepare: Callable[[Lab], None] | None = None,
         wait: bool = True,
+        disk_bytes: int | None = None,
     ) -> None:
         """Builds the pair and boots both nodes. ``confs`` fill node-a's registry, ``overrides`` change agent.toml.
 
         ``owner_pid``: the lab goes when that process does. ``prepare`` may add to the disks before the boot. ``wait``: until
-        the pair has settled. Raises ``LabFailed``, with nothing left behind.
+        the pair has settled. ``disk_bytes``: each node's disk is a tmpfs of that size, which is mounted here and goes with
+        ``down``; only in a mount namespace of its own (the sandbox). Raises ``LabFailed``, with nothing left behind.
         """
         if os.geteuid() != 0:
             raise LabFailed("the lab needs root (namespaces with real daemons in them): run it again with sudo")
@@ -145,6 +147,8 @@ class Lab:
         except FileExistsError:
             raise LabFailed(f"lab {self.paths.name} exists already; take it down with: ha-agent lab down") from None
         try:
+            if disk_bytes is not None:
+                self._mount_disks(disk_bytes)
             self._make_disks(confs or {}, overrides or {})
             if prepare is not None:
                 prepare(self)
@@ -174,9 +178,17 @@ class Lab:
             deadline = time.monotonic() + 10.0
             while process.pid != own and process.is_alive and time.monotonic() < deadline:
                 time.sleep(0.01)
+        for node in NODES:
+            if os.path.ismount(self.paths.node(node)):
+                subprocess.run(["umount", "--lazy", self.paths.node(node)], check=False)
         shutil.rmtree(self.paths.directory, ignore_errors=True)
         with contextlib.suppress(OSError):
             os.rmdir(os.path.dirname(self.paths.directory))
+
+    def _mount_disks(self, disk_bytes: int) -> None:
+        for node in NODES:
+            os.makedirs(self.paths.node(node))
+            mount("tmpfs", self.paths.node(node), "tmpfs", 0, f"mode=755,size={disk_bytes}")
 
     def _make_disks(self, confs: Mapping[str, str], overrides: Mapping[str, Mapping[str, Any]]) -> None:
         for node in NODES:
@@ -329,6 +341,14 @@ class Lab:
         """Plugs it in again."""
         self._in_switch("ip", "link", "set", f"port-{node[-1]}", "up")
 
+    def isolate(self, node: str) -> None:
+        """Has the switch forward nothing from or to the node; unlike with ``cut`` the node keeps its carrier."""
+        self._in_switch("ip", "link", "set", f"port-{node[-1]}", "nomaster")
+
+    def rejoin(self, node: str) -> None:
+        """Lifts ``isolate``."""
+        self._in_switch("ip", "link", "set", f"port-{node[-1]}", "master", "br0", "up")
+
     def block(self, node: str, what: str) -> None:
         """Has the node's firewall drop ``vrrp`` (adverts alone), ``ssh`` (TCP, ping) or ``all`` traffic with the peer.
 
@@ -337,10 +357,10 @@ class Lab:
         rule = {"vrrp": "ip protocol 112 drop", "ssh": "ip protocol != 112 drop", "all": "drop"}[what]
         peer = ADDRESSES[other(node)]
         chains = "\n".join(
-            f"chain {name} {{ type filter hook {name} priority 0; ip {side} {peer} {rule}; }}"
+            f"chain {name} {{\n type filter hook {name} priority 0\n ip {side} {peer} {rule}\n }}"
             for name, side in (("input", "saddr"), ("output", "daddr"))
         )
-        self.run(node, "nft", f"table ip lab-{what} {{ {chains} }}")
+        self.run(node, "nft", f"table ip lab-{what} {{\n {chains}\n }}")
 
     def unblock(self, node: str, what: str) -> None:
         """Lifts ``block``. Idempotent."""

@@ -41,9 +41,9 @@ class Probe:
         self._seen: dict[tuple[str, str], Seen] = {}
         self._open_overlaps: dict[str, tuple[float, float]] = {}
         self.overlaps: list[Overlap] = []
-        self.doubles: dict[tuple[str, str], int] = {}
-        """Programs of which two copies ran on one node at once, with the node and how many. A copy is a process that has no
-        parent of the same program."""
+        self.doubles: dict[tuple[str, str], float] = {}
+        """Programs of which two copies ran on one node at once, with the node: when that began. A copy is a process that has
+        no parent of the same program."""
         self.running: dict[str, frozenset[str]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="probe", daemon=True)
@@ -63,6 +63,10 @@ class Probe:
         for program, (began, last) in self._open_overlaps.items():
             self.overlaps.append(Overlap(program, began, last - began + SAMPLE_S))
         self._open_overlaps.clear()
+
+    def stretches(self) -> list[tuple[str, str, float, float]]:
+        """All that was seen so far: program, node, begin and end of each unbroken stretch, monotonic seconds."""
+        return [(p, n, began, last) for (p, n), seen in list(self._seen.items()) for began, last in list(seen.stretches)]
 
     def first_seen(self, program: str, node: str, after_mono: float) -> float | None:
         """When ``program`` was first seen on ``node`` after a moment; None if it was not."""
@@ -89,7 +93,7 @@ class Probe:
             if isinstance(known, tuple) and (parent := _live_parent(pid)) is not None:
                 where.setdefault(known[0], set()).add(known[1])
                 live[pid] = known, parent
-        self._note_doubles(live)
+        self._note_doubles(now, live)
         self._note(now, where)
 
     def _identify(self, pid: int) -> tuple[str, str] | None:
@@ -104,14 +108,14 @@ class Probe:
         name = marks.get(b"SUPERVISOR_PROCESS_NAME")
         return (node, name.decode()) if name else None
 
-    def _note_doubles(self, live: dict[int, tuple[tuple[str, str], int]]) -> None:
+    def _note_doubles(self, now: float, live: dict[int, tuple[tuple[str, str], int]]) -> None:
         copies: dict[tuple[str, str], int] = {}
         for key, parent in live.values():
             if parent not in live or live[parent][0] != key:
                 copies[key] = copies.get(key, 0) + 1
         for (node, program), count in copies.items():
             if count > 1:
-                self.doubles[program, node] = max(count, self.doubles.get((program, node), 0))
+                self.doubles.setdefault((program, node), now)
 
     def _note(self, now: float, where: dict[str, set[str]]) -> None:
         self.running = {node: frozenset(programs) for node, programs in where.items()}
@@ -134,10 +138,10 @@ class Probe:
 
 
 def _live_parent(pid: int) -> int | None:
-    """The parent of ``pid``; None where it has ended or is a zombie."""
+    """The parent of ``pid``; None where it has ended, is a zombie, or is stopped (SIGSTOP) and so does nothing."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in (b"Z", b"X") else int(fields[1])
+    return None if fields[0] in (b"Z", b"X", b"T") else int(fields[1])

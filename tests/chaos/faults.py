@@ -1,0 +1,173 @@
+"""Does the faults of a schedule to a lab, and lifts them again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+import time
+from collections.abc import Callable
+
+from ha_agent.lab.control import Lab, LabFailed
+from ha_agent.lab.layout import VIP
+from ha_agent.lab.probe import Probe
+from tests.chaos.schedule import Fault
+
+TRACK = "/run/ha-agent/track"
+
+
+class Injector:
+    """One method pair a kind: ``begin`` and ``end``. A node that is off by now has nothing done to it."""
+
+    def __init__(self, lab: Lab, probe: Probe) -> None:
+        self._lab, self._probe = lab, probe
+        self._flapping: dict[Fault, subprocess.Popen[bytes]] = {}
+
+    def begin(self, fault: Fault, rng: random.Random) -> bool:
+        """Does ``fault``; says whether it could be done."""
+        return self._try(getattr(self, "_begin_" + fault.kind.replace("-", "_")), fault, rng)
+
+    def end(self, fault: Fault) -> bool:
+        """Lifts ``fault``; says whether there was something to lift."""
+        return self._try(getattr(self, "_end_" + fault.kind.replace("-", "_"), lambda *_: None), fault, random.Random(0))
+
+    def _try(self, do: Callable[[Fault, random.Random], object], fault: Fault, rng: random.Random) -> bool:
+        try:
+            do(fault, rng)
+        except (LabFailed, OSError, ValueError, subprocess.TimeoutExpired):
+            return False
+        return True
+
+    def _sh(self, fault: Fault, script: str) -> None:
+        self._lab.run(fault.node, "sh", "-c", script, timeout_s=20.0)
+
+    def _begin_keepalived_kill(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, "pkill -9 keepalived")
+
+    def _end_keepalived_kill(self, fault: Fault, _: random.Random) -> None:
+        self._lab.unit(fault.node, "start", "keepalived")
+
+    def _begin_keepalived_stop(self, fault: Fault, _: random.Random) -> None:
+        self._lab.unit(fault.node, "stop", "keepalived")
+
+    _end_keepalived_stop = _end_keepalived_kill
+
+    def _begin_agent_kill(self, fault: Fault, rng: random.Random) -> None:
+        for _ in range(rng.randint(1, 3)):
+            self._sh(fault, "pkill -9 -f 'ha_agent daemo[n]'")
+            time.sleep(rng.uniform(0.05, 0.6))
+
+    def _end_agent_kill(self, fault: Fault, _: random.Random) -> None:
+        self._lab.unit(fault.node, "start", "ha-agent")
+
+    def _begin_agent_hang(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, "pkill -STOP -f 'ha_agent daemo[n]'")
+
+    def _end_agent_hang(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, "pkill -CONT -f 'ha_agent daemo[n]' || true")
+        self._lab.unit(fault.node, "start", "ha-agent")
+
+    def _begin_agent_broken(self, fault: Fault, _: random.Random) -> None:
+        self._sh(
+            fault, "cd /etc/ha-agent && cp agent.toml good && echo broken > agent.toml && pkill -9 -f 'ha_agent daemo[n]'"
+        )
+
+    def _end_agent_broken(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, "cd /etc/ha-agent && [ ! -e good ] || mv good agent.toml")
+        self._lab.unit(fault.node, "start", "ha-agent")
+
+    def _begin_supervisord_kill(self, fault: Fault, _: random.Random) -> None:
+        self._lab.unit(fault.node, "kill", "supervisord", 9)
+
+    def _begin_supervisord_stop(self, fault: Fault, _: random.Random) -> None:
+        self._lab.unit(fault.node, "stop", "supervisord")
+
+    def _end_supervisord_stop(self, fault: Fault, _: random.Random) -> None:
+        self._lab.unit(fault.node, "start", "supervisord")
+
+    def _begin_supervisord_hang(self, fault: Fault, _: random.Random) -> None:
+        self._lab.unit(fault.node, "kill", "supervisord", 19)
+
+    def _end_supervisord_hang(self, fault: Fault, _: random.Random) -> None:
+        self._lab.unit(fault.node, "kill", "supervisord", 18)
+
+    def _begin_power(self, fault: Fault, _: random.Random) -> None:
+        self._lab.power_off(fault.node)
+
+    def _end_power(self, fault: Fault, _: random.Random) -> None:
+        self._lab.power_on(fault.node)
+        self._probe.watch_node(fault.node, self._lab.init_pid(fault.node))
+
+    def _begin_cable(self, fault: Fault, _: random.Random) -> None:
+        self._lab.cut(fault.node)
+
+    def _end_cable(self, fault: Fault, _: random.Random) -> None:
+        self._lab.heal(fault.node)
+
+    def _begin_block_vrrp(self, fault: Fault, _: random.Random) -> None:
+        self._lab.block(fault.node, "vrrp")
+
+    def _end_block_vrrp(self, fault: Fault, _: random.Random) -> None:
+        self._lab.unblock(fault.node, "vrrp")
+
+    def _begin_block_ip(self, fault: Fault, _: random.Random) -> None:
+        self._lab.block(fault.node, "ssh")
+
+    def _end_block_ip(self, fault: Fault, _: random.Random) -> None:
+        self._lab.unblock(fault.node, "ssh")
+
+    def _begin_block_all(self, fault: Fault, _: random.Random) -> None:
+        self._lab.block(fault.node, "all")
+
+    def _end_block_all(self, fault: Fault, _: random.Random) -> None:
+        self._lab.unblock(fault.node, "all")
+
+    def _begin_freeze(self, fault: Fault, _: random.Random) -> None:
+        self._lab.freeze(fault.node)
+
+    def _end_freeze(self, fault: Fault, _: random.Random) -> None:
+        self._lab.thaw(fault.node)
+
+    def _begin_pause(self, fault: Fault, _: random.Random) -> None:
+        self._lab.isolate(fault.node)
+        self._lab.freeze(fault.node)
+
+    def _end_pause(self, fault: Fault, _: random.Random) -> None:
+        self._lab.rejoin(fault.node)
+        self._lab.thaw(fault.node)
+
+    def _begin_disk_full(self, fault: Fault, _: random.Random) -> None:
+        path = os.path.join(self._lab.paths.node(fault.node), "filler")
+        with contextlib.suppress(OSError), open(path, "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(65536))
+        with contextlib.suppress(OSError), open(path, "ab", buffering=0) as file:
+            while True:
+                file.write(bytes(1024))
+
+    def _end_disk_full(self, fault: Fault, _: random.Random) -> None:
+        os.unlink(os.path.join(self._lab.paths.node(fault.node), "filler"))
+
+    def _begin_vip_delete(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, f"ip addr del {VIP}/24 dev eth0")
+
+    def _begin_flap(self, fault: Fault, rng: random.Random) -> None:
+        """Role changes faster than they can be followed, for as long as the fault lasts."""
+        steps = "; ".join(f"echo {n % 2} > {TRACK}; sleep {rng.uniform(0.02, 0.5):.2f}" for n in range(1, 61))
+        lasts = f"{fault.ends_s - fault.begins_s:.2f}"
+        words = self._lab.words_inside(fault.node, ["timeout", lasts, "sh", "-c", steps])
+        self._flapping[fault] = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def _end_flap(self, fault: Fault, _: random.Random) -> None:
+        self._flapping.pop(fault).wait(10.0)
+        self._sh(fault, f"echo 0 > {TRACK}")
+
+    def _begin_ssh_reset(self, fault: Fault, _: random.Random) -> None:
+        self._lab.unit(fault.node, "restart", "sshd")
+
+    def _begin_hand_over(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, f"echo 1 > {TRACK}")
+
+    def _end_hand_over(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, f"echo 0 > {TRACK}")
