@@ -1,0 +1,307 @@
+"""The interlock under all conditions, and what is edited while the two nodes can not speak."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import pytest
+
+from ha_agent.lab.layout import NODES
+from tests.lab_support import SLEEPER, Pair, sleepers, stays, wait_for
+
+THREE = {"p0", "p1", "p2"}
+
+
+def interlock_of(pair: Pair, node: str) -> dict[str, Any]:
+    """The interlock's step of the last takeover that ``node`` finished."""
+    done = pair.history(node, "takeover-done")[-1]
+    step: dict[str, Any] = next(s for s in done["steps"] if s["step"] == "interlock")
+    return step
+
+
+def test_a_link_that_is_dead_while_vrrp_lives_moves_nothing(pair: Pair) -> None:
+    """Hazard 34: ssh dead while VRRP works.
+
+    Fault: nothing but VRRP adverts gets through between the nodes.
+    Answer: the programs stay where they are; what can not be replicated is pending and shown.
+    Bound: none needed.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.lab.block("node-a", "ssh")
+    pair.shell("node-a", "echo '; pending' >> /etc/supervisor/conf.d/p0.conf")
+    stays("the active node stays active", lambda: pair.runs("node-a") == THREE and not pair.runs("node-b"), 2.0)
+    wait_for("the lag is shown", lambda: pair.lab.status("node-a")["replication"]["state"] != "in_sync", 10, 0.1)
+    pair.lab.unblock("node-a", "ssh")
+    pair.await_equal(20)
+
+
+def test_without_a_link_the_old_node_still_releases_when_vrrp_leaves_it(pair: Pair) -> None:
+    """Hazard 34: ssh dead while VRRP works, and then the VIP moves.
+
+    Fault: the link is dead and keepalived of the active node is stopped.
+    Answer: the peer can not ask and counts the machine as off; the old node releases by itself at the same time.
+    Bound: the programs' own time to stop; without fence_command the pair can not do better.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.allowed_overlap_s = 1.0
+    pair.lab.block("node-a", "ssh")
+    time.sleep(0.5)
+    pair.lab.unit("node-a", "stop", "keepalived")
+    pair.await_runs("node-b", THREE, 10)
+    wait_for("nothing on node-a", lambda: not pair.runs("node-a"), 3)
+    assert interlock_of(pair, "node-b")["interlock"] in ("dead", "link-down")
+
+
+def test_a_full_partition_runs_twice_and_heals_to_one_active_node_with_every_edit_safe(pair: Pair) -> None:
+    """Hazards 34 and 36: both dead; edits on either side.
+
+    Fault: nothing gets through between two nodes that live. Both are MASTER; both are edited.
+    Answer: availability: both run the programs. Healed, one of them releases, the registries become equal, and the content
+    that lost is a kept copy marked as a divergence.
+    Bound: the partition, and 15 s after it; never with a fence_command that succeeds.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.allowed_overlap_s = 60.0
+    pair.lab.block("node-a", "all")
+    pair.await_runs("node-b", THREE, 5)
+    assert pair.runs("node-a") == THREE, "two nodes can not tell a dead peer from one that they can not reach"
+    for node in NODES:
+        pair.shell(node, f"echo '; only on {node}' >> /etc/supervisor/conf.d/p0.conf")
+        with open(pair.path(node, f"{node}.conf"), "w", encoding="ascii") as file:
+            file.write(SLEEPER.format(name=node))
+    pair.lab.unblock("node-a", "all")
+    wait_for("one node", lambda: sorted(len(pair.runs(n)) > 0 for n in NODES) == [False, True], 15)
+    pair.await_equal(20)
+    stays("one node", lambda: sum(bool(pair.runs(n)) for n in NODES) == 1, 1.0)
+    content = pair.files("node-a")["p0.conf"][1].decode()
+    loser = "node-b" if "only on node-a" in content else "node-a"
+    wait_for("the kept copy", lambda: f"only on {loser}" in kept_text(pair, "p0.conf"), 8, 0.1)
+    assert pair.history(loser, "divergence-kept")
+    everything = pair.files(loser).keys() | {os.path.basename(p) for p in kept_paths(pair)}
+    assert {"node-a.conf", "node-b.conf"} <= everything, "a conf that was made on one side only must be somewhere"
+
+
+def kept_paths(pair: Pair) -> list[str]:
+    """Every kept copy on both nodes."""
+    found = []
+    for node in NODES:
+        for folder, _, names in os.walk(os.path.join(pair.lab.paths.disk(node, "state"), "kept")):
+            found += [os.path.join(folder, name) for name in names if not name.startswith(".")]
+    return found
+
+
+def kept_text(pair: Pair, name: str) -> str:
+    """All kept contents of one conf."""
+    texts = []
+    for path in kept_paths(pair):
+        if os.path.basename(path).startswith(name):
+            with open(path, encoding="utf-8") as file:
+                texts.append(file.read())
+    return "".join(texts)
+
+
+def test_edits_that_never_travelled_come_back_with_the_old_node_as_kept_copies(pair: Pair) -> None:
+    """Hazard 36: the old MASTER comes back after a crash with an older epoch and confs that never travelled.
+
+    Fault: the active node is edited while the link is dead, and loses its power; the peer takes over and is edited, too.
+    Answer: the old node returns as a standby, gets the new truth, and keeps what it had as divergences.
+    Bound: nothing is lost.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.lab.block("node-a", "ssh")
+    edits = "echo '; never sent' >> p0.conf; sed s/p1/p7/ p1.conf > p7.conf; rm p2.conf"
+    pair.shell("node-a", f"cd /etc/supervisor/conf.d; {edits}")
+    time.sleep(0.3)
+    pair.lab.power_off("node-a")
+    pair.await_runs("node-b", THREE, 5)
+    pair.shell("node-b", "echo '; the new truth' >> /etc/supervisor/conf.d/p0.conf")
+    pair.power_on("node-a")
+    pair.await_role("node-a", "standby")
+    pair.await_equal(20)
+    files = pair.files("node-a")
+    assert b"the new truth" in files["p0.conf"][1] and "p2.conf" in files and "p7.conf" not in files
+    wait_for("the kept copies", lambda: "never sent" in kept_text(pair, "p0.conf") and kept_text(pair, "p7.conf"), 8, 0.1)
+    assert pair.history("node-a", "divergence-kept")
+
+
+def test_an_edit_against_a_deletion_keeps_the_active_nodes_word_and_the_others_content(pair: Pair) -> None:
+    """Hazard 32: edited here and deleted there.
+
+    Fault: one conf is deleted on the active node and edited on the standby, another one the other way round.
+    Answer: the active node's word counts; the standby's content is kept.
+    Bound: nothing is lost.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.lab.block("node-a", "ssh")
+    pair.shell("node-a", "cd /etc/supervisor/conf.d; rm p0.conf; echo '; here' >> p1.conf")
+    pair.shell("node-b", "cd /etc/supervisor/conf.d; echo '; edited there' >> p0.conf; rm p1.conf")
+    pair.lab.unblock("node-a", "ssh")
+    pair.await_equal(20)
+    files = pair.files("node-b")
+    assert "p0.conf" not in files and b"; here" in files["p1.conf"][1]
+    wait_for("the kept copy", lambda: "edited there" in kept_text(pair, "p0.conf"), 8, 0.1)
+
+
+def test_what_was_deleted_while_the_peer_was_away_does_not_return_and_what_was_made_does_not_vanish(pair: Pair) -> None:
+    """Hazard 25: two-way rsync --delete deletes a conf created in between; without it deleted confs return.
+
+    Fault: the link is dead while the active node makes one conf and deletes another.
+    Answer: deletions are recognised against the last agreed manifest, so both arrive as they were meant.
+    Bound: the link's return.
+    """
+    pair.up(sleepers(8))
+    pair.lab.block("node-b", "ssh")
+    pair.shell("node-a", "cd /etc/supervisor/conf.d; rm p0.conf; sed s/p1/made/ p1.conf > made.conf")
+    pair.lab.unblock("node-b", "ssh")
+    pair.await_equal(20)
+    assert "made.conf" in pair.files("node-a") and "p0.conf" not in pair.files("node-b")
+
+
+def test_two_nodes_that_boot_at_once_end_as_one_active_node(pair: Pair) -> None:
+    """Hazard 34: both boot at once.
+
+    Fault: both nodes lose their power and get it back in the same moment.
+    Answer: VRRP elects one; a rebooted node runs nothing before that.
+    Bound: vrrp.startup_delay_s and the election; no overlap.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    for node in NODES:
+        pair.lab.power_off(node)
+    for node in NODES:
+        pair.lab.power_on(node, wait=False)
+    for node in NODES:
+        pair.lab.wait_booted(node)
+        pair.probe.watch_node(node, pair.lab.init_pid(node))
+    wait_for("the programs run", lambda: sorted(len(pair.runs(n)) for n in NODES) == [0, 3], 15)
+    pair.lab.wait_settled()
+
+
+def test_two_nodes_that_take_over_at_once_end_as_one_active_node(pair: Pair) -> None:
+    """Hazard 34: VRRP partitioned while ssh works, and both boot.
+
+    Fault: both boot while adverts do not get through, so both are MASTER and both take over.
+    Answer: the lower claim gives way: its node is told FAULT, the other one goes on.
+    Bound: no overlap.
+    """
+    pair.up(wait=False)
+    for node in NODES:
+        pair.lab.unit(node, "stop", "keepalived")
+    wait_for("nothing runs", lambda: not pair.runs("node-a") and not pair.runs("node-b"), 5)
+    pair.lab.block("node-a", "vrrp")
+    for node in NODES:
+        pair.lab.unit(node, "start", "keepalived")
+    wait_for("the programs run", lambda: sorted(len(pair.runs(n)) for n in NODES) == [0, 3], 20)
+    stays("one node", lambda: sorted(len(pair.runs(n)) for n in NODES) == [0, 3], 2.0)
+
+
+def test_a_frozen_peer_whose_kernel_answers_is_not_taken_for_dead(pair: Pair) -> None:
+    """Hazard 35: the peer is frozen (SIGSTOP), not dead, and wakes up with its programs running.
+
+    Fault: every process of the active node is stopped for 4 s.
+    Answer: the peer gets the VIP, finds that the machine answers, and waits; the node wakes, releases, gives its word.
+    Bound: takeover.silent_peer_s (15 s); no overlap.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.lab.freeze("node-a")
+    wait_for("the peer waits", lambda: pair.history("node-b", "peer-silent"), 6)
+    stays("nothing starts", lambda: not pair.runs("node-b"), 3.0)
+    pair.lab.thaw("node-a")
+    wait_for("the programs run once", lambda: sorted(len(pair.runs(n)) for n in NODES) == [0, 3], 15)
+    pair.lab.wait_settled()
+
+
+def test_a_paused_machine_that_wakes_up_releases_as_soon_as_it_hears_of_the_other(pair: Pair) -> None:
+    """Hazard 35: a virtual machine that its host pauses answers nothing, and goes on as if nothing had been.
+
+    Fault: the active node is cut off and stopped for 4 s, then goes on with its programs running.
+    Answer: it looked dead, so the peer runs the programs. The agent notices that time passed without it, asks, and one node
+    releases.
+    Bound: 2 s after the wake-up and the programs' time to stop; never with a fence_command that succeeds.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.allowed_overlap_s = 3.0
+    pair.lab.isolate("node-a")
+    pair.lab.freeze("node-a")
+    pair.await_runs("node-b", THREE, 5)
+    time.sleep(3.0)
+    pair.lab.rejoin("node-a")
+    pair.lab.thaw("node-a")
+    woke = time.monotonic()
+    wait_for("one node", lambda: time.monotonic() - woke > 0.3 and sum(bool(pair.runs(n)) for n in NODES) <= 1, 8)
+    wait_for("the programs run once", lambda: sorted(len(pair.runs(n)) for n in NODES) == [0, 3], 15)
+    assert any(e["code"] == "stalled" for e in pair.history("node-a"))
+
+
+@pytest.mark.parametrize("policy", ["start", "hold"])
+def test_when_the_interlocks_time_is_over_the_stated_policy_decides_and_is_written_down(pair: Pair, policy: str) -> None:
+    """Design, interlock: deadline reached.
+
+    Fault: the old node needs longer to stop a program than takeover.interlock_timeout_s.
+    Answer: "start": the peer starts the programs; "hold": it starts nothing until it has the word. The history says which
+    and why.
+    Bound: "start": the rest of the program's time to stop; "hold": no overlap.
+    """
+    command = "/bin/bash -c 'trap \"\" TERM; while :; do sleep 0.05; done'"
+    stubborn = f"[program:stubborn]\ncommand={command}\nstartsecs=0\nstopwaitsecs=5\n"
+    limits = {"interlock_timeout_s": 1.0, "on_interlock_timeout": policy}
+    pair.up({"stubborn.conf": stubborn}, overrides={"takeover": limits})
+    pair.await_runs("node-a", {"stubborn"})
+    pair.allowed_overlap_s = 5.0 if policy == "start" else 0.0
+    pair.shell("node-a", "echo 1 > /run/ha-agent/track")
+    settled = wait_for("the decision", lambda: pair.history("node-b", "interlock-settled"), 6)[0]
+    assert (settled["interlock"], settled["policy"], settled["started"]) == ("timeout", policy, policy == "start")
+    if policy == "start":
+        pair.await_runs("node-b", {"stubborn"}, 2)
+    pair.await_runs("node-b", {"stubborn"}, 15)
+    wait_for("nothing on node-a", lambda: not pair.runs("node-a"), 10)
+
+
+def test_a_dead_peer_is_fenced_before_the_programs_start(pair: Pair) -> None:
+    """Design, interlock: fence_command.
+
+    Fault: the active node loses its power; a fence_command is configured.
+    Answer: it runs before anything starts, and its exit status is in the history.
+    Bound: takeover.fence_timeout_s.
+    """
+    log = "/var/log/fenced"
+    words = ["/bin/sh", "-c", f"sleep 0.5; date > {log}"]
+    pair.up(overrides={"takeover": {"fence_command": words}})
+    pair.await_runs("node-a", THREE)
+    pair.lab.power_off("node-a")
+    wait_for("the fence ran", lambda: os.path.exists(os.path.join(pair.lab.paths.disk("node-b", "log"), "fenced")), 5)
+    pair.await_runs("node-b", THREE, 5)
+    settled = pair.history("node-b", "interlock-settled")[-1]
+    assert settled["fence_exit"] == 0 and settled["started"] is True
+    fence_done = os.stat(os.path.join(pair.lab.paths.disk("node-b", "log"), "fenced")).st_mtime
+    assert pair.history("node-b", "takeover-done")[-1]["at"] >= fence_done
+
+
+@pytest.mark.parametrize(("words", "policy"), [(["/bin/sleep", "60"], "hold"), (["/bin/false"], "start")])
+def test_a_fence_command_that_fails_leaves_the_decision_to_the_policy(pair: Pair, words: list[str], policy: str) -> None:
+    """Design, interlock: fence_command with its own time-out.
+
+    Fault: the active node loses its power; fence_command fails, or does not end in takeover.fence_timeout_s.
+    Answer: it is ended; "start" starts all the same, "hold" tries again and starts nothing until it succeeds.
+    Bound: takeover.fence_timeout_s.
+    """
+    limits = {"fence_command": words, "fence_timeout_s": 0.5, "on_interlock_timeout": policy}
+    pair.up(overrides={"takeover": limits})
+    pair.await_runs("node-a", THREE)
+    pair.lab.power_off("node-a")
+    settled = wait_for("the decision", lambda: pair.history("node-b", "interlock-settled"), 6)[0]
+    assert settled["fence_exit"] == (None if policy == "hold" else 1)
+    assert settled["started"] is (policy == "start")
+    if policy == "start":
+        pair.await_runs("node-b", THREE, 3)
+    else:
+        stays("nothing starts", lambda: not pair.runs("node-b"), 2.0)
