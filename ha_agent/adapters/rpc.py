@@ -27,6 +27,10 @@ class RemoteError(Exception):
     """The other end could not do what was asked; the text is its own."""
 
 
+class Malformed(Exception):
+    """A request does not hold what its operation needs; the text says what. For handlers to raise."""
+
+
 class Requests:
     """Matches answers to requests on one stream."""
 
@@ -79,10 +83,14 @@ class Requests:
 
 
 class RpcServer:
-    """Serves requests that come in on a unix socket, or on descriptors that are handed over on one."""
+    """Serves requests that come in on a unix socket, or on descriptors that are handed over on one.
 
-    def __init__(self, handlers: dict[str, Handler]) -> None:
+    Of more than ``max_streams`` connections the oldest is closed, so that they can not fill this node's memory.
+    """
+
+    def __init__(self, handlers: dict[str, Handler], max_streams: int = 64) -> None:
         self._handlers = handlers
+        self._max_streams = max_streams
         self._tasks: set[asyncio.Task[None]] = set()
         self._streams: dict[FrameStream, socket.socket | None] = {}
         self._listeners: list[tuple[socket.socket, str]] = []
@@ -144,6 +152,9 @@ class RpcServer:
     def _serve(self, read_fd: int, write_fd: int, relay: socket.socket | None) -> None:
         stream = FrameStream(read_fd, write_fd, self._received, self._closed)
         self._streams[stream] = relay
+        if len(self._streams) > self._max_streams:
+            log.warning("more than %d connections: the oldest is closed", self._max_streams)
+            next(iter(self._streams)).close("too many connections")
         if relay is not None:
             asyncio.get_running_loop().add_reader(relay.fileno(), self._relay_gone, stream, relay)
 
@@ -170,6 +181,9 @@ class RpcServer:
             return
         try:
             answer = await handler(message, lambda p: stream.send({"id": number, "progress": p}))
+        except Malformed as error:
+            log.warning("malformed request %s: %s", operation, error)
+            answer = {"error": f"{operation}: {error}"}
         except Exception as error:
             log.exception("operation %s failed", operation)
             answer = {"error": f"{operation} failed: {type(error).__name__}: {error}"}

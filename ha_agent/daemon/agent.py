@@ -58,6 +58,8 @@ HOLD_S = 60.0
 HOLD_LEAST_S = 2.0
 """The peer needs a moment to become MASTER; it must not lose the election against the node that gives way."""
 
+MAX_PEER_STREAMS = 8
+
 TRACK_FIT, TRACK_UNFIT = b"0\n", b"1\n"
 
 VIP_LOST_S = 1.0
@@ -98,6 +100,7 @@ class Agent:
         self._supervisord_lost_mono: float | None = None
         self._hold_s = HOLD_S
         self._told_unfit = False
+        self._split_with = Watermark()
         self._vip_lost_mono: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._pid_max = read_pid_max()
@@ -125,7 +128,7 @@ class Agent:
         self._reported_edits: frozenset[str] = frozenset()
         self.takeover, self.release = Takeover(self), Release(self)
         self.server = RpcServer(OperatorService(self).handlers)
-        self.peer_server = RpcServer(self.peers.handlers)
+        self.peer_server = RpcServer(self.peers.handlers, MAX_PEER_STREAMS)
 
     # ---- life ---------------------------------------------------------------------------------------------
 
@@ -153,6 +156,7 @@ class Agent:
             self.readiness.run(),
         ):
             self._start(work)
+        self._set_track(False)
         self.history.add("agent-started", f"version {__version__}, role {self.role.value}", role=self.role.value)
         notify_manager("READY=1")
         try:
@@ -169,7 +173,6 @@ class Agent:
         make_dir(self._spool, 0o755)
         make_dir(os.path.join(paths.run_dir, "active"), 0o755)
         self.store.prepare()
-        self._set_track(False)
 
     def wake(self) -> None:
         """Has the rules asked again soon."""
@@ -492,7 +495,11 @@ class Agent:
         """The peer knows a newer epoch, or is active. If it is not, this node raises its own and goes on."""
         peer_mark = Watermark(int(answer.get("epoch", 0)), str(answer.get("claimed_by", "")))
         if answer.get("role") in {role.value for role in OWNING_ROLES}:
-            self.history.add("split-brain", "both nodes are active; the one with the older epoch releases")
+            # One that is only taking over is about to ask, or to be refused.
+            if answer.get("role") == Role.ACTIVE.value and peer_mark != self._split_with:
+                self._split_with = peer_mark
+                self.history.add("split-brain", "both nodes are active; the one with the older epoch releases")
+            self.peers.ask_now()
             self._wake.set()
             return
         if peer_mark.epoch >= self.claim.epoch and peer_mark != self.claim:

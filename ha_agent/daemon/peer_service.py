@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from ha_agent.adapters.rpc import Disconnected, Handler, Progress, RemoteError
+from ha_agent.adapters.rpc import Disconnected, Handler, Malformed, Progress, RemoteError
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.core.frames import Message
 from ha_agent.core.manifest import Manifest
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 MANIFEST_WAIT_S = 30.0
 STATUS_WAIT_S = 0.6
+
+
+def parse_mark(message: Message) -> Watermark:
+    """The claim in a request. Raises ``Malformed``."""
+    epoch, claimed_by = message.get("epoch"), message.get("claimed_by")
+    if not (isinstance(epoch, int) and 0 <= epoch < 2**63 and isinstance(claimed_by, str) and len(claimed_by) < 64):
+        raise Malformed("epoch and claimed_by are no claim")
+    return Watermark(epoch, claimed_by)
 
 
 class PeerService:
@@ -155,9 +163,9 @@ class PeerService:
         lower claim gives way.
         """
         agent, limits = self._agent, self._agent.settings.takeover
+        asking = parse_mark(message)
         progress({"heard": True, "role": agent.role.value})
         agent.wake()
-        asking = Watermark(int(message.get("epoch", 0)), str(message.get("claimed_by", "")))
         patience = agent.loop.time() + limits.dual_master_s
         limit = agent.loop.time() + limits.interlock_timeout_s
         while agent.loop.time() < limit:

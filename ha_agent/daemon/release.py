@@ -46,7 +46,7 @@ class Release:
         try:
             await programs.stop()
         except ShuttingDown as error:
-            await programs.await_supervisord_end()
+            await programs.hurry_shutdown()
             return {"supervisord": str(error)}
         except SupervisordDown as error:
             self._hung = programs.freeze_supervisord()

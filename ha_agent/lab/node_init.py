@@ -173,8 +173,8 @@ class Init:
         running = self.units[name]
         running.wanted = False
         if running.process is not None and running.process.poll() is None:
-            if name == "keepalived":
-                # Debian's unit has the default KillMode: hooks that are running get TERM with it.
+            if name in ("keepalived", "supervisord") and running.ends_group:
+                # KillMode=control-group: hooks that are running, and programs, get TERM with it.
                 _signal_marked(name, signal.SIGTERM)
             running.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -340,12 +340,26 @@ def _bring_up_network(node: str) -> None:
     _run_ip("link", "set", "eth0", "up")
 
 
+def _make_tmpfiles(path: str) -> None:
+    """What systemd-tmpfiles makes at boot; of tmpfiles.d(5) the lines ``d`` and ``f``, which are all that is shipped."""
+    with open(path, encoding="ascii") as file:
+        rows = [line.split() for line in file if line[:1] in ("d", "f")]
+    for kind, target, mode, *rest in rows:
+        if kind == "d":
+            os.makedirs(target, exist_ok=True)
+        else:
+            with open(target, "w", encoding="ascii") as made:
+                made.write(rest[-1])
+        os.chmod(target, int(mode, 8))
+
+
 def _set_up(directory: str, node: str) -> None:
     build_file_system(keep=[directory])
     for folder, target in DISK_DIRS.items():
         os.makedirs(target, exist_ok=True)
         bind(os.path.join(directory, node, folder), target)
     os.makedirs("/var/log/supervisor", exist_ok=True)
+    _make_tmpfiles(find_resource("systemd/ha-agent.tmpfiles.conf"))
     os.makedirs(f"{INNER}/bin", exist_ok=True)
     with open(f"{INNER}/bin/systemctl", "w", encoding="ascii") as file:
         file.write(SYSTEMCTL.format(python=sys.executable, socket=SOCKET))

@@ -27,6 +27,9 @@ from tests.chaos.schedule import Episode, Fault, digest, make_episodes
 SETTLE_S = 90.0
 """Stated bound: so long after the last fault of an episode was lifted, one node is active and the programs run there."""
 
+SYNC_S = 30.0
+"""Stated bound: so long after that both nodes hold the same registry."""
+
 DISK_BYTES = 40 * 1024 * 1024
 
 PROGRAMS = {
@@ -112,7 +115,7 @@ class Run:
                 self.lab.unblock(node, what)
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(self.lab.paths.node(node), "filler"))
-            self.lab.run(node, "sh", "-c", "cd /etc/ha-agent; [ ! -e good ] || mv good agent.toml")
+            self.injector.mend_settings(node)
             for unit in ("sshd", "supervisord", "ha-agent", "keepalived"):
                 self.lab.unit(node, "start", unit)
 
@@ -132,12 +135,9 @@ class Run:
     def finish(self) -> list[Violation]:
         """Stops editing, has everything loaded, and checks the end state."""
         self.editor.stop()
-        active = next((n for n in NODES if (look(self.lab, n) or {}).get("role") == "active"), None)
-        if active is None:
-            return [Violation("no node is active in the end")]
-        answer = ask(self.lab, active, {"op": "sync", "timeout_s": 20.0}, 30.0)
-        if answer is None or answer.get("outcome") != "in-sync":
-            return [Violation(f"the pair does not get in sync in the end: {answer}")]
+        active, answer = self._await_sync()
+        if active is None or answer is None or answer.get("outcome") != "in-sync":
+            return [Violation(f"the pair does not get in sync in the end: {active} says {answer}")]
         # Kept copies are written by the next checkpoint, which waits for a pause.
         time.sleep(2.5)
         final = {node: dict(self._registry(node)) for node in NODES}
@@ -145,6 +145,16 @@ class Run:
             return [Violation("the registries differ in the end")]
         found = checker.check_edits(self.editor.edits, final[active], self._kept())
         return found + self._check_programs(active, set(final[active]))
+
+    def _await_sync(self) -> tuple[str | None, dict[str, Any] | None]:
+        """Which node is active in the end, and its word that the peer holds everything; the link may take its time."""
+        deadline = time.monotonic() + SYNC_S
+        active, answer = None, None
+        while time.monotonic() < deadline and (answer is None or answer.get("outcome") != "in-sync"):
+            time.sleep(0.2)
+            active = next((n for n in NODES if (look(self.lab, n) or {}).get("role") == "active"), None)
+            answer = ask(self.lab, active, {"op": "sync", "timeout_s": 5.0}, 10.0) if active else None
+        return active, answer
 
     def _check_programs(self, active: str, paths: set[str]) -> list[Violation]:
         """After a `supervisorctl update` every loadable program runs on the active node, once, and nothing else does."""

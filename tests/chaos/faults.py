@@ -22,7 +22,18 @@ class Injector:
 
     def __init__(self, lab: Lab, probe: Probe) -> None:
         self._lab, self._probe = lab, probe
+        self._settings: dict[str, bytes] = {}
+        """The good agent.toml of each node that has had a broken one."""
         self._flapping: dict[Fault, subprocess.Popen[bytes]] = {}
+
+    def _settings_path(self, node: str) -> str:
+        return os.path.join(self._lab.paths.disk(node, "etc-ha-agent"), "agent.toml")
+
+    def mend_settings(self, node: str) -> None:
+        """Puts the good agent.toml back. Idempotent. Raises ``OSError``."""
+        if node in self._settings:
+            with open(self._settings_path(node), "wb") as file:
+                file.write(self._settings[node])
 
     def begin(self, fault: Fault, rng: random.Random) -> bool:
         """Does ``fault``; says whether it could be done."""
@@ -69,12 +80,15 @@ class Injector:
         self._lab.unit(fault.node, "start", "ha-agent")
 
     def _begin_agent_broken(self, fault: Fault, _: random.Random) -> None:
-        self._sh(
-            fault, "cd /etc/ha-agent && cp agent.toml good && echo broken > agent.toml && pkill -9 -f 'ha_agent daemo[n]'"
-        )
+        path = self._settings_path(fault.node)
+        if fault.node not in self._settings:
+            with open(path, "rb") as file:
+                self._settings[fault.node] = file.read()
+        os.truncate(path, 10)
+        self._sh(fault, "pkill -9 -f 'ha_agent daemo[n]'")
 
     def _end_agent_broken(self, fault: Fault, _: random.Random) -> None:
-        self._sh(fault, "cd /etc/ha-agent && [ ! -e good ] || mv good agent.toml")
+        self.mend_settings(fault.node)
         self._lab.unit(fault.node, "start", "ha-agent")
 
     def _begin_supervisord_kill(self, fault: Fault, _: random.Random) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from tests.lab_support import Pair, stays, wait_for
 
 THREE = {"p0", "p1", "p2"}
@@ -251,3 +253,26 @@ def test_programs_that_can_not_be_ended_fence_the_node_until_they_are_gone(pair:
         pair.shell("node-a", "fsfreeze --unfreeze /mnt/disk")
     pair.await_role("node-a", "standby")
     pair.await_runs("node-b", THREE | {"stuck"})
+
+
+def test_a_node_whose_agent_never_started_is_never_master(pair: Pair) -> None:
+    """Hazards 11 and 38: the agent can not start at boot, and keepalived can.
+
+    Fault: a node boots with a broken agent.toml while its peer is off.
+    Answer: the track file says 1 until an agent says 0, so keepalived is FAULT from its start. Mended, the agent takes over.
+    Bound: none needed: a node without an agent never holds the VIP.
+    """
+    pair.up()
+    pair.lab.power_off("node-b")
+    pair.lab.power_off("node-a")
+    path = os.path.join(pair.lab.paths.disk("node-a", "etc-ha-agent"), "agent.toml")
+    with open(path, encoding="utf-8") as file:
+        good = file.read()
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("broken")
+    pair.power_on("node-a")
+    stays("no VIP", lambda: "10.77.0.100" not in pair.shell("node-a", "ip -4 -o addr show eth0"), 3.0)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(good)
+    pair.shell("node-a", "systemctl start ha-agent")
+    pair.await_runs("node-a", THREE, 10)

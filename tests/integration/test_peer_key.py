@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import os
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -90,3 +96,145 @@ def test_sockets_have_the_documented_permissions(pair: Pair) -> None:
     assert "660 root ha-agent /run/ha-agent/control.sock" in modes
     assert "600 root root /run/ha-agent/peer.sock" in modes
     assert pair.shell("node-a", "stat -c %a /var/lib/ha-agent").strip() == "700"
+
+
+TALK = r"""
+import json, struct, subprocess, sys
+frames = json.loads(sys.argv[2])
+with subprocess.Popen(sys.argv[1].split() + ["rpc"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ssh:
+    for frame in frames:
+        body = json.dumps(frame).encode()
+        ssh.stdin.write(struct.pack(">I", len(body)) + body)
+    ssh.stdin.flush()
+    for _ in frames:
+        head = ssh.stdout.read(4)
+        if len(head) < 4:
+            print(json.dumps({"closed": True}))
+            break
+        print(ssh.stdout.read(struct.unpack(">I", head)[0]).decode())
+    ssh.stdin.close()
+"""
+
+
+def talk(pair: Pair, *frames: object) -> list[dict[str, object]]:
+    """Sends frames with the peer's key and gives back the answers."""
+    words = ["timeout", "20", sys.executable, "-c", TALK, f"{SSH} {TARGET}", json.dumps(frames)]
+    return [json.loads(line) for line in pair.lab.run("node-a", *words).splitlines()]
+
+
+GOOD_SHA = hashlib.sha256(b"x").hexdigest()
+
+
+def transaction(**fields: object) -> dict[str, object]:
+    """A transaction that would put one conf, changed by ``fields``."""
+    txn: dict[str, object] = {
+        "epoch": 1,
+        "claimed_by": "node-a",
+        "generation": 1,
+        "base": "0" * 64,
+        "result": "0" * 64,
+        "puts": [["evil.conf", 0o644, GOOD_SHA]],
+        "deletes": [],
+        "contents": {GOOD_SHA: base64.b64encode(b"x").decode()},
+        "staging": None,
+        "intent": False,
+        **fields,
+    }
+    return {"op": "transaction", "id": 1, "txn": txn}
+
+
+@pytest.mark.parametrize(
+    ("fields", "answer"),
+    [
+        ({"epoch": 0}, "STALE"),
+        ({"epoch": 1, "claimed_by": "aaa"}, "STALE"),
+        ({}, "NEED_FULL"),
+        ({"puts": [["../evil.conf", 0o644, GOOD_SHA]]}, "BAD"),
+        ({"puts": [["/etc/cron.d/evil.conf", 0o644, GOOD_SHA]]}, "BAD"),
+        ({"puts": [["a/../../evil.conf", 0o644, GOOD_SHA]]}, "BAD"),
+        ({"puts": [["evil.conf", 0o4755, GOOD_SHA]]}, "BAD"),
+        ({"puts": [["evil.sh", 0o755, GOOD_SHA]]}, "BAD"),
+        ({"deletes": ["../../passwd"]}, "BAD"),
+        ({"staging": "../../../etc"}, "BAD"),
+        ({"contents": {GOOD_SHA: "eQ=="}}, "BAD"),
+        ({"epoch": "1"}, "BAD"),
+        ({"epoch": -1}, "BAD"),
+        ({"puts": "all"}, "BAD"),
+    ],
+)
+def test_a_frame_of_a_stale_epoch_or_with_a_path_that_leads_out_is_refused(
+    pair: Pair, fields: dict[str, object], answer: str
+) -> None:
+    """Design, replication: the receiver refuses, and nothing is touched."""
+    before = pair.files("node-b")
+    (said,) = talk(pair, transaction(**fields))
+    assert said.get("answer") == answer, said
+    assert pair.files("node-b") == before
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"op": "release", "id": 1, "epoch": "x", "claimed_by": "node-a"},
+        {"op": "release", "id": 1},
+        {"op": "ping", "id": 1, "version": 1, "node": "stranger"},
+        {"op": "hello", "id": 1, "version": 99},
+        {"op": "transaction", "id": 1},
+        {"op": ["release"], "id": 1},
+        {"op": "release", "id": "one"},
+    ],
+)
+def test_a_malformed_request_is_answered_and_leaves_no_traceback(pair: Pair, frame: dict[str, object]) -> None:
+    """Malformed frames from somebody who has the key."""
+    epoch = pair.lab.status("node-b")["epoch"]
+    (said,) = talk(pair, frame)
+    assert "closed" not in said
+    with open(pair.lab.paths.log("node-b", "ha-agent"), encoding="utf-8") as file:
+        assert "Traceback" not in file.read()
+    assert pair.lab.status("node-b")["epoch"] == epoch
+    assert pair.role("node-b") == "standby"
+
+
+def memory_kib(pair: Pair, node: str) -> int:
+    """Resident memory of the node's agent."""
+    return int(pair.shell(node, f"awk '/VmRSS/ {{print $2}}' /proc/{pair.agent_pid(node)}/status"))
+
+
+def test_a_huge_frame_is_refused_before_it_is_read(pair: Pair) -> None:
+    """A frame that announces 2 GiB, and one of deeply nested JSON."""
+    before = memory_kib(pair, "node-b")
+    from_a(pair, f"(printf '\\177\\377\\377\\377'; head -c 30000000 /dev/zero) | timeout 10 {SSH} {TARGET} rpc")
+    from_a(pair, f"(printf '\\0\\1\\0\\0'; head -c 65536 /dev/zero | tr '\\0' '[') | timeout 10 {SSH} {TARGET} rpc")
+    assert memory_kib(pair, "node-b") - before < 8192
+    assert pair.role("node-b") == "standby"
+
+
+def test_senders_that_stall_in_a_frame_delay_nobody_and_are_limited_in_number(pair: Pair) -> None:
+    """Slow senders: twenty sessions that send half a frame each and keep the connection."""
+    stall = f"(printf '\\0\\1\\0\\0half'; sleep 15) | timeout 20 {SSH} {TARGET} rpc"
+    with subprocess.Popen(
+        pair.lab.words_inside("node-a", ["sh", "-c", f"for n in $(seq 20); do {stall} & done; wait"]),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ):
+        time.sleep(4.0)
+        pair.shell("node-a", "echo '; through' >> /etc/supervisor/conf.d/p1.conf")
+        pair.await_equal(12)
+        agent = pair.agent_pid("node-b")
+        pipes = int(pair.shell("node-b", f"ls -l /proc/{agent}/fd | grep -c pipe"))
+        assert pipes < 40, "a connection costs two pipes"
+
+
+def test_staging_takes_regular_files_alone(pair: Pair) -> None:
+    """Symbolic links, hard links, device nodes and pipes in a transfer with the peer's key."""
+    make = "rm -rf /tmp/odd; mkdir /tmp/odd; cd /tmp/odd; echo 1 > one; ln one two; ln -s /etc/shadow link; mkfifo pipe"
+    pair.shell("node-a", f"{make}; mknod null c 1 3; mkdir dir; ln -s /etc dir/out")
+    from_a(pair, f"rsync -r --whole-file -e '{SSH}' /tmp/odd/ {TARGET}:staging/00112233445566bb/")
+    odd = pair.shell("node-b", "find /var/lib/ha-agent/staging/00112233445566bb ! -type f ! -type d")
+    assert odd == ""
+    links = pair.shell("node-b", "find /var/lib/ha-agent/staging/00112233445566bb -type f -links +1")
+    assert links == ""
+    for option in ("-l", "-D", "-H", "--devices", "--delete", "--inplace", "--perms"):
+        said = from_a(pair, f"rsync -r --whole-file {option} -e '{SSH}' /tmp/odd/ {TARGET}:staging/00112233445566cc/")
+        assert "may do rpc" in said, option
