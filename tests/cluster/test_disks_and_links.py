@@ -207,7 +207,7 @@ def test_a_clock_that_is_wrong_changes_nothing(pair: Pair) -> None:
     """Hazard 28: clock skew. Nothing of a transaction or a decision is a wall clock's: the frames hold none.
 
     Fault: every time stamp in the registry lies ten years back or ahead.
-    Answer: as above; deletions and new files are recognised all the same.
+    Answer: deletions and new files are recognised all the same: no decision looks at a clock.
     Bound: a second.
     """
     pair.up(sleepers(6))

@@ -96,7 +96,7 @@ def test_fifty_role_changes_in_five_seconds_with_overtaking_hooks_end_in_the_las
 def test_fifty_role_changes_that_end_in_backup_end_with_nothing_running(pair: Pair) -> None:
     """Hazards 3 and 12: flapping that ends with the loss of the VIP.
 
-    Fault: as above; the last report is BACKUP.
+    Fault: fifty reports in five seconds for the active node, from hooks that overtake each other; the last one is BACKUP.
     Answer: everything is stopped in the end, whatever was begun meanwhile.
     Bound: settled 2 s after the last report.
     """

@@ -38,7 +38,12 @@ def names(pair: Pair) -> Pair:
 
 
 def test_edits_of_every_kind_arrive_within_the_same_second(names: Pair) -> None:
-    """Hazard 30: editors write by rename, leave swap and backup names, write in place in several steps."""
+    """Hazard 30: editors write by rename, leave swap and backup names, write in place in several steps.
+
+    Fault: fifteen ways to change the registry.
+    Answer: each arrives byte for byte.
+    Bound: 2 ms (p50); a second under test.
+    """
     for what, script in EDITS.items():
         before = names.files("node-a")
         names.shell("node-a", f"cd /etc/supervisor/conf.d; {script}")
@@ -48,7 +53,12 @@ def test_edits_of_every_kind_arrive_within_the_same_second(names: Pair) -> None:
 
 
 def test_odd_names_travel_and_foreign_files_do_not(names: Pair) -> None:
-    """Hazard 33: spaces, newlines, leading dashes, unicode; hidden files and backups are not confs."""
+    """Hazard 33: spaces, newlines, leading dashes, unicode; hidden files and backups are not confs.
+
+    Fault: confs with such names, and files that are no confs.
+    Answer: the former travel, the latter do not.
+    Bound: none needed.
+    """
     good = ["a b.conf", "-dash.conf", "new\nline.conf", "größe 中.conf", "bytes-\udcff.conf", "deep/er/x.ini"]
     for name in good:
         path = names.path("node-a", name)
@@ -65,7 +75,12 @@ def test_odd_names_travel_and_foreign_files_do_not(names: Pair) -> None:
 
 
 def test_symbolic_links_are_refused_and_said(names: Pair) -> None:
-    """Hazard 33: a link may lead out of the registry."""
+    """Hazard 33: a link may lead out of the registry.
+
+    Fault: a symbolic link in the registry.
+    Answer: it does not travel, and status says so.
+    Bound: none needed.
+    """
     names.shell("node-a", "ln -s /etc/passwd /etc/supervisor/conf.d/link.conf")
     names.lab.run("node-a", "ha-agent", "sync")
     assert "link.conf" not in names.files("node-b")
@@ -73,7 +88,12 @@ def test_symbolic_links_are_refused_and_said(names: Pair) -> None:
 
 
 def test_a_registry_that_vanishes_is_not_taken_for_deletions(names: Pair) -> None:
-    """Hazards 26 and 29: removed, recreated empty, recreated full."""
+    """Hazards 26 and 29: removed, recreated empty, recreated full.
+
+    Fault: the registry is moved away, made anew empty, and filled again.
+    Answer: nothing is deleted at the peer; it is said; afterwards everything is watched again.
+    Bound: nothing is lost.
+    """
     names.shell("node-a", "mv /etc/supervisor/conf.d /etc/supervisor/away")
     stays("the peer keeps its confs", lambda: len(names.files("node-b")) == 3, 1.0)
     assert "is not there" in names.lab.run("node-a", "ha-agent", "status")
@@ -89,7 +109,12 @@ def test_a_registry_that_vanishes_is_not_taken_for_deletions(names: Pair) -> Non
 
 
 def test_a_mass_deletion_is_held_until_an_operator_confirms_it(pair: Pair) -> None:
-    """Hazard 26: most confs gone without a word is more often an accident than a wish."""
+    """Hazard 26: most confs gone without a word is more often an accident than a wish.
+
+    Fault: more than half of the confs are deleted.
+    Answer: held, shown, and done after `ha-agent sync --accept-deletes`; kept copies all the same.
+    Bound: nothing is lost.
+    """
     pair.up(sleepers(20))
     pair.shell("node-a", "rm /etc/supervisor/conf.d/p1*.conf")
     stays("deletions are held", lambda: len(pair.files("node-b")) == 20, 1.0)
@@ -103,7 +128,12 @@ def test_a_mass_deletion_is_held_until_an_operator_confirms_it(pair: Pair) -> No
 
 
 def test_an_edit_on_the_standby_does_not_travel_and_is_kept_when_it_is_overwritten(names: Pair) -> None:
-    """Hazard 32: the same conf edited on both nodes."""
+    """Hazard 32: the same conf edited on both nodes.
+
+    Fault: a conf is edited on the standby, and then on the active node.
+    Answer: said at once; the active node's content counts, the other one is a kept copy.
+    Bound: nothing is lost.
+    """
     names.shell("node-b", "echo '; local' >> /etc/supervisor/conf.d/p0.conf")
     wait_for("the report", lambda: names.history("node-b", "standby-edit"), 3)
     stays("it does not travel", lambda: b"; local" not in names.files("node-a")["p0.conf"][1], 0.5)
@@ -122,7 +152,12 @@ def test_an_edit_on_the_standby_does_not_travel_and_is_kept_when_it_is_overwritt
 
 
 def test_changes_made_while_the_peer_is_gone_arrive_when_it_is_back(names: Pair) -> None:
-    """Hazard 31: the peer is offline."""
+    """Hazards 25 and 31: the peer is offline for a while.
+
+    Fault: edits and deletions while the peer is off.
+    Answer: all of them arrive when it is back.
+    Bound: the reconnect: 5 s at most.
+    """
     names.lab.power_off("node-b")
     names.shell("node-a", "cd /etc/supervisor/conf.d; echo '; later' >> p0.conf; rm p1.conf; sed s/p0/p9/ p0.conf > p9.conf")
     names.power_on("node-b")
@@ -131,7 +166,12 @@ def test_changes_made_while_the_peer_is_gone_arrive_when_it_is_back(names: Pair)
 
 
 def test_ten_thousand_confs_arrive_and_a_single_edit_afterwards_is_quick(pair: Pair) -> None:
-    """Hazard 33: thousands of files. Bulk goes by rsync into staging, the single edit within a frame."""
+    """Hazard 33: thousands of files.
+
+    Fault: 10,000 confs at once, then a single edit.
+    Answer: bulk goes by rsync into staging, the single edit within a frame.
+    Bound: a second for the edit.
+    """
     pair.up({"p0.conf": SLEEPER.format(name="p0")})
     root = pair.path("node-a")
     for number in range(10_000):

@@ -106,7 +106,7 @@ def test_a_supervisord_that_hangs_in_the_middle_of_a_stop_is_not_waited_for(pair
     """Design, self-fencing: supervisord hung, after it was told to stop the programs.
 
     Fault: supervisord freezes while a stubborn program has not ended yet.
-    Answer: it is looked after every supervisor.hung_s; then as above.
+    Answer: it is looked after every supervisor.hung_s; one that hangs is ended, and its programs without it.
     Bound: two times supervisor.hung_s and the sweep's grace.
     """
     command = "/bin/bash -c 'trap \"\" TERM; while :; do sleep 0.05; done'"

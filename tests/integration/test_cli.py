@@ -77,7 +77,12 @@ def test_rendering_for_keepalived_prints_the_configuration(config: str) -> None:
     ],
 )
 def test_a_damaged_state_file_is_put_aside_and_said(tmp_path: pathlib.Path, content: str, word: str) -> None:
-    """Hazard 37."""
+    """Hazard 37: the state file is empty, truncated or garbage.
+
+    Fault: state.json is empty, truncated, or holds something else.
+    Answer: it is put aside under another name, and said.
+    Bound: nothing is guessed.
+    """
     from ha_agent.adapters.store import Store
 
     store = Store(str(tmp_path))
@@ -89,7 +94,12 @@ def test_a_damaged_state_file_is_put_aside_and_said(tmp_path: pathlib.Path, cont
 
 
 def test_a_state_file_of_a_newer_version_stops_the_agent(tmp_path: pathlib.Path) -> None:
-    """Hazard 37: never guess over what a newer agent meant."""
+    """Hazard 37: never guess over what a newer agent meant.
+
+    Fault: state.json is of a version that this agent does not know.
+    Answer: it refuses to start and leaves the file as it is.
+    Bound: none needed.
+    """
     from ha_agent.adapters.store import StateTooNew, Store
 
     store = Store(str(tmp_path))

@@ -138,7 +138,12 @@ def test_a_staged_content_with_another_digest_is_refused_before_anything_is_touc
 
 
 def test_a_full_disk_refuses_before_anything_is_touched(place: tuple[str, str]) -> None:
-    """Hazard 31, on a real file system that is full."""
+    """Hazard 31, on a real file system that is full.
+
+    Fault: registry or state lie on a disk without room for the change.
+    Answer: refused before anything is touched.
+    Bound: all or nothing.
+    """
     root, state = place
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", root], check=True)
     try:
@@ -201,7 +206,13 @@ def commit_and_die(root: str, state: str, point: int) -> int:
 
 
 def test_a_crash_at_any_system_call_leaves_the_old_or_leads_to_the_new(tmp_path: os.PathLike[str]) -> None:
-    """Hazard 37: SIGKILL swept over every step of a commit. After the roll-forward it is one or the other, all kept."""
+    """Hazard 37: SIGKILL swept over every step of a commit.
+
+    Fault: the receiver is killed at each system call of a commit, one after the other.
+    Answer: the next start rolls forward what the journal has decided; it is the old set or the new one, and what was
+    replaced is kept.
+    Bound: all or nothing.
+    """
     outcomes = set()
     for point in itertools.count():
         root, state = os.path.join(tmp_path, f"r{point}"), os.path.join(tmp_path, f"s{point}")

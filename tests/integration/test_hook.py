@@ -31,7 +31,12 @@ def call(spool: str, state: str, kind: str = "INSTANCE") -> subprocess.Popen[byt
 
 
 def test_an_event_is_there_under_keepalives_umask_and_without_the_directory(spool: str) -> None:
-    """Hazards 8 and 38: umask 0177, /dev/null, no daemon, not even a spool."""
+    """Hazards 8 and 38: umask 0177, /dev/null, no daemon, not even a spool.
+
+    Fault: the hook runs as keepalived runs it, and there is no agent.
+    Answer: the event is a file in the spool, which the hook makes if it must.
+    Bound: about 1 ms.
+    """
     assert call(spool, "MASTER").wait() == 0
     events = read_spool(spool, read_pid_max())
     assert [e.state for e in events] == [VrrpState.MASTER]
@@ -41,7 +46,13 @@ def test_an_event_is_there_under_keepalives_umask_and_without_the_directory(spoo
 
 
 def test_the_last_of_many_hooks_that_run_at_once_is_the_state(spool: str) -> None:
-    """Hazard 3: hooks run concurrently and finish in any order."""
+    """Hazards 2 and 3: hooks run concurrently, finish in any order, and may be killed.
+
+    Fault: sixty hooks run at once.
+    Answer: one file an event, named by the start of its hook: the order of the starts counts, and half an event can not
+    be.
+    Bound: none needed.
+    """
     os.makedirs(spool)
     states = ["BACKUP", "MASTER", "FAULT"] * 20 + ["BACKUP"]
     running = [call(spool, state) for state in states]
@@ -53,7 +64,12 @@ def test_the_last_of_many_hooks_that_run_at_once_is_the_state(spool: str) -> Non
 
 
 def test_group_events_and_unknown_states_are_left_out(spool: str) -> None:
-    """Hazard 12: GROUP events come with priority 0."""
+    """Hazard 12: GROUP events come with priority 0.
+
+    Fault: the hook is called for a group, or with a state that it does not know.
+    Answer: it leaves nothing.
+    Bound: none needed.
+    """
     for state, kind in (("MASTER", "GROUP"), ("MASTER_RX_LOWER_PRI", "INSTANCE"), ("", "INSTANCE")):
         assert call(spool, state, kind).wait() == 0
     assert read_spool(spool, read_pid_max()) == []

@@ -18,7 +18,12 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 @pytest.mark.parametrize("nopreempt", [True, False])
 def test_keepalived_accepts_the_rendered_configuration(tmp_path: pathlib.Path, nopreempt: bool) -> None:
-    """Hazards 9, 10 and 13."""
+    """Hazards 9, 10 and 13: script security, weights under nopreempt, sub-second adverts.
+
+    Fault: keepalived.conf written by hand misses script_user, vrrp_version 3, or a weight-0 track file.
+    Answer: `ha-agent keepalived render` writes all of them, and keepalived itself accepts it.
+    Bound: none needed.
+    """
     hook = "/etc/ha-agent-notify"
     shutil.copyfile(ROOT / "keepalived" / "ha-agent-notify", hook)
     pathlib.Path(hook).chmod(0o755)

@@ -55,12 +55,24 @@ STAGING = "staging/0123456789abcdef/"
     ],
 )
 def test_any_other_command_is_refused(pair: Pair, command: str) -> None:
+    """The peer's key can do two things.
+
+    Fault: the key asks for a shell, sftp, scp, another rsync directory, option or direction.
+    Answer: the forced command refuses.
+    Bound: none needed.
+    """
     said = from_a(pair, f"{SSH} {TARGET} '{command}' </dev/null")
     assert "this key may do rpc and rsync into staging" in said
     assert "uid=" not in said
 
 
 def test_forwarding_and_a_terminal_are_refused(pair: Pair) -> None:
+    """The peer's key can do two things.
+
+    Fault: the key asks for a terminal or for forwarding either way.
+    Answer: sshd refuses.
+    Bound: none needed.
+    """
     assert "PTY allocation request failed" in from_a(pair, f"{SSH} -tt {TARGET} id </dev/null")
     said = from_a(pair, f"timeout 3 {SSH} -o ExitOnForwardFailure=yes -N -R 7777:127.0.0.1:22 {TARGET}")
     assert "forwarding failed" in said.lower()
@@ -69,6 +81,12 @@ def test_forwarding_and_a_terminal_are_refused(pair: Pair) -> None:
 
 
 def test_rsync_reaches_the_staging_directory_alone(pair: Pair) -> None:
+    """The peer's key can do two things.
+
+    Fault: rsync to /etc, and rsync that reads.
+    Answer: refused; into staging it works.
+    Bound: none needed.
+    """
     pair.shell("node-a", "mkdir -p /tmp/s; echo hello > /tmp/s/x")
     said = from_a(pair, f"rsync -r --whole-file -e '{SSH}' /tmp/s/ {TARGET}:staging/00112233445566aa/")
     assert "refused" not in said
@@ -81,6 +99,12 @@ SHUTDOWN = '\'\\0\\0\\0\\35{"op":"shutdown","id":123456}\''
 
 
 def test_rubbish_on_the_rpc_channel_ends_that_connection_and_nothing_else(pair: Pair) -> None:
+    """Rubbish from somebody who has the key.
+
+    Fault: random bytes, a frame that is no object, an unknown operation.
+    Answer: that connection ends or gets an error; the agent and the link go on.
+    Bound: none needed.
+    """
     from_a(pair, f"head -c 100000 /dev/urandom | timeout 5 {SSH} {TARGET} rpc")
     from_a(pair, f"printf '\\0\\0\\0\\2[]' | timeout 5 {SSH} {TARGET} rpc")
     said = from_a(
@@ -165,7 +189,13 @@ def transaction(**fields: object) -> dict[str, object]:
 def test_a_frame_of_a_stale_epoch_or_with_a_path_that_leads_out_is_refused(
     pair: Pair, fields: dict[str, object], answer: str
 ) -> None:
-    """Design, replication: the receiver refuses, and nothing is touched."""
+    """Design, replication: what a receiver refuses.
+
+    Fault: somebody with the peer's key sends transactions of an old epoch, with paths that lead out, set-uid modes,
+    wrong digests, wrong types.
+    Answer: STALE, NEED_FULL or BAD; nothing is touched.
+    Bound: none needed.
+    """
     before = pair.files("node-b")
     (said,) = talk(pair, transaction(**fields))
     assert said.get("answer") == answer, said
@@ -185,7 +215,12 @@ def test_a_frame_of_a_stale_epoch_or_with_a_path_that_leads_out_is_refused(
     ],
 )
 def test_a_malformed_request_is_answered_and_leaves_no_traceback(pair: Pair, frame: dict[str, object]) -> None:
-    """Malformed frames from somebody who has the key."""
+    """Malformed frames from somebody who has the key.
+
+    Fault: requests with missing or wrong fields, unknown versions, a stranger's name.
+    Answer: an error each; role and epoch stay as they are.
+    Bound: none needed.
+    """
     epoch = pair.lab.status("node-b")["epoch"]
     (said,) = talk(pair, frame)
     assert "closed" not in said
@@ -201,7 +236,12 @@ def memory_kib(pair: Pair, node: str) -> int:
 
 
 def test_a_huge_frame_is_refused_before_it_is_read(pair: Pair) -> None:
-    """A frame that announces 2 GiB, and one of deeply nested JSON."""
+    """A frame that announces 2 GiB, and one of deeply nested JSON.
+
+    Fault: a frame is announced that is longer than 16 MiB, or nests 65,536 deep.
+    Answer: the connection ends.
+    Bound: 8 MiB of memory.
+    """
     before = memory_kib(pair, "node-b")
     from_a(pair, f"(printf '\\177\\377\\377\\377'; head -c 30000000 /dev/zero) | timeout 10 {SSH} {TARGET} rpc")
     from_a(pair, f"(printf '\\0\\1\\0\\0'; head -c 65536 /dev/zero | tr '\\0' '[') | timeout 10 {SSH} {TARGET} rpc")
@@ -210,7 +250,12 @@ def test_a_huge_frame_is_refused_before_it_is_read(pair: Pair) -> None:
 
 
 def test_senders_that_stall_in_a_frame_delay_nobody_and_are_limited_in_number(pair: Pair) -> None:
-    """Slow senders: twenty sessions that send half a frame each and keep the connection."""
+    """Slow senders.
+
+    Fault: twenty sessions send half a frame each and keep the connection.
+    Answer: replication goes on; of more than eight connections the oldest is closed.
+    Bound: eight connections of 16 MiB each.
+    """
     stall = f"(printf '\\0\\1\\0\\0half'; sleep 15) | timeout 20 {SSH} {TARGET} rpc"
     with subprocess.Popen(
         pair.lab.words_inside("node-a", ["sh", "-c", f"for n in $(seq 20); do {stall} & done; wait"]),
@@ -227,7 +272,12 @@ def test_senders_that_stall_in_a_frame_delay_nobody_and_are_limited_in_number(pa
 
 
 def test_staging_takes_regular_files_alone(pair: Pair) -> None:
-    """Symbolic links, hard links, device nodes and pipes in a transfer with the peer's key."""
+    """What rsync may bring with the peer's key.
+
+    Fault: symbolic links, hard links, device nodes and pipes in a transfer, and options that would keep them.
+    Answer: regular files arrive, nothing else; the options are refused.
+    Bound: none needed.
+    """
     make = "rm -rf /tmp/odd; mkdir /tmp/odd; cd /tmp/odd; echo 1 > one; ln one two; ln -s /etc/shadow link; mkfifo pipe"
     pair.shell("node-a", f"{make}; mknod null c 1 3; mkdir dir; ln -s /etc dir/out")
     from_a(pair, f"rsync -r --whole-file -e '{SSH}' /tmp/odd/ {TARGET}:staging/00112233445566bb/")

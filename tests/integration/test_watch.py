@@ -68,7 +68,12 @@ def test_a_file_in_a_new_directory_is_seen_afterwards(watched: tuple[str, Sink, 
 
 
 def test_reading_gives_no_hint(watched: tuple[str, Sink, Watcher]) -> None:
-    """Hazard 27: a watcher that reacts to its own reads loops for ever."""
+    """Hazard 27: a watcher that reacts to its own reads loops for ever.
+
+    Fault: files of the registry are read and listed.
+    Answer: no hint.
+    Bound: none needed.
+    """
     root, sink, _ = watched
     with open(os.path.join(root, "a.conf"), "w", encoding="ascii") as file:
         file.write("x")
@@ -84,7 +89,12 @@ def test_reading_gives_no_hint(watched: tuple[str, Sink, Watcher]) -> None:
 
 
 def test_a_replaced_directory_is_said_and_can_be_watched_again(watched: tuple[str, Sink, Watcher]) -> None:
-    """Hazard 29."""
+    """Hazard 29: watched directories get removed, recreated, replaced.
+
+    Fault: the registry is moved away and made anew.
+    Answer: said at once, and the new one is watched.
+    Bound: none needed.
+    """
     root, sink, watcher = watched
     os.rename(root, root + ".old")
     wait_for("the removal", lambda: EVERYTHING in sink.hints, 2)
