@@ -40,6 +40,8 @@ def _node_problems(node: Node, now: float) -> list[str]:
     found = []
     if node["role"] == "fenced":
         found.append(f"{name} is fenced: {node['left_running']} processes of the registry can not be ended; see the history")
+    if node.get("unfit") and node["role"] != "fenced":
+        found.append(f"{name} must not be MASTER (FAULT by the track file): {node['unfit']}")
     for part in ("keepalived", "supervisord"):
         if node[part] != "up":
             found.append(f"{name}: {part} is down ({node[part]})" if node[part] != "down" else f"{name}: {part} is down")
@@ -92,8 +94,9 @@ def _column(node: Node, now: float) -> list[str]:
         return ["unreachable", known, f"heard {heard}", "?", "?", "?", "?", "?"]
     registry = node["registry"]
     parked = f", {len(registry['parked'])} parked" if registry["parked"] else ""
+    role = f"{node['role']}: {node['step']}" if node.get("step") else node["role"]
     return [
-        node["role"],
+        role,
         node["vrrp_state"],
         {True: "here", False: "-"}.get(node["vip"], "?"),
         f"{node['epoch']}.{node['generation']} claimed by {node['claimed_by'] or 'nobody'}",

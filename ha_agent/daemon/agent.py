@@ -98,7 +98,9 @@ class Agent:
         self.loaded_into: tuple[int, int] | None = None
         """Process id and start time of the supervisord that was given the programs."""
         self._supervisord_lost_mono: float | None = None
-        self._hold_s = HOLD_S
+        self._hold_s, self._hold_reason = HOLD_S, ""
+        self.unfit: str | None = None
+        """Why keepalived is told FAULT by the track file; None where it is not, as far as this agent is concerned."""
         self._told_unfit = False
         self._split_with = Watermark()
         self._vip_lost_mono: float | None = None
@@ -457,11 +459,20 @@ class Agent:
         self._end_hold()
         if self._is_vip_lost(now):
             self.history.add("vip-lost", "keepalived goes on to say MASTER without the VIP: told to give up")
-            self.give_way(HOLD_LEAST_S)
-        unfit = self.refused_mono is not None or self.role is Role.FENCED or self._is_supervisord_gone(now)
+            self.give_way("keepalived said MASTER without the VIP", HOLD_LEAST_S)
+        self.unfit = self._find_unfit(now)
+        unfit = self.unfit is not None
         # Somebody else may write the file, too: an operator's 1 stays, but a 0 does not lift what still holds.
         if unfit != self._told_unfit or (unfit and read_or_none(self._track_path) != TRACK_UNFIT):
             self._set_track(unfit)
+
+    def _find_unfit(self, now: float) -> str | None:
+        """Why this node must not be MASTER now; None where it may."""
+        if self.role is Role.FENCED:
+            return "processes of the registry can not be ended here"
+        if self._is_supervisord_gone(now):
+            return "supervisord is gone"
+        return self._hold_reason if self.refused_mono is not None else None
 
     def _is_vip_lost(self, now: float) -> bool:
         """Whether keepalived stays MASTER without the VIP: in a transition the address goes before the report comes."""
@@ -520,9 +531,9 @@ class Agent:
         self.history.add("epoch-raised", text)
         self.replicator.retry_now()
 
-    def give_way(self, hold_s: float = HOLD_S) -> None:
+    def give_way(self, reason: str, hold_s: float = HOLD_S) -> None:
         """Has keepalived give up MASTER here for ``hold_s`` at most; the rules then release."""
         self.refused_mono = self.loop.time()
-        self._hold_s = hold_s
+        self._hold_s, self._hold_reason = hold_s, reason
         self._set_track(True)
         self._wake.set()

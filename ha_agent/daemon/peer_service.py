@@ -179,7 +179,7 @@ class PeerService:
             if owning_master and agent.loop.time() >= patience:
                 if agent.role is Role.ACTIVE or not outranks(asking, agent.claim):
                     return {"outcome": "refused"}
-                agent.give_way()
+                agent.give_way("the peer takes over at the same time with a higher claim")
             wait = (patience if owning_master else limit) - agent.loop.time()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(agent.role_changed.wait(), max(0.01, wait))

@@ -33,6 +33,8 @@ async def describe_node(agent: Agent) -> dict[str, Any]:
         "claimed_by": known.claimed_by,
         "generation": agent.ledger.generation,
         "left_running": agent.release.left_running,
+        "unfit": agent.unfit,
+        "step": agent.plan.current_step if agent.plan else None,
         "registry": _describe_registry(agent),
         "replication": _describe_replication(agent),
         "readiness": _describe_readiness(agent),

@@ -67,7 +67,7 @@ class Takeover:
         if result in GIVEN:
             return outcome
         if result == "refused":
-            self._agent.give_way()
+            self._agent.give_way("the peer is active and MASTER itself")
             raise StepFailed("the peer is active and MASTER itself")
         await self._settle(outcome)
         return outcome

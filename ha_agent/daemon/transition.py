@@ -38,6 +38,11 @@ class PlanRun:
     """Set at the end; None as long as it has not begun."""
     _waiting: asyncio.Future[Mapping[str, Any] | None] | None = None
 
+    @property
+    def current_step(self) -> str | None:
+        """The name of the step under way; None where there is none."""
+        return str(self.steps[-1]["step"]) if self.steps and self.done is None else None
+
     def abandon(self) -> None:
         """Has the plan end as soon as it safely can."""
         self.abandoned = True

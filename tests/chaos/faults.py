@@ -64,6 +64,12 @@ class Injector:
 
     _end_keepalived_stop = _end_keepalived_kill
 
+    def _begin_keepalived_hang(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, "pkill -STOP keepalived")
+
+    def _end_keepalived_hang(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, "pkill -CONT keepalived")
+
     def _begin_agent_kill(self, fault: Fault, rng: random.Random) -> None:
         for _ in range(rng.randint(1, 3)):
             self._sh(fault, "pkill -9 -f 'ha_agent daemo[n]'")

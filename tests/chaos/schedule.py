@@ -35,6 +35,7 @@ KINDS = {
     for kind in (
         Kind("keepalived-kill", 4, (1.0, 6.0)),
         Kind("keepalived-stop", 3, (1.0, 6.0)),
+        Kind("keepalived-hang", 2, (0.5, 6.0)),
         Kind("agent-kill", 5, (0.1, 3.0)),
         Kind("agent-hang", 2, (1.0, 9.0), mutes=True),
         Kind("agent-broken", 1, (4.0, 8.0), mutes=True),

@@ -152,6 +152,27 @@ def test_a_node_whose_supervisord_does_not_come_back_gives_the_vip_to_its_peer(p
     stays("the peer stays active", lambda: pair.runs("node-b") == THREE, 1.0)
 
 
+def test_a_keepalived_that_hangs_moves_no_program_while_the_link_lives(pair: Pair) -> None:
+    """Hazard 35: keepalived is frozen, not dead; its node keeps the VIP and answers.
+
+    Fault: keepalived of the active node is stopped (SIGSTOP) for 3 s, so the peer's says MASTER.
+    Answer: the peer asks, is refused by the node that is active and holds the VIP, and gives MASTER up: a dual master as any
+    other.
+    Bound: no overlap, no outage of the programs.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    before = pair.shell("node-a", PIDS)
+    pair.shell("node-a", "pkill -STOP keepalived")
+    wait_for("the refusal", lambda: pair.history("node-b", "interlock-refused"), 10)
+    assert "active and MASTER itself" in pair.lab.status("node-b")["unfit"]
+    stays("the programs stay", lambda: pair.runs("node-a") == THREE and not pair.runs("node-b"), 1.5)
+    pair.shell("node-a", "pkill -CONT keepalived")
+    wait_for("the programs run once", lambda: sorted(len(pair.runs(n)) for n in ("node-a", "node-b")) == [0, 3], 15)
+    pair.lab.wait_settled()
+    assert pair.shell("node-a", PIDS) == before
+
+
 def test_an_agent_that_can_not_be_started_any_more_fences_its_node(pair: Pair) -> None:
     """Hazard 37: the agent is dead for good.
 

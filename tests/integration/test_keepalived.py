@@ -42,6 +42,7 @@ def test_keepalived_accepts_the_rendered_configuration(tmp_path: pathlib.Path, n
         "enable_script_security",
         "weight 0",
         "vrrp_startup_delay",
+        "init_file 1",
         "notify_stop",
     ):
         assert wanted in text
@@ -63,7 +64,12 @@ def test_systemd_accepts_the_shipped_units(tmp_path: pathlib.Path) -> None:
         (units / f"{name}.service").write_text(
             f"[Service]\nExecStart={tmp_path / name.replace('visor', 'visord')}\n", encoding="utf-8"
         )
-    names = ["ha-agent.service", "supervisor.service", "keepalived.service"]
+    fence = units / "ha-agent-fence.service"
+    fence.write_text(
+        fence.read_text(encoding="utf-8").replace("/usr/lib/ha-agent/ha-agent-fence", str(units / "ha-agent-fence")),
+        encoding="utf-8",
+    )
+    names = ["ha-agent.service", "ha-agent-fence.service", "supervisor.service", "keepalived.service"]
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *(str(units / n) for n in names)], capture_output=True, text=True
     )
@@ -79,3 +85,4 @@ def test_systemd_tmpfiles_accepts_the_shipped_file(tmp_path: pathlib.Path) -> No
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/ha-agent/notify").is_dir()
+    assert (tmp_path / "run/ha-agent/track").read_text(encoding="ascii") == "1"

@@ -50,5 +50,14 @@ def test_confs_that_can_not_be_loaded_are_named_with_their_reason() -> None:
     assert "b can not load x.conf: Invalid user name y" in "\n".join(list_problems([node("a", "active"), bad], 0.0))
 
 
+def test_a_node_that_must_not_be_master_says_why() -> None:
+    (text,) = list_problems([node("a", "active"), node("b", unfit="supervisord is gone")], 0.0)
+    assert text == "b must not be MASTER (FAULT by the track file): supervisord is gone"
+
+
+def test_the_step_of_a_takeover_is_shown() -> None:
+    assert "taking_over: interlock" in render_status([node("a", "taking_over", step="interlock"), node("b")], 0.0)
+
+
 def test_ages_are_for_people() -> None:
     assert [age_text(s) for s in (3, 90, 7200, 200000)] == ["3 s", "2 min", "2 h", "2 d"]
