@@ -44,6 +44,7 @@ class Probe:
         self.doubles: dict[tuple[str, str], float] = {}
         """Programs of which two copies ran on one node at once, with the node: when that began. A copy is a process that has
         no parent of the same program."""
+        self._copies: dict[tuple[str, str], set[int]] = {}
         self.running: dict[str, frozenset[str]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="probe", daemon=True)
@@ -109,13 +110,16 @@ class Probe:
         return (node, name.decode()) if name else None
 
     def _note_doubles(self, now: float, live: dict[int, tuple[tuple[str, str], int]]) -> None:
-        copies: dict[tuple[str, str], int] = {}
-        for key, parent in live.values():
+        copies: dict[tuple[str, str], set[int]] = {}
+        for pid, (key, parent) in live.items():
             if parent not in live or live[parent][0] != key:
-                copies[key] = copies.get(key, 0) + 1
-        for (node, program), count in copies.items():
-            if count > 1:
+                copies.setdefault(key, set()).add(pid)
+        for key, pids in copies.items():
+            # Twice in a row: a parent that ends while its children are being looked at makes orphans of them for one sample.
+            if len(pids & self._copies.get(key, set())) > 1:
+                node, program = key
                 self.doubles.setdefault((program, node), now)
+        self._copies = copies
 
     def _note(self, now: float, where: dict[str, set[str]]) -> None:
         self.running = {node: frozenset(programs) for node, programs in where.items()}
