@@ -186,11 +186,23 @@ class Takeover:
         return {"confs": len(selection.loadable), "not_loadable": dict(selection.problems)}
 
     async def _load(self) -> dict[str, Any]:
-        """Loads the active set. What supervisord refuses all the same is taken out, one conf after the other."""
+        """Loads the active set. What supervisord refuses all the same is taken out, one conf after the other.
+
+        Fails where supervisord was replaced meanwhile: the new one has found an empty active set.
+        """
+        agent = self._agent
+        agent.loaded_into = agent.programs.process.identity
+        if agent.loaded_into is None:
+            raise StepFailed("there is no supervisord")
+        agent.save_role()
+        result = await self._load_all()
+        if agent.programs.process.identity != agent.loaded_into:
+            raise StepFailed("supervisord was replaced while it was being loaded")
+        return result
+
+    async def _load_all(self) -> dict[str, Any]:
         for attempt in range(LOAD_ATTEMPTS):
             try:
-                self._agent.loaded_into = self._agent.programs.process.identity
-                self._agent.save_role()
                 refused = await self._agent.programs.load(self._agent.active_set.selection.order, self._limits.start_all)
             except SupervisordDown as error:
                 raise StepFailed(f"supervisord: {error}") from None
