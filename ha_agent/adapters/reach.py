@@ -15,7 +15,7 @@ import struct
 async def is_machine_up(address: str, port: int, timeout_s: float) -> bool:
     """Whether the machine at ``address`` answers within ``timeout_s`` to a TCP connection on ``port`` or to a ping.
 
-    A refused connection is an answer too. Never raises for what the network does.
+    ``address`` is no name but an IP address. A refused connection is an answer too. Never raises for what the network does.
     """
     asks = [asyncio.ensure_future(_answers_tcp(address, port)), asyncio.ensure_future(_answers_ping(address))]
     try:
@@ -53,10 +53,9 @@ def _checksum(data: bytes) -> int:
 
 async def _answers_ping(address: str) -> bool:
     """One ICMP echo (RFC 792, RFC 4443). False where the kernel does not let us."""
+    six = ":" in address
+    family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if six else (socket.AF_INET, socket.IPPROTO_ICMP)
     try:
-        family, _, _, _, target = socket.getaddrinfo(address, None, type=socket.SOCK_RAW)[0]
-        six = family == socket.AF_INET6
-        protocol = socket.getprotobyname("ipv6-icmp") if six else socket.IPPROTO_ICMP
         sock = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
     except OSError:
         return False
@@ -68,7 +67,8 @@ async def _answers_ping(address: str) -> bool:
     loop = asyncio.get_running_loop()
     with sock:
         try:
-            await loop.sock_connect(sock, target)
+            # Not the loop's sock_connect: it looks the address up as if it were one of TCP. A raw socket connects at once.
+            sock.connect((address, 0))
             await loop.sock_sendall(sock, packet)
             while True:
                 got = await loop.sock_recv(sock, 2048)

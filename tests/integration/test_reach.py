@@ -1,0 +1,60 @@
+"""A machine is up when its kernel gives any answer, whatever its processes do."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from ha_agent.adapters.reach import is_machine_up
+
+
+@pytest.fixture
+def place() -> Iterator[str]:
+    """An address of this place that answers nothing: the firewall drops what comes for it."""
+    subprocess.run(["ip", "addr", "add", "127.9.9.9/8", "dev", "lo"], check=False, capture_output=True)
+    subprocess.run(
+        ["nft", "table ip deaf {\nchain i {\ntype filter hook input priority 0\nip daddr 127.9.9.9 drop\n}\n}"], check=True
+    )
+    yield "127.9.9.9"
+    subprocess.run(["nft", "delete table ip deaf"], check=True)
+
+
+def look(address: str, port: int, timeout_s: float = 1.0) -> bool:
+    return asyncio.run(is_machine_up(address, port, timeout_s))
+
+
+def test_a_machine_that_accepts_or_refuses_a_connection_is_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert look("127.0.0.1", port)
+    assert look("127.0.0.1", port), "refused is an answer"
+
+
+def test_a_machine_that_only_answers_a_ping_is_up() -> None:
+    rule = "table ip mute {\nchain i {\ntype filter hook input priority 0\ntcp dport 2222 drop\n}\n}"
+    subprocess.run(["nft", rule], check=True)
+    try:
+        assert look("127.0.0.1", 2222)
+    finally:
+        subprocess.run(["nft", "delete table ip mute"], check=True)
+
+
+def test_ipv6_is_asked_as_well() -> None:
+    with open("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "w", encoding="ascii") as file:
+        file.write("0")
+    assert look("::1", 9)
+
+
+def test_a_machine_that_gives_no_answer_in_time_is_not_up(place: str) -> None:
+    began = time.monotonic()
+    assert not look(place, 22, 0.2)
+    assert time.monotonic() - began < 1.0, "the deadline is a promise: every crash failover waits for it"
+
+
+def test_a_machine_without_a_route_is_not_up() -> None:
+    assert not look("203.0.113.7", 22, 0.2)
