@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, text in (("block", "drop one kind of traffic with the peer; the carrier stays"), ("unblock", "lift that")):
         command = commands.add_parser(name, help=text)
         command.add_argument("node", choices=NODES)
-        command.add_argument("what", choices=("vrrp", "ssh", "all"))
+        command.add_argument("what", choices=("vrrp", "tcp", "ip", "all"))
         command.set_defaults(run=_block)
     logs = commands.add_parser("logs", help="print a node's logs")
     logs.add_argument("node", choices=NODES)

@@ -350,11 +350,16 @@ class Lab:
         self._in_switch("ip", "link", "set", f"port-{node[-1]}", "master", "br0", "up")
 
     def block(self, node: str, what: str) -> None:
-        """Has the node's firewall drop ``vrrp`` (adverts alone), ``ssh`` (TCP, ping) or ``all`` traffic with the peer.
+        """Has the node's firewall drop ``vrrp`` (adverts), ``tcp``, ``ip`` (all but adverts) or ``all`` with the peer.
 
         Unlike ``cut`` the node keeps its carrier, so keepalived does not notice at its interface.
         """
-        rule = {"vrrp": "ip protocol 112 drop", "ssh": "ip protocol != 112 drop", "all": "drop"}[what]
+        rule = {
+            "vrrp": "ip protocol 112 drop",
+            "tcp": "ip protocol tcp drop",
+            "ip": "ip protocol != 112 drop",
+            "all": "drop",
+        }[what]
         peer = ADDRESSES[other(node)]
         chains = "\n".join(
             f"chain {name} {{\n type filter hook {name} priority 0\n ip {side} {peer} {rule}\n }}"

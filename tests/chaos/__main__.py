@@ -111,7 +111,7 @@ class Run:
             if not self.lab.is_on(node):
                 self.lab.power_on(node)
                 self.probe.watch_node(node, self.lab.init_pid(node))
-            for what in ("vrrp", "ssh", "all"):
+            for what in ("vrrp", "tcp", "ip", "all"):
                 self.lab.unblock(node, what)
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(self.lab.paths.node(node), "filler"))

@@ -131,11 +131,17 @@ class Injector:
     def _end_block_vrrp(self, fault: Fault, _: random.Random) -> None:
         self._lab.unblock(fault.node, "vrrp")
 
+    def _begin_block_tcp(self, fault: Fault, _: random.Random) -> None:
+        self._lab.block(fault.node, "tcp")
+
+    def _end_block_tcp(self, fault: Fault, _: random.Random) -> None:
+        self._lab.unblock(fault.node, "tcp")
+
     def _begin_block_ip(self, fault: Fault, _: random.Random) -> None:
-        self._lab.block(fault.node, "ssh")
+        self._lab.block(fault.node, "ip")
 
     def _end_block_ip(self, fault: Fault, _: random.Random) -> None:
-        self._lab.unblock(fault.node, "ssh")
+        self._lab.unblock(fault.node, "ip")
 
     def _begin_block_all(self, fault: Fault, _: random.Random) -> None:
         self._lab.block(fault.node, "all")

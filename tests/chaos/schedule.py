@@ -45,6 +45,7 @@ KINDS = {
         Kind("power", 4, (0.5, 6.0), mutes=True),
         Kind("cable", 3, (0.5, 6.0), severs=True),
         Kind("block-vrrp", 3, (0.5, 6.0)),
+        Kind("block-tcp", 2, (0.5, 5.0), mutes=True),
         Kind("block-ip", 2, (0.5, 8.0), severs=True),
         Kind("block-all", 2, (0.5, 8.0), severs=True),
         Kind("freeze", 3, (0.3, 6.0), mutes=True),

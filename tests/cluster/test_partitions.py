@@ -30,11 +30,11 @@ def test_a_link_that_is_dead_while_vrrp_lives_moves_nothing(pair: Pair) -> None:
     """
     pair.up()
     pair.await_runs("node-a", THREE)
-    pair.lab.block("node-a", "ssh")
+    pair.lab.block("node-a", "ip")
     pair.shell("node-a", "echo '; pending' >> /etc/supervisor/conf.d/p0.conf")
     stays("the active node stays active", lambda: pair.runs("node-a") == THREE and not pair.runs("node-b"), 2.0)
     wait_for("the lag is shown", lambda: pair.lab.status("node-a")["replication"]["state"] != "in_sync", 10, 0.1)
-    pair.lab.unblock("node-a", "ssh")
+    pair.lab.unblock("node-a", "ip")
     pair.await_equal(20)
 
 
@@ -48,12 +48,29 @@ def test_without_a_link_the_old_node_still_releases_when_vrrp_leaves_it(pair: Pa
     pair.up()
     pair.await_runs("node-a", THREE)
     pair.allowed_overlap_s = 1.0
-    pair.lab.block("node-a", "ssh")
+    pair.lab.block("node-a", "ip")
     time.sleep(0.5)
     pair.lab.unit("node-a", "stop", "keepalived")
     pair.await_runs("node-b", THREE, 10)
     wait_for("nothing on node-a", lambda: not pair.runs("node-a"), 3)
     assert interlock_of(pair, "node-b")["interlock"] in ("dead", "link-down")
+
+
+def test_a_link_that_is_dead_to_a_machine_that_answers_a_ping_is_waited_for_before_a_start(pair: Pair) -> None:
+    """Hazard 34: ssh alone is dead, and then the VIP moves.
+
+    Fault: TCP does not get through, ping and VRRP do; keepalived of the active node is stopped.
+    Answer: the machine is up, so the peer gives its agent takeover.silent_peer_s; meanwhile the old node releases by itself.
+    Bound: takeover.silent_peer_s (here 3 s) without the programs; no overlap.
+    """
+    pair.up(overrides={"takeover": {"silent_peer_s": 3.0}})
+    pair.await_runs("node-a", THREE)
+    pair.lab.block("node-a", "tcp")
+    time.sleep(0.5)
+    pair.lab.unit("node-a", "stop", "keepalived")
+    wait_for("the peer waits", lambda: pair.history("node-b", "peer-silent"), 6)
+    pair.await_runs("node-b", THREE, 10)
+    assert interlock_of(pair, "node-b")["interlock"] == "silent"
 
 
 def test_a_full_partition_runs_twice_and_heals_to_one_active_node_with_every_edit_safe(pair: Pair) -> None:
@@ -114,7 +131,7 @@ def test_edits_that_never_travelled_come_back_with_the_old_node_as_kept_copies(p
     """
     pair.up()
     pair.await_runs("node-a", THREE)
-    pair.lab.block("node-a", "ssh")
+    pair.lab.block("node-a", "ip")
     edits = "echo '; never sent' >> p0.conf; sed s/p1/p7/ p1.conf > p7.conf; rm p2.conf"
     pair.shell("node-a", f"cd /etc/supervisor/conf.d; {edits}")
     time.sleep(0.3)
@@ -139,10 +156,10 @@ def test_an_edit_against_a_deletion_keeps_the_active_nodes_word_and_the_others_c
     """
     pair.up()
     pair.await_runs("node-a", THREE)
-    pair.lab.block("node-a", "ssh")
+    pair.lab.block("node-a", "ip")
     pair.shell("node-a", "cd /etc/supervisor/conf.d; rm p0.conf; echo '; here' >> p1.conf")
     pair.shell("node-b", "cd /etc/supervisor/conf.d; echo '; edited there' >> p0.conf; rm p1.conf")
-    pair.lab.unblock("node-a", "ssh")
+    pair.lab.unblock("node-a", "ip")
     pair.await_equal(20)
     files = pair.files("node-b")
     assert "p0.conf" not in files and b"; here" in files["p1.conf"][1]
@@ -157,9 +174,9 @@ def test_what_was_deleted_while_the_peer_was_away_does_not_return_and_what_was_m
     Bound: the link's return.
     """
     pair.up(sleepers(8))
-    pair.lab.block("node-b", "ssh")
+    pair.lab.block("node-b", "ip")
     pair.shell("node-a", "cd /etc/supervisor/conf.d; rm p0.conf; sed s/p1/made/ p1.conf > made.conf")
-    pair.lab.unblock("node-b", "ssh")
+    pair.lab.unblock("node-b", "ip")
     pair.await_equal(20)
     assert "made.conf" in pair.files("node-a") and "p0.conf" not in pair.files("node-b")
 
