@@ -303,9 +303,14 @@ def main() -> int:
         summary = {"seed": options.seed, "seconds": round(time.monotonic() - began), **run.summary()}
         print(json.dumps({**summary, "violations": [v.text for v in found]}))
         return 1 if found else 0
+    except KeyboardInterrupt:
+        print("interrupted; nothing is left behind")
+        return 130
     finally:
-        run.editor.stop()
-        run.probe.stop()
+        with contextlib.suppress(RuntimeError):
+            # Neither was started where the lab did not come up.
+            run.editor.stop()
+            run.probe.stop()
         run.lab.down()
 
 
