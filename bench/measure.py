@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ha_agent.lab.control import Lab
 from ha_agent.lab.keys import make_key_pair
-from ha_agent.lab.layout import ADDRESSES, NODES, default_root
+from ha_agent.lab.layout import ADDRESSES, NODES, fresh_directory
 
 IN_CLOSE_WRITE, IN_MOVED_TO = 0x8, 0x80
 
@@ -53,7 +53,7 @@ class BenchLab(Lab):
     """A lab in which node-a may also log in to node-b freely, for the other contestants."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(os.path.join(default_root(), f"bench-{name}-{os.getpid()}"))
+        super().__init__(fresh_directory(f"bench-{name}"))
 
     def open_up(self) -> None:
         """Gives node-a a second key to node-b without a forced command."""

@@ -34,6 +34,7 @@ from ha_agent.core.settings import Settings
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import OWNING_ROLES, Action, Role, Step, VrrpState
 from ha_agent.daemon.active_set import ActiveSet
+from ha_agent.daemon.fitness import Fitness
 from ha_agent.daemon.operator_service import OperatorService
 from ha_agent.daemon.peer_service import PeerService
 from ha_agent.daemon.peer_state import PeerSummary
@@ -52,17 +53,7 @@ TICK_S = 2.0
 VIP_LOOK_S = 10.0
 """The kernel tells of every address that comes or goes; it is asked again so often all the same."""
 
-HOLD_S = 60.0
-"""So long a node that was refused stays FAULT beside a peer that is active, before it may try to be MASTER again."""
-
-HOLD_LEAST_S = 2.0
-"""The peer needs a moment to become MASTER; it must not lose the election against the node that gives way."""
-
 MAX_PEER_STREAMS = 8
-
-TRACK_FIT, TRACK_UNFIT = b"0\n", b"1\n"
-
-VIP_LOST_S = 1.0
 
 STALL_S = 1.0
 """A loop that comes back so much later than it meant to was frozen, or starved: the peer may have taken over since."""
@@ -86,7 +77,6 @@ class Agent:
         self.plan: PlanRun | None = None
         self.last_transition: dict[str, Any] = {}
         self.failed = False
-        self.refused_mono: float | None = None
         self._retry_mono = 0.0
         self._look_vip_mono = 0.0
         self._last_failure: str | None = None
@@ -98,20 +88,15 @@ class Agent:
         self.loaded_into: tuple[int, int] | None = None
         """Process id and start time of the supervisord that was given the programs."""
         self._supervisord_lost_mono: float | None = None
-        self._hold_s, self._hold_reason = HOLD_S, ""
-        self.unfit: str | None = None
-        """Why keepalived is told FAULT by the track file; None where it is not, as far as this agent is concerned."""
-        self._told_unfit = False
         self._split_with = Watermark()
-        self._vip_lost_mono: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._pid_max = read_pid_max()
         paths = settings.paths
         self._role_path = os.path.join(paths.run_dir, "role.json")
         self._spool = os.path.join(paths.run_dir, "notify")
-        self._track_path = os.path.join(paths.run_dir, "track")
         self.store = Store(paths.state_dir)
         self.history = History(paths.state_dir, self.node, paths.history_max_bytes)
+        self.fitness = Fitness(os.path.join(paths.run_dir, "track"), self.history, self._wake_at)
         self.watcher = Watcher()
         committer = Committer(settings.registry.path, paths.state_dir)
         self.ledger = Ledger(self.store, committer, paths.keep_generations)
@@ -158,7 +143,7 @@ class Agent:
             self.readiness.run(),
         ):
             self._start(work)
-        self._set_track(False)
+        self.fitness.begin()
         self.history.add("agent-started", f"version {__version__}, role {self.role.value}", role=self.role.value)
         notify_manager("READY=1")
         try:
@@ -179,6 +164,9 @@ class Agent:
     def wake(self) -> None:
         """Has the rules asked again soon."""
         self._wake.set()
+
+    def _wake_at(self, moment_mono: float) -> None:
+        self.loop.call_at(moment_mono, self._wake.set)
 
     def stop(self) -> None:
         """Ends ``run`` soon. Programs, active set and role stay as they are."""
@@ -326,7 +314,7 @@ class Agent:
                 if decision is None:
                     break
                 self._carry_out(decision)
-            self._keep_track_file()
+            self._look_at_fitness()
             await self._wake.wait()
             self._wake.clear()
 
@@ -344,7 +332,7 @@ class Agent:
             keepalived_alive=self.keepalived.is_alive,
             vip_here=self.vip_here,
             superseded=self._is_superseded(),
-            refused=self.refused_mono is not None,
+            refused=self.fitness.gives_way,
             plan_done=self.plan.done if self.plan else None,
             left_running=self.release.left_running,
             retry_due=now >= self._retry_mono,
@@ -361,7 +349,7 @@ class Agent:
         patience = self.settings.supervisor.restart_wait_s
         if self._supervisord_lost_mono is None:
             self._supervisord_lost_mono = now
-            self.loop.call_at(now + patience, self._wake.set)
+            self._wake_at(now + patience)
         return now - self._supervisord_lost_mono >= patience
 
     def _read_vrrp_state(self) -> None:
@@ -439,7 +427,7 @@ class Agent:
 
     def _retry_at(self, moment_mono: float) -> None:
         self._retry_mono = moment_mono
-        self.loop.call_at(moment_mono, self._wake.set)
+        self._wake_at(moment_mono)
 
     def _settled(self) -> None:
         if self.role is Role.ACTIVE:
@@ -453,49 +441,16 @@ class Agent:
         elif self.role is Role.FENCED:
             self._retry_at(self.loop.time() + self.settings.release.retry_s)
 
-    def _keep_track_file(self) -> None:
-        """Tells keepalived by the track file (weight 0: FAULT) that this node must not be MASTER, as long as that is so."""
+    def _look_at_fitness(self) -> None:
         now = self.loop.time()
-        self._end_hold()
-        if self._is_vip_lost(now):
-            self.history.add("vip-lost", "keepalived goes on to say MASTER without the VIP: told to give up")
-            self.give_way("keepalived said MASTER without the VIP", HOLD_LEAST_S)
-        self.unfit = self._find_unfit(now)
-        unfit = self.unfit is not None
-        # Somebody else may write the file, too: an operator's 1 stays, but a 0 does not lift what still holds.
-        if unfit != self._told_unfit or (unfit and read_or_none(self._track_path) != TRACK_UNFIT):
-            self._set_track(unfit)
-
-    def _find_unfit(self, now: float) -> str | None:
-        """Why this node must not be MASTER now; None where it may."""
-        if self.role is Role.FENCED:
-            return "processes of the registry can not be ended here"
-        if self._is_supervisord_gone(now):
-            return "supervisord is gone"
-        return self._hold_reason if self.refused_mono is not None else None
-
-    def _is_vip_lost(self, now: float) -> bool:
-        """Whether keepalived stays MASTER without the VIP: in a transition the address goes before the report comes."""
-        if self.vrrp_state is not VrrpState.MASTER or self.vip_here is not False or self.refused_mono is not None:
-            self._vip_lost_mono = None
-            return False
-        if self._vip_lost_mono is None:
-            self._vip_lost_mono = now
-            self.loop.call_at(now + VIP_LOST_S, self._wake.set)
-        return now - self._vip_lost_mono >= VIP_LOST_S
-
-    def _end_hold(self) -> None:
-        """Ends a hold when it has had its time, or early where the peer is not active after all."""
-        if self.refused_mono is None or self.vrrp_state is VrrpState.MASTER:
-            return
-        held_s = self.loop.time() - self.refused_mono
-        peer_active = self.link.is_up and self.peer is not None and self.peer.role in OWNING_ROLES
-        if held_s > (self._hold_s if peer_active else HOLD_LEAST_S):
-            self.refused_mono = None
-
-    def _set_track(self, unfit: bool) -> None:
-        self._told_unfit = unfit
-        write_atomic(self._track_path, TRACK_UNFIT if unfit else TRACK_FIT, 0o644, durable=False)
+        self.fitness.look(
+            now,
+            self.role,
+            self.vrrp_state,
+            self.vip_here,
+            supervisord_gone=self._is_supervisord_gone(now),
+            peer_owns=self.link.is_up and self.peer is not None and self.peer.role in OWNING_ROLES,
+        )
 
     # ---- replication --------------------------------------------------------------------------------------
 
@@ -531,9 +486,7 @@ class Agent:
         self.history.add("epoch-raised", text)
         self.replicator.retry_now()
 
-    def give_way(self, reason: str, hold_s: float = HOLD_S) -> None:
-        """Has keepalived give up MASTER here for ``hold_s`` at most; the rules then release."""
-        self.refused_mono = self.loop.time()
-        self._hold_s, self._hold_reason = hold_s, reason
-        self._set_track(True)
+    def give_way(self, reason: str) -> None:
+        """Has keepalived give up MASTER here for a while; the rules then release."""
+        self.fitness.give_way(self.loop.time(), reason)
         self._wake.set()

@@ -33,7 +33,7 @@ async def describe_node(agent: Agent) -> dict[str, Any]:
         "claimed_by": known.claimed_by,
         "generation": agent.ledger.generation,
         "left_running": agent.release.left_running,
-        "unfit": agent.unfit,
+        "unfit": agent.fitness.reason,
         "step": agent.plan.current_step if agent.plan else None,
         "registry": _describe_registry(agent),
         "replication": _describe_replication(agent),

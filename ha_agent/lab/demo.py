@@ -16,7 +16,7 @@ from typing import Any
 
 from ha_agent.cli.status_text import render_status
 from ha_agent.lab.control import Lab, LabFailed
-from ha_agent.lab.layout import NODES, VIP, default_root
+from ha_agent.lab.layout import NODES, VIP, fresh_directory
 from ha_agent.lab.probe import Probe
 
 REDIS_PORTS = (6376, 6377, 6378, 6379)
@@ -341,7 +341,7 @@ def read_registry(lab: Lab, node: str) -> dict[str, str | None]:
 
 def main() -> int:
     """Runs the demo in a lab of its own and takes it down, also after Ctrl-C."""
-    lab = Lab(os.path.join(default_root(), f"demo-{os.getpid()}"))
+    lab = Lab(fresh_directory("demo"))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return Demo(lab).run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from dataclasses import dataclass
 
 NODES = ("node-a", "node-b")
@@ -36,6 +37,11 @@ def default_root() -> str:
     if os.path.isfile(os.path.join(project, "pyproject.toml")):
         return os.path.join(project, "build", "labs")
     return "/var/tmp/ha-agent-labs"
+
+
+def fresh_directory(kind: str) -> str:
+    """A path for a new lab. Process ids say nothing: in the sandbox every run has the same ones."""
+    return os.path.join(default_root(), f"{kind}-{secrets.token_hex(4)}")
 
 
 @dataclass(frozen=True, slots=True)

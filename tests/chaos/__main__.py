@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ha_agent.lab.control import Lab, LabFailed
-from ha_agent.lab.layout import NODES, default_root
+from ha_agent.lab.layout import NODES, default_root, fresh_directory
 from ha_agent.lab.probe import Probe
 from tests.chaos import checker
 from tests.chaos.checker import Injected, Violation
@@ -289,7 +289,7 @@ def main() -> int:
     options = parser.parse_args()
     print(f"chaos with seed {options.seed} for {options.seconds:g} s; schedule {digest(options.seed)}")
     print("episode: fault, node, from-to in seconds")
-    run = Run(options.seed, os.path.join(default_root(), f"chaos-{os.getpid()}-{options.seed}"))
+    run = Run(options.seed, fresh_directory(f"chaos-{options.seed}"))
     began = time.monotonic()
     try:
         run.up()

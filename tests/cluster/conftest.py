@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from ha_agent.lab.layout import default_root
+from ha_agent.lab.layout import fresh_directory
 from tests.lab_support import Pair
-
-_numbers = itertools.count(1)
 
 
 @pytest.fixture
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     """A pair that is not up yet; taken down afterwards, and judged by the probe."""
-    made = Pair(os.path.join(default_root(), f"test-{os.getpid()}-{next(_numbers)}"))
+    made = Pair(fresh_directory("test"))
     try:
         yield made
     finally:

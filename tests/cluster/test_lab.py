@@ -9,7 +9,7 @@ import sys
 import time
 
 from ha_agent.lab.control import Lab, LabFailed
-from ha_agent.lab.layout import NODES, default_root
+from ha_agent.lab.layout import NODES, default_root, fresh_directory
 from tests.lab_support import Pair, wait_for
 
 
@@ -57,7 +57,7 @@ def test_down_leaves_nothing(pair: Pair) -> None:
 
 
 def test_a_lab_goes_when_its_owner_was_killed() -> None:
-    directory = os.path.join(default_root(), f"owned-{os.getpid()}")
+    directory = fresh_directory("owned")
     up = f"Lab({directory!r}).up(owner_pid=os.getpid())"
     code = f"from ha_agent.lab.control import Lab; import os, time; {up}; time.sleep(60)"
     owner = subprocess.Popen([sys.executable, "-c", code])

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import time
 
 import pytest
 
-from ha_agent.lab.layout import ADDRESSES, default_root
+from ha_agent.lab.layout import ADDRESSES, fresh_directory
 from tests.lab_support import Pair
 
 SSH = (
@@ -24,7 +23,7 @@ TARGET = f"root@{ADDRESSES['node-b']}"
 
 @pytest.fixture(scope="module")
 def pair():  # type: ignore[no-untyped-def]
-    made = Pair(os.path.join(default_root(), f"key-{os.getpid()}"))
+    made = Pair(fresh_directory("key"))
     made.up()
     yield made
     made.down()

@@ -1,0 +1,103 @@
+"""Whether this node may be MASTER, and the track file by which keepalived is told (weight 0: a 1 in it is FAULT).
+
+Owns the file and the reasons for its content. Must not decide the role: the rules see only ``gives_way``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ha_agent.adapters.files import read_or_none, write_atomic
+from ha_agent.adapters.store import History
+from ha_agent.core.words import Role, VrrpState
+
+HOLD_S = 60.0
+"""So long a node that was refused stays FAULT beside a peer that is active, before it may try to be MASTER again."""
+
+HOLD_LEAST_S = 2.0
+"""The peer needs a moment to become MASTER; it must not lose the election against the node that gives way."""
+
+VIP_LOST_S = 1.0
+"""In a transition the address goes before keepalived's report comes; only a longer absence means something."""
+
+_FIT, _UNFIT = b"0\n", b"1\n"
+
+
+class Fitness:
+    """Keeps the track file. ``wake_at`` has the rules asked again at a monotonic moment."""
+
+    def __init__(self, track_path: str, history: History, wake_at: Callable[[float], None]) -> None:
+        self._path = track_path
+        self._history = history
+        self._wake_at = wake_at
+        self._told_unfit = False
+        self._held_mono: float | None = None
+        self._hold_s, self._hold_reason = HOLD_S, ""
+        self._vip_lost_mono: float | None = None
+        self.reason: str | None = None
+        """Why keepalived is told FAULT; None where it is not, as far as this agent is concerned."""
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether this node has given MASTER up to its peer for now."""
+        return self._held_mono is not None
+
+    def begin(self) -> None:
+        """Says for the first time that this node is fit. Raises ``OSError``."""
+        self._tell(False)
+
+    def give_way(self, now: float, reason: str, hold_s: float = HOLD_S) -> None:
+        """Has keepalived give up MASTER here for ``hold_s`` at most. Raises ``OSError``."""
+        self._held_mono, self._hold_s, self._hold_reason = now, hold_s, reason
+        self._tell(True)
+
+    def look(
+        self,
+        now: float,
+        role: Role,
+        vrrp_state: VrrpState,
+        vip_here: bool | None,
+        *,
+        supervisord_gone: bool,
+        peer_owns: bool,
+    ) -> None:
+        """Makes the track file say what is true now. ``peer_owns``: the peer was last heard of as owning the pair.
+
+        Raises ``OSError``.
+        """
+        self._end_hold(now, vrrp_state, peer_owns)
+        if self._is_vip_lost(now, vrrp_state, vip_here):
+            self._history.add("vip-lost", "keepalived goes on to say MASTER without the VIP: told to give up")
+            self.give_way(now, "keepalived said MASTER without the VIP", HOLD_LEAST_S)
+        self.reason = self._find_reason(role, supervisord_gone)
+        unfit = self.reason is not None
+        # Somebody else may write the file, too: an operator's 1 stays, but a 0 does not lift what still holds.
+        if unfit != self._told_unfit or (unfit and read_or_none(self._path) != _UNFIT):
+            self._tell(unfit)
+
+    def _find_reason(self, role: Role, supervisord_gone: bool) -> str | None:
+        if role is Role.FENCED:
+            return "processes of the registry can not be ended here"
+        if supervisord_gone:
+            return "supervisord is gone"
+        return self._hold_reason if self.gives_way else None
+
+    def _end_hold(self, now: float, vrrp_state: VrrpState, peer_owns: bool) -> None:
+        """Ends a hold when it has had its time, or early where the peer is not active after all."""
+        if self._held_mono is None or vrrp_state is VrrpState.MASTER:
+            return
+        if now - self._held_mono > (self._hold_s if peer_owns else HOLD_LEAST_S):
+            self._held_mono = None
+
+    def _is_vip_lost(self, now: float, vrrp_state: VrrpState, vip_here: bool | None) -> bool:
+        if vrrp_state is not VrrpState.MASTER or vip_here is not False or self.gives_way:
+            self._vip_lost_mono = None
+            return False
+        if self._vip_lost_mono is None:
+            self._vip_lost_mono = now
+            self._wake_at(now + VIP_LOST_S)
+        return now - self._vip_lost_mono >= VIP_LOST_S
+
+    def _tell(self, unfit: bool) -> None:
+        self._told_unfit = unfit
+        write_atomic(self._path, _UNFIT if unfit else _FIT, 0o644, durable=False)

@@ -1,0 +1,89 @@
+"""When keepalived is told that this node must not be MASTER, and when that ends."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import pytest
+
+from ha_agent.adapters.store import History
+from ha_agent.core.words import Role, VrrpState
+from ha_agent.daemon.fitness import HOLD_LEAST_S, HOLD_S, VIP_LOST_S, Fitness
+
+
+class Node:
+    """A fitness with the facts of a healthy standby, changed by each look."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.track = directory / "track"
+        self.wakes: list[float] = []
+        self.fitness = Fitness(str(self.track), History(str(directory), "n", 10**6), self.wakes.append)
+        self.fitness.begin()
+
+    def look(self, now: float, **changes: Any) -> str:
+        facts = {"role": Role.STANDBY, "vrrp_state": VrrpState.BACKUP, "vip_here": False, **changes}
+        more = {"supervisord_gone": facts.pop("supervisord_gone", False), "peer_owns": facts.pop("peer_owns", True)}
+        self.fitness.look(now, facts["role"], facts["vrrp_state"], facts["vip_here"], **more)
+        return self.track.read_text(encoding="ascii").strip()
+
+
+@pytest.fixture
+def node(tmp_path: pathlib.Path) -> Node:
+    return Node(tmp_path)
+
+
+def test_a_healthy_node_is_fit(node: Node) -> None:
+    assert node.look(0.0) == "0"
+    assert node.fitness.reason is None and not node.fitness.gives_way
+
+
+def test_a_fenced_node_and_one_without_supervisord_are_unfit_as_long_as_that_is_so(node: Node) -> None:
+    assert node.look(0.0, role=Role.FENCED) == "1"
+    assert node.look(1.0) == "0"
+    assert node.look(2.0, supervisord_gone=True) == "1"
+    assert node.fitness.reason == "supervisord is gone"
+    assert node.look(3.0) == "0"
+
+
+def test_a_refused_node_holds_while_its_peer_is_active_and_for_a_stated_time_at_most(node: Node) -> None:
+    node.fitness.give_way(0.0, "refused")
+    assert node.look(HOLD_S - 1) == "1"
+    assert node.fitness.reason == "refused" and node.fitness.gives_way
+    assert node.look(HOLD_S + 1) == "0"
+    assert not node.fitness.gives_way
+
+
+def test_the_hold_ends_early_where_the_peer_is_not_active_after_all(node: Node) -> None:
+    node.fitness.give_way(0.0, "refused")
+    assert node.look(HOLD_LEAST_S - 0.1, peer_owns=False) == "1"
+    assert node.look(HOLD_LEAST_S + 0.1, peer_owns=False) == "0"
+
+
+def test_the_hold_does_not_end_before_keepalived_has_given_up(node: Node) -> None:
+    node.fitness.give_way(0.0, "refused")
+    assert node.look(2 * HOLD_S, vrrp_state=VrrpState.MASTER) == "1"
+
+
+def test_a_zero_of_somebody_else_does_not_lift_what_holds_and_a_one_of_somebody_else_stays(node: Node) -> None:
+    node.fitness.give_way(0.0, "refused")
+    node.track.write_text("0\n", encoding="ascii")
+    assert node.look(1.0) == "1"
+    assert node.look(HOLD_S + 1) == "0"
+    node.track.write_text("1\n", encoding="ascii")
+    assert node.look(HOLD_S + 2) == "1"
+
+
+def test_a_vip_that_is_missing_for_a_moment_means_nothing_and_for_longer_it_does(node: Node) -> None:
+    assert node.look(0.0, vrrp_state=VrrpState.MASTER, vip_here=False) == "0"
+    assert node.wakes == [VIP_LOST_S]
+    assert node.look(0.1, vrrp_state=VrrpState.MASTER, vip_here=True) == "0"
+    assert node.look(5.0, vrrp_state=VrrpState.MASTER, vip_here=False) == "0"
+    assert node.look(5.0 + VIP_LOST_S, vrrp_state=VrrpState.MASTER, vip_here=False) == "1"
+    assert node.look(6.0 + VIP_LOST_S, vrrp_state=VrrpState.FAULT) == "1"
+    assert node.look(9.0 + VIP_LOST_S) == "0"
+
+
+def test_a_vip_that_can_not_be_looked_up_means_nothing(node: Node) -> None:
+    node.look(0.0, vrrp_state=VrrpState.MASTER, vip_here=None)
+    assert node.look(9.0, vrrp_state=VrrpState.MASTER, vip_here=None) == "0"
