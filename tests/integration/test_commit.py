@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import itertools
 import os
@@ -174,18 +176,22 @@ def test_registry_and_state_on_different_file_systems_work_too(place: tuple[str,
 SYSTEM_CALLS = ["open", "write", "pwrite", "fdatasync", "fsync", "rename", "unlink", "mkdir", "rmdir", "fchmod", "close"]
 
 
-def commit_and_die(root: str, state: str, point: int) -> int:
-    """Commits in a child process that dies (without any clean-up) at system call number ``point``; gives back its status."""
+def commit_in_child(root: str, state: str, point: int, at_point: Callable[[str, tuple[Any, ...]], None]) -> int:
+    """Commits in a child process that calls ``at_point`` (name, arguments) before every system call from ``point`` on.
+
+    Gives back how it ended: 0 done, 3 refused, 4 decided with files that could not be written yet, 5 done without a
+    checkpoint.
+    """
     pid = os.fork()
     if pid:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     left = point
 
-    def dying(call: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*words: Any, **more: Any) -> Any:
             nonlocal left
-            if left == 0:
-                os._exit(9)
+            if left <= 0:
+                at_point(name, words)
             left -= 1
             return call(*words, **more)
 
@@ -194,15 +200,77 @@ def commit_and_die(root: str, state: str, point: int) -> int:
     try:
         txn = make(root, {"a.conf": b"A2", "sub/new.conf": b"N", "c.conf": b"C2"}, ("b.conf",))
         for name in SYSTEM_CALLS:
-            setattr(os, name, dying(getattr(os, name)))
+            setattr(os, name, counted(name, getattr(os, name)))
         libc = commit_module._libc
-        commit_module._libc = type("Libc", (), {"renameat2": staticmethod(dying(libc.renameat2))})  # type: ignore[assignment]
+        exchange = staticmethod(counted("renameat2", libc.renameat2))
+        commit_module._libc = type("Libc", (), {"renameat2": exchange})  # type: ignore[assignment]
         committer = Committer(root, state)
-        committer.commit(txn, EMPTY)
-        committer.settle()
-        os._exit(0)
+        if committer.commit(txn, EMPTY).failed:
+            os._exit(4)
+        with contextlib.suppress(OSError):
+            committer.settle()
+            os._exit(0)
+        os._exit(5)
+    except (OSError, NoSpace):
+        os._exit(3)
     finally:
         os._exit(1)
+
+
+def die(_name: str, _words: tuple[Any, ...]) -> None:
+    """The end of the process, without any clean-up."""
+    os._exit(9)
+
+
+ALLOCATING = ("write", "pwrite", "mkdir", "rename", "fsync", "fdatasync")
+
+
+def fill_up(name: str, words: tuple[Any, ...]) -> None:
+    """What a system call that needs room says on a full disk."""
+    if name in ALLOCATING or (name == "open" and words[1] & os.O_CREAT):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def prepare_place(tmp_path: os.PathLike[str], point: int) -> tuple[str, str]:
+    """A registry with three confs, and a state directory."""
+    root, state = os.path.join(tmp_path, f"r{point}"), os.path.join(tmp_path, f"s{point}")
+    os.mkdir(root)
+    Store(state).prepare()
+    for name, data in (("a.conf", b"A1"), ("b.conf", b"B1"), ("c.conf", b"C1")):
+        write(root, name, data)
+    return root, state
+
+
+def test_a_disk_that_fills_up_at_any_system_call_leaves_the_old_or_leads_to_the_new(tmp_path: os.PathLike[str]) -> None:
+    """Hazard 31: disk full at each step of a commit.
+
+    Fault: from each system call of a commit on, one after the other, every further one fails with ENOSPC.
+    Answer: refused with the old set untouched, or decided and finished as soon as there is room; the same change again
+    succeeds.
+    Bound: all or nothing.
+    """
+    ends = set()
+    for point in itertools.count():
+        root, state = prepare_place(tmp_path, point)
+        old = scan(root)
+        txn = make(root, {"a.conf": b"A2", "sub/new.conf": b"N", "c.conf": b"C2"}, ("b.conf",))
+        end = commit_in_child(root, state, point, fill_up)
+        ends.add(end)
+        assert end in (0, 3, 4, 5)
+        committer = Committer(root, state)
+        _, report = committer.recover()
+        committer.settle()
+        sweep_temporaries(root)
+        assert not report.failed
+        now = scan(root)
+        assert now.hash in (old.hash, txn.result), f"full from call {point} on left a mixture"
+        assert now.hash == txn.result or end == 3, f"full from call {point} on: it was decided, and is not in force"
+        if now.hash == old.hash:
+            committer.commit(txn, EMPTY)
+            assert scan(root).hash == txn.result
+        if end == 0:
+            break
+    assert ends == {0, 3, 4, 5}
 
 
 def test_a_crash_at_any_system_call_leaves_the_old_or_leads_to_the_new(tmp_path: os.PathLike[str]) -> None:
@@ -215,14 +283,10 @@ def test_a_crash_at_any_system_call_leaves_the_old_or_leads_to_the_new(tmp_path:
     """
     outcomes = set()
     for point in itertools.count():
-        root, state = os.path.join(tmp_path, f"r{point}"), os.path.join(tmp_path, f"s{point}")
-        os.mkdir(root)
-        Store(state).prepare()
-        for name, data in (("a.conf", b"A1"), ("b.conf", b"B1"), ("c.conf", b"C1")):
-            write(root, name, data)
+        root, state = prepare_place(tmp_path, point)
         old = scan(root)
         txn = make(root, {"a.conf": b"A2", "sub/new.conf": b"N", "c.conf": b"C2"}, ("b.conf",))
-        status = commit_and_die(root, state, point)
+        status = commit_in_child(root, state, point, die)
         assert status in (0, 9)
         sweep_temporaries(root)
         committer = Committer(root, state)
