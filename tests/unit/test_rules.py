@@ -24,6 +24,8 @@ def every_fact() -> list[Facts]:
         (True, False, None),
         (0, 2),
         (True, False),
+        (True, False),
+        (True, False),
     )
     return [Facts(1.0, *choice) for choice in choices]
 
@@ -47,6 +49,7 @@ def test_a_standby_with_the_right_takes_over() -> None:
         ({"vip_here": False}, "vip-gone"),
         ({"superseded": True}, "superseded"),
         ({"refused": True}, "interlock-refused"),
+        ({"supervisord_gone": True}, "supervisord-gone"),
     ],
 )
 def test_every_loss_of_the_right_releases_with_its_reason(role: Role, loss: dict[str, object], code: str) -> None:
@@ -70,6 +73,18 @@ def test_a_release_ends_only_when_it_was_verified_that_nothing_is_left() -> None
         if decision is not None and decision.role is Role.STANDBY:
             assert facts.plan_done is True
             assert facts.left_running == 0
+
+
+def test_a_supervisord_that_was_replaced_is_loaded_again_by_the_node_that_is_active() -> None:
+    decision = decide(Role.ACTIVE, replace(GOOD, supervisord_replaced=True))
+    assert decision is not None
+    assert (decision.role, decision.action) == (Role.TAKING_OVER, Action.TAKE_OVER)
+    assert decide(Role.STANDBY, replace(GOOD, vrrp_state=VrrpState.BACKUP, supervisord_replaced=True)) is None
+
+
+def test_a_loss_of_the_right_counts_before_a_supervisord_that_was_replaced() -> None:
+    decision = decide(Role.ACTIVE, replace(GOOD, keepalived_alive=False, supervisord_replaced=True))
+    assert decision is not None and decision.action is Action.RELEASE
 
 
 def test_master_again_during_a_release_waits_for_its_end() -> None:
