@@ -183,11 +183,17 @@ def test_an_agent_that_can_not_be_started_any_more_fences_its_node(pair: Pair) -
     """
     pair.up(overrides={"takeover": {"silent_peer_s": 3.0}})
     pair.await_runs("node-a", THREE)
+    left = "SUPERVISOR_PROCESS_NAME=p0 SUPERVISOR_GROUP_NAME=p0 SUPERVISOR_SERVER_URL=unix:///var/run/supervisor.sock"
+    pair.shell("node-a", f"env {left} setsid sleep 4711 >/dev/null 2>&1 &")
+    pair.shell("node-a", f"env {left.replace('supervisor.sock', 'other.sock')} setsid sleep 4712 >/dev/null 2>&1 &")
     pair.shell("node-a", "cp /etc/ha-agent/agent.toml /tmp/good; echo broken > /etc/ha-agent/agent.toml")
     pair.lab.unit("node-a", "kill", "ha-agent", 9)
     pair.await_runs("node-b", THREE, 25)
     assert pair.runs("node-a") == frozenset()
     assert "10.77.0.100" not in pair.shell("node-a", "ip -4 -o addr show eth0")
+    sleeping = pair.shell("node-a", "pgrep -af '[s]leep 471'")
+    assert "4711" not in sleeping, "what our supervisord left, in a session of its own"
+    assert "4712" in sleeping, "another supervisord's program of the same name is not ours"
     with open(pair.lab.paths.log("node-a", "ha-agent"), encoding="utf-8") as file:
         assert "nothing of the registry is running" in file.read()
     pair.shell("node-a", "cp /tmp/good /etc/ha-agent/agent.toml; systemctl start ha-agent")

@@ -1,0 +1,78 @@
+"""The judge of all cluster tests is judged: it sees a program on two nodes and a second copy, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from ha_agent.lab.probe import Probe
+from tests.lab_support import wait_for
+
+
+@contextmanager
+def node(commands: str) -> Iterator[int]:
+    """A process namespace that stands for a node and runs ``commands``; gives the id of its process 1 on this machine."""
+    words = ["unshare", "--pid", "--fork", "--kill-child=SIGKILL", "sh", "-c", f"{commands}\nwait"]
+    with subprocess.Popen(words) as process:
+        try:
+            path = f"/proc/{process.pid}/task/{process.pid}/children"
+            yield int(wait_for("process 1", lambda: pathlib.Path(path).read_text(encoding="ascii").split())[0])
+        finally:
+            # unshare ignores SIGTERM while it waits for its child.
+            process.kill()
+
+
+def program(name: str, what: str = "sleep 100") -> str:
+    """A shell command that starts ``what`` with supervisord's marks."""
+    return f"SUPERVISOR_PROCESS_NAME={name} {what} &"
+
+
+@contextmanager
+def watched(**nodes: str) -> Iterator[Probe]:
+    """A probe on nodes that run these commands."""
+    probe = Probe()
+    with ExitStack() as stack:
+        for name, commands in nodes.items():
+            probe.watch_node(name, stack.enter_context(node(commands)))
+        probe.start()
+        try:
+            yield probe
+        finally:
+            probe.stop()
+
+
+def test_a_program_on_both_nodes_is_an_overlap() -> None:
+    with watched(a=program("p") + program("q"), b=program("p")) as probe:
+        wait_for("both", lambda: "p" in probe.running.get("a", ()) and "p" in probe.running.get("b", ()))
+        time.sleep(0.2)
+    assert {o.program for o in probe.overlaps} == {"p"}
+    assert probe.overlaps[0].took_s > 0.1
+    assert not probe.doubles
+
+
+def test_two_copies_on_one_node_are_seen_and_the_children_of_one_are_none() -> None:
+    with watched(a=program("p") * 2, b=program("q", "sh -c 'sleep 100 & sleep 100'")) as probe:
+        wait_for("the copies", lambda: probe.doubles)
+        time.sleep(0.2)
+    assert set(probe.doubles) == {("p", "a")}
+
+
+def test_a_process_that_is_stopped_does_not_run() -> None:
+    with watched(a=program("p")) as probe:
+        wait_for("it runs", lambda: "p" in probe.running.get("a", ()))
+        pid = next(pid for pid, known in probe._known.items() if known == ("a", "p"))
+        os.kill(pid, signal.SIGSTOP)
+        wait_for("it does not", lambda: "p" not in probe.running["a"], 2)
+        os.kill(pid, signal.SIGCONT)
+        wait_for("it does again", lambda: "p" in probe.running["a"], 2)
+
+
+def test_what_carries_no_mark_is_nobodys_program() -> None:
+    with watched(a="sleep 100 &") as probe:
+        time.sleep(0.3)
+    assert probe.running == {"a": frozenset()} and not probe.stretches()
