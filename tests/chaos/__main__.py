@@ -274,7 +274,7 @@ def play(run: Run, seed: int, seconds: float) -> list[Violation]:
 
 
 def save(run: Run, directory: str) -> None:
-    """Leaves the records of a run that went wrong."""
+    """Leaves the records of a run."""
     os.makedirs(directory, exist_ok=True)
     records = {
         "injected.json": [asdict(f) for f in run.injected],
@@ -302,9 +302,9 @@ def main() -> int:
         found = play(run, options.seed, options.seconds)
         for violation in found[:1]:
             print_violation(run, violation)
+        where = os.path.join(os.path.dirname(default_root()), "chaos", str(options.seed))
+        save(run, where)
         if found:
-            where = os.path.join(os.path.dirname(default_root()), "chaos", str(options.seed))
-            save(run, where)
             print(f"{len(found)} violations; all records are in {where}; the same seed does the same again")
         summary = {"seed": options.seed, "seconds": round(time.monotonic() - began), **run.summary()}
         print(json.dumps({**summary, "violations": [v.text for v in found]}))
