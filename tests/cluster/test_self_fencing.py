@@ -183,9 +183,10 @@ def test_an_agent_that_can_not_be_started_any_more_fences_its_node(pair: Pair) -
     """
     pair.up(overrides={"takeover": {"silent_peer_s": 3.0}})
     pair.await_runs("node-a", THREE)
-    left = "SUPERVISOR_PROCESS_NAME=p0 SUPERVISOR_GROUP_NAME=p0 SUPERVISOR_SERVER_URL=unix:///var/run/supervisor.sock"
-    pair.shell("node-a", f"env {left} setsid sleep 4711 >/dev/null 2>&1 &")
-    pair.shell("node-a", f"env {left.replace('supervisor.sock', 'other.sock')} setsid sleep 4712 >/dev/null 2>&1 &")
+    # The process name is one that the probe takes for a local program; the group's name is what the node goes by.
+    left = "env SUPERVISOR_PROCESS_NAME=local-left SUPERVISOR_GROUP_NAME=p0 SUPERVISOR_SERVER_URL=unix:///var/run/"
+    pair.shell("node-a", f"{left}supervisor.sock setsid sleep 4711 >/dev/null 2>&1 &")
+    pair.shell("node-a", f"{left}other.sock setsid sleep 4712 >/dev/null 2>&1 &")
     pair.shell("node-a", "cp /etc/ha-agent/agent.toml /tmp/good; echo broken > /etc/ha-agent/agent.toml")
     pair.lab.unit("node-a", "kill", "ha-agent", 9)
     pair.await_runs("node-b", THREE, 25)
