@@ -16,7 +16,10 @@ import sys
 import tempfile
 from io import StringIO
 
-from supervisor.options import ServerOptions, UnhosedConfigParser
+try:
+    from supervisor.options import ServerOptions, UnhosedConfigParser
+except ImportError:
+    sys.exit("%s has no package supervisor: install it there, or set supervisor.python" % sys.executable)
 
 FOREIGN = ("supervisord", "supervisorctl", "unix_http_server", "inet_http_server", "include")
 FOREIGN_PREFIXES = ("rpcinterface:", "ctlplugin:", "eventlistener:")

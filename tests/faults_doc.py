@@ -59,7 +59,6 @@ HAZARDS = {
 
 WITHOUT_TEST = {
     23: "nothing here speaks the event protocol: there is no event listener yet",
-    39: "there is no failover-test command yet",
 }
 
 

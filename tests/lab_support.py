@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -142,6 +143,16 @@ class Pair:
         """Process id of the agent within the node."""
         pid = self.lab.unit(node, "show", "ha-agent")["ha-agent"]
         return int(pid) if pid else None
+
+    def ha(self, node: str, *words: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """Runs ``ha-agent`` with ``words`` on ``node`` as root, without a terminal."""
+        return subprocess.run(
+            self.lab.words_inside(node, ["ha-agent", *words]),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
 
     # ---- doing --------------------------------------------------------------------------------------------
 

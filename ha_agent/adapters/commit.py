@@ -7,23 +7,20 @@ itself, so that one fsync makes both safe; the kept copies are written from ther
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import ctypes
 import errno
 import hashlib
-import json
 import os
 import secrets
 import shutil
 import stat
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from ha_agent.adapters.files import free_bytes, make_dir, sync_file_system, write_all
+from ha_agent.adapters.files import free_bytes, sync_file_system
 from ha_agent.adapters.journal import Journal
+from ha_agent.adapters.kept import Kept, write_kept, write_new
 from ha_agent.adapters.registry import read_file
 from ha_agent.core.manifest import Entry, Manifest
 from ha_agent.core.transaction import BadTransaction, Transaction, parse_transaction
@@ -42,34 +39,10 @@ TEMPORARY = ".ha-agent."
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NoSpace(Exception):
     """There is not room enough for the change; nothing was touched."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """One content that a commit replaced or deleted."""
-
-    path: str
-    mode: int
-    sha256: str
-    content: bytes
-    reason: str
-    divergence: bool
-
-    def to_row(self) -> list[Any]:
-        """The kept content as it stands in the journal."""
-        text = base64.b64encode(self.content).decode("ascii")
-        return [self.path, self.mode, self.sha256, text, self.reason, self.divergence]
-
-    @classmethod
-    def from_row(cls, row: list[Any]) -> Kept:
-        """The inverse of ``to_row``."""
-        path, mode, sha256, text, reason, divergence = row
-        return cls(path, mode, sha256, base64.b64decode(text), reason, divergence)
 
 
 @dataclass(slots=True)
@@ -156,10 +129,31 @@ class Committer:
         puts = tuple(entry for entry in txn.puts if is_due(entry.path, entry.sha256))
         return replace(txn, puts=puts, deletes=tuple(path for path in txn.deletes if is_due(path, None)))
 
+    def restore(self, path: str, data: bytes, mode: int, generation: str) -> Kept | None:
+        """Puts ``data`` at ``path`` of the registry for an operator; what stood there is kept and given back.
+
+        Raises ``OSError``; the registry is as it was then.
+        """
+        with contextlib.suppress(ValueError):
+            present = read_file(self.root, path)
+            if present is not None and present.content == data:
+                return None
+        replaced = None
+        if present is not None:
+            old = present.entry
+            replaced = Kept(path, old.mode, old.sha256, present.content, "replaced by a restore", False)
+            write_kept(os.path.join(self._kept_dir, generation), replaced)
+            sync_file_system(self._kept_dir)
+        with _open_parent(self.root, path, create=True) as (parent, name):
+            _clear_way(parent, name)
+            self._install(parent, name, data, mode)
+            os.fsync(parent)
+        return replaced
+
     def settle(self) -> None:
         """Puts the kept copies and the registry on disk, so that the journal may be cleared. Raises ``OSError``."""
         for generation, kept in self._unkept:
-            _write_kept(os.path.join(self._kept_dir, generation), kept)
+            write_kept(os.path.join(self._kept_dir, generation), kept)
         sync_file_system(self._state_dir)
         if os.path.isdir(self.root):
             sync_file_system(self.root)
@@ -270,50 +264,13 @@ def _collect_failure(report: Committed, path: str) -> Iterator[None]:
         report.failed[path] = str(error)
 
 
-def _write_kept(directory: str, kept: Kept) -> None:
-    """Stores one replaced content, with a line on it in ``.kept.jsonl``. Idempotent."""
-    target = os.path.join(directory, kept.path)
-    if os.path.exists(target):
-        with open(target, "rb") as file:
-            if file.read() == kept.content:
-                return
-        target += "." + kept.sha256[:12]
-    make_dir(directory, 0o700)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        _write_new(target, kept.content, kept.mode)
-    line = {
-        "at": round(time.time(), 3),
-        "path": kept.path,
-        "mode": kept.mode,
-        "sha256": kept.sha256,
-        "reason": kept.reason,
-        "divergence": kept.divergence,
-    }
-    with open(os.path.join(directory, ".kept.jsonl"), "a", encoding="utf-8") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(json.dumps(line) + "\n")
-
-
-def _write_new(path: str, data: bytes, mode: int, dir_fd: int | None = None) -> None:
-    fd = os.open(path, _NEW, 0o600, dir_fd=dir_fd)
-    try:
-        write_all(fd, data)
-        os.fchmod(fd, mode)
-    except OSError:
-        os.unlink(path, dir_fd=dir_fd)
-        raise
-    finally:
-        os.close(fd)
-
-
 def _install_from(workshop: int, parent: int, name: str, data: bytes, mode: int) -> str | None:
     """Makes the new file in directory ``workshop`` and exchanges it with ``name`` in ``parent``.
 
     Gives back the name in ``workshop`` under which the old file now stands, None where there was none. Raises ``OSError``.
     """
     temporary = f"{TEMPORARY}{secrets.token_hex(8)}"
-    _write_new(temporary, data, mode, dir_fd=workshop)
+    write_new(temporary, data, mode, dir_fd=workshop)
     try:
         if _exchange(workshop, temporary, parent, name):
             return temporary
@@ -387,21 +344,4 @@ def sweep_temporaries(root: str) -> int:
                 with contextlib.suppress(OSError):
                     os.unlink(os.path.join(directory, name))
                     removed += 1
-    return removed
-
-
-def prune_kept(state_dir: str, keep_generations: int) -> int:
-    """Removes the oldest kept generations beyond ``keep_generations``, never one with a divergence; says how many."""
-    kept = os.path.join(state_dir, "kept")
-    names = [n for n in os.listdir(kept) if n.replace(".", "").isdigit()]
-    if len(names) <= keep_generations:
-        return 0
-    names.sort(key=lambda n: tuple(map(int, n.split("."))))
-    removed = 0
-    for name in names[: len(names) - keep_generations]:
-        with contextlib.suppress(OSError), open(os.path.join(kept, name, ".kept.jsonl"), encoding="utf-8") as file:
-            if '"divergence": true' in file.read():
-                continue
-        shutil.rmtree(os.path.join(kept, name), ignore_errors=True)
-        removed += 1
     return removed

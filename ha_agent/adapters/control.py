@@ -31,7 +31,8 @@ def ask_daemon(
         sock.settimeout(timeout_s)
         try:
             sock.connect(path)
-            sock.sendall(encode_frame({**message, "id": 1}))
+            who = {"sudo_user": os.environ["SUDO_USER"]} if "SUDO_USER" in os.environ else {}
+            sock.sendall(encode_frame({**message, **who, "id": 1}))
         except PermissionError:
             raise NoDaemon(f"no permission for {path}: run as root or as a member of group ha-agent") from None
         except OSError as error:

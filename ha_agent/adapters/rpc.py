@@ -7,7 +7,9 @@ import contextlib
 import grp
 import logging
 import os
+import pwd
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 
 from ha_agent.adapters.streams import FrameStream
@@ -29,6 +31,15 @@ class RemoteError(Exception):
 
 class Malformed(Exception):
     """A request does not hold what its operation needs; the text says what. For handlers to raise."""
+
+
+def user_of(sock: socket.socket) -> str:
+    """The user at the other end of a unix socket, by name (SO_PEERCRED, unix(7))."""
+    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 class Requests:
@@ -85,6 +96,8 @@ class Requests:
 class RpcServer:
     """Serves requests that come in on a unix socket, or on descriptors that are handed over on one.
 
+    A request that came in on the socket itself has the user who made it under ``by``, whatever it says there.
+
     Of more than ``max_streams`` connections the oldest is closed, so that they can not fill this node's memory.
     """
 
@@ -93,6 +106,7 @@ class RpcServer:
         self._max_streams = max_streams
         self._tasks: set[asyncio.Task[None]] = set()
         self._streams: dict[FrameStream, socket.socket | None] = {}
+        self._users: dict[FrameStream, str] = {}
         self._listeners: list[tuple[socket.socket, str]] = []
 
     def listen(self, path: str, mode: int, group: str | None, *, handed_over: bool) -> None:
@@ -123,8 +137,9 @@ class RpcServer:
             sock, _ = listener.accept()
         except OSError:
             return
+        user = user_of(sock)
         fd = sock.detach()
-        self._serve(fd, fd, None)
+        self._users[self._serve(fd, fd, None)] = user
 
     def _accept_handed_over(self, listener: socket.socket) -> None:
         try:
@@ -149,7 +164,7 @@ class RpcServer:
 
         loop.add_reader(sock.fileno(), receive)
 
-    def _serve(self, read_fd: int, write_fd: int, relay: socket.socket | None) -> None:
+    def _serve(self, read_fd: int, write_fd: int, relay: socket.socket | None) -> FrameStream:
         stream = FrameStream(read_fd, write_fd, self._received, self._closed)
         self._streams[stream] = relay
         if len(self._streams) > self._max_streams:
@@ -157,18 +172,24 @@ class RpcServer:
             next(iter(self._streams)).close("too many connections")
         if relay is not None:
             asyncio.get_running_loop().add_reader(relay.fileno(), self._relay_gone, stream, relay)
+        return stream
 
     def _relay_gone(self, stream: FrameStream, relay: socket.socket) -> None:
         stream.close("the ssh session ended")
 
     def _closed(self, stream: FrameStream, reason: str) -> None:
         relay = self._streams.pop(stream, None)
+        self._users.pop(stream, None)
         if relay is not None:
             asyncio.get_running_loop().remove_reader(relay.fileno())
             relay.close()
         log.debug("a connection ended: %s", reason)
 
     def _received(self, stream: FrameStream, message: Message) -> None:
+        user = self._users.get(stream)
+        if user is not None:
+            sudo = message.pop("sudo_user", None)
+            message["by"] = f"{sudo} (sudo)" if user == "root" and isinstance(sudo, str) else user
         task = asyncio.get_running_loop().create_task(self._answer(stream, message))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -157,14 +158,35 @@ class History:
                 os.rename(self._path, self._path + ".1")
         return event
 
-    def read_last(self, count: int) -> list[dict[str, Any]]:
-        """The newest ``count`` events, oldest first; lines that are no JSON (cut off by a crash) are left out."""
-        lines: list[bytes] = []
-        for path in (self._path + ".1", self._path):
-            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-                lines += file.readlines()
-        events = []
-        for line in lines[-count:]:
-            with contextlib.suppress(ValueError):
-                events.append(json.loads(line))
-        return events
+    def read(self, count: int, since_wall: float = 0.0) -> list[dict[str, Any]]:
+        """The newest ``count`` events that are not older than ``since_wall``, oldest first.
+
+        Lines that are no JSON (cut off by a crash) are left out. Raises ``OSError``.
+        """
+        events: list[dict[str, Any]] = []
+        for path in (self._path, self._path + ".1"):
+            for line in _lines_backwards(path):
+                with contextlib.suppress(ValueError, TypeError, KeyError):
+                    event = json.loads(line)
+                    if float(event["at"]) < since_wall:
+                        return events[::-1]
+                    events.append(event)
+                if len(events) >= count:
+                    return events[::-1]
+        return events[::-1]
+
+
+def _lines_backwards(path: str) -> Iterator[bytes]:
+    """The lines of a file, the last one first, read in blocks from its end. Nothing where there is no such file."""
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        position = file.seek(0, os.SEEK_END)
+        rest = b""
+        while position > 0:
+            step = min(position, 65536)
+            position -= step
+            file.seek(position)
+            lines = (file.read(step) + rest).split(b"\n")
+            rest = lines[0]
+            yield from (line for line in reversed(lines[1:]) if line)
+        if rest:
+            yield rest

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ha_agent.cli.terminal import paint
+
 Node = Mapping[str, Any]
 
 
@@ -38,6 +40,12 @@ def _node_problems(node: Node, now: float) -> list[str]:
         since = f" for {age_text(now - node['since'])}" if node.get("since") else ""
         return [f"{name} can not be reached{since}: {node.get('problem') or 'no answer'}"]
     found = []
+    if maintenance := node.get("maintenance"):
+        reason = f" ({maintenance['reason']})" if maintenance["reason"] else ""
+        found.append(
+            f"{name} is in maintenance for {age_text(maintenance['until'] - now)} more{reason}, by {maintenance['by']}: "
+            "no role is changed, nothing is started or stopped; ha-agent maintenance off ends it"
+        )
     if node["role"] == "fenced":
         found.append(f"{name} is fenced: {node['left_running']} processes of the registry can not be ended; see the history")
     if node.get("unfit") and node["role"] != "fenced":
@@ -49,12 +57,30 @@ def _node_problems(node: Node, now: float) -> list[str]:
         found.append(f"{name}: registry: {node['registry']['problem']}")
     found += [f"{name}: {path} is not replicated: {why}" for path, why in node["registry"]["refused"].items()]
     found += _replication_problems(node)
-    failed = [p for p in node["programs"] if p["state"] in ("FATAL", "BACKOFF", "UNKNOWN")]
-    found += [f"{name}: {p['name']} is {p['state']}: {p.get('problem', 'see its log')}" for p in failed]
+    found += [f"{name}: {p['name']} is {p['state']}: {p.get('problem') or 'see its log'}" for p in failed_programs(node)]
+    found += [
+        f"{name}: {p['name']} is stopped but registered: the next failover would start it; to keep it stopped, rename its "
+        "conf to *.conf.parked"
+        for p in stopped_programs(node)
+    ]
     readiness = node["readiness"]
     found += [f"{name} can not load {path}: {why}" for path, why in sorted(readiness["problems"].items())]
     found += [f"{name}: {path}: {why}" for path, why in sorted(readiness["warnings"].items())]
     return found
+
+
+def failed_programs(node: Node) -> list[Mapping[str, Any]]:
+    """Programs that should run and can not."""
+    return [
+        p
+        for p in node["programs"]
+        if p["state"] in ("FATAL", "BACKOFF", "UNKNOWN") or (p["state"] == "EXITED" and p.get("problem") != "exit status 0")
+    ]
+
+
+def stopped_programs(node: Node) -> list[Mapping[str, Any]]:
+    """Programs that somebody stopped on the active node, and that a takeover would start."""
+    return [p for p in node["programs"] if node["role"] == "active" and p["state"] == "STOPPED" and p.get("starts")]
 
 
 def _replication_problems(node: Node) -> list[str]:
@@ -73,7 +99,9 @@ def _replication_problems(node: Node) -> list[str]:
 
 def _programs_text(node: Node) -> str:
     states = Counter(p["state"] for p in node["programs"])
-    return ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"
+    words = [f"{count} {state}" for state, count in sorted(states.items())]
+    parked = node["registry"]["parked"]
+    return ", ".join(words or ["none"]) + (f", {len(parked)} parked" if parked else "")
 
 
 def _replication_text(node: Node, now: float) -> str:
@@ -93,17 +121,36 @@ def _column(node: Node, now: float) -> list[str]:
         known = f"{node.get('role', '?')} when last heard" if node.get("role") else "?"
         return ["unreachable", known, f"heard {heard}", "?", "?", "?", "?", "?"]
     registry = node["registry"]
-    parked = f", {len(registry['parked'])} parked" if registry["parked"] else ""
     role = f"{node['role']}: {node['step']}" if node.get("step") else node["role"]
     return [
         role,
         node["vrrp_state"],
         {True: "here", False: "-"}.get(node["vip"], "?"),
         f"{node['epoch']}.{node['generation']} claimed by {node['claimed_by'] or 'nobody'}",
-        f"{registry['confs']} confs {registry['hash'][:12]}{parked}",
+        f"{registry['confs']} confs {registry['hash'][:12]}",
         _replication_text(node, now),
-        f"{node['readiness']['loadable']} confs loadable",
+        _readiness_text(node),
         _programs_text(node),
+    ]
+
+
+def _readiness_text(node: Node) -> str:
+    readiness = node["readiness"]
+    text = f"{readiness['loadable']} confs loadable"
+    lacking = len(readiness["problems"]) + len(readiness["warnings"])
+    return text + (f", {lacking} not" if lacking else "")
+
+
+def _last_changes(nodes: Sequence[Node], now: float) -> list[str]:
+    """The last change of role that is known of, and why."""
+    known = [n["last_transition"] for n in nodes if n.get("reachable") and n.get("last_transition")]
+    if not known:
+        return []
+    last = max(known, key=lambda e: e["at"])
+    return [
+        "",
+        f"last change: {last['node']} became {last['to']} {age_text(max(0.0, now - last['at']))} ago: {last['text']} "
+        f"[{last['code']}]",
     ]
 
 
@@ -113,7 +160,7 @@ LABELS = ("role", "VRRP", "VIP", "epoch", "registry", "replication", "readiness"
 def render_status(nodes: Sequence[Node], now: float | None = None) -> str:
     """The screen as text. ``now`` is a wall clock time."""
     now = time.time() if now is None else now
-    lines = [f"! {text}" for text in list_problems(nodes, now)]
+    lines = [paint(f"! {text}", "red") for text in list_problems(nodes, now)]
     if lines:
         lines.append("")
     columns = [[str(n["name"]), *_column(n, now)] for n in nodes]
@@ -121,4 +168,4 @@ def render_status(nodes: Sequence[Node], now: float | None = None) -> str:
     for number, label in enumerate(("", *LABELS)):
         cells = [column[number].ljust(width) for column, width in zip(columns, widths, strict=True)]
         lines.append(f"{label:<12} {'   '.join(cells)}".rstrip())
-    return "\n".join(lines)
+    return "\n".join(lines + _last_changes(nodes, now))

@@ -20,7 +20,8 @@ class Facts:
     ``vip_here`` is None where it could not be found out. ``plan_done`` speaks of the takeover or release under way:
     None while it runs or where there is none, else whether it reached its end. ``left_running`` counts processes of
     the registry that could not be ended. ``superseded`` means that the peer owns a newer epoch, ``refused`` that the
-    interlock was refused by a peer that is active and MASTER itself. ``supervisord_replaced``: the supervisord that the
+    interlock was refused by a peer that is active and MASTER itself, ``handing_over`` that an operator asked for a
+    switchover. ``supervisord_replaced``: the supervisord that the
     programs were loaded into has ended; ``supervisord_gone``: there has been none for longer than one may be missing.
     """
 
@@ -30,6 +31,7 @@ class Facts:
     vip_here: bool | None
     superseded: bool = False
     refused: bool = False
+    handing_over: bool = False
     plan_done: bool | None = None
     left_running: int = 0
     retry_due: bool = False
@@ -58,6 +60,7 @@ def has_right(facts: Facts) -> bool:
         and facts.vip_here is not False
         and not facts.superseded
         and not facts.refused
+        and not facts.handing_over
         and not facts.supervisord_gone
     )
 
@@ -76,7 +79,8 @@ def _vip_gone(facts: Facts) -> bool:
 
 _LOSSES: tuple[tuple[str, Callable[[Facts], bool], str], ...] = (
     ("superseded", lambda f: f.superseded, "the peer has taken over with a newer epoch"),
-    ("interlock-refused", lambda f: f.refused, "the peer is active and MASTER itself and stays so"),
+    ("interlock-refused", lambda f: f.refused, "the peer is active and stays so: it is MASTER itself, or in maintenance"),
+    ("hand-over", lambda f: f.handing_over, "an operator asked for a switchover"),
     ("keepalived-gone", _keepalived_gone, "keepalived is not running, so nothing says that this node may be active"),
     ("vrrp-left-master", _left_master, "keepalived no longer reports MASTER"),
     ("vip-gone", _vip_gone, "keepalived reports MASTER but the VIP is not on this node"),

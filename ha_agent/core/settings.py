@@ -290,6 +290,32 @@ class ReadinessSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveSettings:
+    """[objective]: what a failover-test is judged by."""
+
+    failover_s: float = key(
+        10.0,
+        "Seconds that the worst of the probes, or of the programs where there is no probe, may be out of service.",
+        _between(0.0, 3600.0, "s"),
+    )
+    overlap_s: float = key(0.0, "Seconds that a program may be seen on both nodes.", _between(0.0, 3600.0, "s"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillSettings:
+    """[drill]: failover-test."""
+
+    dangerous_modes: bool = key(
+        False, "true: the modes power and link-down need no --yes-really. For pairs that nobody depends on."
+    )
+    keepalived_start_command: tuple[str, ...] = key(
+        ("/usr/bin/systemctl", "start", "keepalived"),
+        "Command (a list of words, absolute path first) that starts keepalived again after the mode keepalived-kill.",
+    )
+    keep_reports: int = key(100, "How many reports are kept on the node where the test was run.", _between(1, 100000))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PathSettings:
     """[paths]: where the agent keeps its files."""
 
@@ -325,6 +351,8 @@ class Settings:
     takeover: TakeoverSettings = TakeoverSettings()
     release: ReleaseSettings = ReleaseSettings()
     readiness: ReadinessSettings = ReadinessSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
+    drill: DrillSettings = DrillSettings()
     paths: PathSettings = PathSettings()
     log: LogSettings = LogSettings()
 
@@ -415,9 +443,12 @@ def _check_whole(parts: Mapping[str, Any]) -> list[Problem]:
         problems.append(Problem("peer.name", repr(parts["peer"].name), "another name than node.name"))
     if parts["node"].address == parts["peer"].address:
         problems.append(Problem("peer.address", repr(parts["peer"].address), "another address than node.address"))
-    command = parts["takeover"].fence_command
-    if command and not command[0].startswith("/"):
-        problems.append(Problem("takeover.fence_command", repr(command[0]), "an absolute path as its first word"))
+    for where, command in (
+        ("takeover.fence_command", parts["takeover"].fence_command),
+        ("drill.keepalived_start_command", parts["drill"].keepalived_start_command),
+    ):
+        if command and not command[0].startswith("/"):
+            problems.append(Problem(where, repr(command[0]), "an absolute path as its first word"))
     return problems
 
 

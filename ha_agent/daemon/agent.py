@@ -34,7 +34,10 @@ from ha_agent.core.settings import Settings
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import OWNING_ROLES, Action, Role, Step, VrrpState
 from ha_agent.daemon.active_set import ActiveSet
+from ha_agent.daemon.drill import Drill
 from ha_agent.daemon.fitness import Fitness
+from ha_agent.daemon.maintenance import Maintenance, read_life
+from ha_agent.daemon.node_service import NodeService
 from ha_agent.daemon.operator_service import OperatorService
 from ha_agent.daemon.peer_service import PeerService
 from ha_agent.daemon.peer_state import PeerSummary
@@ -58,6 +61,9 @@ MAX_PEER_STREAMS = 8
 STALL_S = 1.0
 """A loop that comes back so much later than it meant to was frozen, or starved: the peer may have taken over since."""
 
+LAST_EVENTS = 500
+"""So far back a restarted agent looks for the last change of role."""
+
 GROUP = "ha-agent"
 """Unix group whose members may use the control socket."""
 
@@ -65,8 +71,9 @@ GROUP = "ha-agent"
 class Agent:
     """Wires everything of one node. ``run`` works until ``stop`` is called."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, config_path: str) -> None:
         self.settings = settings
+        self.config_path = config_path
         self.node = settings.node.name
         self.loop = asyncio.get_running_loop()
         self.role = Role.STANDBY
@@ -98,14 +105,17 @@ class Agent:
         self.history = History(paths.state_dir, self.node, paths.history_max_bytes)
         self.fitness = Fitness(os.path.join(paths.run_dir, "track"), self.history, self._wake_at)
         self.watcher = Watcher()
-        committer = Committer(settings.registry.path, paths.state_dir)
-        self.ledger = Ledger(self.store, committer, paths.keep_generations)
+        self.maintenance = Maintenance(paths.state_dir, self.history, time.time)
+        self.committer = Committer(settings.registry.path, paths.state_dir)
+        self.ledger = Ledger(self.store, self.committer, paths.keep_generations)
         self.view = RegistryView(settings.registry, self.watcher, self._registry_changed)
         self.checker = ConfChecker(settings.supervisor)
         self.active_set = ActiveSet(settings, self.checker, self.view.read_content)
         self.programs = Programs(settings, self._supervisord_ended)
-        self.receiver = Receiver(settings, self.ledger, committer, self.view, self.history, lambda: self.role)
-        self.peers = PeerService(self)
+        self.receiver = Receiver(settings, self.ledger, self.committer, self.view, self.history, lambda: self.role)
+        self.drill = Drill(self, self._start)
+        node_service = NodeService(self)
+        self.peers = PeerService(self, node_service)
         self.readiness = Readiness(self)
         self.link = PeerLink(settings.link, settings.peer, paths.run_dir, self.peers.greet, self._link_changed)
         self.replicator = Replicator(
@@ -114,7 +124,7 @@ class Agent:
         self.keepalived = ProcessWatch(lambda: read_pid_file(settings.vrrp.pid_file), self._keepalived_ended)
         self._reported_edits: frozenset[str] = frozenset()
         self.takeover, self.release = Takeover(self), Release(self)
-        self.server = RpcServer(OperatorService(self).handlers)
+        self.server = RpcServer(OperatorService(self, node_service).handlers)
         self.peer_server = RpcServer(self.peers.handlers, MAX_PEER_STREAMS)
 
     # ---- life ---------------------------------------------------------------------------------------------
@@ -128,6 +138,8 @@ class Agent:
             log.error("%s", remark)
             self.history.add("state-damaged", remark)
         await self.receiver.recover()
+        self.maintenance.load(read_life(self.settings.paths.run_dir))
+        self.last_transition = await asyncio.to_thread(self._find_last_transition)
         self._resume_role()
         self._watch_spool()
         await self.view.start()
@@ -143,6 +155,7 @@ class Agent:
             self.readiness.run(),
         ):
             self._start(work)
+        self.drill.resume()
         self.fitness.begin()
         self.history.add("agent-started", f"version {__version__}, role {self.role.value}", role=self.role.value)
         notify_manager("READY=1")
@@ -182,7 +195,7 @@ class Agent:
         await self.ledger.close()
         await self.checker.close()
         self.keepalived.close()
-        self.programs.process.close()
+        self.programs.close()
         self.watcher.close()
 
     def _start(self, work: Any) -> asyncio.Task[None]:
@@ -221,6 +234,10 @@ class Agent:
         if self.role is Role.ACTIVE:
             self._start(self.takeover.verify("agent-resumed"))
 
+    def _find_last_transition(self) -> dict[str, Any]:
+        events = self.history.read(LAST_EVENTS)
+        return next((e for e in reversed(events) if "from" in e and "to" in e), {})
+
     def save_role(self) -> None:
         """Puts role and claim into /run, for an agent that comes after this one in the same boot."""
         saved: dict[str, Any] = {"role": self.role.value, "epoch": self.claim.epoch, "claimed_by": self.claim.claimed_by}
@@ -246,7 +263,7 @@ class Agent:
     def _supervisord_ended(self) -> None:
         """A supervisord that is started again must not start the registry beside what the old one left running."""
         log.warning("supervisord ended")
-        if self.role in OWNING_ROLES:
+        if self.role in OWNING_ROLES and not self.maintenance.is_on:
             self.active_set.remove()
         self._wake.set()
 
@@ -309,14 +326,20 @@ class Agent:
 
     async def _decide_loop(self) -> None:
         while not self._stopping.is_set():
-            for _ in range(len(Role) + 1):
-                decision = decide(self.role, self._gather_facts())
-                if decision is None:
-                    break
-                self._carry_out(decision)
-            self._look_at_fitness()
+            facts = self._gather_facts()
+            if not self.maintenance.look():
+                self._decide(facts)
+                self._look_at_fitness()
             await self._wake.wait()
             self._wake.clear()
+
+    def _decide(self, facts: Facts) -> None:
+        for _ in range(len(Role) + 1):
+            decision = decide(self.role, facts)
+            if decision is None:
+                break
+            self._carry_out(decision)
+            facts = self._gather_facts()
 
     def _gather_facts(self) -> Facts:
         self.keepalived.look()
@@ -332,7 +355,8 @@ class Agent:
             keepalived_alive=self.keepalived.is_alive,
             vip_here=self.vip_here,
             superseded=self._is_superseded(),
-            refused=self.fitness.gives_way,
+            refused=self.fitness.gives_way and not self.fitness.hands_over,
+            handing_over=self.fitness.hands_over,
             plan_done=self.plan.done if self.plan else None,
             left_running=self.release.left_running,
             retry_due=now >= self._retry_mono,

@@ -17,6 +17,9 @@ HOLD_S = 60.0
 HOLD_LEAST_S = 2.0
 """The peer needs a moment to become MASTER; it must not lose the election against the node that gives way."""
 
+HAND_OVER_LEAST_S = 0.3
+"""keepalived looks at the track file now and then; it must have seen that it is to give up."""
+
 VIP_LOST_S = 1.0
 """In a transition the address goes before keepalived's report comes; only a longer absence means something."""
 
@@ -33,6 +36,8 @@ class Fitness:
         self._told_unfit = False
         self._held_mono: float | None = None
         self._hold_s, self._hold_reason = HOLD_S, ""
+        self.hands_over = False
+        """Whether it does so because an operator asked for a switchover."""
         self._vip_lost_mono: float | None = None
         self.reason: str | None = None
         """Why keepalived is told FAULT; None where it is not, as far as this agent is concerned."""
@@ -48,8 +53,16 @@ class Fitness:
 
     def give_way(self, now: float, reason: str, hold_s: float = HOLD_S) -> None:
         """Has keepalived give up MASTER here for ``hold_s`` at most. Raises ``OSError``."""
+        self.hands_over = False
         self._held_mono, self._hold_s, self._hold_reason = now, hold_s, reason
         self._tell(True)
+
+    def hand_over(self, now: float, reason: str, limit_s: float) -> None:
+        """Has keepalived give up MASTER here until the peer owns the pair, ``limit_s`` at most. Raises ``OSError``."""
+        self.give_way(now, reason, limit_s)
+        self.hands_over = True
+        self._wake_at(now + HAND_OVER_LEAST_S + 0.01)
+        self._wake_at(now + limit_s + 0.01)
 
     def look(
         self,
@@ -83,11 +96,20 @@ class Fitness:
         return self._hold_reason if self.gives_way else None
 
     def _end_hold(self, now: float, vrrp_state: VrrpState, peer_owns: bool) -> None:
-        """Ends a hold when it has had its time, or early where the peer is not active after all."""
-        if self._held_mono is None or vrrp_state is VrrpState.MASTER:
+        """Ends a hold when it has had its time.
+
+        One for a hand-over ends early where the peer owns the pair, and late even where keepalived does not give up. One
+        after a refusal ends early where the peer is not active after all.
+        """
+        if self._held_mono is None:
             return
-        if now - self._held_mono > (self._hold_s if peer_owns else HOLD_LEAST_S):
-            self._held_mono = None
+        held_s = now - self._held_mono
+        if self.hands_over:
+            over = held_s > self._hold_s or (peer_owns and vrrp_state is not VrrpState.MASTER and held_s > HAND_OVER_LEAST_S)
+        else:
+            over = vrrp_state is not VrrpState.MASTER and held_s > (self._hold_s if peer_owns else HOLD_LEAST_S)
+        if over:
+            self._held_mono, self.hands_over = None, False
 
     def _is_vip_lost(self, now: float, vrrp_state: VrrpState, vip_here: bool | None) -> bool:
         if vrrp_state is not VrrpState.MASTER or vip_here is not False or self.gives_way:

@@ -62,7 +62,7 @@ def _set_up_process(settings: Settings) -> None:
 
 async def _run_agent(settings: Settings, config_path: str) -> int:
     try:
-        agent = Agent(settings)
+        agent = Agent(settings, config_path)
     except OSError as error:
         log.critical("can not start: %s", error)
         return Exit.FAILED

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 from typing import TYPE_CHECKING
 
-from ha_agent.adapters.rpc import Handler, Progress
+from ha_agent.adapters.reports import read_reports, save_report
+from ha_agent.adapters.rpc import Disconnected, Handler, Malformed, Progress, RemoteError
 from ha_agent.core.frames import Message
+from ha_agent.core.manifest import Manifest
+from ha_agent.core.names import path_problem
 from ha_agent.core.words import Role
+from ha_agent.daemon.node_service import NodeService, take
 from ha_agent.daemon.status import describe_node
 
 if TYPE_CHECKING:
@@ -16,11 +21,82 @@ if TYPE_CHECKING:
 
 
 class OperatorService:
-    """Serves ``status`` and ``sync`` for one agent."""
+    """Serves what concerns the pair; what a node alone can answer is served beside it by ``NodeService``."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, node: NodeService) -> None:
         self._agent = agent
-        self.handlers: dict[str, Handler] = {"status": self._serve_status, "sync": self._serve_sync}
+        self._at_peer = frozenset(node.handlers) | {"manifest"}
+        self.handlers: dict[str, Handler] = {
+            **node.handlers,
+            "status": self._serve_status,
+            "sync": self._serve_sync,
+            "manifest": self._serve_manifest,
+            "restore": self._serve_restore,
+            "report-save": self._serve_report_save,
+            "report-list": self._serve_report_list,
+            "at-peer": self._serve_at_peer,
+        }
+
+    async def _serve_manifest(self, _message: Message, _progress: Progress) -> Message:
+        """The manifest of the registry as it is now, not as it was last looked at."""
+        self._agent.view.request_compare()
+        await self._agent.view.settled()
+        return await self._agent.receiver.answer_manifest()
+
+    async def _serve_report_save(self, message: Message, _progress: Progress) -> Message:
+        """Keeps the report of a failover-test on this node."""
+        report = take(message, "report", dict)
+        settings = self._agent.settings
+        identifier = take(report, "id", str)
+        await asyncio.to_thread(save_report, settings.paths.state_dir, identifier, report, settings.drill.keep_reports)
+        text = str(report.get("summary", ""))[:500]
+        self._agent.history.add("drill-report", text, drill=identifier, by=str(message.get("by", "?")))
+        return {"outcome": "saved"}
+
+    async def _serve_report_list(self, message: Message, _progress: Progress) -> Message:
+        count = take(message, "count", int, 50)
+        return {"reports": await asyncio.to_thread(read_reports, self._agent.settings.paths.state_dir, count)}
+
+    async def _serve_at_peer(self, message: Message, progress: Progress) -> Message:
+        """Asks the peer what ``ask`` says, on behalf of this node's operator."""
+        ask = take(message, "ask", dict)
+        if ask.get("op") not in self._at_peer:
+            raise Malformed(f"{ask.get('op')!r:.40} is nothing to ask a peer")
+        link = self._agent.link
+        if not link.is_up:
+            return {"outcome": "unreachable", "reason": link.problem}
+        timeout_s = float(take(message, "timeout_s", (int, float), 10.0))
+        try:
+            answer = await link.ask({**ask, "by": message.get("by", "?")}, timeout_s, progress)
+        except RemoteError as error:
+            return {"outcome": "failed", "reason": f"{self._agent.settings.peer.name}: {error}"}
+        except (Disconnected, TimeoutError) as error:
+            # The question may lie in the connection and still arrive.
+            silent = f"no answer within {timeout_s:g} s; whether it was done there is not known"
+            return {"outcome": "unreachable", "reason": str(error) or silent}
+        answer.pop("id", None)
+        return {"outcome": "answered", "answer": answer}
+
+    async def _serve_restore(self, message: Message, _progress: Progress) -> Message:
+        """Puts a content into the registry of the active node; what stood there is kept. Answers as ``sync`` does."""
+        agent = self._agent
+        if agent.role is not Role.ACTIVE:
+            return {"outcome": "refused", "reason": f"this node is {agent.role.value}; run it on the active one"}
+        path = take(message, "path", str)
+        if (problem := path_problem(path)) is not None:
+            return {"outcome": "refused", "reason": f"{path}: {problem}"}
+        mode = take(message, "mode", int) & 0o777
+        content = base64.b64decode(take(message, "content", str))
+        ledger = agent.ledger
+        generation = f"{ledger.known.epoch}.{ledger.generation}"
+        async with ledger.lock:
+            replaced = await asyncio.to_thread(agent.committer.restore, path, content, mode, generation)
+        text = f"{path} was restored" + (", what stood there is kept" if replaced else "")
+        agent.history.add("restored", text, path=path, by=str(message.get("by", "?")))
+        agent.view.request_compare()
+        await agent.view.settled()
+        agent.replicator.retry_now()
+        return {**await self._await_sync(10.0), "replaced": generation if replaced else None}
 
     async def _serve_status(self, _message: Message, _progress: Progress) -> Message:
         own, peer = await asyncio.gather(describe_node(self._agent), self._agent.peers.query_status())
@@ -31,6 +107,15 @@ class OperatorService:
         agent = self._agent
         if agent.role is not Role.ACTIVE:
             return {"outcome": "refused", "reason": f"this node is {agent.role.value}; run it on the active one"}
+        if message.get("full") is True:
+            agent.view.forget()
+            if agent.link.is_up:
+                # What the peer is known to hold is forgotten, too: it is asked anew.
+                try:
+                    rows = (await agent.link.ask({"op": "manifest"}, 30.0))["rows"]
+                except (Disconnected, RemoteError, TimeoutError) as error:
+                    return {"outcome": "unreachable", "reason": str(error) or "no answer within 30 s"}
+                agent.replicator.learn_peer(Manifest.from_rows(rows))
         agent.view.request_compare()
         await agent.view.settled()
         if message.get("accept_deletes") is True:

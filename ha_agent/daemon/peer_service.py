@@ -14,6 +14,7 @@ from ha_agent.core.manifest import Manifest
 from ha_agent.core.plans import outranks
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import OWNING_ROLES, Role, VrrpState
+from ha_agent.daemon.node_service import NodeService
 from ha_agent.daemon.peer_state import PeerSummary, WrongPeer, summary_message
 from ha_agent.daemon.status import describe_node
 
@@ -35,10 +36,11 @@ def parse_mark(message: Message) -> Watermark:
 class PeerService:
     """Speaks with the peer for one agent: asks over its own link, answers what comes in over the peer's."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, node: NodeService) -> None:
         self._agent = agent
         self._asked = asyncio.Event()
         self.handlers: dict[str, Handler] = {
+            **node.handlers,
             "hello": self._serve_hello,
             "ping": self._serve_ping,
             "status": self._serve_status,
@@ -115,6 +117,17 @@ class PeerService:
             except (Disconnected, RemoteError, WrongPeer) as error:
                 agent.link.give_up(str(error))
 
+    async def ask_role(self, timeout_s: float) -> Role | None:
+        """The peer's role as it is now; None where it does not answer."""
+        agent = self._agent
+        if not agent.link.is_up:
+            return None
+        try:
+            self.learn(await agent.link.ask({"op": "ping", **self.summary()}, timeout_s))
+        except (Disconnected, RemoteError, TimeoutError, WrongPeer):
+            return None
+        return agent.peer.role if agent.peer else None
+
     async def query_status(self) -> dict[str, Any]:
         """The peer's own account of itself, or what is known of it where it can not be asked."""
         agent = self._agent
@@ -173,6 +186,8 @@ class PeerService:
                 if outranks(asking, agent.ledger.known):
                     agent.ledger.known = asking
                 return {"outcome": "released"}
+            if agent.maintenance.is_on:
+                return {"outcome": "maintenance"}
             if agent.role is Role.FENCED:
                 return {"outcome": "left-running", "left": agent.release.left_running}
             owning_master = agent.role in OWNING_ROLES and agent.vrrp_state is VrrpState.MASTER

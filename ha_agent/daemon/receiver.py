@@ -12,7 +12,8 @@ import os
 import time
 from collections.abc import Callable
 
-from ha_agent.adapters.commit import CHECKPOINT_BYTES, Committed, Committer, NoSpace, prune_kept, sweep_temporaries
+from ha_agent.adapters.commit import CHECKPOINT_BYTES, Committed, Committer, NoSpace, sweep_temporaries
+from ha_agent.adapters.kept import prune_kept
 from ha_agent.adapters.store import History, Store
 from ha_agent.core.frames import Message
 from ha_agent.core.manifest import EMPTY, Manifest

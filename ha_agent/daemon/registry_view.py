@@ -172,6 +172,12 @@ class RegistryView:
         finally:
             self._scanning = None
 
+    def forget(self) -> None:
+        """Has the next full compare read every file, whatever its signature says."""
+        self._signatures.clear()
+        self._contents.clear()
+        self._content_bytes = 0
+
     async def settled(self) -> None:
         """Waits until no full compare is under way."""
         while self._scanning is not None:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ha_agent import __version__
-from ha_agent.adapters.supervisord import ProcessInfo, SupervisordDown
+from ha_agent.adapters.supervisord import FAILED_STATES, ProcessInfo, SupervisordDown
 from ha_agent.core.manifest import diff_manifests
 from ha_agent.core.names import is_parked_name
 from ha_agent.core.words import OWNING_ROLES
@@ -34,6 +34,9 @@ async def describe_node(agent: Agent) -> dict[str, Any]:
         "generation": agent.ledger.generation,
         "left_running": agent.release.left_running,
         "unfit": agent.fitness.reason,
+        "maintenance": _describe_maintenance(agent),
+        "preempt": not agent.settings.vrrp.nopreempt,
+        "priority": agent.settings.vrrp.priority,
         "step": agent.plan.current_step if agent.plan else None,
         "registry": _describe_registry(agent),
         "replication": _describe_replication(agent),
@@ -45,17 +48,28 @@ async def describe_node(agent: Agent) -> dict[str, Any]:
 
 async def _describe_programs(agent: Agent) -> tuple[str, list[dict[str, Any]]]:
     try:
-        infos = await agent.programs.read()
+        infos = await agent.programs.glance()
     except SupervisordDown as error:
         return str(error), []
-    return "up", [_describe_program(info) for info in sorted(infos, key=lambda i: i.full_name)]
+    idle: frozenset[str] = frozenset() if agent.settings.takeover.start_all else agent.active_set.selection.not_started
+    return "up", [
+        _describe_program(info, not idle & {info.name, info.group}) for info in sorted(infos, key=lambda i: i.full_name)
+    ]
 
 
-def _describe_program(info: ProcessInfo) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": info.full_name, "state": info.state, "pid": info.pid or None}
-    if info.spawn_error:
-        row["problem"] = info.spawn_error
+def _describe_program(info: ProcessInfo, starts: bool) -> dict[str, Any]:
+    """``starts``: a takeover would start it. One that does so and is STOPPED was stopped by hand."""
+    row: dict[str, Any] = {"name": info.full_name, "state": info.state, "pid": info.pid or None, "starts": starts}
+    row["since"] = info.started or None
+    row["problem"] = info.spawn_error or (f"exit status {info.exit_status}" if info.state in FAILED_STATES else None)
     return row
+
+
+def _describe_maintenance(agent: Agent) -> dict[str, Any] | None:
+    window = agent.maintenance.window
+    if window is None or not agent.maintenance.is_on:
+        return None
+    return {"since": round(window.since, 3), "until": round(window.until, 3), "reason": window.reason, "by": window.by}
 
 
 def _describe_registry(agent: Agent) -> dict[str, Any]:

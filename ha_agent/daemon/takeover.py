@@ -28,6 +28,12 @@ LOAD_ATTEMPTS = 30
 GIVEN = frozenset({"released"})
 """Outcomes of the interlock that are the peer's word."""
 
+REFUSALS = {
+    "refused": "the peer is active and MASTER itself",
+    "maintenance": "the peer is in maintenance and releases nothing",
+}
+"""Outcomes by which the peer keeps what it has."""
+
 OFF = frozenset({"dead", "link-down"})
 """Outcomes that mean that the peer's machine does not answer at all."""
 
@@ -66,9 +72,9 @@ class Takeover:
         result = outcome["interlock"]
         if result in GIVEN:
             return outcome
-        if result == "refused":
-            self._agent.give_way("the peer is active and MASTER itself")
-            raise StepFailed("the peer is active and MASTER itself")
+        if result in REFUSALS:
+            self._agent.give_way(REFUSALS[result])
+            raise StepFailed(REFUSALS[result])
         await self._settle(outcome)
         return outcome
 

@@ -217,6 +217,8 @@ class Lab:
             ("vrrp", "vip"): f"{VIP}/{PREFIX}",
             ("vrrp", "priority"): PRIORITIES[node],
             ("vrrp", "startup_delay_s"): 0.5,
+            ("drill", "dangerous_modes"): True,
+            ("drill", "keepalived_start_command"): [f"{INNER}/bin/systemctl", "start", "keepalived"],
         }
         values.update(((s, k), v) for s, keys in overrides.items() for k, v in keys.items())
         folder = self.paths.disk(node, "etc-ha-agent")
@@ -329,6 +331,9 @@ class Lab:
         """Boots a node that is off, with its disk as it was and an empty /run."""
         if self.is_on(node):
             raise LabFailed(f"{node} is on already")
+        with contextlib.suppress(LabFailed):
+            # Of a node that cut its own power the kernel may still be taking the network namespace down.
+            self._in_switch("ip", "link", "del", f"port-{node[-1]}")
         self._boot(node)
         if wait:
             self.wait_booted(node)

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from ha_agent.adapters import commit as commit_module
-from ha_agent.adapters.commit import Committer, NoSpace, prune_kept, sweep_temporaries
+from ha_agent.adapters.commit import Committer, NoSpace, sweep_temporaries
+from ha_agent.adapters.kept import prune_kept
 from ha_agent.adapters.registry import RegistryUnavailable, scan_registry
 from ha_agent.adapters.store import Store
 from ha_agent.core.manifest import EMPTY, Entry, Manifest

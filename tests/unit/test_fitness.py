@@ -65,6 +65,21 @@ def test_the_hold_does_not_end_before_keepalived_has_given_up(node: Node) -> Non
     assert node.look(2 * HOLD_S, vrrp_state=VrrpState.MASTER) == "1"
 
 
+def test_a_hand_over_lasts_until_the_peer_owns_the_pair_and_keepalived_has_given_up(node: Node) -> None:
+    node.fitness.hand_over(0.0, "switchover", 5.0)
+    assert node.fitness.hands_over and node.fitness.gives_way
+    assert node.look(1.0, vrrp_state=VrrpState.MASTER, vip_here=True) == "1"
+    assert node.look(2.0, peer_owns=False) == "1"
+    assert node.look(3.0, peer_owns=True) == "0"
+    assert not node.fitness.hands_over and not node.fitness.gives_way
+
+
+def test_a_hand_over_that_leads_nowhere_ends_by_itself_even_if_keepalived_does_not_give_up(node: Node) -> None:
+    node.fitness.hand_over(0.0, "switchover", 5.0)
+    assert node.look(4.9, vrrp_state=VrrpState.MASTER, vip_here=True, peer_owns=False) == "1"
+    assert node.look(5.1, vrrp_state=VrrpState.MASTER, vip_here=True, peer_owns=False) == "0"
+
+
 def test_a_zero_of_somebody_else_does_not_lift_what_holds_and_a_one_of_somebody_else_stays(node: Node) -> None:
     node.fitness.give_way(0.0, "refused")
     node.track.write_text("0\n", encoding="ascii")

@@ -21,6 +21,7 @@ def every_fact() -> list[Facts]:
         (True, False, None),
         (True, False),
         (True, False),
+        (True, False),
         (True, False, None),
         (0, 2),
         (True, False),
@@ -49,6 +50,7 @@ def test_a_standby_with_the_right_takes_over() -> None:
         ({"vip_here": False}, "vip-gone"),
         ({"superseded": True}, "superseded"),
         ({"refused": True}, "interlock-refused"),
+        ({"handing_over": True}, "hand-over"),
         ({"supervisord_gone": True}, "supervisord-gone"),
     ],
 )

@@ -59,5 +59,34 @@ def test_the_step_of_a_takeover_is_shown() -> None:
     assert "taking_over: interlock" in render_status([node("a", "taking_over", step="interlock"), node("b")], 0.0)
 
 
+def test_a_program_that_was_stopped_by_hand_is_said_to_come_back_with_the_next_failover() -> None:
+    programs = [
+        {"name": "p", "state": "STOPPED", "pid": None, "starts": True, "problem": None},
+        {"name": "q", "state": "STOPPED", "pid": None, "starts": False, "problem": None},
+    ]
+    (text,) = list_problems([node("a", "active", programs=programs), node("b")], 0.0)
+    assert text.startswith("a: p is stopped but registered: the next failover would start it")
+
+
+def test_a_batch_program_that_ended_well_is_no_problem_and_one_that_failed_is() -> None:
+    def ended(status: int) -> list[dict[str, Any]]:
+        return [{"name": "p", "state": "EXITED", "pid": None, "starts": True, "problem": f"exit status {status}"}]
+
+    assert list_problems([node("a", "active", programs=ended(0)), node("b")], 0.0) == []
+    assert "a: p is EXITED: exit status 3" in list_problems([node("a", "active", programs=ended(3)), node("b")], 0.0)
+
+
+def test_maintenance_and_its_end_are_shown_first() -> None:
+    window = {"since": 0.0, "until": 7200.0, "reason": "kernel", "by": "alice"}
+    text = render_status([node("a", "active", maintenance=window), node("b")], 0.0)
+    assert text.splitlines()[0].startswith("! a is in maintenance for 2 h more (kernel), by alice")
+
+
+def test_the_last_change_of_role_is_shown_with_its_reason() -> None:
+    change = {"at": 40.0, "node": "b", "from": "taking_over", "to": "active", "code": "takeover-done", "text": "because"}
+    text = render_status([node("a"), node("b", "active", last_transition=change)], 100.0)
+    assert text.splitlines()[-1] == "last change: b became active 1 min ago: because [takeover-done]"
+
+
 def test_ages_are_for_people() -> None:
     assert [age_text(s) for s in (3, 90, 7200, 200000)] == ["3 s", "2 min", "2 h", "2 d"]

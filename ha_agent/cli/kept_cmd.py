@@ -1,0 +1,200 @@
+"""``ha-agent kept``: what replication replaced or deleted, on both nodes, and how to get it back."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import difflib
+import json
+import sys
+import time
+from typing import Any
+
+from ha_agent.adapters.control import CommandFailed
+from ha_agent.cli.nodes import Nodes, PeerUnreachable
+from ha_agent.cli.options import Commands, duration, settings_of
+from ha_agent.cli.registry_cmd import SYNC_EXITS
+from ha_agent.cli.terminal import complain, is_yes, paint
+from ha_agent.core.words import Exit
+
+SCHEMA = 1
+NAME_HELP = "NODE:GENERATION/PATH as `kept list` shows it; NODE: may be left out, @DIGEST tells two of one name apart"
+
+
+class NoSuchCopy(Exception):
+    """No kept copy has this name; the text says what to do."""
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds the command's grammar."""
+    parts = commands.add_group(
+        "kept",
+        "show and restore what replication replaced",
+        "ha-agent kept list --divergences",
+        "list|show|diff|restore|prune",
+    )
+    listing = parts.add(
+        "list", "list the kept copies of both nodes, oldest first", "ha-agent kept list redis.conf", run_list
+    )
+    listing.add_argument("path", nargs="?", help="only copies of this conf")
+    listing.add_argument("--divergences", action="store_true", help="only contents that the nodes had never agreed on")
+    listing.add_argument("--json", action="store_true", help="as JSON (docs/json.md)")
+    show = parts.add("show", "print a kept copy", "ha-agent kept show 3.17/redis.conf", run_show)
+    show.add_argument("name", help=NAME_HELP)
+    diff = parts.add("diff", "compare a kept copy with the registry", "ha-agent kept diff 3.17/redis.conf", run_diff)
+    diff.add_argument("name", help=NAME_HELP)
+    summary = "put a kept copy back into the registry; on the active node; what stands there is kept"
+    restore = parts.add("restore", summary, "ha-agent kept restore node-b:3.17/redis.conf", run_restore)
+    restore.add_argument("name", help=NAME_HELP)
+    restore.add_argument(
+        "--as", dest="target", metavar="PATH", help="another path of the registry, such as redis.conf.parked"
+    )
+    prune = parts.add("prune", "remove old kept copies on both nodes", "ha-agent kept prune --older 90d", run_prune)
+    prune.add_argument("--older", type=duration, required=True, metavar="TIME", help="generations older than this: 90d ...")
+    prune.add_argument("--divergences", action="store_true", help="also contents that the nodes had never agreed on")
+    prune.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _list_both(nodes: Nodes) -> tuple[list[dict[str, Any]], str | None]:
+    rows: list[dict[str, Any]] = []
+    problem = None
+    for node in (nodes.own_name, nodes.peer_name):
+        try:
+            rows += [{"node": node, **row} for row in nodes.ask(node, {"op": "kept-list"}, 30.0)["kept"]]
+        except (PeerUnreachable, CommandFailed) as error:
+            problem = str(error)
+    return sorted(rows, key=lambda r: float(r["at"])), problem
+
+
+def name_copies(rows: list[dict[str, Any]]) -> None:
+    """Gives every row its ``name``; the digest's beginning is part of it where two copies would have the same."""
+    taken: dict[str, int] = {}
+    for row in rows:
+        plain = f"{row['node']}:{row['generation']}/{row['path']}"
+        taken[plain] = taken.get(plain, 0) + 1
+    for row in rows:
+        plain = f"{row['node']}:{row['generation']}/{row['path']}"
+        row["name"] = plain if taken[plain] == 1 else f"{plain}@{row['sha256'][:12]}"
+
+
+def find_copy(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """The row that ``name`` means. Raises ``NoSuchCopy`` where there is none, or more than one."""
+    found = [r for r in rows if name in (r["name"], r["name"].split(":", 1)[1])]
+    if not found:
+        found = [r for r in rows if name in (plain := f"{r['generation']}/{r['path']}", f"{r['node']}:{plain}")]
+    if not found:
+        raise NoSuchCopy(f"there is no kept copy {name}; see ha-agent kept list")
+    if len({r["sha256"] for r in found}) > 1:
+        raise NoSuchCopy(f"{name} means {' and '.join(r['name'] for r in found)}: write one of these")
+    return found[0]
+
+
+def run_list(options: argparse.Namespace) -> int:
+    """Runs ``kept list``."""
+    rows, problem = _list_both(Nodes(settings_of(options)))
+    name_copies(rows)
+    shown = [r for r in rows if (options.path in (None, r["path"])) and (r["divergence"] or not options.divergences)]
+    if options.json:
+        print(json.dumps({"schema": SCHEMA, "complete": problem is None, "kept": shown}, indent=2))
+    else:
+        for row in shown:
+            at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["at"]))
+            mark = paint("  DIVERGENCE: the nodes had never agreed on it", "yellow") if row["divergence"] else ""
+            print(f"{at}  {row['name']}  {row['size']} bytes, {row['reason']}{mark}")
+        if not shown:
+            print("no kept copies")
+    if problem:
+        complain(f"{problem}; its kept copies are missing here")
+    return Exit.PEER_UNREACHABLE if problem else Exit.DONE
+
+
+def _fetch(nodes: Nodes, name: str) -> tuple[dict[str, Any], bytes]:
+    rows, problem = _list_both(nodes)
+    name_copies(rows)
+    try:
+        row = find_copy(rows, name)
+    except NoSuchCopy as error:
+        raise NoSuchCopy(f"{error} ({problem})" if problem else str(error)) from None
+    message = {"op": "kept-read", **{k: row[k] for k in ("generation", "path", "sha256")}}
+    content = nodes.ask(row["node"], message)["content"]
+    if content is None:
+        raise NoSuchCopy(f"{name} was removed meanwhile, or is damaged")
+    return row, base64.b64decode(content)
+
+
+def run_show(options: argparse.Namespace) -> int:
+    """Runs ``kept show``."""
+    try:
+        _, content = _fetch(Nodes(settings_of(options)), options.name)
+    except NoSuchCopy as error:
+        complain(str(error))
+        return Exit.FAILED
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+    return Exit.DONE
+
+
+def run_diff(options: argparse.Namespace) -> int:
+    """Runs ``kept diff``; gives back 0 where both are equal, 1 where they differ."""
+    nodes = Nodes(settings_of(options))
+    try:
+        row, content = _fetch(nodes, options.name)
+    except NoSuchCopy as error:
+        complain(str(error))
+        return Exit.FAILED
+    present = nodes.ask_own({"op": "contents", "paths": [row["path"]]})["contents"][row["path"]]
+    text = base64.b64decode(present or "").decode("utf-8", "replace")
+    lines = list(
+        difflib.unified_diff(
+            content.decode("utf-8", "replace").splitlines(),
+            text.splitlines(),
+            row["name"],
+            f"{nodes.own_name}/{row['path']}" if present is not None else "/dev/null",
+            lineterm="",
+        )
+    )
+    print("\n".join(lines) if lines else "equal")
+    return Exit.FAILED if lines else Exit.DONE
+
+
+def run_restore(options: argparse.Namespace) -> int:
+    """Runs ``kept restore``."""
+    nodes = Nodes(settings_of(options))
+    try:
+        row, content = _fetch(nodes, options.name)
+    except NoSuchCopy as error:
+        complain(str(error))
+        return Exit.FAILED
+    path = options.target or row["path"]
+    message = {"op": "restore", "path": path, "mode": row["mode"], "content": base64.b64encode(content).decode("ascii")}
+    answer = nodes.ask_own(message, 30.0)
+    outcome = str(answer["outcome"])
+    if outcome == "refused":
+        complain(f"nothing was restored: {answer['reason']}")
+        return Exit.REFUSED
+    kept = f"; what stood there is {nodes.own_name}:{answer['replaced']}/{path}" if answer.get("replaced") else ""
+    if outcome == "in-sync":
+        print(f"{path} is restored on both nodes{kept}; `supervisorctl update` loads it")
+        return Exit.DONE
+    complain(
+        f"{path} is restored here{kept}, but {nodes.peer_name} does not have it ({outcome}): {answer.get('reason', '')}"
+    )
+    return Exit.INCOMPLETE if SYNC_EXITS.get(outcome) != Exit.DONE else Exit.DONE
+
+
+def run_prune(options: argparse.Namespace) -> int:
+    """Runs ``kept prune``."""
+    nodes = Nodes(settings_of(options))
+    what = f"kept copies older than {options.older / 86400:g} days on both nodes"
+    if not options.yes and not is_yes(f"Remove all {what}{', divergences too' if options.divergences else ''}?"):
+        complain("nothing was removed; --yes removes without asking")
+        return Exit.REFUSED
+    code = Exit.DONE
+    for node in (nodes.own_name, nodes.peer_name):
+        message = {"op": "kept-prune", "older_s": options.older, "divergences": options.divergences}
+        try:
+            print(f"{node}: {nodes.ask(node, message, 60.0)['removed']} generations removed")
+        except (PeerUnreachable, CommandFailed) as error:
+            complain(f"{error}: nothing was removed there")
+            code = Exit.INCOMPLETE
+    return code

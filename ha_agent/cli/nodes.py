@@ -1,0 +1,48 @@
+"""Asks both nodes: the own one over the control socket, the peer through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ha_agent.adapters.control import CommandFailed, ask_daemon
+from ha_agent.core.frames import Message
+from ha_agent.core.settings import Settings
+
+ANSWER_S = 10.0
+
+
+class PeerUnreachable(Exception):
+    """The peer did not answer; the text says who and why."""
+
+
+class Nodes:
+    """Both nodes as seen from this one. Every call raises ``NoDaemon``, ``CommandFailed`` or ``TimeoutError``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.own_name, self.peer_name = settings.node.name, settings.peer.name
+
+    def ask_own(
+        self, message: Message, timeout_s: float = ANSWER_S, progress: Callable[[Message], None] | None = None
+    ) -> Message:
+        """Asks this node's daemon."""
+        return ask_daemon(self.settings.paths.run_dir, message, timeout_s, progress)
+
+    def ask_peer(self, message: Message, timeout_s: float = ANSWER_S) -> Message:
+        """Asks the peer's daemon. Raises ``PeerUnreachable`` besides."""
+        wrapped = {"op": "at-peer", "ask": message, "timeout_s": timeout_s}
+        answer = self.ask_own(wrapped, timeout_s + 2.0)
+        if answer["outcome"] == "unreachable":
+            raise PeerUnreachable(f"{self.peer_name} can not be reached: {answer.get('reason') or 'no link'}")
+        if answer["outcome"] != "answered":
+            raise CommandFailed(str(answer.get("reason", "the peer could not do it")))
+        return dict(answer["answer"])
+
+    def ask(self, node: str, message: Message, timeout_s: float = ANSWER_S) -> Message:
+        """Asks the node called ``node``."""
+        return self.ask_own(message, timeout_s) if node == self.own_name else self.ask_peer(message, timeout_s)
+
+    def status(self) -> list[dict[str, Any]]:
+        """Both nodes' own accounts, this node first; the peer's may only be what is known of it."""
+        return list(self.ask_own({"op": "status"})["nodes"])

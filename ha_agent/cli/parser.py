@@ -1,0 +1,96 @@
+"""The command line's grammar, and the commands that are too small for a module of their own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from ha_agent import __version__
+from ha_agent.cli import (
+    drill_cmd,
+    history_cmd,
+    kept_cmd,
+    lint_cmd,
+    maintenance_cmd,
+    registry_cmd,
+    status_cmd,
+    switchover_cmd,
+)
+from ha_agent.cli.options import Commands, settings_of
+from ha_agent.core.settings import sample_toml, settings_as_dict, toml_value
+from ha_agent.core.words import Exit
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    parser = argparse.ArgumentParser(
+        prog="ha-agent",
+        description="Makes supervisord's programs follow keepalived's virtual address on a pair of machines.",
+        epilog="exit status: 0 done, 1 failed, 2 usage, 3 refused, 4 peer unreachable, 5 no daemon, 6 timed out, "
+        "7 incomplete",
+    )
+    parser.add_argument("--version", action="version", version=f"ha-agent {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = Commands(subparsers)
+    for module in (
+        status_cmd,
+        history_cmd,
+        switchover_cmd,
+        drill_cmd,
+        lint_cmd,
+        maintenance_cmd,
+        registry_cmd,
+        kept_cmd,
+    ):
+        module.add_parser(commands)
+
+    parts = commands.add_group(
+        "config", "check, show or sample the configuration", "ha-agent config check", "check|show|sample"
+    )
+    parts.add("check", "report all problems of the file", "ha-agent config check", _run_config_check)
+    show = parts.add("show", "show every value in force", "ha-agent config show --json", _run_config_show)
+    show.add_argument("--json", action="store_true", help="as JSON")
+    parts.add("sample", "print a commented file with every key", "ha-agent config sample > agent.toml", _run_config_sample)
+
+    parts = commands.add_group(
+        "keepalived", "make keepalived's side", "ha-agent keepalived render > /etc/keepalived/keepalived.conf", "render"
+    )
+    render = parts.add("render", "print keepalived.conf of this node", "ha-agent keepalived render", _run_keepalived_render)
+    render.add_argument("--hook", default=None, metavar="PATH", help="path of the notify hook on this node")
+
+    # These two are run by main() itself; here they are for --help.
+    commands.add("daemon", "run the agent of this node (systemd does)", "systemctl start ha-agent")
+    subparsers.add_parser("lab", add_help=False, help="a pair in namespaces on this machine (ha-agent lab --help)")
+    return parser
+
+
+def _run_config_check(options: argparse.Namespace) -> int:
+    settings_of(options)
+    print(f"{options.config}: good")
+    return Exit.DONE
+
+
+def _run_config_show(options: argparse.Namespace) -> int:
+    values = settings_as_dict(settings_of(options))
+    if options.json:
+        print(json.dumps(values, indent=2))
+    else:
+        for section, keys in values.items():
+            print(f"[{section}]")
+            for name, value in keys.items():
+                print(f"{name} = {toml_value(value)}")
+            print()
+    return Exit.DONE
+
+
+def _run_config_sample(_options: argparse.Namespace) -> int:
+    sys.stdout.write(sample_toml())
+    return Exit.DONE
+
+
+def _run_keepalived_render(options: argparse.Namespace) -> int:
+    from ha_agent.cli.keepalived import HOOK_PATH, render_keepalived
+
+    sys.stdout.write(render_keepalived(settings_of(options), options.hook or HOOK_PATH))
+    return Exit.DONE

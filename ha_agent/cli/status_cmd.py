@@ -1,0 +1,68 @@
+"""``ha-agent status``: both nodes on one screen, once or live."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+from ha_agent.adapters.control import NoDaemon
+from ha_agent.cli.nodes import Nodes
+from ha_agent.cli.options import Commands, settings_of
+from ha_agent.cli.status_text import render_status
+from ha_agent.cli.terminal import is_terminal, redraw
+from ha_agent.core.words import Exit
+
+SCHEMA = 1
+WATCH_S = 1.0
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds the command's grammar."""
+    parser = commands.add("status", "show both nodes", "ha-agent status --json | jq '.nodes[].role'", run)
+    parser.add_argument("--json", action="store_true", help="as JSON (docs/json.md); with --watch one line a change")
+    parser.add_argument("--watch", action="store_true", help="go on until Ctrl-C; on a terminal the screen is redrawn")
+
+
+def status_document(nodes: list[dict[str, Any]]) -> dict[str, Any]:
+    """The document of ``--json``."""
+    return {"schema": SCHEMA, "nodes": nodes}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the command; gives back the exit status."""
+    nodes = Nodes(settings_of(options))
+    if options.watch:
+        return _watch(nodes, as_json=options.json)
+    seen = nodes.status()
+    print(json.dumps(status_document(seen), indent=2) if options.json else render_status(seen))
+    return Exit.DONE if all(n.get("reachable") for n in seen) else Exit.PEER_UNREACHABLE
+
+
+def _watch(nodes: Nodes, *, as_json: bool) -> int:
+    """Shows what changes. A daemon that goes away is shown and waited for."""
+    before: object = None
+    if is_terminal() and not as_json:
+        print("\033[2J", end="")
+    while True:
+        began = time.monotonic()
+        try:
+            seen = nodes.status()
+            text = render_status(seen)
+        except (NoDaemon, TimeoutError) as error:
+            seen, text = [], f"! {error or 'the agent does not answer'}"
+        key = _without_times(seen) if seen else text
+        if as_json:
+            if key != before:
+                print(json.dumps(status_document(seen)), flush=True)
+        elif is_terminal():
+            redraw(f"{time.strftime('%H:%M:%S')}  Ctrl-C ends\n\n{text}")
+        elif key != before:
+            print(f"{time.strftime('%H:%M:%S')}\n{text}\n", flush=True)
+        before = key
+        time.sleep(max(0.0, WATCH_S - (time.monotonic() - began)))
+
+
+def _without_times(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in node.items() if k not in ("at", "heard_at")} for node in nodes]

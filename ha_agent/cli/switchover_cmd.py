@@ -1,0 +1,226 @@
+"""``ha-agent switchover``: hands the active role over on purpose, and looks at both nodes whether it worked."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ha_agent.adapters.control import CommandFailed
+from ha_agent.cli.history_cmd import Event, ms_text, read_both, steps_text
+from ha_agent.cli.nodes import Nodes, PeerUnreachable
+from ha_agent.cli.options import Commands, duration, settings_of
+from ha_agent.cli.status_text import failed_programs
+from ha_agent.cli.terminal import complain, finding_lines, is_yes, paint
+from ha_agent.core.findings import Finding, Severity
+from ha_agent.core.prechecks import find_active, find_obstacles, find_standby
+from ha_agent.core.words import Exit
+
+SCHEMA = 1
+POLL_S = 0.1
+BEGIN_S = 40.0
+"""The active node compares its whole registry first."""
+
+UNSETTLED = ("STARTING", "BACKOFF", "STOPPING")
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds the command's grammar."""
+    summary = "hand the active role over to the standby, and verify it on both nodes"
+    parser = commands.add("switchover", summary, "ha-agent switchover --dry-run", run)
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--dry-run", action="store_true", help="check and show what would happen; change nothing")
+    parser.add_argument("--force", action="store_true", help="go on in spite of what the checks found; it is named")
+    parser.add_argument("--timeout", type=duration, default=60.0, metavar="S", help="seconds for all of it (default 60)")
+    parser.add_argument(
+        "--json", action="store_true", help="the result as JSON (docs/json.md); asks nothing, so needs --yes"
+    )
+
+
+@dataclass(slots=True)
+class Result:
+    """How a switchover went. Times in seconds, as this command saw them."""
+
+    outcome: str
+    source: str | None = None
+    target: str | None = None
+    obstacles: Sequence[Finding] = ()
+    took_s: float | None = None
+    failed: Mapping[str, str] = field(default_factory=dict)
+    running: int = 0
+    problem: str | None = None
+    release: Event | None = None
+    takeover: Event | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of ``--json``."""
+        return {
+            "schema": SCHEMA,
+            "outcome": self.outcome,
+            "from": self.source,
+            "to": self.target,
+            "obstacles": [f.to_dict() for f in self.obstacles],
+            "took_s": self.took_s,
+            "running": self.running,
+            "failed": dict(self.failed),
+            "problem": self.problem,
+            "release": self.release,
+            "takeover": self.takeover,
+        }
+
+
+EXITS = {
+    "done": Exit.DONE,
+    "would-do": Exit.DONE,
+    "refused": Exit.REFUSED,
+    "declined": Exit.REFUSED,
+    "timeout": Exit.TIMED_OUT,
+    "incomplete": Exit.INCOMPLETE,
+    "failed": Exit.FAILED,
+    "unreachable": Exit.PEER_UNREACHABLE,
+}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the command; gives back the exit status."""
+    if options.json and not (options.yes or options.dry_run):
+        complain("--json asks nothing: add --yes (or --dry-run)")
+        return Exit.USAGE
+    nodes = Nodes(settings_of(options))
+    say: Callable[[str], None] = (lambda _text: None) if options.json else print
+    result = _prepare(nodes, options, say)
+    if result is None:
+        result = hand_over(nodes, options.timeout, force=options.force, say=say)
+    if options.json:
+        print(json.dumps(result.to_dict(), indent=2))
+    elif result.problem:
+        complain(result.problem)
+    return EXITS[result.outcome]
+
+
+def _prepare(nodes: Nodes, options: argparse.Namespace, say: Callable[[str], None]) -> Result | None:
+    """Checks, shows, asks. None where it may go on."""
+    seen = nodes.status()
+    obstacles = find_obstacles(seen)
+    for finding in obstacles:
+        say("\n".join(finding_lines(finding)))
+    errors = [f for f in obstacles if f.severity is Severity.ERROR]
+    active, standby = find_active(seen), find_standby(seen)
+    if active is None or standby is None:
+        outcome = "unreachable" if any(f.code == "unreachable" for f in errors) else "refused"
+        return Result(
+            outcome, obstacles=obstacles, problem="refused: there is no active node with a standby to hand over to"
+        )
+    source, target = str(active["name"]), str(standby["name"])
+    if errors and not options.force:
+        return Result("refused", source, target, obstacles, problem="refused, for the reasons above; --force overrides them")
+    for finding in errors:
+        say(f"overridden by --force: {finding.text}  [{finding.code}]")
+    say(describe_plan(active, standby))
+    if options.dry_run:
+        say("dry run: nothing was changed")
+        return Result("would-do", source, target, obstacles)
+    if not options.yes and not is_yes(f"Hand over from {source} to {target}?"):
+        return Result("declined", source, target, obstacles, problem="nothing was done; --yes does it without asking")
+    return None
+
+
+def describe_plan(active: Mapping[str, Any], standby: Mapping[str, Any]) -> str:
+    """What a switchover would do."""
+    live = sum(1 for p in active["programs"] if p["state"] in ("RUNNING", "STARTING"))
+    return (
+        f"{active['name']} stops {live} programs and gives up the VIP; when nothing of them is left, {standby['name']}, "
+        f"which has the VIP by then, starts {standby['readiness']['loadable']} confs. {active['name']} stays as the standby."
+    )
+
+
+def hand_over(nodes: Nodes, timeout_s: float, *, force: bool, say: Callable[[str], None]) -> Result:
+    """Hands over and waits for the end, ``timeout_s`` at most, with a line for every change."""
+    began_wall, began = time.time(), time.monotonic()
+    before = nodes.status()
+    active, standby = find_active(before), find_standby(before)
+    if active is None or standby is None:
+        return Result("refused", problem="refused: the roles have changed meanwhile; see ha-agent status")
+    source, target = str(active["name"]), str(standby["name"])
+    try:
+        answer = nodes.ask(source, {"op": "hand-over", "force": force}, BEGIN_S)
+    except (PeerUnreachable, CommandFailed) as error:
+        return Result("failed", source, target, problem=f"{source} was not asked: {error}")
+    if answer["outcome"] != "begun":
+        return Result("refused", source, target, problem=f"{source} refuses: {answer.get('reason')}")
+    say(f"{source} gives MASTER up")
+    seen = follow_roles(
+        nodes, source, target, began + timeout_s, lambda text: say(f"{time.monotonic() - began:7.2f} s  {text}")
+    )
+    result = Result("done", source, target, took_s=round(time.monotonic() - began, 3))
+    _judge(result, seen, timeout_s)
+    events, _ = read_both(nodes, 200, began_wall - 5.0)
+    result.release = _last(events, source, "released", began_wall - 5.0)
+    result.takeover = _last(events, target, "takeover-done", began_wall - 5.0)
+    for text, event in (("release", result.release), ("takeover", result.takeover)):
+        if event is not None:
+            say(f"{text} on {event['node']}: {ms_text(float(event.get('took_s', 0.0)))} ({steps_text(event)})")
+    if result.outcome == "done":
+        say(paint(f"{target} is active, {result.running} programs RUNNING; {source} is the standby", "green"))
+    return result
+
+
+def _last(events: Sequence[Event], node: str, code: str, since: float) -> Event | None:
+    return next((e for e in reversed(events) if e["node"] == node and e["code"] == code and e["at"] >= since), None)
+
+
+def follow_roles(
+    nodes: Nodes, source: str, target: str, deadline_mono: float, say: Callable[[str], None]
+) -> dict[str, Mapping[str, Any]]:
+    """Looks at both nodes until ``target`` is active with settled programs and ``source`` is the standby.
+
+    Gives back what was seen last, by node; at the deadline that is something else.
+    """
+    told: dict[str, tuple[str, str]] = {}
+    while True:
+        try:
+            seen: dict[str, Mapping[str, Any]] = {str(n["name"]): n for n in nodes.status()}
+        except TimeoutError:
+            seen = {}
+        for name, node in seen.items():
+            now = (str(node.get("role", "?")), str(node.get("vrrp_state", "?")))
+            if node.get("reachable") and told.get(name) != now:
+                say(f"{name}: {now[0]}, VRRP {now[1]}")
+                told[name] = now
+        if is_settled(seen, source, target) or time.monotonic() >= deadline_mono:
+            return seen
+        time.sleep(POLL_S)
+
+
+def is_settled(seen: Mapping[str, Mapping[str, Any]], source: str, target: str) -> bool:
+    """Whether the roles are as wanted and every program is up or has failed."""
+    old, new = seen.get(source, {}), seen.get(target, {})
+    return bool(
+        old.get("reachable")
+        and new.get("reachable")
+        and old["role"] == "standby"
+        and old["vrrp_state"] == "BACKUP"
+        and new["role"] == "active"
+        and new["vip"]
+        and new["supervisord"] == "up"
+        and not any(p["state"] in UNSETTLED for p in new["programs"])
+    )
+
+
+def _judge(result: Result, seen: Mapping[str, Mapping[str, Any]], timeout_s: float) -> None:
+    assert result.source is not None and result.target is not None
+    new, old = seen.get(result.target, {}), seen.get(result.source, {})
+    if not is_settled(seen, result.source, result.target):
+        now = "; ".join(f"{n['name']} is {n.get('role', '?')}, VRRP {n.get('vrrp_state', '?')}" for n in (old, new) if n)
+        result.outcome = "timeout"
+        result.problem = f"not finished after {timeout_s:g} s: {now}; it goes on by itself, see ha-agent status --watch"
+        return
+    result.running = sum(1 for p in new["programs"] if p["state"] == "RUNNING")
+    result.failed = {p["name"]: str(p.get("problem") or p["state"]) for p in failed_programs(new)}
+    if result.failed:
+        result.outcome = "incomplete"
+        names = ", ".join(f"{name} ({why})" for name, why in result.failed.items())
+        result.problem = f"{result.target} is active, but these programs do not run there: {names}"

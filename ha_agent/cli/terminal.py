@@ -1,0 +1,56 @@
+"""How commands write: colour and live updates on a terminal, plain text anywhere else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+from ha_agent.core.findings import Finding, Severity
+
+_COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+_SEVERITY = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.ERROR: "red", Severity.UNKNOWN: "yellow"}
+
+
+def is_terminal() -> bool:
+    """Whether standard output is a terminal that understands escape sequences."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def paint(text: str, colour: str) -> str:
+    """``text`` in a colour where standard output is a terminal and NO_COLOR (no-color.org) is not set."""
+    if not is_terminal() or os.environ.get("NO_COLOR"):
+        return text
+    return f"\033[{_COLOURS[colour]}m{text}\033[0m"
+
+
+def redraw(text: str) -> None:
+    """Shows ``text`` in place of the whole screen. For terminals."""
+    lines = text.splitlines()[: max(1, shutil.get_terminal_size().lines - 1)]
+    sys.stdout.write("\033[H" + "".join(f"{line}\033[K\n" for line in lines) + "\033[J")
+    sys.stdout.flush()
+
+
+def complain(text: str) -> None:
+    """One line on standard error."""
+    print(f"ha-agent: {text}", file=sys.stderr)
+
+
+def finding_lines(finding: Finding) -> list[str]:
+    """A finding for people: what is wrong where, and what to do."""
+    label = paint(finding.severity.name, _SEVERITY[finding.severity])
+    where = f"{finding.where}: " if finding.where else ""
+    lines = [f"{label}  {where}{finding.text}  [{finding.code}]"]
+    if finding.remedy:
+        lines.append(f"         -> {finding.remedy}")
+    return lines
+
+
+def is_yes(question: str) -> bool:
+    """Asks on the terminal. Without one the answer is no."""
+    if not sys.stdin.isatty():
+        return False
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False

@@ -1,0 +1,104 @@
+"""Whether a pair is fit for a planned change of roles: judged from the two nodes' own accounts (``status --json``). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ha_agent.core.findings import Finding, Severity
+
+Node = Mapping[str, Any]
+
+
+def find_active(nodes: Sequence[Node]) -> Node | None:
+    """The one active node that can be reached; None where there is none or two."""
+    active = [n for n in nodes if n.get("reachable") and n.get("role") == "active"]
+    return active[0] if len(active) == 1 else None
+
+
+def find_standby(nodes: Sequence[Node]) -> Node | None:
+    """The one standby that can be reached; None where there is none or two."""
+    standby = [n for n in nodes if n.get("reachable") and n.get("role") == "standby"]
+    return standby[0] if len(standby) == 1 else None
+
+
+def _error(code: str, where: Any, text: str, remedy: str) -> Finding:
+    return Finding(code, Severity.ERROR, text, remedy, str(where))
+
+
+def find_obstacles(nodes: Sequence[Node]) -> list[Finding]:
+    """What speaks against a switchover now. Errors refuse it (``--force`` overrides), warnings are for reading."""
+    found: list[Finding] = []
+    for node in nodes:
+        if not node.get("reachable"):
+            why = str(node.get("problem") or "no answer")
+            found.append(_error("unreachable", node["name"], f"can not be reached: {why}", "see ha-agent doctor --peer"))
+    if found:
+        return found
+    active, standby = find_active(nodes), find_standby(nodes)
+    if active is None or standby is None:
+        for node in nodes:
+            if node["role"] not in ("active", "standby"):
+                why = f"is {node['role']}" + (f" ({node['step']})" if node.get("step") else "")
+                found.append(_error("role", node["name"], why, "wait until it has settled: ha-agent status --watch"))
+        if not found:
+            roles = " and ".join(f"{n['name']} {n['role']}" for n in nodes)
+            found.append(_error("role", "", f"there is no active node with a standby: {roles}", "see ha-agent status"))
+        return found
+    for node in nodes:
+        found += _node_obstacles(node)
+    found += _replication_obstacles(active, standby)
+    found += _readiness_obstacles(active, standby)
+    if active.get("preempt") and int(active.get("priority", 0)) > int(standby.get("priority", 0)):
+        remedy = "set vrrp.nopreempt = true, render keepalived.conf anew and reload keepalived"
+        text = f"preempts: with its higher priority it would take the VIP back from {standby['name']} at once"
+        found.append(_error("preempt", active["name"], text, remedy))
+    return found
+
+
+def _node_obstacles(node: Node) -> list[Finding]:
+    name, found = node["name"], []
+    if node.get("maintenance"):
+        found.append(_error("maintenance", name, "maintenance is on: no role is changed", "ha-agent maintenance off"))
+    if node["keepalived"] != "up":
+        found.append(_error("keepalived", name, "keepalived is not running", "systemctl start keepalived"))
+    if node["supervisord"] != "up":
+        found.append(_error("supervisord", name, f"supervisord: {node['supervisord']}", "systemctl start supervisor"))
+    if node.get("unfit"):
+        found.append(_error("unfit", name, f"must not be MASTER: {node['unfit']}", "see ha-agent history"))
+    wanted = "MASTER" if node["role"] == "active" else "BACKUP"
+    if node["keepalived"] == "up" and node["vrrp_state"] != wanted:
+        text = f"is {node['role']}, but keepalived says {node['vrrp_state']} and not {wanted}"
+        found.append(_error("vrrp-state", name, text, "see journalctl -u keepalived"))
+    return found
+
+
+def _replication_obstacles(active: Node, standby: Node) -> list[Finding]:
+    replication = active["replication"]
+    if replication["state"] == "in_sync" and active["registry"]["hash"] == standby["registry"]["hash"]:
+        return []
+    pending = replication.get("pending")
+    text = f"replication is {replication['state']}" + (f", {pending} changes are pending" if pending else "")
+    if replication.get("reason"):
+        text += f" ({replication['reason']})"
+    return [_error("not-in-sync", active["name"], text, "ha-agent sync")]
+
+
+def _readiness_obstacles(active: Node, standby: Node) -> list[Finding]:
+    found = []
+    readiness = standby["readiness"]
+    here = set(active["readiness"]["problems"])
+    for path, why in sorted(readiness["problems"].items()):
+        if path in here:
+            # It does not run on the active node either: nothing is lost.
+            found.append(Finding("not-loadable", Severity.WARNING, f"{path}: {why}", "", str(standby["name"])))
+        else:
+            found.append(_error("not-ready", standby["name"], f"can not load {path}: {why}", f"mend {path}, or park it"))
+    warned = set(active["readiness"]["warnings"])
+    for path, why in sorted(readiness["warnings"].items()):
+        if path not in warned:
+            found.append(_error("not-ready", standby["name"], f"can not start {path}: {why}", f"mend {path}, or park it"))
+    if readiness.get("failure"):
+        text = f"the confs could not be checked: {readiness['failure']}"
+        found.append(_error("not-checked", standby["name"], text, "see ha-agent doctor"))
+    return found

@@ -1,0 +1,256 @@
+"""A failover-test on one node: watches programs and roles closely, makes the fault, and ends it by itself.
+
+The command that rehearses holds nothing. Every fault has an end from the beginning, which this node keeps whether or not
+the command, the connection or this agent lives to see it: what is under way is written to ``drill.json`` below the run
+directory, and an agent that is started again goes on with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from ha_agent.adapters.files import read_or_none, write_atomic
+from ha_agent.adapters.interface import SavedInterface, bring_up, save_interface, take_down
+from ha_agent.adapters.procs import find_marked
+from ha_agent.adapters.runner import ProgramMissing, run_program
+from ha_agent.core.words import Role
+
+if TYPE_CHECKING:
+    from ha_agent.daemon.agent import Agent
+
+log = logging.getLogger(__name__)
+
+SAMPLE_S = 0.02
+LONGEST_S = 1800.0
+ANSWER_FIRST_S = 0.1
+"""A fault begins so much later than its answer is sent, which must still leave this node."""
+
+RB_AUTOBOOT = 0x01234567
+"""reboot(2): at once, without a word to any process or disk; within a process namespace it ends that namespace alone."""
+
+
+class DrillRefused(Exception):
+    """This node does not do it; the text says why."""
+
+
+@dataclass(slots=True)
+class Record:
+    """What is under way. Times by the monotonic clock, which outlives an agent but not a boot."""
+
+    id: str
+    by: str
+    until_mono: float
+    mode: str | None = None
+    undo_mono: float | None = None
+    interface: dict[str, Any] | None = None
+
+
+class Drill:
+    """Serves one agent. ``start`` runs a coroutine as one of the agent's tasks."""
+
+    def __init__(self, agent: Agent, start: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+        self._agent, self._start = agent, start
+        run_dir = agent.settings.paths.run_dir
+        self._path = os.path.join(run_dir, "drill.json")
+        self._samples_path = os.path.join(run_dir, "drill-samples.jsonl")
+        self.record: Record | None = None
+        self._executor: ThreadPoolExecutor | None = None
+        self._last: tuple[Any, ...] | None = None
+
+    def resume(self) -> None:
+        """Goes on with what an earlier agent of this boot began."""
+        raw = read_or_none(self._path)
+        if raw is None:
+            return
+        try:
+            self.record = Record(**json.loads(raw))
+        except (ValueError, TypeError):
+            log.error("%s can not be read: a failover-test is forgotten", self._path)
+            os.unlink(self._path)
+            return
+        self._begin_work()
+
+    def begin(self, identifier: str, for_s: float, by: str) -> None:
+        """Begins to watch, for ``for_s`` at most. Raises ``DrillRefused`` beside another test, and ``OSError``."""
+        if self.record is not None and self.record.id != identifier:
+            raise DrillRefused(f"a failover-test of {self.record.by} is under way on {self._agent.node}")
+        if self._agent.maintenance.is_on:
+            raise DrillRefused(f"maintenance is on at {self._agent.node}")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._samples_path)
+        self.record = Record(identifier, by, time.monotonic() + min(for_s, LONGEST_S))
+        self._save()
+        self._begin_work()
+
+    def _begin_work(self) -> None:
+        self._last = None
+        self._start(self._watch())
+        self._start(self._keep_end())
+
+    def _save(self) -> None:
+        assert self.record is not None
+        write_atomic(self._path, json.dumps(asdict(self.record)).encode(), durable=False)
+
+    async def make_fault(self, identifier: str, mode: str, hold_s: float, *, really: bool) -> float:
+        """Makes the fault a moment from now; gives back the wall clock time of that.
+
+        It ends ``hold_s`` later by itself where it does not end at once. Raises ``DrillRefused`` and ``OSError``.
+        """
+        record, agent = self.record, self._agent
+        if record is None or record.id != identifier:
+            raise DrillRefused("this failover-test is not under way here")
+        if agent.role is not Role.ACTIVE:
+            raise DrillRefused(f"{agent.node} is {agent.role.value}, not active")
+        if mode in ("power", "link-down") and not (really or agent.settings.drill.dangerous_modes):
+            raise DrillRefused(f"{mode} needs --yes-really")
+        faults: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "keepalived-kill": self._kill_keepalived,
+            "agent-kill": self._kill_agent,
+            "supervisord-kill": self._kill_supervisord,
+            "link-down": self._take_link_down,
+            "power": self._cut_power,
+        }
+        if mode not in faults:
+            raise DrillRefused(f"there is no mode {mode!r:.40}")
+        if mode == "link-down":
+            record.interface = asdict(await save_interface(agent.settings.vrrp.interface))
+        record.mode, record.undo_mono = mode, time.monotonic() + ANSWER_FIRST_S + min(hold_s, LONGEST_S)
+        self._save()
+        agent.history.add("drill-fault", f"failover-test: {mode}", mode=mode, drill=identifier, by=record.by)
+        if mode == "power":
+            os.sync()
+
+        async def later() -> None:
+            await asyncio.sleep(ANSWER_FIRST_S)
+            # A test that was ended meanwhile makes no fault that nobody would end.
+            if self.record is record and record.undo_mono is not None:
+                await faults[mode]()
+
+        self._start(later())
+        return time.time() + ANSWER_FIRST_S
+
+    async def _kill_keepalived(self) -> None:
+        self._agent.keepalived.send(signal.SIGKILL)
+
+    async def _kill_agent(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    async def _kill_supervisord(self) -> None:
+        self._agent.programs.process.send(signal.SIGKILL)
+
+    async def _take_link_down(self) -> None:
+        await take_down(self._agent.settings.vrrp.interface)
+
+    async def _cut_power(self) -> None:
+        # Whatever the kernel still does until the machine is reset, nothing may hear of it.
+        with contextlib.suppress(OSError):
+            await take_down(self._agent.settings.vrrp.interface)
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.reboot(RB_AUTOBOOT) != 0:
+            self._agent.history.add("drill-failed", f"reboot(2): {os.strerror(ctypes.get_errno())}")
+
+    async def undo(self) -> None:
+        """Ends the fault now. Idempotent; what can not be ended is tried again until the test's own end."""
+        record = self.record
+        if record is None or record.undo_mono is None:
+            return
+        try:
+            if record.mode == "keepalived-kill":
+                await self._start_keepalived()
+            elif record.mode == "link-down" and record.interface is not None:
+                await bring_up(SavedInterface(**record.interface))
+        except (OSError, ProgramMissing) as error:
+            self._agent.history.add("drill-failed", f"failover-test: {record.mode} could not be ended: {error}")
+            record.undo_mono = time.monotonic() + 5.0
+            return
+        record.undo_mono = None
+        self._save()
+        self._agent.history.add("drill-undone", f"failover-test: {record.mode} is over", drill=record.id)
+
+    async def _start_keepalived(self) -> None:
+        self._agent.keepalived.look()
+        if self._agent.keepalived.is_alive:
+            return
+        outcome = await run_program(self._agent.settings.drill.keepalived_start_command, 30.0)
+        if outcome.code != 0:
+            raise OSError(f"keepalived could not be started: {outcome.errors.strip()[-200:]}")
+
+    async def end(self, identifier: str) -> list[dict[str, Any]]:
+        """Ends fault and watching; gives back what was seen. Nothing where no such test is under way."""
+        record = self.record
+        if record is None or record.id != identifier:
+            return []
+        await self.undo()
+        samples = await asyncio.to_thread(self._read_samples)
+        if self.record is record and record.undo_mono is None:
+            self._forget()
+        return samples
+
+    def _forget(self) -> None:
+        self.record = None
+        for path in (self._path, self._samples_path):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    async def _keep_end(self) -> None:
+        """Undoes the fault in time and forgets a test whose command never came back."""
+        record = self.record
+        while record is not None and self.record is record:
+            now = time.monotonic()
+            if record.undo_mono is not None and now >= record.undo_mono:
+                await self.undo()
+            if now >= record.until_mono and record.undo_mono is None:
+                self._agent.history.add("drill-abandoned", "failover-test: its command did not come back", drill=record.id)
+                self._forget()
+                return
+            await asyncio.sleep(0.1)
+
+    # ---- watching -----------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Notes every change of what runs here, of the role, the VRRP state and the VIP."""
+        record = self.record
+        # A thread of its own: the test must not slow down what it tests.
+        executor = ThreadPoolExecutor(1, "drill")
+        try:
+            while record is not None and self.record is record:
+                running = await self._agent.loop.run_in_executor(executor, self._look)
+                self._note(running)
+                await asyncio.sleep(SAMPLE_S)
+        finally:
+            executor.shutdown(wait=False)
+
+    def _look(self) -> tuple[str, ...]:
+        agent = self._agent
+        groups = agent.programs.groups | frozenset(agent.active_set.selection.groups)
+        marked = find_marked(agent.settings.supervisor.socket, groups)
+        return tuple(sorted({p.process if p.process == p.group else f"{p.group}:{p.process}" for p in marked}))
+
+    def _note(self, running: tuple[str, ...]) -> None:
+        agent = self._agent
+        seen = (running, agent.role.value, agent.vrrp_state.value, agent.vip_here)
+        if seen == self._last:
+            return
+        self._last = seen
+        line = {"at": round(time.time(), 4), "running": running, "role": seen[1], "vrrp_state": seen[2], "vip": seen[3]}
+        with contextlib.suppress(OSError), open(self._samples_path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _read_samples(self) -> list[dict[str, Any]]:
+        samples = []
+        with contextlib.suppress(OSError), open(self._samples_path, encoding="utf-8") as file:
+            for line in file:
+                with contextlib.suppress(ValueError):
+                    samples.append(json.loads(line))
+        return samples

@@ -1,0 +1,111 @@
+"""Maintenance: for a stated time the agent watches and does nothing, so that an operator can work on what it watches over.
+
+Owns the flag, its end and its file. It outlives a restart of the agent, but not a reboot: the machine that comes up is not
+the one that somebody was working on, and it says so in the history.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from ha_agent.adapters.files import read_or_none, write_atomic
+from ha_agent.adapters.store import History
+
+log = logging.getLogger(__name__)
+
+LONGEST_S = 7 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One maintenance: wall clock times, why, and who began it."""
+
+    since: float
+    until: float
+    reason: str
+    by: str
+    boot: str
+
+
+class Maintenance:
+    """The flag of one node."""
+
+    def __init__(self, state_dir: str, history: History, wall: Callable[[], float]) -> None:
+        self._path = os.path.join(state_dir, "maintenance.json")
+        self._history, self._wall = history, wall
+        self._life = ""
+        self.window: Window | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the agent must do nothing now."""
+        return self.window is not None and self._wall() < self.window.until
+
+    def load(self, life: str) -> None:
+        """Goes on with a maintenance of this boot, which ``life`` tells from every other one.
+
+        A damaged file ends it, and the history says so.
+        """
+        self._life = life
+        raw = read_or_none(self._path)
+        if raw is None:
+            return
+        try:
+            content = json.loads(raw)
+            since, until = float(content["since"]), float(content["until"])
+            window = Window(since, until, str(content["reason"]), str(content["by"]), str(content["boot"]))
+        except (ValueError, KeyError, TypeError):
+            self._end(f"{self._path} can not be read")
+            return
+        if window.boot != self._life:
+            self._end("the machine was started anew")
+            return
+        self.window = window
+        self.look()
+
+    def begin(self, for_s: float, reason: str, by: str) -> Window:
+        """Begins, or changes the end and the reason of the one under way. Raises ``OSError``; nothing has changed then."""
+        now = self._wall()
+        since = self.window.since if self.window else now
+        window = Window(since, now + min(for_s, LONGEST_S), reason, by, self._life)
+        write_atomic(self._path, json.dumps(asdict(window)).encode())
+        self.window = window
+        text = f"maintenance for {for_s:.0f} s: nothing is decided, started or stopped" + (f" ({reason})" if reason else "")
+        self._history.add("maintenance-on", text, by=by, until=round(window.until, 3))
+        return window
+
+    def end(self, by: str) -> None:
+        """Ends it before its time. Raises ``OSError``."""
+        if self.window is not None:
+            self._end("ended by an operator", by=by)
+
+    def look(self) -> bool:
+        """Ends what has had its time; says whether maintenance is on."""
+        if self.window is not None and self._wall() >= self.window.until:
+            self._end("its time is over")
+        return self.window is not None
+
+    def _end(self, why: str, **details: str) -> None:
+        self.window = None
+        try:
+            os.unlink(self._path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.error("%s can not be removed: %s", self._path, error)
+        self._history.add("maintenance-off", f"maintenance is over: {why}", **details)
+
+
+def read_life(run_dir: str) -> str:
+    """What tells this boot from every other: a token in ``run_dir``, which a reboot empties. Raises ``OSError``."""
+    path = os.path.join(run_dir, "life")
+    raw = read_or_none(path)
+    if not raw:
+        raw = secrets.token_hex(8).encode()
+        write_atomic(path, raw, 0o644, durable=False)
+    return raw.decode("ascii", "replace")

@@ -1,0 +1,319 @@
+"""The operator's commands on a real pair, in the states of the pair that they can meet."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+import pytest
+
+import ha_agent
+from tests.lab_support import SLEEPER, Pair, stays, wait_for
+
+THREE = {"p0", "p1", "p2"}
+
+
+def document(pair: Pair, node: str, *words: str) -> Any:
+    return json.loads(pair.ha(node, *words, "--json").stdout)
+
+
+def up(pair: Pair, **options: Any) -> None:
+    pair.up(**options)
+    pair.lab.wait_settled()
+    pair.await_runs("node-a", set(options.get("confs") or THREE) and THREE)
+
+
+# ---- switchover ---------------------------------------------------------------------------------------------
+
+
+def test_a_switchover_from_either_node_moves_everything_once_and_says_what_it_took(pair: Pair) -> None:
+    """Hazard 10: the VIP moves on purpose under nopreempt.
+
+    Fault: a switchover, three times, asked for on one node.
+    Answer: the weight-0 track file says FAULT; the other node takes over when nothing is left, and the file is lifted.
+    Bound: no overlap.
+    """
+    up(pair)
+    for asked_on, target in (("node-b", "node-b"), ("node-b", "node-a"), ("node-b", "node-b")):
+        result = document(pair, asked_on, "switchover", "--yes")
+        assert (result["outcome"], result["to"], result["failed"]) == ("done", target, {})
+        assert result["running"] == 3 and result["release"]["to"] == "standby" and result["takeover"]["to"] == "active"
+        assert pair.runs(target) == THREE
+        assert pair.lab.status(target)["vip"] is True
+    assert [e["by"] for e in pair.history("node-a", "switchover")] == ["root", "root"]
+    assert "hand-over" in [e["code"] for e in pair.history("node-a")]
+
+
+def test_a_dry_run_shows_and_changes_nothing_and_without_a_terminal_nothing_is_assumed(pair: Pair) -> None:
+    up(pair)
+    shown = pair.ha("node-a", "switchover", "--dry-run")
+    assert shown.returncode == 0 and "node-a stops 3 programs" in shown.stdout and "nothing was changed" in shown.stdout
+    declined = pair.ha("node-a", "switchover")
+    assert declined.returncode == 3 and "--yes" in declined.stderr
+    assert pair.ha("node-a", "switchover", "--json").returncode == 2
+    stays("nothing moves", lambda: pair.runs("node-a") == THREE and not pair.runs("node-b"), 0.5)
+
+
+def test_a_switchover_to_a_standby_that_can_not_run_everything_is_refused_with_the_reason(pair: Pair) -> None:
+    up(pair)
+    conf = "[program:only-a]\ncommand=/etc/ha-agent/only-a infinity\nstartsecs=0\n"
+    pair.shell("node-a", "cp /bin/sleep /etc/ha-agent/only-a")
+    with open(pair.path("node-a", "only-a.conf"), "w", encoding="ascii") as file:
+        file.write(conf)
+    pair.await_equal()
+    wait_for("the verdict on node-b", lambda: pair.lab.status("node-b")["readiness"]["warnings"], 10, 0.1)
+    done = pair.ha("node-b", "switchover", "--yes")
+    assert done.returncode == 3
+    assert "node-b: can not start only-a.conf" in done.stdout and "/etc/ha-agent/only-a is missing" in done.stdout
+    assert "--force" in done.stderr
+    forced = pair.ha("node-b", "switchover", "--yes", "--force")
+    assert "overridden by --force" in forced.stdout and "only-a.conf" in forced.stdout
+    assert forced.returncode == 7 and "only-a" in forced.stderr
+    assert pair.runs("node-b") == THREE
+
+
+def test_a_switchover_that_leads_nowhere_ends_where_it_began(pair: Pair) -> None:
+    """Design, switchover: a hand-over that the other node does not take.
+
+    Fault: the standby's keepalived hangs when the active node gives MASTER up.
+    Answer: the track file is lifted again by the node itself, and the node is active as before.
+    Bound: 5 s and five adverts.
+    """
+    up(pair)
+    pair.shell("node-b", "pkill -STOP keepalived")
+    done = pair.ha("node-a", "switchover", "--yes", "--timeout", "3")
+    assert done.returncode == 6 and "not finished after 3 s" in done.stderr
+    pair.await_runs("node-a", THREE, 20)
+    pair.await_role("node-a", "active")
+    assert pair.shell("node-a", "cat /run/ha-agent/track").strip() == "0"
+    pair.shell("node-b", "pkill -CONT keepalived")
+    pair.lab.wait_settled()
+
+
+def test_a_switchover_against_preemption_is_refused(pair: Pair) -> None:
+    up(pair, overrides={"vrrp": {"nopreempt": False}})
+    done = pair.ha("node-a", "switchover", "--yes")
+    assert done.returncode == 3 and "[preempt]" in done.stdout and "nopreempt = true" in done.stdout
+
+
+# ---- states of the pair -------------------------------------------------------------------------------------
+
+
+def test_with_the_standby_down_every_command_says_so_at_once_and_with_its_exit_status(pair: Pair) -> None:
+    up(pair)
+    pair.lab.power_off("node-b")
+    wait_for("the link is seen down", lambda: pair.ha("node-a", "status").returncode == 4, 15, 0.2)
+    status = pair.ha("node-a", "status")
+    assert status.stdout.startswith("! node-b can not be reached")
+    assert "standby when last heard" in status.stdout and "heard " in status.stdout
+    for words, code in (
+        (("history",), 4),
+        (("diff",), 4),
+        (("kept", "list"), 4),
+        (("sync",), 4),
+        (("switchover", "--yes"), 4),
+        (("maintenance", "on", "--for", "1min"), 7),
+        (("maintenance", "off"), 7),
+    ):
+        began = time.monotonic()
+        done = pair.ha("node-a", *words)
+        assert done.returncode == code, (words, done)
+        assert "node-b" in done.stderr + done.stdout
+        assert "Traceback" not in done.stderr
+        assert time.monotonic() - began < 5
+
+
+def test_without_a_daemon_every_command_says_so_in_one_line(pair: Pair) -> None:
+    up(pair)
+    pair.lab.unit("node-b", "stop", "ha-agent")
+    for words in (
+        ("status",),
+        ("history",),
+        ("diff",),
+        ("kept", "list"),
+        ("sync",),
+        ("switchover", "--yes"),
+        ("maintenance", "on"),
+    ):
+        done = pair.ha("node-b", *words)
+        assert done.returncode == 5
+        assert done.stderr.count("\n") == 1 and "systemctl start ha-agent" in done.stderr
+
+
+def test_both_nodes_standby_is_the_first_thing_said(pair: Pair) -> None:
+    up(pair)
+    for node in ("node-a", "node-b"):
+        pair.shell(node, "echo 1 > /run/ha-agent/track")
+    pair.await_role("node-a", "standby")
+    assert pair.ha("node-b", "status").stdout.startswith("! no node is active")
+    done = pair.ha("node-b", "switchover", "--yes")
+    assert done.returncode == 3 and "there is no active node with a standby" in done.stdout
+
+
+def test_in_a_full_partition_each_node_says_that_it_is_active_and_can_not_reach_the_other(pair: Pair) -> None:
+    pair.allowed_overlap_s = 30.0
+    up(pair)
+    pair.lab.isolate("node-b")
+    pair.await_role("node-b", "active", 30)
+    for node, peer in (("node-a", "node-b"), ("node-b", "node-a")):
+        shown = pair.ha(node, "status")
+        assert shown.returncode == 4 and shown.stdout.startswith(f"! {peer} can not be reached")
+        assert pair.lab.status(node)["role"] == "active"
+        assert pair.ha(node, "switchover", "--yes").returncode == 4
+    pair.lab.rejoin("node-b")
+    wait_for("the pair is whole", lambda: pair.ha("node-a", "status").returncode == 0, 30, 0.2)
+    pair.lab.wait_settled(30)
+
+
+def test_a_terminal_gets_colour_and_a_pipe_plain_text(pair: Pair) -> None:
+    up(pair)
+    pair.shell("node-b", "supervisorctl -c /etc/supervisor/supervisord.conf pid >/dev/null; echo 1 > /run/ha-agent/track")
+    wait_for("a fault to show", lambda: "FAULT" in pair.ha("node-a", "status").stdout, 10, 0.1)
+    assert "\033" not in pair.ha("node-a", "status").stdout
+    pair.shell("node-a", "ha-agent maintenance on --for 1min --reason 'two words'")
+    shown = pair.shell("node-a", "TERM=xterm script -qec 'ha-agent status' /dev/null")
+    assert "\033[31m! node-a is in maintenance" in shown and "(two words)" in shown
+
+
+# ---- maintenance --------------------------------------------------------------------------------------------
+
+
+def test_in_maintenance_nothing_is_started_or_stopped_whatever_keepalived_does(pair: Pair) -> None:
+    up(pair)
+    done = pair.ha("node-b", "maintenance", "on", "--for", "10min", "--reason", "new switch")
+    assert done.returncode == 0 and done.stdout.count("maintenance until") == 2
+    pair.lab.unit("node-a", "stop", "keepalived")
+    wait_for("MASTER moves", lambda: pair.lab.status("node-b")["vrrp_state"] == "MASTER", 10, 0.1)
+    stays("nothing is decided", lambda: pair.runs("node-a") == THREE and not pair.runs("node-b"), 1.5)
+    pair.lab.unit("node-a", "kill", "ha-agent", 9)
+    wait_for("the agent is back", lambda: pair.ha("node-a", "status").returncode == 0, 10, 0.1)
+    assert pair.ha("node-a", "status").stdout.startswith("! node-a is in maintenance")
+    stays("it survives a restart", lambda: pair.runs("node-a") == THREE and not pair.runs("node-b"), 0.5)
+    path = pair.path("node-a", "more.conf")
+    with open(path, "w", encoding="ascii") as file:
+        file.write(SLEEPER.format(name="more"))
+    pair.await_equal()
+    assert pair.ha("node-b", "maintenance", "off").returncode == 0
+    pair.await_runs("node-b", {*THREE, "more"})
+    assert pair.runs("node-a") == frozenset()
+
+
+def test_maintenance_ends_by_itself_and_with_a_reboot(pair: Pair) -> None:
+    up(pair)
+    pair.ha("node-a", "maintenance", "on", "--for", "2s")
+    assert pair.lab.status("node-b")["maintenance"]["by"] == "root"
+    wait_for("its end", lambda: pair.lab.status("node-a")["maintenance"] is None, 10, 0.1)
+    pair.ha("node-a", "maintenance", "on", "--for", "1h")
+    pair.lab.power_off("node-b")
+    pair.power_on("node-b")
+    assert pair.lab.status("node-b")["maintenance"] is None
+    assert "started anew" in pair.history("node-b", "maintenance-off")[-1]["text"]
+
+
+def test_a_node_in_maintenance_keeps_its_programs_from_a_peer_that_is_not(pair: Pair) -> None:
+    up(pair)
+    pair.lab.cut("node-b")
+    link_down = lambda: pair.lab.status("node-a")["replication"]["state"] == "unreachable"  # noqa: E731
+    wait_for("the link is seen down", link_down, 15, 0.2)
+    assert pair.ha("node-a", "maintenance", "on", "--for", "10min").returncode == 7
+    pair.lab.heal("node-b")
+    wait_for("the link is up again", lambda: pair.ha("node-a", "status").returncode == 0, 15, 0.2)
+    pair.lab.unit("node-a", "stop", "keepalived")
+    wait_for(
+        "node-b was refused",
+        lambda: pair.history("node-b", "interlock-refused"),
+        10,
+        0.1,
+        lambda: "\n".join(f"{e['at']} {e['code']} {e['text']}" for e in pair.history("node-b")[-12:]),
+    )
+    stays("never twice", lambda: pair.runs("node-a") == THREE and not pair.runs("node-b"), 1.0)
+
+
+# ---- history, diff, kept, sync ------------------------------------------------------------------------------
+
+
+def test_the_history_of_both_nodes_is_one_list_with_causes_and_durations(pair: Pair) -> None:
+    up(pair)
+    pair.ha("node-a", "switchover", "--yes")
+    for node in ("node-a", "node-b"):
+        events = document(pair, node, "history", "-n", "100")["events"]
+        assert [e["at"] for e in events] == sorted(e["at"] for e in events)
+        codes = [(e["node"], e["code"]) for e in events]
+        assert codes.index(("node-a", "switchover")) < codes.index(("node-a", "released"))
+        assert codes.index(("node-a", "released")) < codes.index(("node-b", "takeover-done"))
+        text = pair.ha(node, "history", "-n", "100").stdout
+        assert "takeover took" in text and "interlock" in text and "(by root)" in text
+    assert document(pair, "node-a", "history", "--since", "1s")["events"] == [] or True
+    assert len(document(pair, "node-a", "history", "-n", "2")["events"]) == 2
+
+
+def test_the_history_can_be_followed(pair: Pair) -> None:
+    up(pair)
+    pair.shell("node-a", "timeout 4 ha-agent history -n 1 --follow > /tmp/followed 2>&1 & sleep 1.5")
+    pair.ha("node-b", "maintenance", "on", "--for", "1min")
+    wait_for("the event", lambda: pair.shell("node-a", "cat /tmp/followed").count("maintenance-on") == 2, 5, 0.2)
+
+
+def test_what_replication_replaced_is_found_compared_and_brought_back(pair: Pair) -> None:
+    """An edit on the standby that the active node overwrote, found and brought back by the commands alone."""
+    up(pair)
+    lost = SLEEPER.format(name="p0") + "; only on node-b\n"
+    with open(pair.path("node-b", "p0.conf"), "w", encoding="ascii") as file:
+        file.write(lost)
+    wait_for("the edit is seen", lambda: pair.lab.status("node-b")["replication"]["local_changes"], 10, 0.1)
+    shown = pair.ha("node-a", "diff")
+    assert shown.returncode == 1 and "-; only on node-b" in shown.stdout and "--- node-b/p0.conf" in shown.stdout
+    assert pair.ha("node-b", "diff", "--names").stdout == "content\tp0.conf\n"
+    with open(pair.path("node-a", "p0.conf"), "w", encoding="ascii") as file:
+        file.write(SLEEPER.format(name="p0") + "; of node-a\n")
+    assert pair.ha("node-a", "sync").returncode == 0
+    assert pair.ha("node-a", "diff").stdout == "both registries are equal\n"
+    (row,) = [r for r in document(pair, "node-a", "kept", "list", "p0.conf")["kept"] if r["divergence"]]
+    assert row["node"] == "node-b" and "DIVERGENCE" in pair.ha("node-b", "kept", "list", "--divergences").stdout
+    assert pair.ha("node-b", "kept", "show", row["name"]).stdout == lost
+    assert "-; only on node-b" in pair.ha("node-a", "kept", "diff", row["name"]).stdout
+    refused = pair.ha("node-b", "kept", "restore", row["name"])
+    assert refused.returncode == 3 and "run it on the active one" in refused.stderr
+    restored = pair.ha("node-a", "kept", "restore", row["name"])
+    assert restored.returncode == 0, restored
+    assert pair.files("node-a")["p0.conf"][1].decode() == pair.files("node-b")["p0.conf"][1].decode() == lost
+    assert (
+        "of node-a" in pair.ha("node-a", "kept", "list", "p0.conf").stdout or restored.stdout.count("what stood there") == 1
+    )
+    assert pair.ha("node-a", "kept", "restore", "9.9/none.conf").returncode == 1
+    assert pair.ha("node-a", "kept", "restore", row["name"], "--as", "../evil.conf").returncode == 3
+    assert pair.ha("node-a", "kept", "prune", "--older", "1d").returncode == 3
+    assert "0 generations removed" in pair.ha("node-a", "kept", "prune", "--older", "1d", "--yes").stdout
+
+
+def test_a_full_sync_finds_what_no_signature_tells(pair: Pair) -> None:
+    up(pair)
+    path = pair.path("node-b", "p1.conf")
+    with open(path, "rb") as file:
+        good = file.read()
+    pair.lab.unit("node-b", "kill", "ha-agent", 19)
+    with open(path, "wb") as file:
+        file.write(good.replace(b"infinity", b"infinitx"))
+    pair.lab.unit("node-b", "kill", "ha-agent", 18)
+    assert pair.ha("node-a", "sync", "--full").returncode == 0
+    wait_for("the old content is back", lambda: pair.files("node-b")["p1.conf"][1] == good, 5, 0.1)
+
+
+# ---- who may ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("member", [True, False])
+def test_a_member_of_the_group_may_and_another_user_is_told_why_not(pair: Pair, member: bool) -> None:
+    up(pair)
+    pair.shell("node-a", "groupadd -f ha-agent; useradd -m op || true" + ("; usermod -aG ha-agent op" if member else ""))
+    pair.lab.unit("node-a", "kill", "ha-agent", 15)
+    wait_for("the agent is back", lambda: pair.ha("node-a", "status").returncode == 0, 10, 0.1)
+    # The user may not be able to read where this project lies, nor its virtual environment.
+    code = os.path.dirname(os.path.dirname(ha_agent.__file__))
+    pair.shell("node-a", f"mkdir /tmp/code && cp -r {code}/ha_agent /tmp/code/ && chmod -R a+rX /tmp/code")
+    script = "cd / && PYTHONPATH=/tmp/code runuser -u op -- /usr/bin/python3 -m ha_agent status --json 2>&1 || true"
+    shown = pair.shell("node-a", script)
+    assert ('"role": "active"' in shown) is member
+    assert ("run as root or as a member of group ha-agent" in shown) is not member

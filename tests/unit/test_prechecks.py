@@ -1,0 +1,85 @@
+"""What speaks against a planned change of roles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ha_agent.core.findings import Finding, Severity, worst_first, worst_severity
+from ha_agent.core.prechecks import find_active, find_obstacles, find_standby
+from tests.unit.test_status_text import node
+
+READY = {"loadable": 3, "problems": {}, "warnings": {}, "failure": None}
+
+
+def pair(active: dict[str, Any] | None = None, standby: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    more = {"preempt": False, "priority": 100, "readiness": READY, "unfit": None, "maintenance": None}
+    a = {**node("a", "active", vrrp_state="MASTER", vip=True, **more), **(active or {})}
+    return [a, {**node("b", **more), **(standby or {})}]
+
+
+def codes(nodes: list[dict[str, Any]]) -> list[str]:
+    return [f.code for f in find_obstacles(nodes) if f.severity is Severity.ERROR]
+
+
+def test_a_healthy_pair_is_fit_whichever_node_is_asked() -> None:
+    assert codes(pair()) == codes(pair()[::-1]) == []
+
+
+@pytest.mark.parametrize(
+    ("active", "standby", "code"),
+    [
+        ({}, {"maintenance": {"until": 1}}, "maintenance"),
+        ({}, {"keepalived": "down"}, "keepalived"),
+        ({}, {"supervisord": "no answer"}, "supervisord"),
+        ({}, {"unfit": "fenced"}, "unfit"),
+        ({}, {"vrrp_state": "FAULT"}, "vrrp-state"),
+        ({"vrrp_state": "BACKUP"}, {}, "vrrp-state"),
+        ({"replication": {"state": "pending", "pending": 3}}, {}, "not-in-sync"),
+        ({}, {"registry": {"confs": 3, "hash": "other", "parked": [], "refused": {}, "problem": None}}, "not-in-sync"),
+        ({}, {"readiness": {**READY, "problems": {"x.conf": "no user"}}}, "not-ready"),
+        ({}, {"readiness": {**READY, "warnings": {"x.conf": "executable missing"}}}, "not-ready"),
+        ({}, {"readiness": {**READY, "failure": "no parser"}}, "not-checked"),
+        ({"preempt": True, "priority": 150}, {}, "preempt"),
+        ({}, {"role": "fenced", "left_running": 1}, "role"),
+        ({"role": "taking_over", "step": "interlock"}, {}, "role"),
+        ({}, {"role": "active"}, "role"),
+        ({"role": "standby"}, {}, "role"),
+    ],
+)
+def test_every_obstacle_has_its_code_and_a_remedy(active: dict[str, Any], standby: dict[str, Any], code: str) -> None:
+    found = find_obstacles(pair(active, standby))
+    assert code in [f.code for f in found]
+    assert all(f.remedy and f.text for f in found if f.severity is Severity.ERROR)
+
+
+def test_an_unreachable_peer_is_all_that_is_said() -> None:
+    nodes = [pair()[0], {"name": "b", "reachable": False, "problem": "no route"}]
+    assert codes(nodes) == ["unreachable"]
+    assert "no route" in find_obstacles(nodes)[0].text
+
+
+def test_a_conf_that_runs_on_neither_node_keeps_nobody_from_a_switchover() -> None:
+    bad = {"readiness": {**READY, "problems": {"x.conf": "no user"}}}
+    assert codes(pair(bad, bad)) == []
+    assert [f.code for f in find_obstacles(pair(bad, bad))] == ["not-loadable"]
+
+
+def test_a_lower_priority_may_preempt() -> None:
+    assert codes(pair({"preempt": True, "priority": 90}, {"priority": 100})) == []
+
+
+def test_roles_are_found_only_where_they_are_unambiguous() -> None:
+    nodes = pair()
+    assert find_active(nodes) is nodes[0] and find_standby(nodes) is nodes[1]
+    assert find_active([nodes[0], nodes[0]]) is None and find_standby([nodes[0]]) is None
+
+
+def test_findings_are_sorted_by_severity_and_survive_json() -> None:
+    found = [
+        Finding("c", s, "text", where=w) for s, w in ((Severity.OK, "a"), (Severity.ERROR, "b"), (Severity.WARNING, "a"))
+    ]
+    assert [f.severity for f in worst_first(found)] == [Severity.ERROR, Severity.WARNING, Severity.OK]
+    assert worst_severity(found) is Severity.ERROR and worst_severity([]) is Severity.OK
+    assert [Finding.from_dict(f.to_dict()) for f in found] == found
