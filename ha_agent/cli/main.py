@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ha_agent.cli.nodes import PeerUnreachable
     from ha_agent.cli.parser import build_parser
 
-    options = build_parser().parse_args(words)
+    options = build_parser(words[0] if words else None).parse_args(words)
     try:
         return int(options.run(options))
     except SettingsError as error:

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 
 from ha_agent import __version__
-from ha_agent.cli import (
-    drill_cmd,
-    history_cmd,
-    kept_cmd,
-    lint_cmd,
-    maintenance_cmd,
-    registry_cmd,
-    status_cmd,
-    switchover_cmd,
-)
 from ha_agent.cli.options import Commands, settings_of
 from ha_agent.core.settings import sample_toml, settings_as_dict, toml_value
 from ha_agent.core.words import Exit
 
+MODULES = {
+    "status": "status_cmd",
+    "history": "history_cmd",
+    "switchover": "switchover_cmd",
+    "failover-test": "drill_cmd",
+    "lint": "lint_cmd",
+    "doctor": "doctor_cmd",
+    "maintenance": "maintenance_cmd",
+    "sync": "registry_cmd",
+    "diff": "registry_cmd",
+    "kept": "kept_cmd",
+}
+"""Which module of this package adds which command."""
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line's grammar."""
+
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The command line's grammar: that of ``command`` alone where it is one of ``MODULES``, so that no other is imported."""
     parser = argparse.ArgumentParser(
         prog="ha-agent",
         description="Makes supervisord's programs follow keepalived's virtual address on a pair of machines.",
@@ -33,17 +38,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ha-agent {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands = Commands(subparsers)
-    for module in (
-        status_cmd,
-        history_cmd,
-        switchover_cmd,
-        drill_cmd,
-        lint_cmd,
-        maintenance_cmd,
-        registry_cmd,
-        kept_cmd,
-    ):
-        module.add_parser(commands)
+    if command in MODULES:
+        _add(commands, MODULES[command])
+        return parser
+    for name in dict.fromkeys(MODULES.values()):
+        _add(commands, name)
 
     parts = commands.add_group(
         "config", "check, show or sample the configuration", "ha-agent config check", "check|show|sample"
@@ -63,6 +62,10 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add("daemon", "run the agent of this node (systemd does)", "systemctl start ha-agent")
     subparsers.add_parser("lab", add_help=False, help="a pair in namespaces on this machine (ha-agent lab --help)")
     return parser
+
+
+def _add(commands: Commands, module: str) -> None:
+    importlib.import_module(f"ha_agent.cli.{module}").add_parser(commands)
 
 
 def _run_config_check(options: argparse.Namespace) -> int:

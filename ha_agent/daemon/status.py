@@ -42,7 +42,7 @@ async def describe_node(agent: Agent) -> dict[str, Any]:
         "replication": _describe_replication(agent),
         "readiness": _describe_readiness(agent),
         "programs": programs,
-        "last_transition": agent.last_transition,
+        "last_transition": agent.last_transition or None,
     }
 
 

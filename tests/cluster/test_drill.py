@@ -219,13 +219,13 @@ def test_ctrl_c_ends_the_fault_at_once(pair: Pair) -> None:
 
 def test_two_tests_at_once_are_refused(pair: Pair) -> None:
     up(pair)
-    words = pair.lab.words_inside("node-b", ["ha-agent", "failover-test", "--yes", "--mode", "keepalived-kill"])
+    words = pair.lab.words_inside("node-b", ["ha-agent", "failover-test", "--yes", "--mode", "supervisord-kill"])
     first = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         path = "/run/ha-agent/drill.json"
         begun: Callable[[], bool] = lambda: "yes" in pair.shell("node-a", f"test -e {path} && echo yes || true")  # noqa: E731
         wait_for("the first has begun", begun, 10, 0.02)
-        second = pair.ha("node-a", "failover-test", "--yes")
+        second = pair.ha("node-a", "failover-test", "--yes", "--mode", "agent-kill")
         assert second.returncode in (1, 3)
         assert "under way" in second.stderr or "refused" in second.stderr
     finally:

@@ -1,0 +1,1 @@
+"""The checks of ``ha-agent doctor``. Each yields findings and changes nothing."""

@@ -1,0 +1,118 @@
+"""What every check may look at: the configuration, files below a root, outer programs, the daemon. All of it read-only."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ha_agent.adapters.control import CommandFailed, NoDaemon
+from ha_agent.adapters.runner import SAFE_PATH
+from ha_agent.cli.nodes import Nodes
+from ha_agent.core.findings import Finding, Severity
+from ha_agent.core.settings import Settings
+
+PROGRAM_LIMIT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How an outer program ended; ``code`` is None where it is missing or did not end in time."""
+
+    code: int | None
+    output: str
+    errors: str
+
+
+@dataclass
+class Context:
+    """One run of the doctor on this node."""
+
+    settings: Settings
+    config_path: str
+    keepalived_conf: str = "/etc/keepalived/keepalived.conf"
+    is_root: bool = field(default_factory=lambda: os.geteuid() == 0)
+    _status: tuple[list[dict[str, Any]], str | None] | None = None
+
+    def run(self, *words: str) -> Ran:
+        """Runs a program that only looks: empty environment, no input, a deadline."""
+        path = self.find(words[0])
+        if path is None:
+            return Ran(None, "", f"{words[0]} is not installed")
+        try:
+            done = subprocess.run(
+                [path, *words[1:]],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=PROGRAM_LIMIT_S,
+                env={"PATH": SAFE_PATH, "LC_ALL": "C.UTF-8"},
+            )
+        except subprocess.TimeoutExpired:
+            return Ran(None, "", f"no end after {PROGRAM_LIMIT_S:g} s")
+        except OSError as error:
+            return Ran(None, "", str(error))
+        return Ran(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
+
+    def find(self, name: str) -> str | None:
+        """The absolute path of a program; None where it is not installed."""
+        places = (os.path.join(folder, name) for folder in SAFE_PATH.split(":"))
+        return next((path for path in places if os.access(path, os.X_OK)), None)
+
+    def read(self, path: str) -> str | None:
+        """The text of a file; None where it can not be read."""
+        with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+        return None
+
+    def status(self) -> tuple[list[dict[str, Any]], str | None]:
+        """Both nodes' own accounts, and why there are none where the daemon does not answer."""
+        if self._status is None:
+            try:
+                self._status = Nodes(self.settings).status(), None
+            except (NoDaemon, CommandFailed, TimeoutError) as error:
+                self._status = [], str(error) or "the agent did not answer"
+        return self._status
+
+    @functools.cached_property
+    def has_systemd(self) -> bool:
+        """Whether systemd runs this machine."""
+        return os.path.isdir("/run/systemd/system")
+
+
+Check = Callable[[Context], Iterator[Finding]]
+
+
+def ok(code: str, text: str) -> Finding:
+    """Nothing is wrong there."""
+    return Finding(code, Severity.OK, text)
+
+
+def error(code: str, text: str, remedy: str) -> Finding:
+    """It does not work, or not when it is needed."""
+    return Finding(code, Severity.ERROR, text, remedy)
+
+
+def warning(code: str, text: str, remedy: str) -> Finding:
+    """It works, and will surprise."""
+    return Finding(code, Severity.WARNING, text, remedy)
+
+
+def unknown(code: str, text: str, remedy: str = "") -> Finding:
+    """It could not be found out."""
+    return Finding(code, Severity.UNKNOWN, text, remedy)
+
+
+def run_checks(checks: Mapping[str, Check], context: Context) -> list[Finding]:
+    """Every check's findings; one that breaks is a finding itself."""
+    found: list[Finding] = []
+    for name, check in checks.items():
+        try:
+            found += list(check(context))
+        except Exception as problem:
+            text = f"the check {name} could not be made: {type(problem).__name__}: {problem}"
+            found.append(unknown(f"{name}-failed", text, "this is a defect of ha-agent; please report it"))
+    return found

@@ -1,0 +1,302 @@
+"""What ``keepalived -t`` does not tell: it says 0 for scripts that will never run and for options that do nothing.
+
+Facts by keepalived.conf(5) 2.2.7, and by trying: adverts below a second exist in VRRP version 3 only; nopreempt is ignored
+unless the instance begins as BACKUP; under nopreempt a weight never moves the VIP (issues 2599, 2552, 2483).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
+from ha_agent.cli.resources import find_resource
+from ha_agent.core.findings import Finding
+
+RENDER = "ha-agent keepalived render > {path}, then systemctl reload keepalived"
+HOOKS = {
+    "notify_master": "MASTER",
+    "notify_backup": "BACKUP",
+    "notify_fault": "FAULT",
+    "notify_stop": "STOP",
+    "notify_deleted": "DELETED",
+}
+
+
+@dataclass
+class Block:
+    """A line of keepalived.conf and what stands in braces after it."""
+
+    words: list[str]
+    children: list[Block] = field(default_factory=list)
+
+    def find_all(self, keyword: str) -> list[Block]:
+        """The children that begin with ``keyword``."""
+        return [c for c in self.children if c.words[:1] == [keyword]]
+
+    def value(self, keyword: str) -> str | None:
+        """The first argument of the last ``keyword``; "" where it stands alone, None where it does not stand there."""
+        found = self.find_all(keyword)
+        return None if not found else (found[-1].words[1] if len(found[-1].words) > 1 else "")
+
+
+def parse_keepalived(text: str) -> Block:
+    """The blocks of a keepalived.conf. Raises ``ValueError`` where braces or quotes do not match."""
+    root = Block([])
+    stack = [root]
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.split("!", 1)[0] if raw.lstrip().startswith("!") else raw
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="{}")
+        lexer.whitespace_split, lexer.commenters = True, "#!"
+        try:
+            tokens = list(lexer)
+        except ValueError as problem:
+            raise ValueError(f"line {number}: {problem}") from None
+        words: list[str] = []
+        for token in tokens:
+            if token == "{":
+                block = Block(words) if words else (stack[-1].children.pop() if stack[-1].children else Block([]))
+                stack[-1].children.append(block)
+                stack.append(block)
+                words = []
+            elif token == "}":
+                if words:
+                    stack[-1].children.append(Block(words))
+                    words = []
+                stack.pop()
+                if not stack:
+                    raise ValueError(f"line {number}: a brace too many")
+            else:
+                words.append(token)
+        if words:
+            stack[-1].children.append(Block(words))
+    if len(stack) != 1:
+        raise ValueError("a brace is not closed")
+    return root
+
+
+def _load(context: Context) -> tuple[Block | None, Finding | None]:
+    path = context.keepalived_conf
+    text = context.read(path)
+    if text is None:
+        if os.path.exists(path):
+            return None, unknown("keepalived-conf", f"{path} can not be read", "run doctor as root")
+        return None, error("keepalived-conf", f"{path} is not there", RENDER.format(path=path))
+    try:
+        return parse_keepalived(text), None
+    except ValueError as problem:
+        return None, error("keepalived-conf", f"{path}: {problem}", RENDER.format(path=path))
+
+
+def _instance(context: Context, conf: Block) -> Block | None:
+    return next((b for b in conf.find_all("vrrp_instance") if b.words[1:] == [context.settings.vrrp.instance]), None)
+
+
+def check_conf(context: Context) -> Iterator[Finding]:
+    """Whether keepalived's own check passes, and whether the instance is the one that agent.toml describes."""
+    conf, problem = _load(context)
+    if conf is None:
+        assert problem is not None
+        yield problem
+        return
+    path, vrrp = context.keepalived_conf, context.settings.vrrp
+    if context.is_root:
+        ran = context.run("keepalived", "-t", "-f", path)
+        if ran.code is None:
+            yield error("keepalived-missing", f"keepalived: {ran.errors}", "apt install keepalived")
+        elif ran.code != 0:
+            said = (ran.errors or ran.output).strip().splitlines()
+            yield error(
+                "keepalived-conf", f"keepalived refuses {path}: {said[0] if said else ran.code}", RENDER.format(path=path)
+            )
+    instance = _instance(context, conf)
+    if instance is None:
+        text = f"{path} has no vrrp_instance {vrrp.instance}"
+        yield error("keepalived-instance", text, RENDER.format(path=path))
+        return
+    wanted = {
+        "interface": vrrp.interface,
+        "virtual_router_id": str(vrrp.router_id),
+        "priority": str(vrrp.priority),
+        "advert_int": f"{vrrp.advert_int_s:g}",
+        "state": "BACKUP",
+    }
+    differing = [f"{k} is {instance.value(k)}, not {v}" for k, v in wanted.items() if not _same(instance.value(k), v)]
+    if (instance.value("nopreempt") is not None) is not vrrp.nopreempt:
+        differing.append("nopreempt is " + ("missing" if vrrp.nopreempt else "there") + ", against vrrp.nopreempt")
+    addresses = [c.words[0] for b in instance.find_all("virtual_ipaddress") for c in b.children if c.words]
+    if vrrp.vip not in addresses and vrrp.vip.split("/")[0] not in addresses:
+        differing.append(f"{vrrp.vip} is not among its virtual addresses")
+    for text in differing:
+        yield error("keepalived-differs", f"{path}: {text}", RENDER.format(path=path))
+    if not differing:
+        yield ok("keepalived-conf", f"{path} is as {context.config_path} describes it")
+
+
+def _same(found: str | None, wanted: str) -> bool:
+    try:
+        return float(found or "") == float(wanted)
+    except ValueError:
+        return found == wanted
+
+
+def check_protocol(context: Context) -> Iterator[Finding]:
+    """Options that keepalived takes and that do nothing, or not what they say."""
+    conf, _ = _load(context)
+    instance = _instance(context, conf) if conf else None
+    if conf is None or instance is None:
+        return
+    version = instance.value("version") or next(
+        (v for b in conf.find_all("global_defs") if (v := b.value("vrrp_version"))), "2"
+    )
+    advert = instance.value("advert_int") or "1"
+    if version != "3" and _as_float(advert) % 1 != 0:
+        text = f"advert_int {advert} with VRRP version {version}: it is silently a whole second"
+        yield error("advert-int", text, "vrrp_version 3 in global_defs")
+    if instance.value("nopreempt") is not None and (instance.value("state") or "BACKUP") != "BACKUP":
+        yield error("nopreempt-state", "nopreempt is ignored unless the instance begins with state BACKUP", "state BACKUP")
+    weighted = list(_weighted_trackers(conf, instance))
+    if instance.value("nopreempt") is not None and weighted:
+        text = f"under nopreempt a weight never moves the VIP, but {', '.join(weighted)} has one"
+        yield error("nopreempt-weight", text, "weight 0: the tracker then says FAULT")
+    if version == "3" and not weighted:
+        yield ok("vrrp-options", f"VRRP version {version}, adverts every {advert} s, no weighted tracker")
+
+
+def _as_float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+def _weighted_trackers(conf: Block, instance: Block) -> Iterator[str]:
+    used = {
+        c.words[0]: c.words for kind in ("track_script", "track_file") for b in instance.find_all(kind) for c in b.children
+    }
+    for kind in ("vrrp_script", "track_file", "vrrp_track_file"):
+        for block in conf.find_all(kind):
+            name = block.words[1] if len(block.words) > 1 else "?"
+            if name in used:
+                words = used[name]
+                inline = words[words.index("weight") + 1] if "weight" in words[:-1] else None
+                # A track_file's weight defaults to 1, a script's to 0.
+                default = "1" if kind != "vrrp_script" else "0"
+                if _as_float(inline or block.value("weight") or default) != 0:
+                    yield f"{kind} {name}"
+    for block in instance.find_all("track_interface"):
+        for child in block.children:
+            if "weight" in child.words:
+                yield f"track_interface {child.words[0]}"
+
+
+def check_hooks(context: Context) -> Iterator[Finding]:
+    """Whether every role change reaches the agent: each hook wired, and allowed to run by keepalived's script security."""
+    conf, _ = _load(context)
+    instance = _instance(context, conf) if conf else None
+    if conf is None or instance is None:
+        return
+    fix = RENDER.format(path=context.keepalived_conf)
+    scripts: set[str] = set()
+    wired = True
+    for keyword, state in HOOKS.items():
+        words = (instance.value(keyword) or "").split()
+        if len(words) != 5 or words[3] != state or words[2] != context.settings.vrrp.instance:
+            wired = False
+            yield error("hook-not-wired", f"{keyword} does not tell the agent: {instance.value(keyword) or 'missing'}", fix)
+        else:
+            scripts.add(words[0])
+    for script in sorted(scripts):
+        problems = list(_script_problems(script))
+        yield from (error("hook-unsafe", f"{script}: {text}", remedy) for text, remedy in problems)
+        wired = wired and not problems
+        if not problems and not _is_shipped(context, script):
+            yield warning("hook-differs", f"{script} is not the hook of this version", "install it from this version")
+    security = [b for b in conf.find_all("global_defs") if b.value("enable_script_security") is not None]
+    users = [u for b in conf.find_all("global_defs") if (u := b.value("script_user"))]
+    if security and not users:
+        text = "enable_script_security without script_user: no script runs where there is no user keepalived_script"
+        yield error("script-user", text, "script_user root in global_defs")
+    elif users and users[-1] != "root":
+        text = f"script_user {users[-1]}: the hook writes into the agent's spool, which belongs to root"
+        yield error("script-user", text, "script_user root in global_defs")
+    if wired:
+        yield ok("hooks", f"every role change runs {', '.join(sorted(scripts))}")
+
+
+def _script_problems(path: str) -> Iterator[tuple[str, str]]:
+    """Why keepalived would silently not run a script (hazard 9)."""
+    try:
+        info = os.stat(path)
+    except OSError as problem:
+        yield f"{problem.strerror}", "install it: see README"
+        return
+    if not info.st_mode & stat.S_IXUSR:
+        yield "is not executable", f"chmod 755 {path}"
+    try:
+        with open(path, "rb") as file:
+            if file.read(2) != b"#!":
+                yield "has no shebang: it can not be executed", "its first line must be #!/bin/sh"
+    except OSError as problem:
+        yield f"can not be read: {problem.strerror}", "run doctor as root"
+    current = os.path.realpath(path)
+    while True:
+        info = os.stat(current)
+        if info.st_uid != 0 or (info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX):
+            yield f"{current} can be changed by others than root", f"chown root: {current} && chmod go-w {current}"
+        if current == "/":
+            return
+        current = os.path.dirname(current)
+
+
+def _is_shipped(context: Context, script: str) -> bool:
+    try:
+        return context.read(find_resource("keepalived/ha-agent-notify")) == context.read(script)
+    except FileNotFoundError:
+        return True
+
+
+def check_track_file(context: Context) -> Iterator[Finding]:
+    """Whether the agent can tell keepalived that this node must not be MASTER."""
+    conf, _ = _load(context)
+    instance = _instance(context, conf) if conf else None
+    if conf is None or instance is None:
+        return
+    fix = RENDER.format(path=context.keepalived_conf)
+    path = os.path.join(context.settings.paths.run_dir, "track")
+    defined = {
+        b.words[1]: b.value("file")
+        for kind in ("track_file", "vrrp_track_file")
+        for b in conf.find_all(kind)
+        if len(b.words) > 1
+    }
+    used = [c.words[0] for b in instance.find_all("track_file") for c in b.children if c.words]
+    if path not in [defined.get(name) for name in used]:
+        text = f"the instance does not track {path}: a node whose programs can not be ended would stay MASTER"
+        yield error("track-file", text, fix)
+    else:
+        yield ok("track-file", f"keepalived tracks {path}")
+
+
+def check_running(context: Context) -> Iterator[Finding]:
+    """Whether keepalived runs, of which version."""
+    text = context.read(context.settings.vrrp.pid_file)
+    pid = (text or "").strip()
+    if not pid.isdigit() or not os.path.isdir(f"/proc/{pid}"):
+        yield error("keepalived-down", "keepalived is not running", "systemctl start keepalived")
+        return
+    version = context.run("keepalived", "--version")
+    said = (version.errors or version.output).splitlines()
+    yield ok("keepalived-running", f"keepalived runs (pid {pid}): {said[0] if said else 'unknown version'}")
+
+
+CHECKS: dict[str, Check] = {
+    "keepalived-conf": check_conf,
+    "keepalived-protocol": check_protocol,
+    "keepalived-hooks": check_hooks,
+    "keepalived-track-file": check_track_file,
+    "keepalived-running": check_running,
+}

@@ -1,0 +1,119 @@
+"""The way to the peer: key, host key, the forced command at the other end, and that nothing else is possible there."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+
+from ha_agent.adapters.ssh import ssh_options
+from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
+from ha_agent.core.findings import Finding
+from ha_agent.core.words import Exit
+
+FORBIDDEN = "ha-agent-doctor-asks-for-what-is-forbidden"
+"""What is asked for at the peer: a restricted key answers that it may not."""
+
+
+def check_files(context: Context) -> Iterator[Finding]:
+    """Private key and pinned host key, and who may read them."""
+    link, peer = context.settings.link, context.settings.peer
+    try:
+        info = os.stat(link.key_file)
+    except PermissionError:
+        yield unknown("ssh-key", f"{link.key_file} can not be seen", "run doctor as root")
+        return
+    except OSError as problem:
+        text = f"{link.key_file}: {problem.strerror}"
+        yield error("ssh-key", text, f"ssh-keygen -t ed25519 -N '' -f {link.key_file}")
+        return
+    if info.st_uid != 0 or stat.S_IMODE(info.st_mode) & 0o077:
+        text = f"{link.key_file} can be read by others than root: ssh refuses it"
+        yield error("ssh-key-mode", text, f"chown root: {link.key_file} && chmod 600 {link.key_file}")
+    known = context.read(link.known_hosts)
+    names = {name for line in (known or "").splitlines() if line[:1] not in ("#", "") for name in line.split()[0].split(",")}
+    if peer.name not in names:
+        text = f"{link.known_hosts} has no host key under the name {peer.name}"
+        remedy = f"add: {peer.name} TYPE KEY, from /etc/ssh/ssh_host_ed25519_key.pub of {peer.name}"
+        yield error("host-key", text, remedy)
+        return
+    yield ok("ssh-files", f"{link.key_file}, and the host key of {peer.name}")
+
+
+def check_forced_command(context: Context) -> Iterator[Finding]:
+    """Connects as the agent does, asks for what is forbidden, and looks how that is refused."""
+    if not context.is_root:
+        yield unknown("ssh-forced", "only root can connect with the agent's key", "run doctor as root")
+        return
+    link, peer = context.settings.link, context.settings.peer
+    with tempfile.TemporaryDirectory(prefix="ha-agent-doctor.") as folder:
+        options = ssh_options(link, peer, os.path.join(folder, "control"))
+        ran = context.run("ssh", *options, f"{peer.ssh_user}@{peer.address}", FORBIDDEN)
+    said = (ran.errors.strip().splitlines() or ["no message"])[-1]
+    if ran.code == Exit.REFUSED and "rpc and rsync" in ran.errors:
+        yield ok("ssh-forced", f"{peer.name} takes this node's key, for the forced command alone")
+        if ran.output:
+            text = f"{peer.name} prints {ran.output[:40]!r} before the forced command: that breaks the frames"
+            yield error("shell-noise", text, f"silence ~/.bashrc of {peer.ssh_user} at {peer.name}")
+    elif ran.code == Exit.USAGE or (ran.code == Exit.FAILED and "ha-agent-peer" in ran.errors):
+        yield error("peer-config", f"ha-agent-peer at {peer.name}: {said}", f"run ha-agent doctor at {peer.name}")
+    elif ran.code == 127 and FORBIDDEN in ran.errors:
+        text = f"{peer.name} gives this node's key a shell"
+        remedy = f'begin its line in authorized_keys at {peer.name} with: restrict,command="/usr/bin/ha-agent-peer"'
+        yield error("ssh-unrestricted", text, remedy)
+    elif "Host key verification failed" in ran.errors or "REMOTE HOST IDENTIFICATION" in ran.errors:
+        text = f"the host key of {peer.name} is not the pinned one"
+        yield error("host-key", text, f"if it was changed on purpose: put the new one into {link.known_hosts}")
+    elif "Permission denied" in ran.errors:
+        remedy = (
+            "put the key into authorized_keys there; sshd needs PermitRootLogin forced-commands-only or prohibit-password"
+        )
+        yield error("ssh-denied", f"{peer.name} does not take this node's key: {said}", remedy)
+    else:
+        remedy = f"is sshd running at {peer.name}, and TCP port {peer.ssh_port} open?"
+        yield error("ssh-failed", f"no ssh to {peer.name} ({peer.address}): {said}", remedy)
+
+
+def check_sshd(context: Context) -> Iterator[Finding]:
+    """Whether this node's sshd lets the peer in."""
+    if not context.is_root:
+        return
+    ran = context.run("sshd", "-T")
+    values = dict(line.split(" ", 1) for line in ran.output.lower().splitlines() if " " in line)
+    if ran.code != 0 or not values:
+        yield unknown(
+            "sshd", f"sshd -T: {(ran.errors.strip().splitlines() or ['no answer'])[-1]}", "apt install openssh-server"
+        )
+        return
+    login = values.get("permitrootlogin", "")
+    if login == "no":
+        yield error(
+            "sshd-root", "sshd: PermitRootLogin no keeps the peer's agent out", "PermitRootLogin forced-commands-only"
+        )
+    elif login == "yes" and values.get("passwordauthentication") == "yes":
+        text = "sshd: root may log in with a password"
+        yield warning("sshd-root", text, "PermitRootLogin forced-commands-only (or prohibit-password)")
+    else:
+        yield ok("sshd", f"sshd: PermitRootLogin {login}")
+
+
+def check_link(context: Context) -> Iterator[Finding]:
+    """What the agents themselves say of the link."""
+    nodes, problem = context.status()
+    if problem:
+        yield error("agent-down", f"the agent does not answer: {problem}", "systemctl start ha-agent")
+        return
+    own, peer = nodes[0], nodes[1]
+    if not peer.get("reachable"):
+        yield error("peer-unreachable", f"{peer['name']} can not be reached: {peer.get('problem')}", "see the ssh checks")
+        return
+    yield ok("link", f"both agents answer ({own['name']}: {own['role']}, {peer['name']}: {peer['role']})")
+
+
+CHECKS: dict[str, Check] = {
+    "ssh-files": check_files,
+    "ssh-forced-command": check_forced_command,
+    "sshd": check_sshd,
+    "link": check_link,
+}

@@ -1,0 +1,194 @@
+"""The machine around the agent: disk, clocks, limits, versions, units, and what both nodes must agree on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+from collections.abc import Iterator
+
+from ha_agent import __version__
+from ha_agent.adapters.control import CommandFailed, NoDaemon
+from ha_agent.adapters.files import free_bytes
+from ha_agent.adapters.runner import SAFE_PATH
+from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
+from ha_agent.cli.nodes import Nodes, PeerUnreachable
+from ha_agent.core.findings import Finding
+
+FREE_LEAST = 16 * 1024 * 1024
+FREE_WARN = 128 * 1024 * 1024
+CLOCK_WARN_S = 1.0
+CLOCK_ERROR_S = 30.0
+WATCHES_SPARE = 1000
+INSTANCES_LEAST = 16
+UNITS = ("ha-agent", "keepalived", "supervisor", "ssh")
+
+
+def check_programs(context: Context) -> Iterator[Finding]:
+    """Outer programs that the agent runs."""
+    missing = [name for name in ("ssh", "rsync", "ip") if context.find(name) is None]
+    packages = {"ssh": "openssh-client", "rsync": "rsync", "ip": "iproute2"}
+    for name in missing:
+        yield error("program-missing", f"{name} is not installed (looked in {SAFE_PATH})", f"apt install {packages[name]}")
+    if not missing:
+        yield ok("programs", "ssh, rsync and ip are installed")
+
+
+def check_disk(context: Context) -> Iterator[Finding]:
+    """Room for the state, the registry and the run directory, bytes and inodes."""
+    settings = context.settings
+    low = False
+    for path in (settings.paths.state_dir, settings.registry.path, settings.paths.run_dir):
+        if not os.path.isdir(path):
+            yield error(
+                "directory-missing", f"{path} is not there", "start the agent, which makes its own; or check [paths]"
+            )
+            low = True
+            continue
+        free, inodes = free_bytes(path), os.statvfs(path)
+        if inodes.f_files and inodes.f_favail < 100:
+            low = True
+            yield error("disk-inodes", f"{path}: {inodes.f_favail} inodes left", "remove files on that file system")
+        if free < FREE_WARN:
+            low = True
+            text = f"{path}: {free / 1048576:.0f} MiB left"
+            make = error if free < FREE_LEAST else warning
+            yield make("disk-space", text, "make room on that file system; changes are refused where it is full")
+    if not low:
+        yield ok("disk", f"{free_bytes(settings.paths.state_dir) / 1048576:.0f} MiB for the state")
+
+
+def check_permissions(context: Context) -> Iterator[Finding]:
+    """Nobody but root may read the state or write the configuration."""
+    state, config = context.settings.paths.state_dir, context.config_path
+    clean = True
+    with contextlib.suppress(OSError):
+        if stat.S_IMODE(os.stat(state).st_mode) & 0o077:
+            clean = False
+            yield error("state-mode", f"{state} can be read by others than root", f"chmod 700 {state}")
+    with contextlib.suppress(OSError):
+        info = os.stat(config)
+        if info.st_uid != 0 or info.st_mode & 0o022:
+            clean = False
+            text = f"{config} can be changed by others than root: fence_command runs as root"
+            yield error("config-mode", text, f"chown root: {config} && chmod go-w {config}")
+    if clean:
+        yield ok("permissions", "state and configuration belong to root")
+
+
+def check_inotify(context: Context) -> Iterator[Finding]:
+    """The kernel's limits on watches (inotify(7)); one a directory of the registry is needed, and one for the spool."""
+    wanted = sum(1 for _ in os.walk(context.settings.registry.path)) + 2
+    watches = context.read("/proc/sys/fs/inotify/max_user_watches")
+    instances = context.read("/proc/sys/fs/inotify/max_user_instances")
+    if watches is None or instances is None:
+        yield unknown("inotify", "the kernel's limits on inotify can not be read")
+        return
+    if int(watches) < wanted + WATCHES_SPARE:
+        text = f"fs.inotify.max_user_watches is {int(watches)}, the registry needs {wanted} of them"
+        yield error("inotify", text, f"sysctl fs.inotify.max_user_watches={max(65536, 2 * wanted)}, and in /etc/sysctl.d")
+    elif int(instances) < INSTANCES_LEAST:
+        text = f"fs.inotify.max_user_instances is {int(instances)}: other programs of root may use them up"
+        yield warning("inotify", text, "sysctl fs.inotify.max_user_instances=128, and in /etc/sysctl.d")
+    else:
+        yield ok("inotify", f"{wanted} watches needed, {int(watches)} allowed")
+
+
+def check_clock(context: Context) -> Iterator[Finding]:
+    """Whether the clocks agree: the history of both nodes is put in order by them, nothing is decided by them."""
+    if context.has_systemd:
+        shown = context.run("timedatectl", "show", "-p", "NTPSynchronized").output.strip()
+        if shown == "NTPSynchronized=no":
+            text = "this node's clock is not synchronised"
+            yield warning("clock-sync", text, "apt install systemd-timesyncd (or chrony); look at timedatectl")
+    nodes, problem = context.status()
+    if problem or not nodes[1].get("reachable"):
+        yield unknown("clock-offset", "the peer's clock can not be asked")
+        return
+    try:
+        began = time.time()
+        at = float(Nodes(context.settings).ask_peer({"op": "history", "count": 1})["at"])
+        took = time.time() - began
+    except (PeerUnreachable, CommandFailed, NoDaemon, TimeoutError) as trouble:
+        yield unknown("clock-offset", f"the peer's clock can not be asked: {trouble}")
+        return
+    offset = at - (began + took / 2)
+    text = f"the clock of {nodes[1]['name']} is {offset:+.3f} s off this node's (known to {took / 2:.3f} s)"
+    if abs(offset) > CLOCK_WARN_S + took:
+        make = error if abs(offset) > CLOCK_ERROR_S else warning
+        yield make("clock-offset", text, "synchronise both with NTP: the history's order is by these clocks")
+    else:
+        yield ok("clock-offset", text)
+
+
+def check_versions(context: Context) -> Iterator[Finding]:
+    """The same ha-agent on both nodes, and running the version that is installed."""
+    nodes, problem = context.status()
+    if problem:
+        return
+    versions = {str(n["name"]): str(n["version"]) for n in nodes if n.get("reachable")}
+    if versions.get(context.settings.node.name) != __version__:
+        text = f"the agent that runs is {versions.get(context.settings.node.name)}, installed is {__version__}"
+        yield warning("version-running", text, "systemctl restart ha-agent: no program notices")
+    if len(set(versions.values())) > 1:
+        said = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+        yield warning("version-differs", f"the nodes run different versions: {said}", "install the same one on both")
+    elif len(versions) == 2:
+        yield ok("versions", f"ha-agent {__version__} on both nodes")
+
+
+def check_agreement(context: Context) -> Iterator[Finding]:
+    """Settings that must be equal, or different, on the two nodes."""
+    nodes, problem = context.status()
+    if problem or not nodes[1].get("reachable"):
+        return
+    own, peer = nodes[0], nodes[1]
+    clean = True
+    if own.get("priority") == peer.get("priority"):
+        clean = False
+        text = f"both nodes have VRRP priority {own.get('priority')}"
+        yield warning("priority-equal", text, "give the nodes different vrrp.priority, and render keepalived.conf again")
+    if own.get("preempt") != peer.get("preempt"):
+        clean = False
+        yield error("nopreempt-differs", "vrrp.nopreempt differs between the nodes", "make it equal, and render again")
+    if own["registry"]["path"] != peer["registry"]["path"]:
+        clean = False
+        text = f"registry.path differs: {own['registry']['path']} here, {peer['registry']['path']} there"
+        yield warning("registry-path-differs", text, "make it equal: %(here)s in confs means this path")
+    if clean:
+        yield ok("agreement", "priorities, nopreempt and registry path go together on both nodes")
+
+
+def check_units(context: Context) -> Iterator[Finding]:
+    """What systemd starts at boot, and the agent's own unit."""
+    if not context.has_systemd:
+        return
+    clean = True
+    for unit in UNITS:
+        state = context.run("systemctl", "is-enabled", unit).output.strip()
+        if state in ("disabled", ""):
+            clean = False
+            make = warning if unit == "ssh" else error
+            yield make(
+                "unit-disabled", f"{unit} is not started at boot ({state or 'not known'})", f"systemctl enable {unit}"
+            )
+    shown = context.run("systemctl", "show", "ha-agent", "-p", "OnFailure,WatchdogUSec,KillMode").output
+    if "ha-agent-fence.service" not in shown:
+        clean = False
+        text = "an agent that can not be started any more would not fence this node"
+        yield error("unit-fence", text, "install systemd/ha-agent.service and ha-agent-fence.service of this version")
+    if clean:
+        yield ok("units", f"{', '.join(UNITS)} are started at boot, and ha-agent is fenced when it fails")
+
+
+CHECKS: dict[str, Check] = {
+    "programs": check_programs,
+    "disk": check_disk,
+    "permissions": check_permissions,
+    "inotify": check_inotify,
+    "clock": check_clock,
+    "versions": check_versions,
+    "agreement": check_agreement,
+    "units": check_units,
+}

@@ -1,0 +1,202 @@
+"""supervisord as the pair needs it: it must not start the registry by itself, and nothing may outlive it."""
+
+from __future__ import annotations
+
+import configparser
+import fnmatch
+import os
+from collections.abc import Iterator
+
+from ha_agent.adapters.supervisord import Supervisord as Client
+from ha_agent.adapters.supervisord import SupervisordDown, find_supervisord
+from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
+from ha_agent.cli.lint_cmd import read_registry
+from ha_agent.core.findings import Finding
+from ha_agent.core.lint import lint_together
+
+DROP_IN = "install systemd/supervisor.service.d of ha-agent, then systemctl daemon-reload"
+
+
+def _read_conf(context: Context) -> configparser.RawConfigParser | None:
+    text = context.read(context.settings.supervisor.config)
+    if text is None:
+        return None
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"), strict=False, allow_no_value=True)
+    try:
+        parser.read_string(text)
+    except configparser.Error:
+        return None
+    return parser
+
+
+def included_patterns(parser: configparser.RawConfigParser, conf_path: str) -> list[str]:
+    """The patterns of ``[include] files``, absolute, as supervisord resolves them."""
+    if not parser.has_option("include", "files"):
+        return []
+    here = os.path.dirname(os.path.abspath(conf_path))
+    words = (parser.get("include", "files") or "").replace("%(here)s", here).split()
+    return [os.path.normpath(os.path.join(here, word)) for word in words]
+
+
+def _same_file(path: str) -> str:
+    """A path with /var/run and the like resolved as far as they exist."""
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+
+
+def check_include(context: Context) -> Iterator[Finding]:
+    """The active set must be included, the registry itself must not (hazard 14)."""
+    path, settings = context.settings.supervisor.config, context.settings
+    parser = _read_conf(context)
+    if parser is None:
+        text = f"{path} can not be read, or is no configuration of supervisord"
+        yield error("supervisor-conf", text, "set supervisor.config, or run doctor as root")
+        return
+    patterns = [_same_file(p) for p in included_patterns(parser, path)]
+    active = _same_file(os.path.join(settings.paths.run_dir, "active", "*.conf"))
+    wanted = f"[include] files = {active} /etc/supervisor/local.d/*.conf"
+    if not any(fnmatch.fnmatch(active.replace("*", "x"), p) for p in patterns):
+        text = f"{path} does not include the active set: nothing of the registry would ever start"
+        yield error("include-active", text, wanted)
+    registry = os.path.realpath(settings.registry.path)
+    guilty = [p for p in patterns if _is_below(p, registry)]
+    if guilty:
+        text = f"{path} includes the registry itself ({' '.join(guilty)}): all of it would start at boot, on both nodes"
+        yield error("include-registry", text, wanted)
+    if not guilty and patterns:
+        yield ok("include", f"{path} includes the active set and not the registry")
+
+
+def _is_below(pattern: str, registry: str) -> bool:
+    folder = os.path.dirname(pattern)
+    return fnmatch.fnmatch(registry, folder) or folder == registry or folder.startswith(registry + "/")
+
+
+def check_xmlrpc(context: Context) -> Iterator[Finding]:
+    """An XML-RPC port without a password is remote code execution (hazard 24, CVE-2019-12105)."""
+    parser = _read_conf(context)
+    if parser is None:
+        return
+    if not parser.has_section("inet_http_server"):
+        yield ok("xmlrpc-closed", "supervisord listens on its unix socket alone")
+        return
+    port = (parser.get("inet_http_server", "port", fallback="") or "").strip()
+    is_local = port.startswith(("127.", "localhost:", "[::1]"))
+    has_password = bool(parser.get("inet_http_server", "password", fallback=""))
+    if not has_password and not is_local:
+        text = f"[inet_http_server] port={port} without a password: whoever reaches it runs programs as root"
+        yield error("xmlrpc-open", text, "remove the section, or bind it to 127.0.0.1 and set username and password")
+    elif not has_password:
+        text = f"[inet_http_server] port={port} without a password: every local user runs programs as root"
+        yield warning("xmlrpc-open", text, "set username and password, or remove the section")
+    else:
+        yield ok("xmlrpc-closed", f"[inet_http_server] port={port} wants a password")
+
+
+def check_unit(context: Context) -> Iterator[Finding]:
+    """What systemd does when supervisord ends (hazard 19)."""
+    if not context.has_systemd:
+        return
+    ran = context.run("systemctl", "show", "supervisor", "-p", "LoadState,KillMode,Restart,RestartUSec,UnitFileState")
+    shown = dict(line.split("=", 1) for line in ran.output.splitlines() if "=" in line)
+    if ran.code != 0 or shown.get("LoadState") != "loaded":
+        yield unknown("supervisor-unit", "systemd knows no supervisor.service", "apt install supervisor")
+        return
+    good = True
+    if shown.get("KillMode") != "control-group":
+        text = (
+            f"KillMode={shown.get('KillMode')}: programs outlive a supervisord that ends, and get a second copy beside them"
+        )
+        good = False
+        yield error("supervisor-killmode", text, DROP_IN)
+    if shown.get("Restart") not in ("always", "on-failure"):
+        good = False
+        yield error("supervisor-restart", f"Restart={shown.get('Restart')}: nobody starts it again", DROP_IN)
+    pause = parse_time_span(shown.get("RestartUSec", ""))
+    if pause is not None and pause >= context.settings.supervisor.restart_wait_s:
+        text = f"systemd waits {pause:g} s before it starts supervisord again, the agent gives the VIP up after " + (
+            f"{context.settings.supervisor.restart_wait_s:g} s"
+        )
+        good = False
+        yield warning("supervisor-restart", text, DROP_IN)
+    if good:
+        yield ok("supervisor-unit", f"KillMode=control-group, Restart={shown.get('Restart')} after {pause:g} s")
+
+
+def parse_time_span(text: str) -> float | None:
+    """Seconds of systemd's "1min 20s 500ms" (systemd.time(7)); None for anything else."""
+    units = {"h": 3600.0, "min": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}
+    total = 0.0
+    for word in text.split():
+        digits = word.rstrip("hminsu")
+        unit = word[len(digits) :]
+        try:
+            total += float(digits) * units[unit]
+        except (ValueError, KeyError):
+            return None
+    return total if text.split() else None
+
+
+def check_answers(context: Context) -> Iterator[Finding]:
+    """Whether supervisord answers on its socket."""
+    path = context.settings.supervisor.socket
+    pid = find_supervisord(path)
+    if pid is None:
+        if os.path.exists(path) and not os.access(path, os.W_OK):
+            yield unknown("supervisord-up", f"no permission for {path}", "run doctor as root")
+        else:
+            yield error("supervisord-down", f"supervisord does not listen on {path}", "systemctl start supervisor")
+        return
+    client = Client(path, 2.0)
+    try:
+        programs = client.read_processes()
+    except SupervisordDown as problem:
+        yield error(
+            "supervisord-hung", f"supervisord (pid {pid}) does not answer: {problem}", "systemctl restart supervisor"
+        )
+        return
+    yield ok("supervisord-up", f"supervisord answers (pid {pid}, {len(programs)} processes)")
+
+
+def check_names(context: Context) -> Iterator[Finding]:
+    """Program names that two confs define: supervisord would merge them silently (hazard 16)."""
+    root = context.settings.registry.path
+    if not os.path.isdir(root):
+        yield error("registry", f"the registry {root} is not there", f"mkdir {root}, or set registry.path")
+        return
+    texts = read_registry(root)
+    found = [f for f in lint_together(texts) if f.code in ("copied", "duplicate-program")]
+    for finding in found:
+        yield error("duplicate-program", f"{finding.where}: {finding.text}", finding.remedy)
+    if not found:
+        yield ok("program-names", f"{len(texts)} confs, no program name twice")
+
+
+def check_confs(context: Context) -> Iterator[Finding]:
+    """Confs that can not be loaded or started on either node, by what both agents know."""
+    nodes, problem = context.status()
+    if problem:
+        yield unknown("confs", f"the agent does not answer: {problem}", "systemctl start ha-agent")
+        return
+    clean = True
+    for node in nodes:
+        if not node.get("reachable"):
+            continue
+        readiness = node["readiness"]
+        for path, why in sorted({**readiness["warnings"], **readiness["problems"]}.items()):
+            clean = False
+            yield error("conf-not-ready", f"{path} on {node['name']}: {why}", f"mend {path}, or park it (*.conf.parked)")
+        for path, why in sorted(node["registry"]["refused"].items()):
+            clean = False
+            yield error("conf-refused", f"{path} on {node['name']} is not replicated: {why}", "replace it by a plain file")
+    if clean:
+        yield ok("confs", "every conf can be loaded and started on every node that can be reached")
+
+
+CHECKS: dict[str, Check] = {
+    "supervisor-include": check_include,
+    "supervisor-xmlrpc": check_xmlrpc,
+    "supervisor-unit": check_unit,
+    "supervisor-answers": check_answers,
+    "program-names": check_names,
+    "confs": check_confs,
+}

@@ -1,0 +1,91 @@
+"""``ha-agent doctor``: looks at everything that a failover will need, and says of each fault its cause and remedy."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ha_agent.adapters.control import CommandFailed, NoDaemon
+from ha_agent.cli.doctor import keepalived, link, machine, supervisor
+from ha_agent.cli.doctor.context import Context, run_checks
+from ha_agent.cli.nodes import Nodes, PeerUnreachable
+from ha_agent.cli.options import Commands, settings_of
+from ha_agent.cli.terminal import finding_lines
+from ha_agent.core.findings import Finding, Severity, worst_first, worst_severity
+
+SCHEMA = 1
+PEER_S = 40.0
+
+CHECKS = {**machine.CHECKS, **keepalived.CHECKS, **supervisor.CHECKS, **link.CHECKS}
+
+NAGIOS = {Severity.OK: "OK", Severity.WARNING: "WARNING", Severity.ERROR: "CRITICAL", Severity.UNKNOWN: "UNKNOWN"}
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds the command's grammar."""
+    summary = "check what a failover will need; changes nothing; exit status as a Nagios plugin's: 0, 1, 2, 3"
+    parser = commands.add("doctor", summary, "ha-agent doctor --peer", run)
+    parser.add_argument("--peer", action="store_true", help="also have the peer examine itself")
+    parser.add_argument("--all", action="store_true", help="show also what is well")
+    parser.add_argument("--nagios", action="store_true", help="one line for a monitoring system")
+    parser.add_argument("--json", action="store_true", help="as JSON (docs/json.md)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the command; gives back 0, 1, 2 or 3 as Nagios plugins do."""
+    settings = settings_of(options)
+    results = {settings.node.name: run_checks(CHECKS, Context(settings, options.config))}
+    if options.peer:
+        results[settings.peer.name] = examine_peer(Nodes(settings))
+    findings = [f for found in results.values() for f in found]
+    worst = worst_severity(findings)
+    if options.json:
+        print(json.dumps(document(results), indent=2))
+    elif options.nagios:
+        print(nagios_line(findings))
+    else:
+        for node, found in results.items():
+            _show(node, found, everything=options.all)
+    return int(worst)
+
+
+def document(results: dict[str, list[Finding]]) -> dict[str, Any]:
+    """The document of ``--json``."""
+    findings = [f for found in results.values() for f in found]
+    return {
+        "schema": SCHEMA,
+        "worst": worst_severity(findings).name.lower(),
+        "nodes": [{"name": node, "findings": [f.to_dict() for f in worst_first(found)]} for node, found in results.items()],
+    }
+
+
+def examine_peer(nodes: Nodes) -> list[Finding]:
+    """What the peer's own doctor says."""
+    try:
+        answer = nodes.ask_peer({"op": "doctor"}, PEER_S)
+        if answer.get("failure"):
+            raise CommandFailed(str(answer["failure"]))
+        return [Finding.from_dict(row) for node in answer["report"]["nodes"] for row in node["findings"]]
+    except (PeerUnreachable, CommandFailed, NoDaemon, TimeoutError, KeyError) as problem:
+        text = f"{nodes.peer_name} could not be examined: {problem}"
+        return [Finding("peer-not-examined", Severity.UNKNOWN, text, f"run ha-agent doctor at {nodes.peer_name}")]
+
+
+def nagios_line(findings: Sequence[Finding]) -> str:
+    """One line: the worst, how many, the first of them, and performance data (monitoring-plugins guidelines)."""
+    worst = worst_severity(findings)
+    counts = {s: sum(1 for f in findings if f.severity is s) for s in Severity}
+    first = worst_first(findings)[0].text.replace("|", "/") if worst is not Severity.OK else f"{len(findings)} checks"
+    perf = f"errors={counts[Severity.ERROR]} warnings={counts[Severity.WARNING]} unknown={counts[Severity.UNKNOWN]}"
+    more = len(findings) - counts[Severity.OK] - 1
+    return f"HA-AGENT {NAGIOS[worst]} - {first}{f' (and {more} more)' if more > 0 else ''} | {perf}"
+
+
+def _show(node: str, found: Sequence[Finding], *, everything: bool) -> None:
+    shown = [f for f in worst_first(found) if everything or f.severity is not Severity.OK]
+    good = sum(1 for f in found if f.severity is Severity.OK)
+    print(f"{node}: {good} checks are well, {len(found) - good} are not")
+    for finding in shown:
+        print("\n".join(f"  {line}" for line in finding_lines(finding)))

@@ -1,0 +1,338 @@
+"""Every check of the doctor finds what it is for, and is content with what ``setup`` by the README makes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import pytest
+
+from ha_agent.cli.doctor import keepalived, link, machine, supervisor
+from ha_agent.cli.doctor.context import Context, Ran, run_checks
+from ha_agent.cli.doctor.keepalived import parse_keepalived
+from ha_agent.cli.doctor.supervisor import parse_time_span
+from ha_agent.cli.doctor_cmd import CHECKS, document, nagios_line
+from ha_agent.cli.keepalived import render_keepalived
+from ha_agent.core.findings import Finding, Severity
+from ha_agent.core.settings import Settings, check_settings
+
+MAIN = """\
+[unix_http_server]
+file=/run/supervisor.sock
+[supervisord]
+[include]
+files = {run}/active/*.conf /etc/supervisor/local.d/*.conf
+"""
+
+
+class Scripted(Context):
+    """A context whose outer programs answer what the test says."""
+
+    answers: dict[str, Ran]
+    systemd = False
+
+    def run(self, *words: str) -> Ran:
+        return self.answers.get(" ".join(words[:2]), self.answers.get(words[0], Ran(0, "", "")))
+
+    @property
+    def has_systemd(self) -> bool:  # type: ignore[override]
+        return self.systemd
+
+
+@pytest.fixture
+def hook(tmp_path: pathlib.Path) -> str:
+    path = tmp_path / "ha-agent-notify"
+    shipped = pathlib.Path(__file__).parents[2] / "keepalived" / "ha-agent-notify"
+    path.write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def settings(tmp_path: pathlib.Path) -> Settings:
+    for name in ("run", "state", "registry"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "supervisord.conf").write_text(MAIN.format(run=tmp_path / "run"), encoding="ascii")
+    return check_settings(
+        {
+            "node": {"name": "node-a", "address": "192.0.2.11"},
+            "peer": {"name": "node-b", "address": "192.0.2.12"},
+            "vrrp": {"vip": "192.0.2.10/24", "pid_file": str(tmp_path / "keepalived.pid")},
+            "registry": {"path": str(tmp_path / "registry")},
+            "supervisor": {"config": str(tmp_path / "supervisord.conf"), "socket": str(tmp_path / "sock")},
+            "paths": {"run_dir": str(tmp_path / "run"), "state_dir": str(tmp_path / "state")},
+            "link": {"key_file": str(tmp_path / "key"), "known_hosts": str(tmp_path / "known_hosts")},
+        }
+    )
+
+
+@pytest.fixture
+def context(settings: Settings, tmp_path: pathlib.Path, hook: str) -> Scripted:
+    conf = tmp_path / "keepalived.conf"
+    conf.write_text(render_keepalived(settings, hook), encoding="utf-8")
+    made = Scripted(settings, str(tmp_path / "agent.toml"), str(conf), is_root=True)
+    made.answers = {}
+    return made
+
+
+def codes(check: Any, context: Context) -> dict[str, Severity]:
+    return {f.code: f.severity for f in check(context)}
+
+
+def change(context: Scripted, old: str, new: str) -> None:
+    path = pathlib.Path(context.keepalived_conf)
+    text = path.read_text(encoding="utf-8")
+    assert old in text, f"the test changes {old!r}, which is not there"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+# ---- keepalived ---------------------------------------------------------------------------------------------
+
+
+def test_what_render_makes_is_well(context: Scripted) -> None:
+    for check in (keepalived.check_conf, keepalived.check_protocol, keepalived.check_track_file):
+        assert set(codes(check, context).values()) == {Severity.OK}, check
+    found = [f for f in keepalived.check_hooks(context) if f.severity is not Severity.OK]
+    assert all(f.code == "hook-unsafe" and "changed by others" in f.text for f in found), "temporary folders are not root's"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "check", "code"),
+    [
+        ("interface eth0", "interface eth1", keepalived.check_conf, "keepalived-differs"),
+        ("priority 100\n", "priority 99\n", keepalived.check_conf, "keepalived-differs"),
+        ("192.0.2.10/24 dev", "192.0.2.99/24 dev", keepalived.check_conf, "keepalived-differs"),
+        ("    nopreempt", "", keepalived.check_conf, "keepalived-differs"),
+        ("vrrp_instance HA_AGENT", "vrrp_instance OTHER", keepalived.check_conf, "keepalived-instance"),
+        ("track_file {\n        ha_agent\n    }\n", "", keepalived.check_track_file, "track-file"),
+        ("vrrp_version 3", "vrrp_version 2", keepalived.check_protocol, "advert-int"),
+        ("weight 0", "weight -20", keepalived.check_protocol, "nopreempt-weight"),
+        ("    weight 0\n", "", keepalived.check_protocol, "nopreempt-weight"),
+        ("state BACKUP", "state MASTER", keepalived.check_protocol, "nopreempt-state"),
+        ("notify_fault", "#notify_fault", keepalived.check_hooks, "hook-not-wired"),
+        ("HA_AGENT BACKUP 100", "HA_AGENT MASTER 100", keepalived.check_hooks, "hook-not-wired"),
+        ("    script_user root\n", "", keepalived.check_hooks, "script-user"),
+        ("script_user root", "script_user nobody", keepalived.check_hooks, "script-user"),
+        ("vrrp_instance HA_AGENT {", "vrrp_instance HA_AGENT", keepalived.check_conf, "keepalived-conf"),
+    ],
+)
+def test_each_trap_of_keepalived_is_found(context: Scripted, old: str, new: str, check: Any, code: str) -> None:
+    """keepalived -t says 0 to all of these (hazards 9, 10 and 13)."""
+    change(context, old, new)
+    found = codes(check, context)
+    assert found.get(code) is Severity.ERROR, found
+
+
+def test_a_weighted_script_under_nopreempt_is_found(context: Scripted) -> None:
+    change(context, "vrrp_instance HA", "vrrp_script chk {\n script /bin/true\n weight -30\n}\nvrrp_instance HA")
+    change(context, "track_file {\n        ha", "track_script {\n        chk\n    }\n    track_file {\n        ha")
+    assert codes(keepalived.check_protocol, context) == {"nopreempt-weight": Severity.ERROR}
+
+
+@pytest.mark.parametrize("fault", ["mode", "shebang", "missing", "other"])
+def test_a_hook_that_keepalived_would_not_run_is_found(context: Scripted, hook: str, fault: str) -> None:
+    if fault == "mode":
+        os.chmod(hook, 0o644)
+    elif fault == "shebang":
+        pathlib.Path(hook).write_text("echo\n", encoding="ascii")
+    elif fault == "missing":
+        os.unlink(hook)
+    else:
+        os.chmod(hook, 0o777)
+    wanted = {"mode": "not executable", "shebang": "no shebang", "missing": "No such file", "other": "others than root"}[
+        fault
+    ]
+    assert any(f.code == "hook-unsafe" and wanted in f.text for f in keepalived.check_hooks(context))
+
+
+def test_a_missing_and_a_broken_conf_are_told_apart(context: Scripted) -> None:
+    context.answers["keepalived -t"] = Ran(4, "", "Unknown keyword 'nopremt'")
+    assert any("Unknown keyword" in f.text for f in keepalived.check_conf(context))
+    os.unlink(context.keepalived_conf)
+    assert codes(keepalived.check_conf, context) == {"keepalived-conf": Severity.ERROR}
+    assert codes(keepalived.check_hooks, context) == {}
+
+
+def test_the_parser_takes_comments_quotes_and_blocks_on_one_line() -> None:
+    text = "! a remark\nglobal_defs { router_id x # y\n}\nvrrp_instance A\n{\n"
+    text += ' notify "/bin/a b c"\n track_file { f weight 0 }\n}\n'
+    root = parse_keepalived(text)
+    assert root.find_all("global_defs")[0].value("router_id") == "x"
+    (instance,) = root.find_all("vrrp_instance")
+    assert instance.words == ["vrrp_instance", "A"] and instance.value("notify") == "/bin/a b c"
+    assert instance.find_all("track_file")[0].children[0].words == ["f", "weight", "0"]
+    for wrong in ("a {", "}", 'a "b'):
+        with pytest.raises(ValueError):
+            parse_keepalived(wrong)
+
+
+# ---- supervisord --------------------------------------------------------------------------------------------
+
+
+def main_conf(context: Scripted, text: str) -> None:
+    pathlib.Path(context.settings.supervisor.config).write_text(text, encoding="ascii")
+
+
+def test_the_include_of_the_registry_itself_is_found(context: Scripted) -> None:
+    """supervisord would start everything at boot, on both nodes (hazard 14)."""
+    assert codes(supervisor.check_include, context) == {"include": Severity.OK}
+    run, registry = context.settings.paths.run_dir, context.settings.registry.path
+    main_conf(context, f"[include]\nfiles = {run}/active/*.conf {registry}/*.conf\n")
+    assert codes(supervisor.check_include, context) == {"include-registry": Severity.ERROR}
+    main_conf(context, "[include]\nfiles = registry/*.conf\n")
+    assert codes(supervisor.check_include, context) == {
+        "include-active": Severity.ERROR,
+        "include-registry": Severity.ERROR,
+    }
+    main_conf(context, "[supervisord]\n")
+    assert codes(supervisor.check_include, context) == {"include-active": Severity.ERROR}
+
+
+def test_an_open_port_without_a_password_is_found(context: Scripted) -> None:
+    """It is remote code execution (hazard 24)."""
+    assert codes(supervisor.check_xmlrpc, context) == {"xmlrpc-closed": Severity.OK}
+    for text, severity in (
+        ("port=*:9001", Severity.ERROR),
+        ("port=9001", Severity.ERROR),
+        ("port=127.0.0.1:9001", Severity.WARNING),
+        ("port=*:9001\nusername=x\npassword=y", Severity.OK),
+    ):
+        main_conf(context, f"[inet_http_server]\n{text}\n")
+        assert list(codes(supervisor.check_xmlrpc, context).values()) == [severity], text
+
+
+def test_what_systemd_does_when_supervisord_ends_is_judged(context: Scripted) -> None:
+    """Debian's unit has KillMode=process and RestartSec=50s (hazard 19)."""
+    assert codes(supervisor.check_unit, context) == {}, "no systemd, nothing to say"
+    context.systemd = True
+    debian = "LoadState=loaded\nKillMode=process\nRestart=on-failure\nRestartUSec=50s\n"
+    context.answers["systemctl show"] = Ran(0, debian, "")
+    assert codes(supervisor.check_unit, context) == {
+        "supervisor-killmode": Severity.ERROR,
+        "supervisor-restart": Severity.WARNING,
+    }
+    good = "LoadState=loaded\nKillMode=control-group\nRestart=always\nRestartUSec=1s\n"
+    context.answers["systemctl show"] = Ran(0, good, "")
+    assert codes(supervisor.check_unit, context) == {"supervisor-unit": Severity.OK}
+
+
+def test_systemds_time_spans_are_read() -> None:
+    assert [parse_time_span(t) for t in ("1min 20s", "500ms", "50s", "1h")] == [80.0, 0.5, 50.0, 3600.0]
+    assert parse_time_span("") is None and parse_time_span("infinity") is None
+
+
+def test_one_program_in_two_confs_is_found(context: Scripted) -> None:
+    registry = pathlib.Path(context.settings.registry.path)
+    (registry / "a.conf").write_text("[program:a]\ncommand=x\n", encoding="ascii")
+    assert codes(supervisor.check_names, context) == {"program-names": Severity.OK}
+    (registry / "b.conf").write_text("[program:a]\ncommand=x\n", encoding="ascii")
+    assert codes(supervisor.check_names, context) == {"duplicate-program": Severity.ERROR}
+
+
+# ---- the link and the machine -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ran", "code"),
+    [
+        (Ran(3, "", "ha-agent-peer: this key may do rpc and rsync into staging, not 'x'"), "ssh-forced"),
+        (Ran(3, "hello\n", "ha-agent-peer: this key may do rpc and rsync into staging"), "shell-noise"),
+        (Ran(127, "", f"bash: {link.FORBIDDEN}: command not found"), "ssh-unrestricted"),
+        (Ran(255, "", "Host key verification failed."), "host-key"),
+        (Ran(255, "", "root@x: Permission denied (publickey)."), "ssh-denied"),
+        (Ran(255, "", "ssh: connect to host x port 22: Connection refused"), "ssh-failed"),
+        (Ran(2, "", "ha-agent-peer: agent.toml: missing"), "peer-config"),
+        (Ran(None, "", "no end after 10 s"), "ssh-failed"),
+    ],
+)
+def test_every_way_in_which_the_peer_may_answer_is_told_apart(context: Scripted, ran: Ran, code: str) -> None:
+    context.answers["ssh"] = ran
+    found = list(link.check_forced_command(context))
+    assert code in [f.code for f in found]
+    assert all(f.remedy for f in found if f.severity is not Severity.OK)
+
+
+def test_the_keys_of_the_link_are_judged(context: Scripted) -> None:
+    key, known = pathlib.Path(context.settings.link.key_file), pathlib.Path(context.settings.link.known_hosts)
+    assert codes(link.check_files, context) == {"ssh-key": Severity.ERROR}
+    key.write_text("x", encoding="ascii")
+    key.chmod(0o644)
+    known.write_text("192.0.2.12 ssh-ed25519 AAAA\n", encoding="ascii")
+    found = codes(link.check_files, context)
+    assert found.keys() >= {"ssh-key-mode", "host-key"}
+    known.write_text("node-b ssh-ed25519 AAAA\n", encoding="ascii")
+    assert "host-key" not in codes(link.check_files, context)
+
+
+def test_an_sshd_that_keeps_root_out_is_found(context: Scripted) -> None:
+    for text, severity in (
+        ("permitrootlogin no\n", Severity.ERROR),
+        ("permitrootlogin yes\npasswordauthentication yes\n", Severity.WARNING),
+        ("permitrootlogin forced-commands-only\n", Severity.OK),
+        ("permitrootlogin without-password\n", Severity.OK),
+    ):
+        context.answers["sshd"] = Ran(0, text, "")
+        assert list(codes(link.check_sshd, context).values()) == [severity], text
+
+
+def test_without_its_agent_a_node_says_so_and_guesses_nothing(context: Scripted) -> None:
+    assert codes(link.check_link, context) == {"agent-down": Severity.ERROR}
+    assert codes(supervisor.check_confs, context) == {"confs": Severity.UNKNOWN}
+    assert codes(machine.check_versions, context) == codes(machine.check_agreement, context) == {}
+
+
+def with_status(context: Scripted, **peer: Any) -> Scripted:
+    own = {"name": "node-a", "reachable": True, "version": "9", "priority": 100, "preempt": False}
+    own["registry"] = {"path": "/etc/supervisor/conf.d", "refused": {}}
+    own["readiness"] = {"problems": {}, "warnings": {}}
+    context._status = [own, {**own, "name": "node-b", "priority": 90, **peer}], None
+    return context
+
+
+def test_nodes_that_do_not_go_together_are_found(context: Scripted) -> None:
+    assert codes(machine.check_agreement, with_status(context)) == {"agreement": Severity.OK}
+    assert codes(machine.check_agreement, with_status(context, priority=100)) == {"priority-equal": Severity.WARNING}
+    assert codes(machine.check_agreement, with_status(context, preempt=True)) == {"nopreempt-differs": Severity.ERROR}
+    assert "version-differs" in codes(machine.check_versions, with_status(context, version="10"))
+    bad = {"problems": {"x.conf": "no user"}, "warnings": {}}
+    assert codes(supervisor.check_confs, with_status(context, readiness=bad)) == {"conf-not-ready": Severity.ERROR}
+
+
+def test_modes_that_give_secrets_or_power_away_are_found(context: Scripted, tmp_path: pathlib.Path) -> None:
+    state, config = pathlib.Path(context.settings.paths.state_dir), tmp_path / "agent.toml"
+    config.write_text("", encoding="ascii")
+    state.chmod(0o755)
+    config.chmod(0o666)
+    assert codes(machine.check_permissions, context).keys() == {"state-mode", "config-mode"}
+
+
+def test_a_check_that_breaks_is_a_finding_and_keeps_no_other_from_being_made(context: Scripted) -> None:
+    def broken(_: Context) -> Any:
+        raise RuntimeError("oh")
+
+    found = run_checks({"one": broken, "include": supervisor.check_include}, context)
+    assert [(f.code, f.severity) for f in found] == [("one-failed", Severity.UNKNOWN), ("include", Severity.OK)]
+
+
+def test_every_finding_that_is_not_well_says_what_to_do(context: Scripted, tmp_path: pathlib.Path) -> None:
+    bare = dataclasses.replace(context.settings.supervisor, config=str(tmp_path / "none"))
+    worse = Scripted(
+        dataclasses.replace(context.settings, supervisor=bare), "agent.toml", str(tmp_path / "none"), is_root=False
+    )
+    worse.answers = {}
+    for finding in run_checks(CHECKS, worse):
+        assert finding.remedy or finding.severity in (Severity.OK, Severity.UNKNOWN), finding
+
+
+def test_nagios_gets_one_line_with_the_worst_first_and_figures() -> None:
+    findings = [
+        Finding("a", Severity.OK, "fine"),
+        Finding("b", Severity.WARNING, "hm"),
+        Finding("c", Severity.ERROR, "broken | really"),
+    ]
+    line = nagios_line(findings)
+    assert line == "HA-AGENT CRITICAL - broken / really (and 1 more) | errors=1 warnings=1 unknown=0"
+    assert nagios_line(findings[:1]) == "HA-AGENT OK - 1 checks | errors=0 warnings=0 unknown=0"
+    assert document({"node-a": findings})["worst"] == "error"

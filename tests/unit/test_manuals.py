@@ -1,0 +1,93 @@
+"""The man pages and the completion know every command, option and key: `make manuals` was not forgotten."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+import re
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from ha_agent.cli.parser import MODULES, build_parser
+from ha_agent.core.settings import SECTIONS
+
+SHARE = pathlib.Path(__file__).parents[2] / "share"
+
+
+def every_parser(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from every_parser(below)
+
+
+def every_option() -> list[tuple[str, str]]:
+    return [
+        (parser.prog, option)
+        for parser in every_parser(build_parser())
+        for action in parser._actions
+        for option in action.option_strings
+        if option.startswith("--") and action.help is not argparse.SUPPRESS
+    ]
+
+
+def test_every_command_and_option_is_in_the_man_page_and_the_completion() -> None:
+    page = (SHARE / "man" / "ha-agent.8").read_text(encoding="utf-8").replace("\\-", "-")
+    completion = (SHARE / "bash-completion" / "ha-agent").read_text(encoding="utf-8")
+    for prog, option in every_option():
+        assert f"'{prog}'" in page or prog == "ha-agent", prog
+        assert option in page and option in completion, f"{prog} {option}: make manuals"
+
+
+def test_every_key_of_the_configuration_is_in_its_man_page() -> None:
+    page = (SHARE / "man" / "ha-agent.toml.5").read_text(encoding="utf-8")
+    for name, cls in SECTIONS.items():
+        section = page.split(f".SH [{name}]", 1)[1].split(".SH", 1)[0]
+        for spec in dataclasses.fields(cls):
+            assert f"\\fB{spec.name}\\fR" in section, f"{name}.{spec.name}: make manuals"
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (("sta",), "status"),
+        (("fail",), "failover-test"),
+        (("kept", "re"), "restore"),
+        (("status", "--wa"), "--watch"),
+        (("failover-test", "--and"), "--and-back"),
+        (("failover-test", "--mode", "keep"), "keepalived-kill"),
+    ],
+)
+def test_bash_completes_commands_options_and_values(words: tuple[str, ...], wanted: str) -> None:
+    line = " ".join(f"'{w}'" for w in ("ha-agent", *words))
+    script = f"""
+        source '{SHARE}/bash-completion/ha-agent'
+        COMP_WORDS=({line}); COMP_CWORD={len(words)}; COMP_LINE="ha-agent {" ".join(words)}"
+        _shtab_ha_agent ha-agent '{words[-1]}' '{words[-2] if len(words) > 1 else "ha-agent"}'
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True)
+    assert wanted in done.stdout.split(), done
+
+
+def test_every_command_has_help_with_an_example_that_it_understands() -> None:
+    for parser in every_parser(build_parser()):
+        if parser.prog in ("ha-agent", "ha-agent lab"):
+            continue
+        match = re.match(r"example: (.*)", parser.epilog or "")
+        assert match, f"{parser.prog} has no example"
+        example = match[1].split(" | ")[0].split(" > ")[0]
+        words = re.findall(r"'[^']*'|\S+", example)
+        if words[0] == "ha-agent":
+            build_parser().parse_args([w.strip("'") for w in words[1:]])
+
+
+def test_a_command_that_is_named_imports_no_other() -> None:
+    for command, module in MODULES.items():
+        parser = build_parser(command)
+        choices = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
+        assert command in choices and set(choices) <= {c for c, m in MODULES.items() if m == module}
