@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -14,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ha_agent.cli.status_text import render_status
 from ha_agent.lab.control import Lab, LabFailed
 from ha_agent.lab.layout import NODES, VIP, fresh_directory
 from ha_agent.lab.probe import Probe
@@ -111,12 +111,12 @@ class Client:
         """Whether both targets answered after a moment."""
         return {r["target"] for r in list(self.rows) if r["ok"] and r["at"] >= after_mono} == {"redis", "web"}
 
-    def outage_s(self, target: str, around_mono: float) -> float:
-        """Seconds from the last good answer before a moment to the first good one after it."""
-        rows = [r for r in list(self.rows) if r["target"] == target and r["ok"]]
-        before = max(r["at"] + r["took"] for r in rows if r["at"] <= around_mono)
-        after = min(r["at"] + r["took"] for r in rows if r["at"] > around_mono + 0.05)
-        return float(after - before)
+    def outage_s(self, target: str, since_mono: float) -> float:
+        """The longest time between two good answers, from the one before a moment on, in seconds."""
+        done = [r["at"] + r["took"] for r in list(self.rows) if r["target"] == target and r["ok"]]
+        first = max([at for at in done if at <= since_mono], default=since_mono)
+        later = [first, *(at for at in done if at > first)]
+        return max((b - a for a, b in itertools.pairwise(later)), default=0.0)
 
     def stop(self) -> None:
         """Ends the client."""
@@ -125,6 +125,39 @@ class Client:
         self._thread.join()
         if self._process.stdout:
             self._process.stdout.close()
+
+
+class Streamed:
+    """A command on a node whose lines are shown as they come."""
+
+    def __init__(self, lab: Lab, node: str, words: list[str], talk: Narrator) -> None:
+        self._process = subprocess.Popen(
+            lab.words_inside(node, ["env", "PYTHONUNBUFFERED=1", "ha-agent", *words]),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._talk = talk
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout:
+            for line in self._process.stdout:
+                self._talk.show(line.rstrip())
+
+    def wait(self, limit_s: float) -> int:
+        """Waits for its end; gives back the exit status. Raises ``DemoFailed`` after ``limit_s``."""
+        try:
+            code = self._process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise DemoFailed(f"the command did not end within {limit_s:g} s") from None
+        self._thread.join(5.0)
+        return code
 
 
 @dataclass(slots=True)
@@ -229,48 +262,57 @@ class Demo:
         return took
 
     def cut_power(self) -> None:
-        """Scene 3: the active node dies."""
+        """Scene 3: the active node dies: `ha-agent failover-test` cuts its power, watches, and reports."""
         assert self.client is not None
-        self.talk.say(f"cutting the power of {self.a} (SIGKILL to everything, no goodbye on the network)")
-        cut_wall, cut_mono = time.time(), time.monotonic()
-        self.lab.power_off(self.a)
-        self.talk.wait("the client is served again", lambda: self.client_served(cut_mono + 0.2), 20)
-        served = time.monotonic() - cut_mono
-        self.talk.say(f"{self.b} has the VIP and serves the client again")
-        verified = self.talk.wait("all programs RUNNING", lambda: self.event("takeover-verified", cut_wall), 30, 0.05)
-        master = self.talk.wait("the role change in the history", lambda: self.event("vrrp", cut_wall), 5)
-        done = self.talk.wait("the takeover in the history", lambda: self.event("takeover-done", cut_wall), 5)
-        self.talk.say(f"all programs RUNNING on {self.b}: {verified['text']}")
-        self.show_status(self.b)
-        self.sum.add("power cut to detection and VIP move", f"{master['at'] - cut_wall:.2f} s")
-        self.sum.add("power cut to all programs started", f"{done['at'] - cut_wall:.2f} s")
-        self.sum.add("power cut to all programs RUNNING", f"{verified['at'] - cut_wall:.2f} s (startsecs is 1 s of it)")
+        words = ["failover-test", "--mode", "power", "--yes"]
+        for probe in (f"redis://{VIP}:{CLIENT_REDIS}", f"http://{VIP}:{WEB_PORT}/"):
+            words += ["--probe", probe]
+        self.talk.say(f"on {self.b}: ha-agent {' '.join(words)}")
+        cut_mono = time.monotonic()
+        command = Streamed(self.lab, self.b, words, self.talk)
+        self.talk.wait(f"{self.a} is off", lambda: not self.lab.is_on(self.a), 20)
+        off_mono = time.monotonic()
+        self.talk.wait("the client is served again", lambda: self.client_served(off_mono + 0.2), 20)
+        served = time.monotonic() - off_mono
+        self.talk.wait("all programs RUNNING", lambda: self.running(self.b) == 5, 20, 0.05)
+        self.talk.say(f"{self.b} serves the client; switching {self.a} on again")
+        self.lab.power_on(self.a)
+        self.probe.watch_node(self.a, self.lab.init_pid(self.a))
+        code = command.wait(60.0)
+        report = self.newest_report(self.b)
+        figures = report["figures"]
+        self.sum.add("power cut to detection and VIP move", f"{figures['detection_s']:.2f} s")
+        self.sum.add("power cut to all programs started", f"{figures['takeover_done_s']:.2f} s")
+        self.sum.add("power cut to all programs RUNNING", f"{figures['all_running_s']:.2f} s (startsecs is 1 s of it)")
         for target in ("redis", "web"):
             outage = self.client.outage_s(target, cut_mono)
             self.sum.add(f"outage seen by the client, {target}", f"{outage:.2f} s")
             self.sum.promise(outage < 2.0, f"the client missed {target} for {outage:.2f} s")
-        self.sum.promise(not verified["failed"], f"programs failed after the takeover: {verified['failed']}")
-        self.sum.promise(verified["running"] == 5, f"{verified['running']} programs run after the takeover, not 5")
+        self.sum.promise(code == 0 and bool(report["passed"]), f"the failover-test did not pass: {report['summary']}")
+        self.sum.promise(not report["failed"], f"programs failed after the takeover: {report['failed']}")
         self.sum.promise(served < 5, f"the client was served again only after {served:.1f} s")
 
     def bring_back(self) -> None:
-        """Scene 4: the old node comes back and is the standby."""
-        self.talk.say(f"switching {self.a} on again")
-        self.lab.power_on(self.a)
-        self.probe.watch_node(self.a, self.lab.init_pid(self.a))
-        self.talk.wait(f"{self.a} standby and in sync", self.is_paired_again, 30, 0.05)
-        time.sleep(1.0)
-        statuses = {node: self.lab.status(node) for node in NODES}
-        equal = read_registry(self.lab, self.a) == read_registry(self.lab, self.b)
+        """Scene 4: the old node is the standby, and becomes active again on purpose."""
+        assert self.client is not None
+        self.talk.wait(f"{self.a} standby and in sync", lambda: self.ask(self.a, "switchover", "--dry-run")[0] == 0, 30, 0.1)
         runs = self.probe.running.get(self.a, frozenset())
-        self.talk.say(f"{self.a} is back: role {statuses[self.a]['role']}, runs {len(runs)} programs of the registry")
+        equal = self.ask(self.b, "diff")[0] == 0
+        self.talk.say(f"{self.a} is back as the standby and runs {len(runs)} programs of the registry:")
         self.show_status(self.b)
-        self.sum.add(
-            "old node after its return", f"{statuses[self.a]['role']}, {len(runs)} programs, registry equal: {equal}"
-        )
-        self.sum.promise(statuses[self.a]["role"] == "standby", f"{self.a} is {statuses[self.a]['role']}, not standby")
+        self.sum.add("old node after its return", f"standby, {len(runs)} programs, registry equal: {equal}")
         self.sum.promise(not runs, f"{self.a} runs {sorted(runs)} though it is the standby")
-        self.sum.promise(equal, "the registries of the two nodes differ")
+        self.sum.promise(equal, "the registries of the two nodes differ (ha-agent diff)")
+        self.talk.say(f"on {self.a}: ha-agent switchover --yes")
+        began = time.monotonic()
+        code, text = self.ask(self.a, "switchover", "--yes")
+        self.talk.show(text)
+        self.talk.wait("the client is served again", lambda: self.client_served(time.monotonic() - 0.2), 20)
+        self.sum.promise(code == 0, "the switchover did not succeed")
+        outages = [self.client.outage_s(target, began) for target in ("redis", "web")]
+        self.sum.add("outage of a switchover, redis and web", " and ".join(f"{outage:.2f} s" for outage in outages))
+        self.talk.say(f"what happened, by `ha-agent history` on {self.a}:")
+        self.talk.show(self.ask(self.a, "history", "-n", "12")[1])
 
     def count_doubles(self) -> None:
         """What the probe saw on both nodes at once."""
@@ -288,25 +330,23 @@ class Demo:
         """How many programs are RUNNING on ``node``."""
         return sum(1 for p in self.lab.status(node)["programs"] if p["state"] == "RUNNING")
 
-    def is_paired_again(self) -> bool:
-        """Whether one node is active and in sync and the other one standby."""
-        try:
-            a, b = (self.lab.status(node) for node in NODES)
-        except LabFailed:
-            return False
-        return bool(a["role"] == "standby" and b["role"] == "active" and b["replication"]["state"] == "in_sync")
+    def ask(self, node: str, *words: str) -> tuple[int, str]:
+        """Runs ``ha-agent`` on a node; gives back its exit status and what it printed."""
+        done = subprocess.run(
+            self.lab.words_inside(node, ["ha-agent", *words]), stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+        return done.returncode, done.stdout + done.stderr
 
-    def event(self, code: str, after_wall: float) -> dict[str, Any] | None:
-        """The first event of the surviving node's history with ``code`` after a moment."""
-        path = os.path.join(self.lab.paths.disk(self.b, "state"), "history.jsonl")
-        with open(path, encoding="utf-8") as file:
-            events = [json.loads(line) for line in file if line.endswith("\n")]
-        return next((e for e in events if e["code"] == code and e["at"] >= after_wall), None)
+    def newest_report(self, node: str) -> dict[str, Any]:
+        """The newest report of a failover-test that a node keeps."""
+        reports = json.loads(self.ask(node, "failover-test", "--list", "--json")[1])["reports"]
+        if not reports:
+            raise DemoFailed("the failover-test has left no report")
+        return dict(reports[-1])
 
     def show_status(self, node: str) -> None:
         """``ha-agent status`` of ``node``."""
-        text = self.lab.run(node, "ha-agent", "status", "--json", check=False)
-        self.talk.show(render_status(json.loads(text)["nodes"]))
+        self.talk.show(self.ask(node, "status")[1])
 
 
 def write_web_pages(lab: Lab) -> None:
@@ -327,16 +367,6 @@ def read_text(path: str) -> str | None:
             return file.read()
     except FileNotFoundError:
         return None
-
-
-def read_registry(lab: Lab, node: str) -> dict[str, str | None]:
-    """All files of a node's registry with their texts."""
-    root = lab.paths.registry(node)
-    return {
-        os.path.relpath(os.path.join(folder, name), root): read_text(os.path.join(folder, name))
-        for folder, _, names in os.walk(root)
-        for name in names
-    }
 
 
 def main() -> int:

@@ -317,3 +317,90 @@ def test_a_member_of_the_group_may_and_another_user_is_told_why_not(pair: Pair, 
     shown = pair.shell("node-a", script)
     assert ('"role": "active"' in shown) is member
     assert ("run as root or as a member of group ha-agent" in shown) is not member
+
+
+# ---- doctor and lint ----------------------------------------------------------------------------------------
+
+
+def codes(pair: Pair, node: str, *words: str) -> dict[str, set[str]]:
+    """By node the codes of what doctor does not find well."""
+    report = document(pair, node, "doctor", *words)
+    return {n["name"]: {f["code"] for f in n["findings"] if f["severity"] != "ok"} for n in report["nodes"]}
+
+
+def test_doctor_is_content_with_a_healthy_pair_and_finds_what_is_broken_on_either_node(pair: Pair) -> None:
+    """Hazard 9: what keepalived -t does not tell.
+
+    Fault: a hook that others may write, a key at the peer without its forced command, an include of the registry itself.
+    Answer: doctor names each on the node where it is, with the remedy; its exit status is that of a Nagios plugin.
+    Bound: none; nothing is changed.
+    """
+    up(pair)
+    assert codes(pair, "node-a", "--peer") == {"node-a": set(), "node-b": set()}
+    assert pair.ha("node-b", "doctor", "--nagios").returncode == 0
+    before = pair.shell("node-b", "find /etc /var/lib/ha-agent -type f | xargs sha256sum | sort")
+    pair.shell("node-b", "chmod 777 /etc/keepalived/ha-agent-notify")
+    pair.shell("node-b", 'sed -i \'s|^restrict,command="[^"]*" ||\' /etc/ssh/ha-agent_authorized_keys')
+    pair.shell("node-b", "sed -i 's|/etc/supervisor/local.d|/etc/supervisor/conf.d|' /etc/supervisor/supervisord.conf")
+    pair.shell("node-b", "sed -i 's/^PermitRootLogin .*/PermitRootLogin prohibit-password/' /etc/ssh/sshd_config")
+    pair.lab.unit("node-b", "restart", "sshd")
+    wait_for("the link is up again", lambda: pair.ha("node-b", "status").returncode == 0, 15, 0.2)
+    found = codes(pair, "node-b")["node-b"]
+    assert {"hook-unsafe", "include-registry"} <= found
+    wait_for("the shell is found", lambda: "ssh-unrestricted" in codes(pair, "node-a")["node-a"], 10, 0.5)
+    line = pair.ha("node-b", "doctor", "--nagios")
+    assert line.returncode == 2 and line.stdout.startswith("HA-AGENT CRITICAL - ") and line.stdout.count("\n") == 1
+    text = pair.ha("node-b", "doctor").stdout
+    assert "chmod go-w /etc/keepalived/ha-agent-notify" in text and "Traceback" not in text
+    after = pair.shell("node-b", "find /etc /var/lib/ha-agent -type f | xargs sha256sum | sort")
+    assert {row.split()[1] for row in set(before.splitlines()) ^ set(after.splitlines())} <= {
+        "/etc/ssh/ha-agent_authorized_keys",
+        "/etc/supervisor/supervisord.conf",
+        "/etc/ssh/sshd_config",
+        "/var/lib/ha-agent/history.jsonl",
+        "/var/lib/ha-agent/state.json",
+        "/var/lib/ha-agent/agreed.json",
+        "/var/lib/ha-agent/journal",
+    }, "doctor changes nothing"
+
+
+def test_lint_asks_both_nodes_and_needs_no_daemon(pair: Pair) -> None:
+    """Hazard 15: a conf that one of the nodes could not load, before it is in the registry.
+
+    Fault: a conf with a user that node-b lacks, a wrong type, and a command that leaves the foreground.
+    Answer: lint names each with its line and the fix, for the node where it is so; without an agent it asks the parser.
+    Bound: none; nothing is changed.
+    """
+    up(pair)
+    pair.shell("node-a", "useradd only-here 2>/dev/null || true")
+    lines = ["[program:x]", "command=nginx", "user=only-here", "numprocs=l"]
+    text = "\\n".join(lines[:3])
+    pair.shell("node-a", f"printf '{text}\\n' > /tmp/x.conf")
+    done = pair.ha("node-a", "lint", "/tmp/x.conf", "--peer", "--format", "lines")
+    assert done.returncode == 1
+    assert "/tmp/x.conf:3: error: node-b can not load it" in done.stdout and "[missing-user]" in done.stdout
+    assert "node-a can not load it" not in done.stdout
+    assert "/tmp/x.conf:2: warning: nginx leaves the foreground" in done.stdout
+    pair.lab.unit("node-a", "stop", "ha-agent")
+    pair.shell("node-a", f"printf '{text}\\n{lines[3]}\\n' > /tmp/x.conf")
+    alone = pair.ha("node-a", "lint", "/tmp/x.conf", "--json")
+    found = {f["code"]: f["line"] for f in json.loads(alone.stdout)["findings"]}
+    assert found["wrong-type"] == 4 and "not-loadable" in found and "not-checked" not in found
+    assert pair.ha("node-a", "lint", "/nowhere.conf").stderr == "ha-agent: /nowhere.conf: No such file or directory\n"
+    assert pair.ha("node-a", "lint").returncode == 2
+    assert pair.ha("node-b", "lint", "--registry").returncode == 0
+
+
+def test_a_defect_shows_one_line_with_a_reference_and_leaves_the_traceback_elsewhere(pair: Pair) -> None:
+    up(pair)
+    pair.shell("node-a", "mv /run/ha-agent/control.sock /run/ha-agent/real.sock")
+    server = (
+        "import socket,struct;s=socket.socket(socket.AF_UNIX);s.bind('/run/ha-agent/control.sock');s.listen(1);"
+        "c,_=s.accept();c.recv(9999);b=b'{}';c.sendall(struct.pack('>I',len(b))+b);c.recv(1)"
+    )
+    pair.shell("node-a", f'python3 -c "{server}" >/dev/null 2>&1 & sleep 0.5')
+    done = pair.ha("node-a", "status")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert "this is a defect of ha-agent" in done.stderr
+    path = done.stderr.strip().rsplit(" ", 1)[1]
+    assert "Traceback" in pair.shell("node-a", f"cat {path}")
