@@ -9,11 +9,12 @@ from typing import Any
 
 from ha_agent.adapters.control import CommandFailed, NoDaemon
 from ha_agent.cli.doctor import keepalived, link, machine, supervisor
-from ha_agent.cli.doctor.context import Context, run_checks
+from ha_agent.cli.doctor.context import Context, error, run_checks
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, settings_of
 from ha_agent.cli.terminal import finding_lines
 from ha_agent.core.findings import Finding, Severity, worst_first, worst_severity
+from ha_agent.core.settings import SettingsError
 
 SCHEMA = 1
 PEER_S = 40.0
@@ -35,10 +36,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command; gives back 0, 1, 2 or 3 as Nagios plugins do."""
-    settings = settings_of(options)
-    results = {settings.node.name: run_checks(CHECKS, Context(settings, options.config))}
-    if options.peer:
-        results[settings.peer.name] = examine_peer(Nodes(settings))
+    results = examine(options)
     findings = [f for found in results.values() for f in found]
     worst = worst_severity(findings)
     if options.json:
@@ -49,6 +47,22 @@ def run(options: argparse.Namespace) -> int:
         for node, found in results.items():
             _show(node, found, everything=options.all)
     return int(worst)
+
+
+def examine(options: argparse.Namespace) -> dict[str, list[Finding]]:
+    """The findings by node. A configuration that can not be used is all that is found then."""
+    try:
+        settings = settings_of(options)
+    except OSError as problem:
+        text = f"{options.config}: {problem.strerror}"
+        return {"this node": [error("config", text, f"ha-agent config sample > {options.config}")]}
+    except SettingsError as problems:
+        remedy = f"mend {options.config}, then ha-agent config check"
+        return {"this node": [error("config", f"{options.config}: {problem}", remedy) for problem in problems.problems]}
+    results = {settings.node.name: run_checks(CHECKS, Context(settings, options.config))}
+    if options.peer:
+        results[settings.peer.name] = examine_peer(Nodes(settings))
+    return results
 
 
 def document(results: dict[str, list[Finding]]) -> dict[str, Any]:

@@ -91,6 +91,10 @@ def run(options: argparse.Namespace) -> int:
     if options.json and not (options.yes or options.yes_really or options.dry_run):
         complain("--json asks nothing: add --yes (or --dry-run)")
         return Exit.USAGE
+    if options.report:
+        # A report that can not be written is found out before anything is broken for it.
+        with open(options.report, "a", encoding="utf-8"):
+            pass
     say: Callable[[str], None] = (lambda _text: None) if options.json else print
     code = _check(nodes, options, say)
     if code is not None:
@@ -108,9 +112,9 @@ def run(options: argparse.Namespace) -> int:
     except (PeerUnreachable, CommandFailed, NoDaemon, TimeoutError):
         test.abandon()
         raise
+    print(json.dumps(report, indent=2) if options.json else "\n" + render_text(report))
     if options.report:
         write_page(options.report, report)
-    print(json.dumps(report, indent=2) if options.json else "\n" + render_text(report))
     return Exit.DONE if report["passed"] else Exit.FAILED
 
 

@@ -49,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return Exit.FAILED
     except OSError as error:
+        if error.filename is not None and error.filename == getattr(options, "config", None):
+            remedy = f"make one with: ha-agent config sample > {options.config}; or name another with --config"
+            _complain(f"{error.filename}: {error.strerror}; {remedy}")
+            return Exit.USAGE
         _complain(f"{error.filename or 'error'}: {error.strerror or error}")
         return Exit.FAILED
     except KeyboardInterrupt:

@@ -148,7 +148,10 @@ def test_bad_words_get_one_clear_line(pair: Pair) -> None:
     ):
         done = pair.ha("node-a", "failover-test", *words)
         assert done.returncode == 2 and text in done.stderr and "Traceback" not in done.stderr
+    nowhere = pair.ha("node-a", "failover-test", "--yes", "--report", "/nowhere/x.html")
+    assert nowhere.returncode == 1 and "/nowhere/x.html: No such file or directory" in nowhere.stderr
     assert pair.ha("node-a", "failover-test", "--show", "none").returncode == 1
+    assert pair.role("node-a") == "active", "nothing was done"
     assert "no reports" in pair.ha("node-a", "failover-test", "--list").stdout
     assert pair.ha("node-a", "failover-test", "--dry-run", "--mode", "power").returncode == 3
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from typing import Any
 
@@ -165,6 +166,22 @@ def test_in_a_full_partition_each_node_says_that_it_is_active_and_can_not_reach_
     pair.lab.rejoin("node-b")
     wait_for("the pair is whole", lambda: pair.ha("node-a", "status").returncode == 0, 30, 0.2)
     pair.lab.wait_settled(30)
+
+
+def test_a_live_status_shows_what_changes_and_ends_with_ctrl_c(pair: Pair) -> None:
+    up(pair)
+    words = pair.lab.words_inside("node-b", ["timeout", "-s", "INT", "8", "ha-agent", "status", "--watch", "--json"])
+    watching = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(1.5)
+    pair.lab.unit("node-b", "kill", "ha-agent", 9)
+    time.sleep(2.5)
+    assert pair.ha("node-a", "switchover", "--yes").returncode == 0
+    out, errors = watching.communicate(timeout=20)
+    assert errors == "", "Ctrl-C is no fault"
+    lines = [json.loads(line)["nodes"] for line in out.splitlines()]
+    roles = [[n.get("role") for n in nodes] for nodes in lines]
+    assert ["standby", "active"] in roles and ["active", "standby"] in roles, roles
+    assert 2 <= len(lines) <= 12, "a line a change"
 
 
 def test_a_terminal_gets_colour_and_a_pipe_plain_text(pair: Pair) -> None:

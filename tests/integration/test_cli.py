@@ -108,3 +108,44 @@ def test_a_state_file_of_a_newer_version_stops_the_agent(tmp_path: pathlib.Path)
     with pytest.raises(StateTooNew, match="version 99"):
         store.load()
     assert (tmp_path / "state.json").exists()
+
+
+EVERY_COMMAND = (
+    ("status",),
+    ("history",),
+    ("switchover", "--yes"),
+    ("failover-test", "--yes"),
+    ("lint", "/dev/null"),
+    ("maintenance", "on"),
+    ("maintenance", "off"),
+    ("sync",),
+    ("diff",),
+    ("kept", "list"),
+    ("config", "check"),
+    ("config", "show"),
+    ("keepalived", "render"),
+)
+
+
+@pytest.mark.parametrize("words", EVERY_COMMAND, ids=" ".join)
+def test_where_nothing_is_configured_every_command_says_how_to_begin(words: tuple[str, ...], tmp_path: pathlib.Path) -> None:
+    done = ha_agent(*words, config=str(tmp_path / "none.toml"))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "ha-agent config sample >" in done.stderr and "none.toml" in done.stderr
+
+
+def test_doctor_finds_that_nothing_is_configured(tmp_path: pathlib.Path) -> None:
+    done = ha_agent("doctor", "--nagios", config=str(tmp_path / "none.toml"))
+    assert done.returncode == 2 and done.stdout.startswith("HA-AGENT CRITICAL") and "none.toml" in done.stdout
+    bad = tmp_path / "bad.toml"
+    bad.write_text('[node]\nname = "x y"\n', encoding="ascii")
+    done = ha_agent("doctor", config=str(bad))
+    assert done.returncode == 2 and "node.name" in done.stdout and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("history", "--since", "yesterday"), ("maintenance", "on", "--for", "x"), ("history", "-n", "0")]
+)
+def test_words_that_mean_nothing_are_told_what_would(words: tuple[str, ...], config: str) -> None:
+    done = ha_agent(*words, config=config)
+    assert done.returncode == 2 and "is no " in done.stderr and "Traceback" not in done.stderr
