@@ -159,13 +159,15 @@ def test_bad_words_get_one_clear_line(pair: Pair) -> None:
 # ---- whatever becomes of the command ------------------------------------------------------------------------
 
 
-def interrupt(pair: Pair, node: str, mode: str, after_s: float, number: signal.Signals) -> subprocess.Popen[str]:
-    """Starts a test and signals the command itself, within the node, ``after_s`` later."""
+def begin(pair: Pair, node: str, mode: str) -> subprocess.Popen[str]:
+    """Starts a test in the background."""
     words = pair.lab.words_inside(node, ["ha-agent", "failover-test", "--yes", "--mode", mode])
-    command = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    time.sleep(after_s)
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def send(pair: Pair, node: str, number: signal.Signals) -> None:
+    """Signals the command itself, within the node."""
     subprocess.run(pair.lab.words_inside(node, ["pkill", f"-{int(number)}", "-f", "failover-[t]est"]), check=False)
-    return command
 
 
 @pytest.mark.parametrize("mode", ["switchover", "keepalived-kill", "agent-kill", "supervisord-kill"])
@@ -179,7 +181,9 @@ def test_a_command_that_is_killed_at_any_moment_leaves_a_whole_pair(pair: Pair, 
     up(pair)
     chance = random.Random(mode)
     for after_s in (0.5, 1.6, 1.9 + chance.random() * 0.5, 2.5 + chance.random()):
-        command = interrupt(pair, "node-b", mode, after_s, signal.SIGKILL)
+        command = begin(pair, "node-b", mode)
+        time.sleep(after_s)
+        send(pair, "node-b", signal.SIGKILL)
         command.communicate(timeout=30)
         wait_for(f"the pair is whole after {after_s:.2f} s", lambda: pair_is_whole(pair), 40, 0.2, lambda: _tell(pair))
         active = "node-a" if pair.role("node-a") == "active" else "node-b"
@@ -202,10 +206,12 @@ def test_a_link_that_was_taken_down_comes_back_though_its_command_or_agent_died(
     Bound: 20 s after the fault.
     """
     up(pair)
-    command = interrupt(pair, "node-b", "link-down", 2.5, signal.SIGKILL if who == "command" else signal.SIGCONT)
-    wait_for("the link is down", lambda: "state DOWN" in pair.shell("node-a", "ip link show eth0"), 10)
+    command = begin(pair, "node-b", "link-down")
+    wait_for("the link is down", lambda: "state DOWN" in pair.shell("node-a", "ip link show eth0"), 20)
     if who == "agent":
         pair.lab.unit("node-a", "kill", "ha-agent", 9)
+    else:
+        send(pair, "node-b", signal.SIGKILL)
     wait_for("the link is up", lambda: "state UP" in pair.shell("node-a", "ip link show eth0"), 40, 0.1)
     command.communicate(timeout=60)
     wait_for("the pair is whole", lambda: pair_is_whole(pair), 40, 0.2, lambda: _tell(pair))
@@ -213,7 +219,9 @@ def test_a_link_that_was_taken_down_comes_back_though_its_command_or_agent_died(
 
 def test_ctrl_c_ends_the_fault_at_once(pair: Pair) -> None:
     up(pair)
-    command = interrupt(pair, "node-b", "keepalived-kill", 1.9, signal.SIGINT)
+    command = begin(pair, "node-b", "keepalived-kill")
+    wait_for("the fault", lambda: pair.history("node-a", "drill-fault"), 20)
+    send(pair, "node-b", signal.SIGINT)
     _, errors = command.communicate(timeout=30)
     assert command.returncode == 130 and "interrupted: the fault is over" in errors
     wait_for("keepalived is back", lambda: pair.lab.status("node-a")["keepalived"] == "up", 5, 0.1)
