@@ -124,6 +124,7 @@ border-bottom:1px solid var(--line);vertical-align:top}
 td.n{font-variant-numeric:tabular-nums;white-space:nowrap}
 .good{color:var(--good)}.bad{color:var(--bad)}.verdict{font-size:1.3rem;font-weight:600}svg{width:100%;height:auto}
 svg text{fill:var(--ink);font:12px system-ui,sans-serif}svg .grid{stroke:var(--line)}
+svg line.mark{stroke:var(--dim);stroke-dasharray:3 3}svg text.mark{fill:var(--dim);font-size:10px}
 svg .fault{stroke:var(--bad);stroke-width:2}
 small,.dim{color:var(--dim)}@media print{body{margin:0;max-width:none}}"""
 
@@ -178,10 +179,20 @@ def render_svg(report: Report) -> str:
         return float(round(LEFT + (min(max(second, begin), end) - begin) * scale, 1))
 
     rows = len(shown) + len(report["outage_s"])
-    height = 60 + ROW * rows + 20
+    height = 66 + ROW * rows + 20
     parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="time line of the failover test">']
     parts += _axis(begin, end, x, height)
-    y = 50
+    # The first two are often close: one is labelled to the left, one to the right.
+    for name, label, side in (
+        ("vip_moved_s", "VIP", -1),
+        ("takeover_done_s", "started", 1),
+        ("all_running_s", "running", 1),
+    ):
+        if (at := report["figures"].get(name)) is not None:
+            parts.append(f'<line class="mark" x1="{x(at)}" y1="44" x2="{x(at)}" y2="{height - 22}"/>')
+            anchor = "start" if side > 0 else "end"
+            parts.append(f'<text class="mark" x="{x(at) + 3 * side}" y="42" text-anchor="{anchor}">{label}</text>')
+    y = 56
     for name in report["outage_s"]:
         moments = [s for text, s in probes if text.startswith(name)]
         parts.append(f'<text x="0" y="{y + 13}">{_escape(name[:30])}</text>')

@@ -122,7 +122,11 @@ def find_program_gaps(stretches: Sequence[Mapping[str, Sequence[tuple[float, flo
 def build_report(seen: Seen, objectives: Mapping[str, float]) -> dict[str, Any]:
     """The report's measured part, with the verdict against ``objectives`` (``failover_s``, ``overlap_s``)."""
     events = sorted((e for e in seen.events if e["at"] >= seen.fault_at - 0.5), key=lambda e: float(e["at"]))
-    stretches = {node: find_stretches(samples, _known_until(seen, node)) for node, samples in seen.samples.items()}
+    stretches = {
+        node: find_stretches(seen.samples[node], _known_until(seen, node))
+        for node in (seen.source, seen.target)
+        if node in seen.samples
+    }
     here, there = stretches.get(seen.source, {}), stretches.get(seen.target, {})
     overlaps = find_overlaps(here, there)
     gaps = find_program_gaps([here, there], seen.fault_at)

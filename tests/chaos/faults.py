@@ -192,6 +192,12 @@ class Injector:
     def _begin_ssh_reset(self, fault: Fault, _: random.Random) -> None:
         self._lab.unit(fault.node, "restart", "sshd")
 
+    def _begin_switchover(self, fault: Fault, rng: random.Random) -> None:
+        """The command, whatever state the pair is in, often killed before it is done."""
+        limit_s = rng.uniform(0.2, 4.0)
+        command = "ha-agent switchover --yes --force --timeout 3s"
+        self._sh(fault, f"timeout -s KILL {limit_s:.2f} {command} >/dev/null 2>&1 || true")
+
     def _begin_hand_over(self, fault: Fault, _: random.Random) -> None:
         self._sh(fault, f"echo 1 > {TRACK}")
 

@@ -55,6 +55,7 @@ KINDS = {
         Kind("flap", 3, (0.5, 3.0)),
         Kind("ssh-reset", 3, (0.1, 1.0)),
         Kind("hand-over", 4, (0.5, 3.0)),
+        Kind("switchover", 4, (0.5, 3.0)),
     )
 }
 
