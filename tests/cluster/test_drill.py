@@ -160,8 +160,9 @@ def test_bad_words_get_one_clear_line(pair: Pair) -> None:
 
 
 def begin(pair: Pair, node: str, mode: str) -> subprocess.Popen[str]:
-    """Starts a test in the background."""
-    words = pair.lab.words_inside(node, ["ha-agent", "failover-test", "--yes", "--mode", mode])
+    """Starts a test in the background; with Ctrl-C in force, also where these tests run without it (nohup, CI)."""
+    command = ["env", "--default-signal=INT", "ha-agent", "failover-test", "--yes", "--mode", mode]
+    words = pair.lab.words_inside(node, command)
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 

@@ -170,7 +170,8 @@ def test_in_a_full_partition_each_node_says_that_it_is_active_and_can_not_reach_
 
 def test_a_live_status_shows_what_changes_and_ends_with_ctrl_c(pair: Pair) -> None:
     up(pair)
-    words = pair.lab.words_inside("node-b", ["timeout", "-s", "INT", "8", "ha-agent", "status", "--watch", "--json"])
+    command = ["env", "--default-signal=INT", "timeout", "-s", "INT", "8", "ha-agent", "status", "--watch", "--json"]
+    words = pair.lab.words_inside("node-b", command)
     watching = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(1.5)
     pair.lab.unit("node-b", "kill", "ha-agent", 9)
