@@ -6,9 +6,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from bench import costs, edit, programs
+from bench import commands, costs, edit, programs
 
-SUBJECTS = ("edit", "programs", "costs")
+SUBJECTS = ("edit", "programs", "commands", "costs")
 
 
 def say(text: str) -> None:
@@ -26,7 +26,7 @@ def show(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Non
 
 
 def main() -> int:
-    """Command line: ``python -m bench [edit] [programs] [costs]``."""
+    """Command line: ``python -m bench [edit] [programs] [commands] [costs]``."""
     wanted = sys.argv[1:] or list(SUBJECTS)
     unknown = set(wanted) - set(SUBJECTS)
     if unknown:
@@ -37,6 +37,9 @@ def main() -> int:
     if "programs" in wanted:
         rows = [row for count in programs.COUNTS for row in programs.run_count(count, say)]
         show("Takeover and release, from the hook or the script's start", ("", "first", "last", "last to the limit's"), rows)
+    if "commands" in wanted:
+        title = f"Commands, {commands.CONFS} confs and programs"
+        show(title, ("", "p50", "p95", "to supervisorctl"), commands.run(say))
     if "costs" in wanted:
         show("Costs", ("", "", "", ""), costs.run(say))
     return 0

@@ -38,7 +38,10 @@ def _node_problems(node: Node, now: float) -> list[str]:
     name = node["name"]
     if not node.get("reachable"):
         since = f" for {age_text(now - node['since'])}" if node.get("since") else ""
-        return [f"{name} can not be reached{since}: {node.get('problem') or 'no answer'}"]
+        problem = node.get("problem") or "no answer"
+        return [
+            f"{name} can not be reached{since}: {problem}; is it up, and its agent? (ha-agent doctor tells the faults apart)"
+        ]
     found = []
     if maintenance := node.get("maintenance"):
         reason = f" ({maintenance['reason']})" if maintenance["reason"] else ""
@@ -46,13 +49,17 @@ def _node_problems(node: Node, now: float) -> list[str]:
             f"{name} is in maintenance for {age_text(maintenance['until'] - now)} more{reason}, by {maintenance['by']}: "
             "no role is changed, nothing is started or stopped; ha-agent maintenance off ends it"
         )
+    if drill := node.get("drill"):
+        found.append(f"{name}: a failover-test by {drill['by']} is under way ({drill['mode'] or 'switchover'})")
     if node["role"] == "fenced":
         found.append(f"{name} is fenced: {node['left_running']} processes of the registry can not be ended; see the history")
     if node.get("unfit") and node["role"] != "fenced":
         found.append(f"{name} must not be MASTER (FAULT by the track file): {node['unfit']}")
     for part in ("keepalived", "supervisord"):
         if node[part] != "up":
-            found.append(f"{name}: {part} is down ({node[part]})" if node[part] != "down" else f"{name}: {part} is down")
+            why = f" ({node[part]})" if node[part] != "down" else ""
+            unit = "supervisor" if part == "supervisord" else part
+            found.append(f"{name}: {part} is down{why}: systemctl start {unit}, and journalctl -u {unit} for the reason")
     if node["registry"]["problem"]:
         found.append(f"{name}: registry: {node['registry']['problem']}")
     found += [f"{name}: {path} is not replicated: {why}" for path, why in node["registry"]["refused"].items()]

@@ -99,13 +99,17 @@ class Programs:
 
     async def glance(self) -> list[ProcessInfo]:
         """As ``read``, for showing: waits ``GLANCE_S`` at most, and all who ask at once share one question."""
-        if self._glance is None or self._glance.done():
-            loop = asyncio.get_running_loop()
-            self._glance = loop.run_in_executor(self._glancer, self._supervisord.read_processes)
-        done, _ = await asyncio.wait({self._glance}, timeout=GLANCE_S)
+        # By the time that this goes on, somebody else may have asked anew.
+        glance = self._glance
+        if glance is None or glance.done():
+            glance = asyncio.get_running_loop().run_in_executor(self._glancer, self._supervisord.read_processes)
+            # Whoever asked may be gone by then.
+            glance.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._glance = glance
+        done, _ = await asyncio.wait({glance}, timeout=GLANCE_S)
         if not done:
             raise SupervisordDown(f"no answer within {GLANCE_S:g} s")
-        return [info for info in self._glance.result() if info.group in self.groups]
+        return [info for info in glance.result() if info.group in self.groups]
 
     def close(self) -> None:
         """Lets go of supervisord's process and of the thread."""

@@ -35,6 +35,7 @@ async def describe_node(agent: Agent) -> dict[str, Any]:
         "left_running": agent.release.left_running,
         "unfit": agent.fitness.reason,
         "maintenance": _describe_maintenance(agent),
+        "drill": _describe_drill(agent),
         "preempt": not agent.settings.vrrp.nopreempt,
         "priority": agent.settings.vrrp.priority,
         "step": agent.plan.current_step if agent.plan else None,
@@ -63,6 +64,11 @@ def _describe_program(info: ProcessInfo, starts: bool) -> dict[str, Any]:
     row["since"] = info.started or None
     row["problem"] = info.spawn_error or (f"exit status {info.exit_status}" if info.state in FAILED_STATES else None)
     return row
+
+
+def _describe_drill(agent: Agent) -> dict[str, Any] | None:
+    record = agent.drill.record
+    return None if record is None else {"id": record.id, "by": record.by, "mode": record.mode}
 
 
 def _describe_maintenance(agent: Agent) -> dict[str, Any] | None:

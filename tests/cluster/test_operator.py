@@ -422,3 +422,107 @@ def test_a_defect_shows_one_line_with_a_reference_and_leaves_the_traceback_elsew
     assert "this is a defect of ha-agent" in done.stderr
     path = done.stderr.strip().rsplit(" ", 1)[1]
     assert "Traceback" in pair.shell("node-a", f"cat {path}")
+
+
+# ---- every command in every state ---------------------------------------------------------------------------
+
+READING: tuple[tuple[tuple[str, ...], set[int]], ...] = (
+    (("status",), {0, 4}),
+    (("status", "--json"), {0, 4}),
+    (("history",), {0, 4}),
+    (("switchover", "--dry-run"), {0, 3, 4}),
+    (("failover-test", "--dry-run"), {0, 3, 4}),
+    (("failover-test", "--list"), {0}),
+    (("diff",), {0, 1, 4}),
+    (("kept", "list"), {0, 4}),
+    (("sync", "--timeout", "2"), {0, 3, 4, 6, 7}),
+    (("lint", "--registry", "--peer"), {0, 1, 4}),
+    (("doctor", "--nagios"), {0, 1, 2, 3}),
+    (("config", "check"), {0}),
+)
+"""Commands that change nothing, with the exit statuses that they may have where the agent runs."""
+
+
+def standby_down(pair: Pair) -> set[str]:
+    pair.lab.power_off("node-b")
+    return {"node-a"}
+
+
+def active_down(pair: Pair) -> set[str]:
+    pair.lab.power_off("node-a")
+    pair.await_role("node-b", "active")
+    return {"node-b"}
+
+
+def both_standby(pair: Pair) -> set[str]:
+    for node in ("node-a", "node-b"):
+        pair.shell(node, "echo 1 > /run/ha-agent/track")
+    pair.await_role("node-a", "standby")
+    return {"node-a", "node-b"}
+
+
+def partitioned(pair: Pair) -> set[str]:
+    pair.allowed_overlap_s = 60.0
+    pair.lab.isolate("node-b")
+    pair.await_role("node-b", "active", 30)
+    return {"node-a", "node-b"}
+
+
+def peer_without_daemon(pair: Pair) -> set[str]:
+    pair.lab.unit("node-b", "stop", "ha-agent")
+    return {"node-a"}
+
+
+def both_without_daemon(pair: Pair) -> set[str]:
+    pair.lab.unit("node-a", "stop", "ha-agent")
+    pair.lab.unit("node-b", "stop", "ha-agent")
+    return set()
+
+
+def maintained(pair: Pair) -> set[str]:
+    assert pair.ha("node-a", "maintenance", "on").returncode == 0
+    return {"node-a", "node-b"}
+
+
+def supervisord_hung(pair: Pair) -> set[str]:
+    pair.lab.unit("node-a", "kill", "supervisord", 19)
+    return {"node-a", "node-b"}
+
+
+def disk_full(pair: Pair) -> set[str]:
+    pair.shell("node-a", "cat /dev/zero > /var/lib/ha-agent/filler 2>/dev/null || true")
+    return {"node-a", "node-b"}
+
+
+STATES = (
+    standby_down,
+    active_down,
+    both_standby,
+    partitioned,
+    peer_without_daemon,
+    both_without_daemon,
+    maintained,
+    supervisord_hung,
+    disk_full,
+)
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda s: s.__name__)
+def test_every_command_answers_soon_and_clearly_in_every_state_of_the_pair(pair: Pair, state: Any) -> None:
+    up(pair, **({"disk_bytes": 40 * 1024 * 1024} if state is disk_full else {}))
+    serving = state(pair)
+    for node in ("node-a", "node-b"):
+        if not pair.lab.is_on(node):
+            continue
+        for words, allowed in READING:
+            began = time.monotonic()
+            done = pair.ha(node, *words)
+            took = time.monotonic() - began
+            alone = node not in serving and words[0] not in ("config", "doctor")
+            # lint asks supervisord's parser itself where there is no agent.
+            expected = {5} if alone and words[0] != "lint" else allowed
+            said = (node, words, done.returncode, done.stdout[-800:], done.stderr)
+            assert done.returncode in expected, said
+            assert "Traceback" not in done.stderr + done.stdout and "defect" not in done.stderr, said
+            assert done.stderr.count("\n") <= 3, said
+            assert took < (15.0 if words[0] in ("doctor", "sync", "lint", "kept", "diff") else 4.0), said

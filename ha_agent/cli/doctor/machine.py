@@ -160,6 +160,16 @@ def check_agreement(context: Context) -> Iterator[Finding]:
         yield ok("agreement", "priorities, nopreempt and registry path go together on both nodes")
 
 
+def check_maintenance(context: Context) -> Iterator[Finding]:
+    """A maintenance that was forgotten: nothing fails over meanwhile."""
+    nodes, _ = context.status()
+    for node in nodes:
+        if node.get("maintenance"):
+            until = time.strftime("%H:%M", time.localtime(float(node["maintenance"]["until"])))
+            text = f"{node['name']} is in maintenance until {until}: nothing fails over meanwhile"
+            yield warning("maintenance", text, "ha-agent maintenance off")
+
+
 def check_units(context: Context) -> Iterator[Finding]:
     """What systemd starts at boot, and the agent's own unit."""
     if not context.has_systemd:
@@ -190,5 +200,6 @@ CHECKS: dict[str, Check] = {
     "clock": check_clock,
     "versions": check_versions,
     "agreement": check_agreement,
+    "maintenance": check_maintenance,
     "units": check_units,
 }
