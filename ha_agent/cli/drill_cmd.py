@@ -144,7 +144,7 @@ def _show_kept(nodes: Nodes, options: argparse.Namespace) -> int:
 
 def _check(nodes: Nodes, options: argparse.Namespace, say: Callable[[str], None]) -> int | None:
     """Checks, shows, asks. None where the test may be made."""
-    seen = nodes.status()
+    seen = nodes.drained_status()
     obstacles = find_obstacles(seen)
     for finding in obstacles:
         say("\n".join(finding_lines(finding)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ from ha_agent.core.frames import Message
 from ha_agent.core.settings import Settings
 
 ANSWER_S = 10.0
+DRAIN_S = 5.0
+COMMIT_S = 0.5
 
 
 class PeerUnreachable(Exception):
@@ -42,6 +45,21 @@ class Nodes:
     def ask(self, node: str, message: Message, timeout_s: float = ANSWER_S) -> Message:
         """Asks the node called ``node``."""
         return self.ask_own(message, timeout_s) if node == self.own_name else self.ask_peer(message, timeout_s)
+
+    def drained_status(self) -> list[dict[str, Any]]:
+        """As ``status``, after a moment's wait where the peer only lacks what was changed just now."""
+        began = time.monotonic()
+        while True:
+            seen = self.status()
+            passed = time.monotonic() - began
+            if not all(n.get("reachable") for n in seen):
+                return seen
+            pending = any(n["replication"]["state"] == "pending" for n in seen)
+            # inotify may tell of a change that is being committed before the commit is done.
+            local = any(n["replication"].get("local_changes") for n in seen)
+            if not (pending and passed < DRAIN_S) and not (local and passed < COMMIT_S):
+                return seen
+            time.sleep(0.05)
 
     def status(self) -> list[dict[str, Any]]:
         """Both nodes' own accounts, this node first; the peer's may only be what is known of it."""

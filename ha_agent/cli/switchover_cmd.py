@@ -103,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _prepare(nodes: Nodes, options: argparse.Namespace, say: Callable[[str], None]) -> Result | None:
     """Checks, shows, asks. None where it may go on."""
-    seen = nodes.status()
+    seen = nodes.drained_status()
     obstacles = find_obstacles(seen)
     for finding in obstacles:
         say("\n".join(finding_lines(finding)))

@@ -74,14 +74,21 @@ def _node_obstacles(node: Node) -> list[Finding]:
 
 
 def _replication_obstacles(active: Node, standby: Node) -> list[Finding]:
+    """The two hashes are not compared: while somebody edits, two looks at two nodes never show the same."""
+    found = []
+    local = standby["replication"].get("local_changes") or []
+    if local:
+        text = f"was changed locally ({', '.join(local[:3])}): that would become the truth"
+        remedy = "see ha-agent diff; ha-agent sync --full on the active node replaces it, and keeps it"
+        found.append(_error("local-changes", standby["name"], text, remedy))
     replication = active["replication"]
-    if replication["state"] == "in_sync" and active["registry"]["hash"] == standby["registry"]["hash"]:
-        return []
-    pending = replication.get("pending")
-    text = f"replication is {replication['state']}" + (f", {pending} changes are pending" if pending else "")
-    if replication.get("reason"):
-        text += f" ({replication['reason']})"
-    return [_error("not-in-sync", active["name"], text, "ha-agent sync")]
+    if replication["state"] != "in_sync":
+        pending = replication.get("pending")
+        text = f"replication is {replication['state']}" + (f", {pending} changes are pending" if pending else "")
+        if replication.get("reason"):
+            text += f" ({replication['reason']})"
+        found.append(_error("not-in-sync", active["name"], text, "ha-agent sync"))
+    return found
 
 
 def _readiness_obstacles(active: Node, standby: Node) -> list[Finding]:

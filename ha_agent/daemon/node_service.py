@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import sys
@@ -32,6 +33,7 @@ MAX_CONTENT_BYTES = 4 * 1024 * 1024
 """So much content an answer carries at most; who wants more asks again for the rest."""
 
 MAX_KEPT_ROWS = 20_000
+DRAIN_S = 5.0
 PEER_ROLE_S = 2.0
 HAND_OVER_LIMIT_S = 5.0
 DOCTOR_LIMIT_S = 30.0
@@ -202,9 +204,20 @@ class NodeService:
             return f"{agent.settings.peer.name} {how}"
         agent.view.request_compare()
         await agent.view.settled()
-        if agent.replicator.pending() is None or agent.replicator.pending():
+        if not await self._drain():
             return f"{agent.settings.peer.name} does not have every change yet"
         return None
+
+    async def _drain(self) -> bool:
+        """Waits until the peer has every change, ``DRAIN_S`` at most; says whether it has."""
+        replicator, clock = self._agent.replicator, self._agent.loop.time
+        until = clock() + DRAIN_S
+        while (pending := replicator.pending()) is None or pending:
+            if clock() >= until:
+                return False
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(replicator.progress.wait(), 0.05)
+        return True
 
 
 def describe_verdict(verdict: Verdict) -> dict[str, Any]:

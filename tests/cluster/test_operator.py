@@ -57,6 +57,20 @@ def test_a_dry_run_shows_and_changes_nothing_and_without_a_terminal_nothing_is_a
     stays("nothing moves", lambda: pair.runs("node-a") == THREE and not pair.runs("node-b"), 0.5)
 
 
+def test_a_switchover_waits_for_the_changes_of_the_last_moment_and_loses_none(pair: Pair) -> None:
+    up(pair)
+    edit = 'for i in $(seq 200); do echo "; $i" >> /etc/supervisor/conf.d/p1.conf; sleep 0.01; done'
+    pair.shell("node-a", f"({edit}) >/dev/null 2>&1 &")
+    result = document(pair, "node-b", "switchover", "--yes")
+    assert result["outcome"] == "done", result
+    wait_for("the editor's end", lambda: "; 200" in pair.files("node-a")["p1.conf"][1].decode(), 10)
+    here, there = (pair.files(node)["p1.conf"][1].decode() for node in ("node-a", "node-b"))
+    handed = max(int(line[2:]) for line in there.splitlines() if line.startswith("; "))
+    assert handed > 0 and here.startswith(there), "what was there at the hand-over is on the new active node"
+    later = pair.lab.status("node-a")["replication"]["local_changes"]
+    assert later == ["p1.conf"], "what came after it was made on a standby, and is said to be"
+
+
 def test_a_switchover_to_a_standby_that_can_not_run_everything_is_refused_with_the_reason(pair: Pair) -> None:
     up(pair)
     conf = "[program:only-a]\ncommand=/etc/ha-agent/only-a infinity\nstartsecs=0\n"

@@ -37,7 +37,7 @@ def test_a_healthy_pair_is_fit_whichever_node_is_asked() -> None:
         ({}, {"vrrp_state": "FAULT"}, "vrrp-state"),
         ({"vrrp_state": "BACKUP"}, {}, "vrrp-state"),
         ({"replication": {"state": "pending", "pending": 3}}, {}, "not-in-sync"),
-        ({}, {"registry": {"confs": 3, "hash": "other", "parked": [], "refused": {}, "problem": None}}, "not-in-sync"),
+        ({}, {"replication": {"state": "receiving", "local_changes": ["x.conf"]}}, "local-changes"),
         ({}, {"readiness": {**READY, "problems": {"x.conf": "no user"}}}, "not-ready"),
         ({}, {"readiness": {**READY, "warnings": {"x.conf": "executable missing"}}}, "not-ready"),
         ({}, {"readiness": {**READY, "failure": "no parser"}}, "not-checked"),
