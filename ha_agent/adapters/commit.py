@@ -129,26 +129,57 @@ class Committer:
         puts = tuple(entry for entry in txn.puts if is_due(entry.path, entry.sha256))
         return replace(txn, puts=puts, deletes=tuple(path for path in txn.deletes if is_due(path, None)))
 
-    def restore(self, path: str, data: bytes, mode: int, generation: str) -> Kept | None:
+    def write(self, path: str, data: bytes, mode: int, generation: str, reason: str) -> Kept | None:
         """Puts ``data`` at ``path`` of the registry for an operator; what stood there is kept and given back.
 
-        Raises ``OSError``; the registry is as it was then.
+        Durable when it returns. Raises ``OSError``; the registry is as it was then.
         """
         with contextlib.suppress(ValueError):
             present = read_file(self.root, path)
             if present is not None and present.content == data:
                 return None
-        replaced = None
-        if present is not None:
-            old = present.entry
-            replaced = Kept(path, old.mode, old.sha256, present.content, "replaced by a restore", False)
-            write_kept(os.path.join(self._kept_dir, generation), replaced)
-            sync_file_system(self._kept_dir)
+        replaced = self._keep(path, generation, reason)
         with _open_parent(self.root, path, create=True) as (parent, name):
             _clear_way(parent, name)
             self._install(parent, name, data, mode)
+            _sync_file(parent, name)
             os.fsync(parent)
         return replaced
+
+    def rename(self, path: str, target: str, generation: str, reason: str) -> Kept | None:
+        """Gives a conf another name in its directory, for an operator; what stood there is kept and given back.
+
+        Durable when it returns, with the content. Raises ``OSError``; the registry is as it was then.
+        """
+        if os.path.dirname(path) != os.path.dirname(target):
+            raise ValueError("a conf is renamed within its directory")
+        replaced = self._keep(target, generation, reason)
+        with _open_parent(self.root, path, create=False) as (parent, name):
+            _sync_file(parent, name)
+            os.rename(name, os.path.basename(target), src_dir_fd=parent, dst_dir_fd=parent)
+            os.fsync(parent)
+        return replaced
+
+    def remove(self, path: str, generation: str, reason: str) -> Kept | None:
+        """Takes a conf out of the registry for an operator; it is kept and given back. Durable. Raises ``OSError``."""
+        removed = self._keep(path, generation, reason)
+        with _open_parent(self.root, path, create=False) as (parent, name):
+            os.unlink(name, dir_fd=parent)
+            os.fsync(parent)
+        _remove_empty_parents(self.root, path)
+        return removed
+
+    def _keep(self, path: str, generation: str, reason: str) -> Kept | None:
+        """Stores what stands at ``path``, durably."""
+        present = None
+        with contextlib.suppress(ValueError):
+            present = read_file(self.root, path)
+        if present is None:
+            return None
+        kept = Kept(path, present.entry.mode, present.entry.sha256, present.content, reason, False)
+        write_kept(os.path.join(self._kept_dir, generation), kept)
+        sync_file_system(self._kept_dir)
+        return kept
 
     def settle(self) -> None:
         """Puts the kept copies and the registry on disk, so that the journal may be cleared. Raises ``OSError``."""
@@ -289,6 +320,14 @@ def _exchange(workshop: int, temporary: str, parent: int, name: str) -> bool:
     if code in (errno.ENOENT, errno.EINVAL, errno.ENOSYS):
         return False
     raise OSError(code, os.strerror(code), name)
+
+
+def _sync_file(parent: int, name: str) -> None:
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from ha_agent.core.frames import FrameDecoder, FrameError, Message, encode_frame
 
 SOCKET_NAME = "control.sock"
+READ_SOCKET_NAME = "read.sock"
+"""For those who may look and not change anything."""
 
 
 class NoDaemon(Exception):
@@ -19,27 +21,47 @@ class CommandFailed(Exception):
     """The daemon refused or could not do it; the text is its own."""
 
 
+class NotAllowed(CommandFailed):
+    """The user may not do it; the text says what it would take."""
+
+
 def ask_daemon(
     run_dir: str, message: Message, timeout_s: float, progress: Callable[[Message], None] | None = None
 ) -> Message:
     """Sends one request to the daemon and gives back its answer.
 
-    Raises ``NoDaemon``, ``CommandFailed``, and ``TimeoutError`` after ``timeout_s`` without any sign of it.
+    Raises ``NoDaemon``, ``CommandFailed``, ``NotAllowed``, and ``TimeoutError`` after ``timeout_s`` without any sign of it.
     """
-    path = os.path.join(run_dir, SOCKET_NAME)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
         sock.settimeout(timeout_s)
+        _connect(sock, run_dir)
+        who = {"sudo_user": os.environ["SUDO_USER"]} if "SUDO_USER" in os.environ else {}
+        try:
+            sock.sendall(encode_frame({**message, **who, "id": 1}))
+        except ConnectionError:
+            raise NoDaemon("the agent closed the connection; see its log (journalctl -u ha-agent)") from None
+        return _await_answer(sock, progress)
+
+
+def _connect(sock: socket.socket, run_dir: str) -> None:
+    """Connects to the socket that this user may use, the one for operators first."""
+    for name in (SOCKET_NAME, READ_SOCKET_NAME):
+        path = os.path.join(run_dir, name)
         try:
             sock.connect(path)
-            who = {"sudo_user": os.environ["SUDO_USER"]} if "SUDO_USER" in os.environ else {}
-            sock.sendall(encode_frame({**message, **who, "id": 1}))
+            return
         except PermissionError:
-            raise NoDaemon(f"no permission for {path}: run as root or as a member of group ha-agent") from None
+            continue
+        except TimeoutError:
+            raise
         except OSError as error:
             raise NoDaemon(
                 f"the agent is not running on this node ({path}: {error.strerror}); systemctl start ha-agent"
             ) from None
-        return _await_answer(sock, progress)
+    raise NoDaemon(
+        f"no permission for {os.path.join(run_dir, SOCKET_NAME)}: run as root or as a member of group ha-agent, or of group "
+        "ha-agent-read to look only"
+    )
 
 
 def _await_answer(sock: socket.socket, progress: Callable[[Message], None] | None) -> Message:
@@ -59,6 +81,8 @@ def _await_answer(sock: socket.socket, progress: Callable[[Message], None] | Non
             if "progress" in message:
                 if progress:
                     progress(message["progress"])
+            elif message.get("refused"):
+                raise NotAllowed(str(message["error"]))
             elif "error" in message:
                 raise CommandFailed(str(message["error"]))
             else:

@@ -11,6 +11,7 @@ import pwd
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from ha_agent.adapters.streams import FrameStream
 from ha_agent.core.frames import Message
@@ -33,13 +34,35 @@ class Malformed(Exception):
     """A request does not hold what its operation needs; the text says what. For handlers to raise."""
 
 
-def user_of(sock: socket.socket) -> str:
-    """The user at the other end of a unix socket, by name (SO_PEERCRED, unix(7))."""
+def user_of(sock: socket.socket) -> tuple[int, str]:
+    """The user at the other end of a unix socket, by number and name (SO_PEERCRED, unix(7))."""
     _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
     try:
-        return pwd.getpwuid(uid).pw_name
+        return uid, pwd.getpwuid(uid).pw_name
     except KeyError:
-        return f"uid {uid}"
+        return uid, f"uid {uid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who made the requests of a connection, and the only operations that are served to them (None: all)."""
+
+    uid: int
+    name: str
+    readable: frozenset[str] | None
+
+    @property
+    def access(self) -> str:
+        """What the caller may do, as requests carry it."""
+        return "operate" if self.readable is None else "read"
+
+    def may(self, message: Message) -> bool:
+        """Whether the operation of ``message``, and the one that it hands on to the peer, is served."""
+        operation = message.get("op")
+        if operation == "at-peer":
+            ask = message.get("ask")
+            operation = ask.get("op") if isinstance(ask, dict) else None
+        return self.readable is None or operation in self.readable
 
 
 class Requests:
@@ -96,7 +119,8 @@ class Requests:
 class RpcServer:
     """Serves requests that come in on a unix socket, or on descriptors that are handed over on one.
 
-    A request that came in on the socket itself has the user who made it under ``by``, whatever it says there.
+    A request that came in on the socket itself has the user who made it under ``by`` and ``uid``, and under ``access`` what
+    that user may do, whatever it says there.
 
     Of more than ``max_streams`` connections the oldest is closed, so that they can not fill this node's memory.
     """
@@ -106,11 +130,15 @@ class RpcServer:
         self._max_streams = max_streams
         self._tasks: set[asyncio.Task[None]] = set()
         self._streams: dict[FrameStream, socket.socket | None] = {}
-        self._users: dict[FrameStream, str] = {}
+        self._callers: dict[FrameStream, Caller] = {}
         self._listeners: list[tuple[socket.socket, str]] = []
 
-    def listen(self, path: str, mode: int, group: str | None, *, handed_over: bool) -> None:
+    def listen(
+        self, path: str, mode: int, group: str | None, *, handed_over: bool, readable: frozenset[str] | None = None
+    ) -> None:
         """Opens the socket at ``path`` with exactly ``mode``, owned by root and by ``group`` where that exists.
+
+        ``readable``: the only operations that are served there, none of which changes anything; all where it is None.
 
         ``handed_over``: each connection brings two descriptors (SCM_RIGHTS) on which the peer is served, and stays open
         as long as that lasts. Raises ``OSError``.
@@ -128,18 +156,21 @@ class RpcServer:
                 os.chown(path, 0, grp.getgrnam(group).gr_gid)
         os.chmod(path, mode)
         sock.listen(64)
-        accept = self._accept_handed_over if handed_over else self._accept
-        asyncio.get_running_loop().add_reader(sock.fileno(), accept, sock)
+        loop = asyncio.get_running_loop()
+        if handed_over:
+            loop.add_reader(sock.fileno(), self._accept_handed_over, sock)
+        else:
+            loop.add_reader(sock.fileno(), self._accept, sock, readable)
         self._listeners.append((sock, path))
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket, readable: frozenset[str] | None) -> None:
         try:
             sock, _ = listener.accept()
         except OSError:
             return
-        user = user_of(sock)
+        caller = Caller(*user_of(sock), readable)
         fd = sock.detach()
-        self._users[self._serve(fd, fd, None)] = user
+        self._callers[self._serve(fd, fd, None)] = caller
 
     def _accept_handed_over(self, listener: socket.socket) -> None:
         try:
@@ -179,17 +210,22 @@ class RpcServer:
 
     def _closed(self, stream: FrameStream, reason: str) -> None:
         relay = self._streams.pop(stream, None)
-        self._users.pop(stream, None)
+        self._callers.pop(stream, None)
         if relay is not None:
             asyncio.get_running_loop().remove_reader(relay.fileno())
             relay.close()
         log.debug("a connection ended: %s", reason)
 
     def _received(self, stream: FrameStream, message: Message) -> None:
-        user = self._users.get(stream)
-        if user is not None:
+        caller = self._callers.get(stream)
+        if caller is not None:
             sudo = message.pop("sudo_user", None)
-            message["by"] = f"{sudo} (sudo)" if user == "root" and isinstance(sudo, str) else user
+            message["by"] = f"{sudo} (sudo)" if caller.uid == 0 and isinstance(sudo, str) else caller.name
+            message["uid"], message["access"] = caller.uid, caller.access
+            if not caller.may(message):
+                text = "you may look, not change anything: that takes membership of group ha-agent"
+                stream.send({"id": message.get("id", 0), "error": text, "refused": True})
+                return
         task = asyncio.get_running_loop().create_task(self._answer(stream, message))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -117,6 +117,13 @@ class Supervisord:
             for r in rows
         ]
 
+    def call(self, method: str, params: Sequence[Any]) -> Any:
+        """Any call of supervisord's own namespace; what it refuses is a ``Fault``. Raises ``SupervisordDown``."""
+        try:
+            return self._call(f"supervisor.{method}", *params)
+        except xmlrpc.client.Fault as fault:
+            return Fault(fault.faultCode, fault.faultString)
+
     def reread(self) -> tuple[list[str], list[str], list[str]]:
         """Has supervisord read its configuration again: groups added, changed, removed against what it runs.
 

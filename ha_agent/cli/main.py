@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ha_agent.adapters.control import CommandFailed, NoDaemon
+from ha_agent.adapters.control import CommandFailed, NoDaemon, NotAllowed
 from ha_agent.adapters.settings_file import DEFAULT_PATH
 from ha_agent.core.settings import SettingsError
 from ha_agent.core.words import Exit
@@ -40,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PeerUnreachable as error:
         _complain(str(error))
         return Exit.PEER_UNREACHABLE
+    except NotAllowed as error:
+        _complain(str(error))
+        return Exit.REFUSED
     except CommandFailed as error:
         _complain(str(error))
         return Exit.FAILED

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ha_agent.adapters.control import CommandFailed
+from ha_agent.adapters.control import CommandFailed, NotAllowed
 from ha_agent.cli.history_cmd import Event, ms_text, read_both, steps_text
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, duration, settings_of
@@ -148,7 +148,8 @@ def hand_over(nodes: Nodes, timeout_s: float, *, force: bool, say: Callable[[str
     try:
         answer = nodes.ask(source, {"op": "hand-over", "force": force}, BEGIN_S)
     except (PeerUnreachable, CommandFailed) as error:
-        return Result("failed", source, target, problem=f"{source} was not asked: {error}")
+        outcome = "refused" if isinstance(error, NotAllowed) else "failed"
+        return Result(outcome, source, target, problem=f"{source} was not asked: {error}")
     if answer["outcome"] != "begun":
         return Result("refused", source, target, problem=f"{source} refuses: {answer.get('reason')}")
     say(f"{source} gives MASTER up")

@@ -316,6 +316,24 @@ class DrillSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramSettings:
+    """[programs]: what `supzcli register` writes into the registry."""
+
+    log_dir: str = key("/var/log/supervisor", "Where the programs' logs go, each under its program's name.", ABSOLUTE)
+    log_maxbytes: str = key(
+        "20MB",
+        "Size at which a log is turned over, unless program.ini says otherwise.",
+        _matching(r"[0-9]+(KB|MB|GB)?", "a size such as 20MB"),
+    )
+    log_backups: int = key(5, "How many older logs are kept, unless program.ini says otherwise.", _between(0, 1000))
+    run_as: tuple[str, ...] = key(
+        (),
+        "Users that members of group ha-agent may register programs to run as, besides themselves. Naming root here makes "
+        "every member of the group root.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PathSettings:
     """[paths]: where the agent keeps its files."""
 
@@ -353,6 +371,7 @@ class Settings:
     readiness: ReadinessSettings = ReadinessSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     drill: DrillSettings = DrillSettings()
+    programs: ProgramSettings = ProgramSettings()
     paths: PathSettings = PathSettings()
     log: LogSettings = LogSettings()
 

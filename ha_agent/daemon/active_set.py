@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Callable
 
 from ha_agent.adapters.conf_checker import CheckerFailed, ConfChecker
@@ -32,6 +33,10 @@ class ActiveSet:
         self._verdicts: dict[str, tuple[str, Verdict]] = {}
         self._written: dict[str, str] = {}
         self._lock = asyncio.Lock()
+        self._writing = asyncio.Lock()
+        self._files = threading.Lock()
+        """Held for each change of the directory: a writing that began before must not fill what ``remove`` emptied."""
+        self._removals = 0
         self.directory = os.path.join(settings.paths.run_dir, "active")
         self.judged: Manifest = EMPTY
         self.selection = Selection()
@@ -79,14 +84,20 @@ class ActiveSet:
         gone = {p: Verdict(problem="changed or vanished while it was read") for p in paths if p not in verdicts}
         return {**verdicts, **gone}
 
-    async def write(self, manifest: Manifest, selection: Selection, *, keep_last_good: bool) -> None:
-        """Makes the directory hold ``selection``; ``keep_last_good`` leaves the previous content of confs with problems.
+    def verdict_of(self, path: str) -> Verdict | None:
+        """What was found of the conf at ``path`` when it was last judged."""
+        known = self._verdicts.get(path)
+        return known[1] if known else None
 
-        Raises ``OSError``.
+    async def write(self, *, keep_last_good: bool) -> None:
+        """Makes the directory hold what was judged last; ``keep_last_good`` leaves the old content of confs with problems.
+
+        A ``remove`` that comes meanwhile wins. Raises ``OSError``.
         """
-        await asyncio.to_thread(self._write, manifest, selection, keep_last_good)
+        async with self._writing:
+            await asyncio.to_thread(self._write, self.judged, self.selection, keep_last_good, self._removals)
 
-    def _write(self, manifest: Manifest, selection: Selection, keep_last_good: bool) -> None:
+    def _write(self, manifest: Manifest, selection: Selection, keep_last_good: bool, removals: int) -> None:
         make_dir(self.directory, 0o755)
         keep: set[str] = set()
         for path in selection.loadable:
@@ -99,26 +110,34 @@ class ActiveSet:
             if self._written.get(name) == stamp:
                 continue
             content = self._read_content(path, entry.sha256)
-            if content is not None:
-                self._write_one(name, path, content, selection)
-                self._written[name] = stamp
+            if content is not None and not self._write_one(name, path, content, selection, removals, stamp):
+                return
         if keep_last_good:
             keep |= {active_name(p) for p in selection.problems}
-        for name in set(os.listdir(self.directory)) - keep:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(self.directory, name))
-            self._written.pop(name, None)
+        with self._files:
+            if removals != self._removals:
+                return
+            for name in set(os.listdir(self.directory)) - keep:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self.directory, name))
+                self._written.pop(name, None)
 
     def _stamp(self, sha: str, path: str, selection: Selection) -> str:
         verdict = self._verdicts.get(path)
         members = [(g, selection.groups.get(g, ())) for g in verdict[1].groups] if verdict else []
         return sha + (hashlib.sha256(repr(members).encode()).hexdigest() if members else "")
 
-    def _write_one(self, name: str, path: str, content: bytes, selection: Selection) -> None:
+    def _write_one(self, name: str, path: str, content: bytes, selection: Selection, removals: int, stamp: str) -> bool:
+        """Writes one file, unless the set was removed since; says whether it did."""
         text = content.decode("utf-8", "surrogateescape")
         directory = os.path.dirname(os.path.join(self._registry, path))
         data = render_conf(text, directory, selection.groups).encode("utf-8", "surrogateescape")
-        write_atomic(os.path.join(self.directory, name), data, 0o644, durable=False)
+        with self._files:
+            if removals != self._removals:
+                return False
+            write_atomic(os.path.join(self.directory, name), data, 0o644, durable=False)
+            self._written[name] = stamp
+        return True
 
     def drop(self, name: str, reason: str) -> str | None:
         """Takes the conf of active file ``name`` out, because supervisord refused it; gives back its path."""
@@ -132,7 +151,9 @@ class ActiveSet:
 
     def remove(self) -> None:
         """Empties the directory, so that a supervisord that starts now finds nothing of the registry. Raises ``OSError``."""
-        self._written.clear()
-        with contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(self.directory):
-                os.unlink(os.path.join(self.directory, name))
+        with self._files:
+            self._removals += 1
+            self._written.clear()
+            with contextlib.suppress(FileNotFoundError):
+                for name in os.listdir(self.directory):
+                    os.unlink(os.path.join(self.directory, name))

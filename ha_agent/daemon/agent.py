@@ -17,7 +17,7 @@ from ha_agent import __version__
 from ha_agent.adapters import addresses
 from ha_agent.adapters.commit import Committer
 from ha_agent.adapters.conf_checker import ConfChecker
-from ha_agent.adapters.control import SOCKET_NAME
+from ha_agent.adapters.control import READ_SOCKET_NAME, SOCKET_NAME
 from ha_agent.adapters.files import make_dir, read_or_none, write_atomic
 from ha_agent.adapters.procs import ProcessWatch, read_pid_file
 from ha_agent.adapters.rpc import RpcServer
@@ -38,12 +38,14 @@ from ha_agent.daemon.drill import Drill
 from ha_agent.daemon.fitness import Fitness
 from ha_agent.daemon.maintenance import Maintenance, read_life
 from ha_agent.daemon.node_service import NodeService
-from ha_agent.daemon.operator_service import OperatorService
+from ha_agent.daemon.operator_service import READABLE, OperatorService
 from ha_agent.daemon.peer_service import PeerService
 from ha_agent.daemon.peer_state import PeerSummary
+from ha_agent.daemon.program_service import ProgramService
 from ha_agent.daemon.programs import Programs
 from ha_agent.daemon.readiness import Readiness
 from ha_agent.daemon.receiver import Ledger, Receiver
+from ha_agent.daemon.registration import Registration
 from ha_agent.daemon.registry_view import RegistryView
 from ha_agent.daemon.release import Release
 from ha_agent.daemon.replicator import Replicator
@@ -66,6 +68,9 @@ LAST_EVENTS = 500
 
 GROUP = "ha-agent"
 """Unix group whose members may use the control socket."""
+
+READ_GROUP = "ha-agent-read"
+"""Unix group whose members may look, through a socket of their own."""
 
 
 class Agent:
@@ -114,6 +119,8 @@ class Agent:
         self.programs = Programs(settings, self._supervisord_ended)
         self.receiver = Receiver(settings, self.ledger, self.committer, self.view, self.history, lambda: self.role)
         self.drill = Drill(self, self._start)
+        self.program_service = ProgramService(self)
+        self.registration = Registration(self, self.program_service)
         node_service = NodeService(self)
         self.peers = PeerService(self, node_service)
         self.readiness = Readiness(self)
@@ -145,8 +152,10 @@ class Agent:
         await self.view.start()
         monitor = addresses.open_monitor()
         self.loop.add_reader(monitor.fileno(), self._addresses_changed, monitor)
-        self.server.listen(os.path.join(self.settings.paths.run_dir, SOCKET_NAME), 0o660, GROUP, handed_over=False)
-        self.peer_server.listen(os.path.join(self.settings.paths.run_dir, "peer.sock"), 0o600, None, handed_over=True)
+        run_dir = self.settings.paths.run_dir
+        self.server.listen(os.path.join(run_dir, READ_SOCKET_NAME), 0o660, READ_GROUP, handed_over=False, readable=READABLE)
+        self.server.listen(os.path.join(run_dir, SOCKET_NAME), 0o660, GROUP, handed_over=False)
+        self.peer_server.listen(os.path.join(run_dir, "peer.sock"), 0o600, None, handed_over=True)
         for work in (
             self.link.run(time.time),
             self.replicator.run(),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import hashlib
 from typing import TYPE_CHECKING
 
+from ha_agent.adapters.kept import list_kept
 from ha_agent.adapters.reports import read_reports, save_report
 from ha_agent.adapters.rpc import Disconnected, Handler, Malformed, Progress, RemoteError
 from ha_agent.core.frames import Message
@@ -19,6 +21,9 @@ from ha_agent.daemon.status import describe_node
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent
 
+READABLE = frozenset({"status", "history", "programs", "supervisor", "whoami", "kept-list", "report-list"})
+"""Operations that change nothing, for those who may look only; of ``supervisor`` the guard lets them read."""
+
 
 class OperatorService:
     """Serves what concerns the pair; what a node alone can answer is served beside it by ``NodeService``."""
@@ -28,6 +33,8 @@ class OperatorService:
         self._at_peer = frozenset(node.handlers) | {"manifest"}
         self.handlers: dict[str, Handler] = {
             **node.handlers,
+            **agent.program_service.handlers,
+            **agent.registration.handlers,
             "status": self._serve_status,
             "sync": self._serve_sync,
             "manifest": self._serve_manifest,
@@ -87,16 +94,35 @@ class OperatorService:
             return {"outcome": "refused", "reason": f"{path}: {problem}"}
         mode = take(message, "mode", int) & 0o777
         content = base64.b64decode(take(message, "content", str))
+        if message.get("uid") != 0 and not await self._is_kept(content):
+            reason = "the content is no kept copy of this pair; only root may put anything else into the registry"
+            return {"outcome": "refused", "reason": reason}
         ledger = agent.ledger
         generation = f"{ledger.known.epoch}.{ledger.generation}"
         async with ledger.lock:
-            replaced = await asyncio.to_thread(agent.committer.restore, path, content, mode, generation)
+            replaced = await asyncio.to_thread(
+                agent.committer.write, path, content, mode, generation, "replaced by a restore"
+            )
         text = f"{path} was restored" + (", what stood there is kept" if replaced else "")
         agent.history.add("restored", text, path=path, by=str(message.get("by", "?")))
         agent.view.request_compare()
         await agent.view.settled()
         agent.replicator.retry_now()
         return {**await self._await_sync(10.0), "replaced": generation if replaced else None}
+
+    async def _is_kept(self, content: bytes) -> bool:
+        """Whether replication has kept ``content`` on either node: it was of the registry once."""
+        agent = self._agent
+        digest = hashlib.sha256(content).hexdigest()
+        await agent.ledger.checkpoint()
+        entries = await asyncio.to_thread(list_kept, agent.settings.paths.state_dir)
+        if any(entry.sha256 == digest for entry in entries):
+            return True
+        try:
+            answer = await agent.link.ask({"op": "kept-list"}, 10.0)
+        except (Disconnected, RemoteError, TimeoutError):
+            return False
+        return any(row["sha256"] == digest for row in answer["kept"])
 
     async def _serve_status(self, _message: Message, _progress: Progress) -> Message:
         own, peer = await asyncio.gather(describe_node(self._agent), self._agent.peers.query_status())

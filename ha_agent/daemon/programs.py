@@ -12,10 +12,10 @@ import os
 import re
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ha_agent.adapters.files import read_or_none, write_atomic
 from ha_agent.adapters.procs import Marked, ProcessWatch, find_marked, select_orphans, send_signal, wait_ended
@@ -32,6 +32,8 @@ from ha_agent.core.settings import Settings
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _CULPRIT = re.compile(r"file: '([^']+)'")
 FIRST_GROUPS = 8
 """So many groups are added first, so that the first program does not wait for the last group."""
@@ -41,6 +43,12 @@ SPAWN_S = 0.02
 
 GLANCE_S = 0.5
 """supervisord needs 0.2 s to describe 500 processes; a peer's question for the status waits a little longer than this."""
+
+OPERATOR_WORKERS = 2
+"""Threads for operators' calls, of their own: a supervisord that hangs must not take the workers of a release."""
+
+REAP_LIMIT_S = 3.0
+"""supervisord notices a child's end within a second of its own time at the latest."""
 
 SETTLED = frozenset({"RUNNING", "FATAL", "EXITED", "STOPPED", "UNKNOWN"})
 
@@ -71,6 +79,9 @@ class Programs:
         self._groups_path = os.path.join(settings.paths.run_dir, "groups")
         self.groups: frozenset[str] = self._load_groups()
         self.process = ProcessWatch(lambda: find_supervisord(settings.supervisor.socket), on_end)
+        self._operators = ThreadPoolExecutor(OPERATOR_WORKERS, "operator")
+        self.loading = asyncio.Lock()
+        """Held while an operator's call that starts something is under way: a release waits for its end."""
         # A thread of its own: those who look at a supervisord that hangs must not take the workers of a release.
         self._glancer = ThreadPoolExecutor(1, "glance")
         self._glance: asyncio.Future[list[ProcessInfo]] | None = None
@@ -115,6 +126,62 @@ class Programs:
         """Lets go of supervisord's process and of the thread."""
         self.process.close()
         self._glancer.shutdown(wait=False, cancel_futures=True)
+        self._operators.shutdown(wait=False, cancel_futures=True)
+
+    async def call(self, method: str, params: Sequence[Any]) -> Any:
+        """One call for an operator; what supervisord refuses is a ``Fault``. Raises ``SupervisordDown``."""
+        return await self._for_operator(self._supervisord.call, method, params)
+
+    async def read_all(self) -> list[ProcessInfo]:
+        """Every process that supervisord knows, for an operator's command. Raises ``SupervisordDown``."""
+        return await self._for_operator(self._supervisord.read_processes)
+
+    async def batch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """Several calls of an operator's command in one request. Raises ``SupervisordDown``."""
+        limit = self._settings.supervisor.rpc_timeout_s + SPAWN_S * len(calls)
+        return await self._for_operator(self._supervisord.batch, calls, limit)
+
+    async def _for_operator(self, function: Callable[..., T], *words: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._operators, function, *words)
+
+    async def wait_loaded(self) -> None:
+        """Waits for the end of an operator's call that starts something, ``hung_s`` at most.
+
+        One that takes longer goes down with the supervisord that does not answer it.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.supervisor.hung_s), self.loading:
+                pass
+
+    async def stop_some(self, chosen: Collection[tuple[str, str]]) -> list[Marked]:
+        """Stops the processes ``chosen`` as (group, process) at once and waits until nothing of them is left.
+
+        What supervisord does not end, or no longer owns, is swept. Gives back what could not be ended. Raises
+        ``SupervisordDown``.
+        """
+        live = [i for i in await self.read_all() if (i.group, i.name) in chosen and i.state in RUNNING_STATES]
+        if live:
+            await self.batch([("stopProcess", [f"{i.group}:{i.name}", False]) for i in live])
+            await self._wait_stopped([i.pid for i in live if i.pid])
+
+        groups = frozenset(group for group, _ in chosen)
+
+        async def find() -> list[Marked]:
+            marked = await asyncio.to_thread(find_marked, self._settings.supervisor.socket, groups)
+            return [p for p in marked if (p.group, p.process) in chosen]
+
+        return await self._end_all(find)
+
+    async def await_reaped(self, chosen: Collection[tuple[str, str]]) -> None:
+        """Waits until supervisord itself has seen the ends of ``chosen``, ``REAP_LIMIT_S`` at most."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + REAP_LIMIT_S
+        pause = 0.002
+        while any((i.group, i.name) in chosen and i.state in RUNNING_STATES for i in await self.read_all()):
+            if clock() >= until:
+                raise SupervisordDown("it does not notice that its programs have ended")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 0.1)
 
     async def is_up(self) -> bool:
         """Whether supervisord answers within ``hung_s``."""

@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ha_agent.adapters.heap import trim_heap
+from ha_agent.core.confs import Selection
 from ha_agent.core.words import OWNING_ROLES, Role
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Readiness:
             if full:
                 next_full = clock() + interval
             if full or agent.view.manifest != agent.active_set.judged:
-                await self._judge(afresh=full)
+                await self.judge(afresh=full)
                 trim_due = True
             elif trim_due:
                 # Nothing changed for a while: what the last judgements needed goes back to the system.
@@ -58,16 +59,18 @@ class Readiness:
             if agent.role not in OWNING_ROLES and clock() - agent.checker.last_used_mono >= idle:
                 await agent.checker.close()
 
-    async def _judge(self, *, afresh: bool) -> None:
+    async def judge(self, *, afresh: bool = False) -> Selection:
+        """Judges the registry as it is known now; on an active node the active set follows."""
         agent = self._agent
         manifest = agent.view.manifest
         before = dict(agent.active_set.selection.problems)
         selection = await agent.active_set.judge(manifest, afresh=afresh)
         if agent.role is Role.ACTIVE and agent.plan is None and agent.active_set.is_current:
             try:
-                await agent.active_set.write(manifest, selection, keep_last_good=True)
+                await agent.active_set.write(keep_last_good=True)
                 agent.programs.remember_groups(selection.groups)
             except OSError as error:
                 log.error("the active set can not be written: %s", error)
         for path in selection.problems.keys() - before.keys():
             agent.history.add("conf-not-loadable", f"{path}: {selection.problems[path]}", path=path)
+        return selection

@@ -91,6 +91,14 @@ class RegistryView:
             return
         self._look_at(hints)
 
+    async def refresh(self, paths: set[str]) -> None:
+        """Takes in what this agent has just done to ``paths``, without waiting for inotify."""
+        if self._scanning is not None or self.unavailable:
+            self.request_compare()
+            await self.settled()
+        else:
+            self._look_at(paths)
+
     def _look_at(self, paths: set[str]) -> None:
         before = self.manifest
         puts, deletes = [], []

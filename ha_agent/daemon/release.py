@@ -43,6 +43,7 @@ class Release:
         One that hangs is frozen first, so that it can not start again what the sweep ends.
         """
         programs = self._agent.programs
+        await programs.wait_loaded()
         try:
             await programs.stop()
         except ShuttingDown as error:

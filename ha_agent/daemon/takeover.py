@@ -185,7 +185,7 @@ class Takeover:
         agent = self._agent
         manifest = agent.view.manifest
         selection = await agent.active_set.judge(manifest)
-        await agent.active_set.write(manifest, selection, keep_last_good=False)
+        await agent.active_set.write(keep_last_good=False)
         agent.programs.remember_groups(selection.groups)
         for path, problem in selection.problems.items():
             log.error("%s can not be loaded on this node: %s", path, problem)
@@ -227,7 +227,7 @@ class Takeover:
             name = culprit_of(message)
             if name is None or active_set.drop(name, message) is None:
                 raise StepFailed(f"supervisord refuses its configuration: {message}")
-        await active_set.write(manifest, active_set.selection, keep_last_good=False)
+        await active_set.write(keep_last_good=False)
         self._agent.history.add("reread-refused", message)
 
     async def verify(self, code: str) -> None:

@@ -24,11 +24,20 @@ NEEDED = ("keepalived", "sshd", "ssh", "rsync", "supervisord", "ip")
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SYSROOT = os.environ.get("HA_AGENT_LAB_SYSROOT", os.path.join(PROJECT, "build", "sysroot"))
 
+COVERED = ("/etc/", "/var/", "/run/", "/tmp/")
+"""What a node has of its own."""
+
 USERS = (
     ("sshd", "sshd:x:{id}:65534::/run/sshd:/usr/sbin/nologin", None),
     ("redis", "redis:x:{id}:{id}::/var/lib/redis:/usr/sbin/nologin", "redis:x:{id}:"),
-    ("ha-agent", None, "ha-agent:x:{id}:"),
+    ("ha-agent", None, "ha-agent:x:{id}:alice"),
+    ("ha-agent-read", None, "ha-agent-read:x:{id}:bob"),
+    ("alice", "alice:x:{id}:{id}:an operator:/run/lab/alice:/bin/sh", "alice:x:{id}:"),
+    ("bob", "bob:x:{id}:{id}:may look:/run/lab/bob:/bin/sh", "bob:x:{id}:"),
+    ("carol", "carol:x:{id}:{id}:may do nothing:/run/lab/carol:/bin/sh", "carol:x:{id}:"),
 )
+PEOPLE = ("alice", "bob", "carol")
+"""Ordinary users of a node."""
 
 
 class SandboxFailed(Exception):
@@ -54,10 +63,24 @@ def missing_programs() -> list[str]:
     return [name for name in NEEDED if shutil.which(name, path=PATH) is None]
 
 
-def _visible_paths(extra: Iterable[str]) -> list[str]:
-    """Directories that must stay visible below the covered ones: the project, the environment, and ``extra``."""
+def _closed_homes(paths: Iterable[str]) -> list[str]:
+    """Directories such as /root that keep ordinary users from what lies below them; only the topmost ones.
+
+    A node covers them, because its users run the code that lies there.
+    """
+    closed = set()
+    for path in paths:
+        above = os.path.dirname(path)
+        while above not in ("/", ""):
+            if not os.stat(above).st_mode & 0o001:
+                closed.add(above)
+            above = os.path.dirname(above)
+    return sorted(c for c in closed if not any(c != o and c.startswith(o + "/") for o in closed))
+
+
+def _visible_paths(extra: Iterable[str], covered: tuple[str, ...]) -> list[str]:
+    """Directories that must stay visible below the ``covered`` ones: the project, the environment, and ``extra``."""
     wanted = {PROJECT, sys.prefix, sys.base_prefix, SYSROOT, *extra}
-    covered = ("/etc/", "/var/", "/run/", "/tmp/")
     found = sorted(path for path in wanted if os.path.isdir(path) and path.startswith(covered))
     return [p for p in found if not any(p != q and p.startswith(q + "/") for q in found)]
 
@@ -69,7 +92,8 @@ def build_file_system(keep: Iterable[str] = ()) -> None:
     """
     mount("none", "/", "", MS_REC | MS_PRIVATE)
     merge_packages()
-    visible = _visible_paths(keep)
+    homes = [h for h in _closed_homes([PROJECT, sys.prefix, sys.base_prefix]) if not h.startswith(COVERED)]
+    visible = _visible_paths(keep, (*COVERED, *(f"{home}/" for home in homes)))
     stage = "/mnt"
     mount("tmpfs", stage, "tmpfs", 0, "mode=755")
     for number, path in enumerate(visible):
@@ -81,7 +105,7 @@ def build_file_system(keep: Iterable[str] = ()) -> None:
     if os.path.isdir(os.path.join(SYSROOT, "etc")):
         subprocess.run(["cp", "-an", os.path.join(SYSROOT, "etc") + "/.", f"{stage}/etc/"], check=True)
     mount(f"{stage}/etc", "/etc", "", MS_BIND)
-    for path, mode in (("/var", "755"), ("/run", "755"), ("/tmp", "1777")):
+    for path, mode in (("/var", "755"), ("/run", "755"), ("/tmp", "1777"), *((home, "755") for home in homes)):
         mount("tmpfs", path, "tmpfs", 0, f"mode={mode}")
     _fill_var()
     for number, path in enumerate(visible):
@@ -140,6 +164,10 @@ def _add_users() -> None:
                 with open(path, "a", encoding="utf-8") as file:
                     file.write(line.format(id=64700 + number) + "\n")
     shutil.chown("/var/lib/redis", "redis", "redis")
+    for name in PEOPLE:
+        home = f"{INNER}/{name}"
+        os.makedirs(home, mode=0o755, exist_ok=True)
+        shutil.chown(home, name, name)
 
 
 def _run_inside(command: list[str]) -> int:

@@ -68,10 +68,10 @@ def committer(tmp_path: pathlib.Path) -> Committer:
 def test_a_restore_keeps_what_stood_there(committer: Committer, tmp_path: pathlib.Path) -> None:
     target = tmp_path / "registry" / "x.conf"
     target.write_bytes(b"present")
-    replaced = committer.restore("x.conf", b"restored", 0o600, "3.4")
+    replaced = committer.write("x.conf", b"restored", 0o600, "3.4", "replaced by a restore")
     assert replaced is not None and replaced.content == b"present"
     assert target.read_bytes() == b"restored" and os.stat(target).st_mode & 0o777 == 0o600
     assert read_kept(str(tmp_path), "3.4", "x.conf", replaced.sha256) == b"present"
-    assert committer.restore("x.conf", b"restored", 0o600, "3.5") is None
-    assert committer.restore("sub/new.conf", b"fresh", 0o644, "3.6") is None
+    assert committer.write("x.conf", b"restored", 0o600, "3.5", "?") is None
+    assert committer.write("sub/new.conf", b"fresh", 0o644, "3.6", "?") is None
     assert (tmp_path / "registry" / "sub" / "new.conf").read_bytes() == b"fresh"

@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "adapters": {"core", "adapters"},
     "daemon": {"core", "adapters", "daemon"},
     "cli": {"core", "adapters", "cli"},
+    "supzcli": {"core", "adapters", "cli", "supzcli"},
     "lab": {"core", "adapters", "cli", "lab"},
 }
 LATE = {("cli/main.py", "daemon"), ("cli/main.py", "lab")}
@@ -52,6 +53,7 @@ def test_the_core_imports_nothing_that_can_see_the_world() -> None:
         "base64",
         "binascii",
         "collections",
+        "configparser",
         "dataclasses",
         "difflib",
         "enum",

@@ -1,0 +1,530 @@
+"""What ``supzcli`` asks: looking at programs, and stopping and starting them so that both nodes' registries say the same."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ha_agent.adapters.conf_checker import CheckerFailed
+from ha_agent.adapters.rpc import Disconnected, Handler, Progress, RemoteError
+from ha_agent.adapters.supervisord import Fault, SupervisordDown
+from ha_agent.core.confs import Verdict
+from ha_agent.core.frames import Message
+from ha_agent.core.guard import Access, refusal_of
+from ha_agent.core.names import PARKED
+from ha_agent.core.targets import Catalogue, Conf, plan_start, plan_stop, read_headers
+from ha_agent.core.words import Role
+from ha_agent.daemon.node_service import take
+from ha_agent.daemon.program_runs import SUCCESS, LoadRefused, NotActiveAnyMore, ProgramRuns, Stopped
+from ha_agent.daemon.registry_editor import Acknowledgement, RegistryEditor
+
+if TYPE_CHECKING:
+    from ha_agent.daemon.agent import Agent
+
+PEER_JUDGES_S = 5.0
+_LOCAL_CALLS = {
+    "startProcess",
+    "startProcessGroup",
+    "stopProcess",
+    "stopProcessGroup",
+    "addProcessGroup",
+    "removeProcessGroup",
+}
+
+
+class Refused(Exception):
+    """A command is refused and nothing has changed; the text says why and what to do instead."""
+
+
+def take_words(message: Message, name: str = "names") -> list[str]:
+    """A list of texts of a request. Raises ``Malformed``."""
+    return [str(word)[:300] for word in take(message, name, list)]
+
+
+class ProgramService:
+    """Serves one agent's operators. Commands that change something run one after the other."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._confs: dict[str, tuple[str, Conf]] = {}
+        self.runs = ProgramRuns(agent)
+        self.editor = RegistryEditor(agent)
+        self.lock = asyncio.Lock()
+        self.handlers: dict[str, Handler] = {
+            "whoami": self._serve_whoami,
+            "programs": self._serve_programs,
+            "supervisor": self._serve_supervisor,
+            "program-stop": self._answering(self._stop),
+            "program-start": self._answering(self._start),
+            "program-restart": self._answering(self._restart),
+            "program-update": self._answering(self._update),
+        }
+
+    def _answering(self, work: Handler) -> Handler:
+        """``work`` under the lock, its expected failures as answers."""
+        return answering(self, work)
+
+    # ---- looking ------------------------------------------------------------------------------------------
+
+    async def _serve_whoami(self, message: Message, _progress: Progress) -> Message:
+        agent = self._agent
+        peer = agent.peer.role.value if agent.peer is not None and agent.link.is_up else None
+        return {
+            "node": agent.node,
+            "role": agent.role.value,
+            "peer": agent.settings.peer.name,
+            "peer_role": peer,
+            "access": message.get("access", Access.OPERATE.value),
+            "socket": agent.settings.supervisor.socket,
+        }
+
+    async def _serve_programs(self, _message: Message, _progress: Progress) -> Message:
+        """Everything that ``supzcli status`` shows of this node."""
+        agent = self._agent
+        try:
+            infos = await agent.programs.call("getAllProcessInfo", [])
+        except SupervisordDown as error:
+            return {"outcome": "down", "reason": str(error), "role": agent.role.value}
+        catalogue = await self.read_catalogue()
+        local = [i for i in infos if i["group"] not in agent.programs.groups]
+        starts_all = agent.settings.takeover.start_all
+        idle = frozenset() if starts_all else agent.active_set.selection.not_started
+        # A member of a group may be parked while supervisord still has it, stopped.
+        parked = [
+            {"name": p, "group": catalogue.group_of(p), "path": c.path, "since": self._since(c.path)}
+            for c in catalogue.confs
+            if c.is_parked
+            for p in c.programs
+        ]
+        return {
+            "outcome": "up",
+            "role": agent.role.value,
+            "processes": infos,
+            "local": sorted({i["group"] for i in local}),
+            "parked": parked,
+            "autostart": sorted(set(catalogue.registered) - idle),
+            "groups": {g: list(m) for g, m in agent.active_set.selection.groups.items()},
+            "problems": dict(agent.active_set.selection.problems),
+        }
+
+    def _since(self, path: str) -> float | None:
+        """When a conf got its name: a rename is what changes its inode last."""
+        try:
+            return round(os.stat(os.path.join(self._agent.settings.registry.path, path)).st_ctime, 3)
+        except OSError:
+            return None
+
+    async def _serve_supervisor(self, message: Message, _progress: Progress) -> Message:
+        """One call of supervisord's own interface, where the guard lets it pass."""
+        agent = self._agent
+        method, params = take(message, "method", str), take(message, "params", list)
+        access = Access(message.get("access", Access.OPERATE.value))
+        name = str(params[0]) if params else ""
+        refusal = refusal_of(
+            method,
+            params,
+            access,
+            is_registry=method in _LOCAL_CALLS and self._is_registry(name.partition(":")[0]),
+            is_active=agent.role is Role.ACTIVE and agent.plan is None,
+        )
+        if refusal is not None:
+            return {"outcome": "refused", "reason": refusal}
+        if method == "reloadConfig":
+            agent.view.request_compare()
+            await agent.view.settled()
+            await agent.readiness.judge()
+        try:
+            if method == "addProcessGroup" and self._is_registry(name):
+                agent.programs.remember_groups([name])
+                async with agent.programs.loading:
+                    if agent.role is not Role.ACTIVE:
+                        return {"outcome": "refused", "reason": f"{agent.node} is {agent.role.value} now"}
+                    result = await agent.programs.call(method, params)
+            else:
+                result = await agent.programs.call(method, params)
+        except SupervisordDown as error:
+            return {"outcome": "down", "reason": str(error)}
+        if isinstance(result, Fault):
+            return {"outcome": "fault", "code": result.code, "text": result.text}
+        if access is Access.OPERATE and not method.startswith(("get", "read", "tail", "reload", "sendProcess")):
+            text = f"{method} {' '.join(map(str, params))}"[:300]
+            agent.history.add("supervisor-call", text, by=str(message.get("by", "?")))
+        return {"outcome": "done", "result": result}
+
+    def _is_registry(self, group: str) -> bool:
+        return group in self._agent.programs.groups or group in self._agent.active_set.selection.groups
+
+    # ---- what all commands share --------------------------------------------------------------------------
+
+    async def read_catalogue(self) -> Catalogue:
+        """Everything that the registry defines, parked or not, as it is known now."""
+        agent = self._agent
+        manifest, active_set = agent.view.manifest, agent.active_set
+        if active_set.judged != manifest:
+            await agent.readiness.judge()
+        selection = active_set.selection
+        loadable = frozenset(selection.loadable)
+        confs, fresh = [], {}
+        for entry in manifest:
+            verdict = active_set.verdict_of(entry.path)
+            if entry.path in loadable and verdict is not None:
+                confs.append(_conf_of(entry.path, verdict))
+                continue
+            known = self._confs.get(entry.path)
+            if known is None or known[0] != entry.sha256:
+                content = agent.view.read_content(entry.path, entry.sha256) or b""
+                known = (entry.sha256, read_headers(entry.path, content.decode("utf-8", "surrogateescape")))
+            fresh[entry.path] = known
+            problem = selection.problems.get(entry.path)
+            conf = known[1]
+            confs.append(Conf(conf.path, conf.programs, conf.groups, problem=problem) if problem else conf)
+        self._confs = fresh
+        return Catalogue(confs, selection.groups)
+
+    def require_active(self) -> None:
+        """Raises ``Refused`` where this node may not start or park anything, naming the one that may."""
+        agent = self._agent
+        if agent.role is Role.ACTIVE and agent.plan is None:
+            return
+        peer = agent.settings.peer.name
+        if agent.link.is_up and agent.peer is not None and agent.peer.role is Role.ACTIVE:
+            raise Refused(f"{agent.node} is {agent.role.value}; {peer} is active: run this there")
+        state = "busy" if agent.role is Role.ACTIVE else agent.role.value
+        raise Refused(f"{agent.node} is {state}, and no node is known to be active; see ha-agent status")
+
+    def describe(self, acknowledged: Acknowledgement | None, **more: Any) -> Message:
+        """The frame of an answer."""
+        agent = self._agent
+        ack = acknowledged.to_dict() if acknowledged else None
+        return {"outcome": "done", "node": agent.node, "peer": agent.settings.peer.name, "ack": ack, **more}
+
+    # ---- stop ---------------------------------------------------------------------------------------------
+
+    async def _stop(self, message: Message, _progress: Progress) -> Message:
+        words, by = take_words(message), str(message.get("by", "?"))
+        keep, whole_file = take(message, "keep", bool, False), take(message, "file", bool, False)
+        catalogue = await self.read_catalogue()
+        plan = plan_stop(words, catalogue, keep=keep, whole_file=whole_file)
+        if plan.unknown and len(plan.unknown) == len(words):
+            return self.describe(None, unknown=plan.unknown, programs=[])
+        self.require_active()
+        if plan.refused:
+            raise Refused("; ".join(plan.refused))
+        partial = await self._find_partial(catalogue, plan.programs) if plan.park else set()
+        for path in plan.park:
+            await self.editor.park(path, by)
+        acknowledging = asyncio.ensure_future(self._acknowledge(plan.park))
+        try:
+            infos = await self._agent.programs.read_all()
+            chosen = self.runs.choose(infos, catalogue, plan.programs, plan.processes)
+            stopped = await self.runs.stop(chosen)
+            if not keep and not stopped.left:
+                await self._unload_parked(catalogue, plan.programs, partial)
+        except SupervisordDown as error:
+            ack = await acknowledging
+            reason = f"supervisord: {error}"
+            return self.describe(ack, outcome="failed", reason=reason, park=plan.park)
+        if stopped.running:
+            names = ", ".join(sorted(n for _, n in stopped.running))
+            kept = "stopped, stays registered" if keep else "stopped"
+            self._agent.history.add("program-stopped", f"{names}: {kept}", by=by)
+        ack = await acknowledging
+        rows = _stopped_rows(catalogue, plan.programs, chosen, stopped)
+        return self.describe(
+            ack,
+            programs=rows,
+            processes=sorted(f"{g}:{n}" for g, n in chosen),
+            park=plan.park,
+            parked_before=plan.parked_before,
+            unknown=plan.unknown,
+            left=stopped.left,
+        )
+
+    async def _acknowledge(self, paths: Collection[str]) -> Acknowledgement | None:
+        if not paths:
+            return None
+        # Renamed: the old name goes, the new one comes.
+        return await self.editor.acknowledged({*paths, *(p + PARKED for p in paths)})
+
+    async def _find_partial(self, catalogue: Catalogue, programs: Collection[str]) -> set[str]:
+        """The groups of ``programs`` that have other members, and are loaded just as they are configured."""
+        groups = {g for p in programs if (g := catalogue.group_of(p)) != p}
+        if not groups:
+            return set()
+        outcome = await self._agent.programs.call("reloadConfig", [])
+        changed = set(outcome[0][1]) if not isinstance(outcome, Fault) else groups
+        return {g for g in groups if g not in changed or self.runs.is_partial(g)}
+
+    async def _unload_parked(self, catalogue: Catalogue, programs: Collection[str], partial: set[str]) -> None:
+        selection = await self._agent.readiness.judge()
+        groups = {catalogue.group_of(p) for p in programs}
+        await self.runs.unload(groups - set(selection.groups))
+        for group in groups & set(selection.groups) & partial:
+            self.runs.note_partial(group)
+
+    # ---- start --------------------------------------------------------------------------------------------
+
+    async def _start(self, message: Message, _progress: Progress) -> Message:
+        words, by = take_words(message), str(message.get("by", "?"))
+        whole_file, regroup = take(message, "file", bool, False), take(message, "regroup", bool, False)
+        catalogue = await self.read_catalogue()
+        plan = plan_start(words, catalogue, whole_file=whole_file)
+        if plan.unknown and len(plan.unknown) == len(words):
+            return self.describe(None, unknown=plan.unknown, results=[], warnings=[])
+        self.require_active()
+        if plan.refused:
+            raise Refused("; ".join(plan.refused))
+        await self._check_unpark(plan.unpark)
+        anew = await self._find_regroup(catalogue, plan.programs)
+        if anew and not regroup:
+            raise Refused(self._regroup_text(anew, catalogue))
+        judging = asyncio.ensure_future(self.ask_peer_about(self._paths_of(plan.programs, catalogue, plan.unpark)))
+        paths = [await self.editor.unpark(path, by) for path in plan.unpark]
+        acknowledging = asyncio.ensure_future(self._acknowledge([p.removesuffix(PARKED) for p in plan.unpark]))
+        answer = await self.start_programs(plan.programs, plan.processes, paths, anew)
+        started = [r["name"] for r in answer.get("results", []) if r["status"] == SUCCESS]
+        if started:
+            self._agent.history.add("program-started", f"{', '.join(started)}: started", by=by)
+        answer.update(unknown=plan.unknown, unparked=paths, warnings=[*answer.get("warnings", []), *await judging])
+        return self.describe(await acknowledging, **answer)
+
+    async def start_programs(
+        self,
+        programs: Collection[str],
+        processes: Collection[tuple[str, str]],
+        paths: Collection[str],
+        anew: Collection[str] = (),
+    ) -> dict[str, Any]:
+        """Loads and starts what the registry says of ``programs`` by now; ``anew``: groups that are loaded afresh.
+
+        Gives back the fields of an answer: ``results``, or ``outcome`` and ``reason`` where it failed.
+        """
+        agent = self._agent
+        selection = await agent.readiness.judge()
+        lost = [f"{p}: {selection.problems[p]}" for p in paths if p in selection.problems]
+        if lost:
+            return {"outcome": "failed", "reason": "; ".join(lost), "results": []}
+        catalogue = await self.read_catalogue()
+        try:
+            if anew:
+                await agent.programs.call("reloadConfig", [])
+                await self.runs.replace(anew)
+            infos = await agent.programs.read_all()
+            chosen = self.runs.choose(infos, catalogue, (), list(processes))
+            return {"results": await self.runs.load_and_start(programs, catalogue, chosen, anew)}
+        except (SupervisordDown, LoadRefused, NotActiveAnyMore) as error:
+            return {"outcome": "failed", "reason": str(error), "results": []}
+
+    async def _check_unpark(self, parked: Collection[str]) -> None:
+        """Raises ``Refused`` where a parked conf could not be loaded, or its program not be started, on this node."""
+        agent = self._agent
+        texts = {}
+        for path in parked:
+            entry = agent.view.manifest.find(path)
+            content = agent.view.read_content(path, entry.sha256) if entry else None
+            if content is None:
+                raise Refused(f"{path} has just changed; try again")
+            texts[path.removesuffix(PARKED)] = content.decode("utf-8", "surrogateescape")
+        await self.check_texts(texts, "it stays parked")
+
+    async def check_texts(self, texts: Mapping[str, str], consequence: str) -> dict[str, Verdict]:
+        """The verdicts on ``texts``. Raises ``Refused`` where one could not be loaded, or lacks something, on this node."""
+        if not texts:
+            return {}
+        agent = self._agent
+        root = agent.settings.registry.path
+        try:
+            verdicts = await agent.checker.judge(texts, {p: os.path.dirname(os.path.join(root, p)) for p in texts})
+        except CheckerFailed as error:
+            raise Refused(f"confs can not be checked: {error}; {consequence}") from None
+        for path, verdict in verdicts.items():
+            if verdict.problem is not None:
+                raise Refused(f"{path} can not be loaded here: {verdict.problem}; {consequence}")
+            lacking = [f"{p.name}: {m}" for p in verdict.programs for m in p.missing]
+            if lacking:
+                raise Refused(f"{'; '.join(lacking)}; {consequence}")
+        return verdicts
+
+    async def _find_regroup(self, catalogue: Catalogue, programs: Collection[str]) -> set[str]:
+        """Groups that supervisord has without one of ``programs``: only loading them anew can add it."""
+        infos = await self._agent.programs.read_all()
+        known: dict[str, set[str]] = {}
+        for info in infos:
+            known.setdefault(info.group, set()).add(info.name)
+        return {g for p in programs if (g := catalogue.group_of(p)) in known and not known[g] & set(catalogue.processes(p))}
+
+    def _regroup_text(self, groups: Collection[str], catalogue: Catalogue) -> str:
+        parts = []
+        for group in sorted(groups):
+            others = ", ".join(sorted(set(catalogue.members(group)) & set(catalogue.registered)))
+            parts.append(f"supervisord has loaded group {group} without it; loading the group anew restarts {others}")
+        return "; ".join(parts) + ": start --regroup does it"
+
+    def _paths_of(self, programs: Collection[str], catalogue: Catalogue, unpark: Collection[str]) -> list[str]:
+        return sorted({catalogue.registered[p].path for p in programs if p in catalogue.registered} | set(unpark))
+
+    async def ask_peer_about(self, paths: Collection[str], texts: Mapping[str, str] | None = None) -> list[str]:
+        """What would keep the peer from running these confs, as warnings; nothing where it can not be asked."""
+        agent = self._agent
+        confs = dict(texts or {})
+        for path in paths:
+            entry = agent.view.manifest.find(path)
+            content = agent.view.read_content(path, entry.sha256) if entry else None
+            if content is not None:
+                confs[path.removesuffix(PARKED)] = content.decode("utf-8", "surrogateescape")
+        if not confs or not agent.link.is_up:
+            return []
+        peer = agent.settings.peer.name
+        try:
+            answer = await agent.link.ask({"op": "judge", "confs": confs}, PEER_JUDGES_S)
+        except (Disconnected, RemoteError, TimeoutError) as error:
+            return [f"{peer} could not be asked whether it could run this: {error or 'no answer'}"]
+        if answer.get("failure"):
+            return [f"{peer} could not check this: {answer['failure']}"]
+        warnings = []
+        for path, verdict in answer.get("verdicts", {}).items():
+            if verdict["problem"]:
+                warnings.append(f"{peer} could not load {path}: {verdict['problem']}")
+            warnings += [f"{peer} could not run {p['name']}: {m}" for p in verdict["programs"] for m in p["missing"]]
+        return warnings
+
+    # ---- restart and update -------------------------------------------------------------------------------
+
+    async def _restart(self, message: Message, _progress: Progress) -> Message:
+        words, by = take_words(message), str(message.get("by", "?"))
+        catalogue = await self.read_catalogue()
+        plan = plan_stop(words, catalogue, keep=True)
+        if plan.unknown and len(plan.unknown) == len(words):
+            return self.describe(None, unknown=plan.unknown, results=[])
+        self.require_active()
+        if plan.parked_before:
+            raise Refused(f"{', '.join(plan.parked_before)}: parked; start it: supzcli start {' '.join(plan.parked_before)}")
+        try:
+            chosen = self.runs.choose(await self._agent.programs.read_all(), catalogue, plan.programs, plan.processes)
+            stopped = await self.runs.stop(chosen)
+        except SupervisordDown as error:
+            return self.describe(None, outcome="failed", reason=f"supervisord: {error}")
+        if stopped.left:
+            left = ", ".join(stopped.left)
+            return self.describe(
+                None, outcome="failed", reason=f"not started again, still running: {left}", left=stopped.left
+            )
+        answer = await self.start_programs(plan.programs, plan.processes, ())
+        names = ", ".join(sorted(n for _, n in chosen)) or ", ".join(plan.programs)
+        self._agent.history.add("program-restarted", f"{names}: restarted", by=by)
+        running = sorted(f"{g}:{n}" for g, n in stopped.running)
+        return self.describe(None, stopped=running, unknown=plan.unknown, **answer)
+
+    async def _update(self, message: Message, _progress: Progress) -> Message:
+        """Loads what changed in the registry, and what goes or comes in the local confs, as supervisorctl's update does."""
+        agent, by = self._agent, str(message.get("by", "?"))
+        names = {w.removesuffix(":*") for w in take_words(message)} - {"all"}
+        self.require_active()
+        agent.view.request_compare()
+        await agent.view.settled()
+        selection = await agent.readiness.judge()
+        acknowledging = asyncio.ensure_future(self.editor.acknowledged([e.path for e in agent.view.manifest]))
+        lines: list[str] = []
+        try:
+            answer = await agent.programs.call("reloadConfig", [])
+            if isinstance(answer, Fault):
+                acknowledging.cancel()
+                return self.describe(None, outcome="failed", reason=f"supervisord refuses its configuration: {answer.text}")
+            added, changed, removed = (sorted(part) for part in answer[0])
+            known = {i.group for i in await agent.programs.read_all()} | set(added)
+            unknown = sorted(names - known)
+            for group in removed:
+                if not names or group in names:
+                    lines += await self._update_removed(group)
+            for group in changed:
+                if not names or group in names:
+                    lines += await self._update_changed(group)
+            for group in added:
+                if not names or group in names:
+                    lines += await self._update_added(group)
+        except (SupervisordDown, LoadRefused, NotActiveAnyMore) as error:
+            acknowledging.cancel()
+            return self.describe(None, outcome="failed", reason=str(error), lines=lines)
+        if lines:
+            agent.history.add("updated", "; ".join(lines)[:500], by=by)
+        return self.describe(await acknowledging, lines=lines, unknown=unknown, problems=dict(selection.problems))
+
+    async def _update_removed(self, group: str) -> list[str]:
+        infos = [i for i in await self._agent.programs.read_all() if i.group == group]
+        stopped = await self.runs.stop(frozenset((i.group, i.name) for i in infos))
+        if stopped.left:
+            return [f"{group}: has problems; not removing"]
+        await self.runs.unload([group])
+        return [f"{group}: stopped", f"{group}: removed process group"]
+
+    async def _update_changed(self, group: str) -> list[str]:
+        if self.runs.is_partial(group):
+            return [f"{group}: not touched, only a parked program is missing from it"]
+        await self.runs.replace([group])
+        return [f"{group}: stopped", f"{group}: updated process group"]
+
+    async def _update_added(self, group: str) -> list[str]:
+        agent = self._agent
+        async with agent.programs.loading:
+            if agent.role is not Role.ACTIVE or agent.plan is not None:
+                raise NotActiveAnyMore(f"{agent.node} is {agent.role.value} now")
+            if group in agent.active_set.selection.groups:
+                agent.programs.remember_groups([group])
+            answer = await agent.programs.call("addProcessGroup", [group])
+        if isinstance(answer, Fault):
+            raise LoadRefused(answer.text)
+        return [f"{group}: added process group"]
+
+
+def answering(service: ProgramService, work: Handler) -> Handler:
+    """``work`` under the service's lock, with its expected failures as answers."""
+
+    async def serve(message: Message, progress: Progress) -> Message:
+        if message.get("access", Access.OPERATE.value) != Access.OPERATE.value:
+            return {
+                "outcome": "refused",
+                "reason": "you may look, not change anything: that takes membership of group ha-agent",
+            }
+        async with service.lock:
+            try:
+                return await work(message, progress)
+            except Refused as error:
+                return {"outcome": "refused", "reason": str(error)}
+            except SupervisordDown as error:
+                return {"outcome": "failed", "reason": f"supervisord: {error}"}
+            except OSError as error:
+                where = f"{error.filename}: " if error.filename else ""
+                return {
+                    "outcome": "failed",
+                    "reason": f"the registry could not be changed: {where}{error.strerror or error}",
+                }
+
+    return serve
+
+
+def _conf_of(path: str, verdict: Verdict) -> Conf:
+    names = tuple(program.name for program in verdict.programs)
+    processes = {program.name: program.processes for program in verdict.programs}
+    return Conf(path, names, dict(verdict.groups), processes)
+
+
+def _stopped_rows(
+    catalogue: Catalogue, programs: Collection[str], chosen: Collection[tuple[str, str]], stopped: Stopped
+) -> list[dict[str, Any]]:
+    """One row a program: whether something of it was running."""
+    rows = []
+    for program in programs:
+        groups, names = {catalogue.group_of(program), program}, set(catalogue.processes(program))
+        own = [(g, n) for g, n in chosen if g in groups and (n in names or g == program)]
+        conf = catalogue.registered.get(program) or catalogue.unloadable.get(program)
+        rows.append(
+            {
+                "name": program,
+                "group": catalogue.group_of(program),
+                "was_running": any(one in stopped.running for one in own),
+                "path": conf.path if conf else None,
+            }
+        )
+    return rows

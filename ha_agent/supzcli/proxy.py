@@ -1,0 +1,64 @@
+"""supervisord's XML-RPC interface as supervisorctl's classes use it, by way of the agent.
+
+The agent looks at each call (``core/guard.py``); whoever may use its socket needs no access to supervisord's own.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+from xmlrpc.client import Fault
+
+from ha_agent.adapters.control import ask_daemon
+from ha_agent.core.frames import Message
+from ha_agent.core.settings import Settings
+
+CALL_S = 30.0
+
+
+class GuardRefused(Exception):
+    """The agent refused; the text says why and what to do instead."""
+
+
+class SupervisordSilent(Exception):
+    """supervisord is there and does not answer; the text says what was tried."""
+
+
+class AgentProxy:
+    """Stands where supervisorctl has an ``xmlrpclib.ServerProxy``. Calls raise as that one's do, and ``GuardRefused``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.supervisor = _Namespace(self._call)
+
+    def ask(self, message: Message, timeout_s: float = CALL_S) -> Message:
+        """One request to the agent. Raises ``NoDaemon``, ``CommandFailed``, ``TimeoutError`` and ``GuardRefused``."""
+        answer = ask_daemon(self._settings.paths.run_dir, message, timeout_s)
+        if answer.get("outcome") == "refused":
+            raise GuardRefused(str(answer["reason"]))
+        return answer
+
+    def _call(self, method: str, params: tuple[Any, ...]) -> Any:
+        answer = self.ask({"op": "supervisor", "method": method, "params": list(params)})
+        if answer["outcome"] == "fault":
+            raise Fault(int(answer["code"]), str(answer["text"]))
+        if answer["outcome"] == "down":
+            raise_down(str(answer["reason"]))
+        return answer["result"]
+
+
+def raise_down(reason: str) -> None:
+    """Raises what supervisorctl knows for a supervisord that is not there, or ``SupervisordSilent``."""
+    for code, text in ((errno.ENOENT, "No such file"), (errno.ECONNREFUSED, "refused")):
+        if text in reason:
+            raise OSError(code, reason)
+    raise SupervisordSilent(f"supervisord does not answer ({reason})")
+
+
+class _Namespace:
+    def __init__(self, call: Callable[[str, tuple[Any, ...]], Any]) -> None:
+        self._call = call
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        return lambda *params: self._call(method, params)
