@@ -16,7 +16,8 @@ import sys
 
 from ha_agent.adapters.files import make_dir
 from ha_agent.adapters.runner import SAFE_PATH, ProgramMissing, find_program
-from ha_agent.adapters.settings_file import DEFAULT_PATH, load_settings
+from ha_agent.adapters.settings_file import load_settings
+from ha_agent.adapters.settings_paths import DEFAULT_PATH
 from ha_agent.core.settings import SettingsError
 from ha_agent.core.words import Exit
 

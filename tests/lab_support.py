@@ -154,6 +154,25 @@ class Pair:
             timeout=timeout_s,
         )
 
+    def sup(
+        self, node: str, *words: str, user: str = "alice", typed: str | None = None, timeout_s: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs ``supzcli`` with ``words`` on ``node`` as ``user``; ``typed`` is its standard input."""
+        return self.run_as(node, user, "supzcli", *words, typed=typed, timeout_s=timeout_s)
+
+    def words_as(self, node: str, user: str, *words: str) -> list[str]:
+        """The command line that runs ``words`` on ``node`` as ``user``, in that user's home."""
+        home = f"/run/lab/{'home' if user == 'root' else user}"
+        become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "env", "-C", home, f"HOME={home}"]
+        return self.lab.words_inside(node, [*become, *words])
+
+    def run_as(
+        self, node: str, user: str, *words: str, typed: str | None = None, timeout_s: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs ``words`` on ``node`` as ``user``."""
+        given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if typed is None else {"input": typed}
+        return subprocess.run(self.words_as(node, user, *words), capture_output=True, text=True, timeout=timeout_s, **given)
+
     # ---- doing --------------------------------------------------------------------------------------------
 
     def shell(self, node: str, script: str) -> str:

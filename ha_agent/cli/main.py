@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from ha_agent.adapters.control import CommandFailed, NoDaemon, NotAllowed
-from ha_agent.adapters.settings_file import DEFAULT_PATH
+from ha_agent.adapters.settings_paths import DEFAULT_PATH
 from ha_agent.core.settings import SettingsError
 from ha_agent.core.words import Exit
 
@@ -61,32 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        _complain(f"{type(error).__name__}: {error}; this is a defect of ha-agent; {_log_traceback(words)}")
+        from ha_agent.cli.defects import log_traceback
+
+        _complain(f"{type(error).__name__}: {error}; this is a defect of ha-agent; {log_traceback('ha-agent', words)}")
         return Exit.FAILED
 
 
 def _complain(text: str) -> None:
     print(f"ha-agent: {text}", file=sys.stderr)
-
-
-def _log_traceback(words: Sequence[str]) -> str:
-    """Puts the traceback under a reference into the system's log, or into a file; says where it is."""
-    import secrets
-    import syslog
-    import tempfile
-    import traceback
-
-    reference = secrets.token_hex(4)
-    text = f"reference {reference}, ha-agent {' '.join(words)}\n{traceback.format_exc()}"
-    if os.path.exists("/dev/log"):
-        syslog.openlog("ha-agent")
-        for line in text.splitlines():
-            syslog.syslog(syslog.LOG_ERR, line)
-        return f"the log has it under reference {reference} (journalctl -t ha-agent)"
-    path = os.path.join(tempfile.gettempdir(), f"ha-agent-{reference}.log")
-    with open(path, "x", encoding="utf-8") as file:
-        file.write(text)
-    return f"what happened is in {path}"
 
 
 def _run_daemon(words: Sequence[str]) -> int:

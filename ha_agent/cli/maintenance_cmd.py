@@ -38,6 +38,8 @@ def _run_on(options: argparse.Namespace) -> int:
         try:
             answer = nodes.ask(name, message)
         except (PeerUnreachable, CommandFailed) as error:
+            if name == nodes.own_name:
+                raise
             complain(f"{error}: maintenance is on for {nodes.own_name} alone, {nodes.peer_name} goes on to take over")
             code = Exit.INCOMPLETE
             continue
@@ -61,6 +63,8 @@ def _run_off(options: argparse.Namespace) -> int:
             nodes.ask(name, {"op": "maintenance", "on": False})
             print(f"{name}: maintenance is off")
         except (PeerUnreachable, CommandFailed) as error:
+            if name == nodes.own_name:
+                raise
             complain(f"{error}: it may go on there until its time is over")
             code = Exit.INCOMPLETE
     return code

@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ha_agent.adapters.settings_file import DEFAULT_PATH, load_settings
+from ha_agent.adapters.settings_file import load_settings
+from ha_agent.adapters.settings_paths import DEFAULT_PATH
 from ha_agent.core.settings import Settings
 
 Run = Callable[[argparse.Namespace], int]

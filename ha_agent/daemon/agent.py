@@ -213,6 +213,10 @@ class Agent:
         task.add_done_callback(self._task_ended)
         return task
 
+    def start_task(self, work: Any) -> None:
+        """Has ``work`` done beside the loop; it must not raise."""
+        self._start(work)
+
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
@@ -375,7 +379,7 @@ class Agent:
 
     def _is_supervisord_gone(self, now: float) -> bool:
         """Whether there has been no supervisord for longer than its unit needs to start it again."""
-        self.programs.process.look()
+        self.programs.look()
         if self.programs.process.is_alive:
             self._supervisord_lost_mono = None
             return False

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ha_agent.adapters.files import read_or_none, write_atomic
 from ha_agent.adapters.interface import SavedInterface, bring_up, save_interface, take_down
-from ha_agent.adapters.procs import find_marked
+from ha_agent.adapters.procs import find_marked, list_leaders
 from ha_agent.adapters.runner import ProgramMissing, run_program
 from ha_agent.core.words import Role
 
@@ -234,8 +234,10 @@ class Drill:
     def _look(self) -> tuple[str, ...]:
         agent = self._agent
         groups = agent.programs.groups | frozenset(agent.active_set.selection.groups)
-        marked = find_marked(agent.settings.supervisor.socket, groups)
-        return tuple(sorted({p.process if p.process == p.group else f"{p.group}:{p.process}" for p in marked}))
+        seen = {(p.group, p.process) for p in find_marked(agent.settings.supervisor.socket, groups)}
+        # Programs that overwrite their environment are seen by what supervisord last said of them.
+        seen |= set(list_leaders(agent.programs.lineage))
+        return tuple(sorted(name if name == group else f"{group}:{name}" for group, name in seen))
 
     def _note(self, running: tuple[str, ...]) -> None:
         agent = self._agent

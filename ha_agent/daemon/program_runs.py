@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -57,50 +57,65 @@ class ProgramRuns:
         self._agent = agent
         self._partial_path = os.path.join(agent.settings.paths.run_dir, "partial-groups.json")
 
-    def choose(
-        self,
-        infos: Iterable[ProcessInfo],
-        catalogue: Catalogue,
-        programs: Iterable[str],
-        processes: Sequence[tuple[str, str]],
-    ) -> Chosen:
-        """The processes, of those that supervisord knows, that belong to ``programs`` or are named in ``processes``."""
-        known = [(i.group, i.name) for i in infos if i.group in self._agent.programs.groups]
-        whole = {p: ({catalogue.group_of(p), p}, set(catalogue.processes(p))) for p in programs}
-        chosen = set()
-        for group, name in known:
-            if any(group in groups and (name in names or group == p) for p, (groups, names) in whole.items()):
-                chosen.add((group, name))
-            if any(name == process and group in (catalogue.group_of(p), p) for p, process in processes):
-                chosen.add((group, name))
-        return frozenset(chosen)
+    async def choose(
+        self, catalogue: Catalogue, programs: Collection[str], processes: Collection[tuple[str, str]] = ()
+    ) -> list[ProcessInfo]:
+        """The processes that supervisord has of ``programs``, and those named in ``processes`` as (program, process)."""
+        wanted = {(g, n) for p in programs for g in {catalogue.group_of(p), p} for n in catalogue.processes(p)}
+        wanted |= {(g, n) for p, n in processes for g in {catalogue.group_of(p), p}}
+        own = self._agent.programs.groups
+        found = await self._agent.programs.read_some({(g, n) for g, n in wanted if g in own})
+        seen = {name for info in found for name in (info.group, info.name)}
+        missing = {p for p in programs if p in own and not {p, *catalogue.processes(p)} & seen}
+        if missing:
+            # Its conf says something else than what was loaded of it.
+            found += [i for i in await self._agent.programs.read_all() if i.group in missing]
+        return found
 
-    async def stop(self, chosen: Chosen) -> Stopped:
+    async def stop(self, chosen: Sequence[ProcessInfo]) -> Stopped:
         """Stops ``chosen``, verified by looking at processes. Raises ``SupervisordDown``."""
         programs = self._agent.programs
-        infos = await programs.read_all()
-        running = frozenset((i.group, i.name) for i in infos if i.state in RUNNING_STATES) & chosen
-        left = await programs.stop_some(chosen)
+        live = [info for info in chosen if info.state in RUNNING_STATES]
+        running = frozenset((i.group, i.name) for i in live)
+        left = await programs.stop_some(live, {(i.group, i.name) for i in chosen})
         if not left:
             await programs.await_reaped(running)
         return Stopped(running, [f"{p.process} (pid {p.pid})" for p in left])
 
     async def unload(self, groups: Collection[str]) -> None:
-        """Has supervisord forget ``groups``, nothing of which may be running. Raises ``SupervisordDown``."""
+        """Has supervisord forget ``groups``; what is still running of them is stopped. Raises ``SupervisordDown``."""
         if not groups:
             return
+        kept = await self._remove(groups)
+        if kept:
+            # A conf that was changed and not loaded since names other processes than supervisord has.
+            left = (await self.stop([i for i in await self._agent.programs.read_all() if i.group in kept])).left
+            kept = await self._remove(kept)
+            if kept:
+                raise SupervisordDown(f"supervisord keeps {', '.join(kept)}" + (f": {', '.join(left)}" if left else ""))
+
+    async def _remove(self, groups: Collection[str]) -> list[str]:
+        """Has supervisord forget ``groups``; gives back those that it still has, because something of them runs."""
         names = sorted(groups)
-        # Read again first, so that `avail` and `update` know of the change; a local conf that is wrong does not matter here.
-        calls: list[tuple[str, Sequence[Any]]] = [("reloadConfig", [])]
-        _, *results = await self._agent.programs.batch(calls + [("removeProcessGroup", [g]) for g in names])
-        refused = [r.text for r in results if isinstance(r, Fault) and r.code != BAD_NAME]
-        if refused:
-            raise SupervisordDown(f"supervisord keeps {', '.join(refused)}")
+        results = await self._agent.programs.batch([("removeProcessGroup", [g]) for g in names])
+        return [g for g, r in zip(names, results, strict=True) if isinstance(r, Fault) and r.code != BAD_NAME]
+
+    async def reread(self) -> None:
+        """Has supervisord read its configuration again, so that its `avail` and `add` know of what was unloaded.
+
+        That takes it a while with many confs and nothing depends on it, so nobody waits for it.
+        """
+        with contextlib.suppress(SupervisordDown):
+            await self._agent.programs.call("reloadConfig", [])
 
     async def load_and_start(
-        self, programs: Collection[str], catalogue: Catalogue, chosen: Chosen, anew: Collection[str] = ()
+        self,
+        programs: Collection[str],
+        processes: Collection[tuple[str, str]],
+        catalogue: Catalogue,
+        anew: Collection[str] = (),
     ) -> list[dict[str, Any]]:
-        """Loads the groups of ``programs`` that are not loaded, and starts these and ``chosen``.
+        """Loads the groups of ``programs`` that are not loaded, and starts these and ``processes``.
 
         The groups ``anew`` were loaded just now, which has started their members already. Gives back a result a process as
         supervisorctl has it: ``group``, ``name``, ``status`` (a fault code). Raises ``SupervisordDown``, ``LoadRefused``
@@ -110,9 +125,10 @@ class ProgramRuns:
         async with agent.programs.loading:
             if agent.role is not Role.ACTIVE or agent.plan is not None:
                 raise NotActiveAnyMore(f"{agent.node} is {agent.role.value} now")
-            known = {i.group for i in await agent.programs.read_all()}
-            fresh = {catalogue.group_of(p) for p in programs} - known
-            starts = {(catalogue.group_of(p), n) for p in programs for n in catalogue.processes(p)} | chosen
+            starts = {(catalogue.group_of(p), n) for p in programs for n in catalogue.processes(p)}
+            known = {i.group for i in await agent.programs.read_some(starts)}
+            fresh = {group for group, _ in starts} - known
+            starts |= {(catalogue.group_of(p), n) for p, n in processes}
             agent.programs.remember_groups(fresh)
             results = await self._load(sorted(fresh), sorted(starts))
         for result in results:
@@ -141,10 +157,10 @@ class ProgramRuns:
         until, pause = clock() + START_LIMIT_S, 0.005
         waiting = {(r["group"], r["name"]): r for r in results if r["status"] == SUCCESS}
         while waiting and agent.role is Role.ACTIVE and clock() < until:
-            for info in await agent.programs.read_all():
-                result = waiting.get((info.group, info.name))
-                if result is None or info.state == "STARTING":
+            for info in await agent.programs.read_some(waiting):
+                if info.state == "STARTING":
                     continue
+                result = waiting[info.group, info.name]
                 del waiting[info.group, info.name]
                 if info.state not in ("RUNNING", "EXITED"):
                     # EXITED comes after RUNNING only.
@@ -163,7 +179,7 @@ class ProgramRuns:
         """
         agent = self._agent
         infos = [i for i in await agent.programs.read_all() if i.group in groups]
-        stopped = await self.stop(frozenset((i.group, i.name) for i in infos))
+        stopped = await self.stop(infos)
         if stopped.left:
             raise LoadRefused(f"not loaded anew, still running: {', '.join(stopped.left)}")
         async with agent.programs.loading:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ha_agent.adapters.conf_checker import CheckerFailed
 from ha_agent.adapters.rpc import Disconnected, Handler, Progress, RemoteError
-from ha_agent.adapters.supervisord import Fault, SupervisordDown
+from ha_agent.adapters.supervisord import Fault, ProcessInfo, SupervisordDown
 from ha_agent.core.confs import Verdict
 from ha_agent.core.frames import Message
 from ha_agent.core.guard import Access, refusal_of
@@ -217,8 +217,7 @@ class ProgramService:
             await self.editor.park(path, by)
         acknowledging = asyncio.ensure_future(self._acknowledge(plan.park))
         try:
-            infos = await self._agent.programs.read_all()
-            chosen = self.runs.choose(infos, catalogue, plan.programs, plan.processes)
+            chosen = await self.runs.choose(catalogue, plan.programs, plan.processes)
             stopped = await self.runs.stop(chosen)
             if not keep and not stopped.left:
                 await self._unload_parked(catalogue, plan.programs, partial)
@@ -235,7 +234,7 @@ class ProgramService:
         return self.describe(
             ack,
             programs=rows,
-            processes=sorted(f"{g}:{n}" for g, n in chosen),
+            processes=sorted(info.full_name for info in chosen),
             park=plan.park,
             parked_before=plan.parked_before,
             unknown=plan.unknown,
@@ -261,6 +260,7 @@ class ProgramService:
         selection = await self._agent.readiness.judge()
         groups = {catalogue.group_of(p) for p in programs}
         await self.runs.unload(groups - set(selection.groups))
+        self._agent.start_task(self.runs.reread())
         for group in groups & set(selection.groups) & partial:
             self.runs.note_partial(group)
 
@@ -311,9 +311,7 @@ class ProgramService:
             if anew:
                 await agent.programs.call("reloadConfig", [])
                 await self.runs.replace(anew)
-            infos = await agent.programs.read_all()
-            chosen = self.runs.choose(infos, catalogue, (), list(processes))
-            return {"results": await self.runs.load_and_start(programs, catalogue, chosen, anew)}
+            return {"results": await self.runs.load_and_start(programs, processes, catalogue, anew)}
         except (SupervisordDown, LoadRefused, NotActiveAnyMore) as error:
             return {"outcome": "failed", "reason": str(error), "results": []}
 
@@ -349,11 +347,18 @@ class ProgramService:
 
     async def _find_regroup(self, catalogue: Catalogue, programs: Collection[str]) -> set[str]:
         """Groups that supervisord has without one of ``programs``: only loading them anew can add it."""
-        infos = await self._agent.programs.read_all()
-        known: dict[str, set[str]] = {}
-        for info in infos:
-            known.setdefault(info.group, set()).add(info.name)
-        return {g for p in programs if (g := catalogue.group_of(p)) in known and not known[g] & set(catalogue.processes(p))}
+        found = set()
+        for program in programs:
+            group = catalogue.group_of(program)
+            mates = set(catalogue.members(group)) & set(catalogue.registered) - {program}
+            if group == program or not mates:
+                continue
+            known = await self._agent.programs.read_some(
+                {(group, n) for m in {*mates, program} for n in catalogue.processes(m)}
+            )
+            if known and not {i.name for i in known} & set(catalogue.processes(program)):
+                found.add(group)
+        return found
 
     def _regroup_text(self, groups: Collection[str], catalogue: Catalogue) -> str:
         parts = []
@@ -402,7 +407,7 @@ class ProgramService:
         if plan.parked_before:
             raise Refused(f"{', '.join(plan.parked_before)}: parked; start it: supzcli start {' '.join(plan.parked_before)}")
         try:
-            chosen = self.runs.choose(await self._agent.programs.read_all(), catalogue, plan.programs, plan.processes)
+            chosen = await self.runs.choose(catalogue, plan.programs, plan.processes)
             stopped = await self.runs.stop(chosen)
         except SupervisordDown as error:
             return self.describe(None, outcome="failed", reason=f"supervisord: {error}")
@@ -412,7 +417,7 @@ class ProgramService:
                 None, outcome="failed", reason=f"not started again, still running: {left}", left=stopped.left
             )
         answer = await self.start_programs(plan.programs, plan.processes, ())
-        names = ", ".join(sorted(n for _, n in chosen)) or ", ".join(plan.programs)
+        names = ", ".join(sorted(info.full_name for info in chosen)) or ", ".join(plan.programs)
         self._agent.history.add("program-restarted", f"{names}: restarted", by=by)
         running = sorted(f"{g}:{n}" for g, n in stopped.running)
         return self.describe(None, stopped=running, unknown=plan.unknown, **answer)
@@ -453,7 +458,7 @@ class ProgramService:
 
     async def _update_removed(self, group: str) -> list[str]:
         infos = [i for i in await self._agent.programs.read_all() if i.group == group]
-        stopped = await self.runs.stop(frozenset((i.group, i.name) for i in infos))
+        stopped = await self.runs.stop(infos)
         if stopped.left:
             return [f"{group}: has problems; not removing"]
         await self.runs.unload([group])
@@ -511,13 +516,13 @@ def _conf_of(path: str, verdict: Verdict) -> Conf:
 
 
 def _stopped_rows(
-    catalogue: Catalogue, programs: Collection[str], chosen: Collection[tuple[str, str]], stopped: Stopped
+    catalogue: Catalogue, programs: Collection[str], chosen: Collection[ProcessInfo], stopped: Stopped
 ) -> list[dict[str, Any]]:
     """One row a program: whether something of it was running."""
     rows = []
     for program in programs:
         groups, names = {catalogue.group_of(program), program}, set(catalogue.processes(program))
-        own = [(g, n) for g, n in chosen if g in groups and (n in names or g == program)]
+        own = [(i.group, i.name) for i in chosen if i.group in groups and (i.name in names or i.group == program)]
         conf = catalogue.registered.get(program) or catalogue.unloadable.get(program)
         rows.append(
             {

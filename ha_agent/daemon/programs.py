@@ -18,7 +18,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ha_agent.adapters.files import read_or_none, write_atomic
-from ha_agent.adapters.procs import Marked, ProcessWatch, find_marked, select_orphans, send_signal, wait_ended
+from ha_agent.adapters.procs import (
+    Lineage,
+    Marked,
+    ProcessWatch,
+    find_marked,
+    leads_session,
+    select_orphans,
+    send_signal,
+    wait_ended,
+)
 from ha_agent.adapters.supervisord import (
     RUNNING_STATES,
     Fault,
@@ -78,6 +87,10 @@ class Programs:
         # One name a line: ha-agent-fence, which has no Python, reads it too.
         self._groups_path = os.path.join(settings.paths.run_dir, "groups")
         self.groups: frozenset[str] = self._load_groups()
+        self._sessions_path = os.path.join(settings.paths.run_dir, "supervisords")
+        self._sessions = frozenset(int(w) for w in (read_or_none(self._sessions_path) or b"").split() if w.isdigit())
+        self._noted_pid = 0
+        self._infos: list[ProcessInfo] = []
         self.process = ProcessWatch(lambda: find_supervisord(settings.supervisor.socket), on_end)
         self._operators = ThreadPoolExecutor(OPERATOR_WORKERS, "operator")
         self.loading = asyncio.Lock()
@@ -89,6 +102,25 @@ class Programs:
     def _load_groups(self) -> frozenset[str]:
         raw = read_or_none(self._groups_path)
         return frozenset(os.fsdecode(raw).splitlines()) if raw else frozenset()
+
+    def look(self) -> None:
+        """Holds supervisord's process, if there is one, and notes its session, by which its descendants are found."""
+        self.process.look()
+        identity = self.process.identity
+        if identity is None or identity[0] == self._noted_pid:
+            return
+        self._noted_pid = identity[0]
+        if leads_session(identity[0]) and identity[0] not in self._sessions:
+            self._sessions |= {identity[0]}
+            text = "".join(f"{pid}\n" for pid in sorted(self._sessions))
+            write_atomic(self._sessions_path, text.encode(), durable=False)
+
+    @property
+    def lineage(self) -> Lineage:
+        """What is known of supervisord's descendants: its sessions, and what it last said of its processes."""
+        leaders = {i.pid: (i.group, i.name) for i in self._infos if i.pid and i.group in self.groups}
+        spared = frozenset(i.pid for i in self._infos if i.pid and i.group not in self.groups)
+        return Lineage(self._sessions, leaders, spared)
 
     def remember_groups(self, groups: Iterable[str]) -> None:
         """Notes that ``groups`` belong to the registry, before supervisord knows them: a release must find them again."""
@@ -105,8 +137,8 @@ class Programs:
 
     async def read(self) -> list[ProcessInfo]:
         """The registry's processes. Raises ``SupervisordDown``."""
-        infos = await asyncio.to_thread(self._supervisord.read_processes)
-        return [info for info in infos if info.group in self.groups]
+        self._infos = await asyncio.to_thread(self._supervisord.read_processes)
+        return [info for info in self._infos if info.group in self.groups]
 
     async def glance(self) -> list[ProcessInfo]:
         """As ``read``, for showing: waits ``GLANCE_S`` at most, and all who ask at once share one question."""
@@ -120,7 +152,8 @@ class Programs:
         done, _ = await asyncio.wait({glance}, timeout=GLANCE_S)
         if not done:
             raise SupervisordDown(f"no answer within {GLANCE_S:g} s")
-        return [info for info in glance.result() if info.group in self.groups]
+        self._infos = glance.result()
+        return [info for info in self._infos if info.group in self.groups]
 
     def close(self) -> None:
         """Lets go of supervisord's process and of the thread."""
@@ -134,7 +167,12 @@ class Programs:
 
     async def read_all(self) -> list[ProcessInfo]:
         """Every process that supervisord knows, for an operator's command. Raises ``SupervisordDown``."""
-        return await self._for_operator(self._supervisord.read_processes)
+        self._infos = await self._for_operator(self._supervisord.read_processes)
+        return self._infos
+
+    async def read_some(self, wanted: Collection[tuple[str, str]]) -> list[ProcessInfo]:
+        """Those of the processes ``wanted``, as (group, name), that supervisord knows. Raises ``SupervisordDown``."""
+        return await self._for_operator(self._supervisord.read_some, sorted(wanted)) if wanted else []
 
     async def batch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
         """Several calls of an operator's command in one request. Raises ``SupervisordDown``."""
@@ -153,21 +191,21 @@ class Programs:
             async with asyncio.timeout(self._settings.supervisor.hung_s), self.loading:
                 pass
 
-    async def stop_some(self, chosen: Collection[tuple[str, str]]) -> list[Marked]:
-        """Stops the processes ``chosen`` as (group, process) at once and waits until nothing of them is left.
+    async def stop_some(self, live: Sequence[ProcessInfo], chosen: Collection[tuple[str, str]]) -> list[Marked]:
+        """Stops what is running of the processes ``chosen`` as (group, process), and waits until nothing of them is left.
 
         What supervisord does not end, or no longer owns, is swept. Gives back what could not be ended. Raises
         ``SupervisordDown``.
         """
-        live = [i for i in await self.read_all() if (i.group, i.name) in chosen and i.state in RUNNING_STATES]
         if live:
             await self.batch([("stopProcess", [f"{i.group}:{i.name}", False]) for i in live])
             await self._wait_stopped([i.pid for i in live if i.pid])
 
         groups = frozenset(group for group, _ in chosen)
+        lineage = Lineage(self._sessions, {i.pid: (i.group, i.name) for i in live if i.pid})
 
         async def find() -> list[Marked]:
-            marked = await asyncio.to_thread(find_marked, self._settings.supervisor.socket, groups)
+            marked = await asyncio.to_thread(find_marked, self._settings.supervisor.socket, groups, lineage)
             return [p for p in marked if (p.group, p.process) in chosen]
 
         return await self._end_all(find)
@@ -177,7 +215,7 @@ class Programs:
         clock = asyncio.get_running_loop().time
         until = clock() + REAP_LIMIT_S
         pause = 0.002
-        while any((i.group, i.name) in chosen and i.state in RUNNING_STATES for i in await self.read_all()):
+        while any(i.state in RUNNING_STATES for i in await self.read_some(chosen)):
             if clock() >= until:
                 raise SupervisordDown("it does not notice that its programs have ended")
             await asyncio.sleep(pause)
@@ -192,7 +230,7 @@ class Programs:
 
         Says whether there is one. ``end_supervisord`` must follow.
         """
-        self.process.look()
+        self.look()
         self.process.send(signal.SIGSTOP)
         return self.process.is_alive
 
@@ -304,12 +342,16 @@ class Programs:
                 raise SupervisordDown("it hangs since it was told to stop its programs")
 
     async def find_left(self) -> list[Marked]:
-        """Processes that carry the marks of our supervisord and of a group of the registry."""
-        return await asyncio.to_thread(find_marked, self._settings.supervisor.socket, self.groups)
+        """Processes that carry the marks of our supervisord and of a group of the registry, or came from it without marks.
+
+        Nothing where nothing of the registry was loaded.
+        """
+        lineage = self.lineage if self.groups else Lineage()
+        return await asyncio.to_thread(find_marked, self._settings.supervisor.socket, self.groups, lineage)
 
     async def find_orphans(self) -> list[Marked]:
         """Those of them that an earlier supervisord started, and what came from these."""
-        self.process.look()
+        self.look()
         identity = self.process.identity
         return select_orphans(await self.find_left(), identity[1] if identity else None)
 

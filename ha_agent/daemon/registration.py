@@ -62,9 +62,9 @@ class Registration:
         judging = asyncio.ensure_future(programs.ask_peer_about((), {path.removesuffix(PARKED): text}))
         fields: Message = {"results": []}
         if not path.endswith(PARKED):
-            loaded = {i.group for i in await self._agent.programs.read_all()}
-            group = (await programs.read_catalogue()).group_of(name)
-            anew = [group] if changed and group in loaded else []
+            catalogue = await programs.read_catalogue()
+            loaded = await programs.runs.choose(catalogue, [name])
+            anew = [catalogue.group_of(name)] if changed and loaded else []
             if start or anew:
                 fields = await programs.start_programs([name], (), [path], anew)
         fields["warnings"] = [*warnings, *await judging]
@@ -142,11 +142,12 @@ class Registration:
         """Stops and unloads what ``conf`` defines; gives back what went wrong."""
         runs = self._programs.runs
         try:
-            stopped = await runs.stop(runs.choose(await self._agent.programs.read_all(), catalogue, conf.programs, ()))
+            stopped = await runs.stop(await runs.choose(catalogue, conf.programs))
             if stopped.left:
                 return f"still running: {', '.join(stopped.left)}"
             selection = await self._agent.readiness.judge()
             await runs.unload({catalogue.group_of(p) for p in conf.programs} - set(selection.groups))
+            self._agent.start_task(runs.reread())
         except SupervisordDown as error:
             return f"supervisord: {error}"
         return None

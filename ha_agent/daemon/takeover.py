@@ -173,7 +173,7 @@ class Takeover:
         if left:
             raise StepFailed(f"orphans can not be ended: {', '.join(f'{p.process} (pid {p.pid})' for p in left[:20])}")
         if not up:
-            programs.process.look()
+            programs.look()
             if programs.process.is_alive:
                 self._agent.active_set.remove()
                 await programs.end_supervisord()

@@ -14,11 +14,10 @@ from xmlrpc.client import Fault
 from supervisor.supervisorctl import Controller
 
 from ha_agent.adapters.control import CommandFailed, NoDaemon, NotAllowed
-from ha_agent.core.settings import Settings
 from ha_agent.core.words import Exit
-from ha_agent.supzcli.folders import BadFolder
+from ha_agent.supzcli.errors import BadUsage, GuardRefused, SupervisordSilent
 from ha_agent.supzcli.plugin import GuardedPlugin
-from ha_agent.supzcli.proxy import AgentProxy, GuardRefused, SupervisordSilent
+from ha_agent.supzcli.proxy import AgentProxy
 
 PROMPT = "New_supervisor"
 HISTORY = "~/.supzcli_history"
@@ -32,13 +31,13 @@ class Options:
     prompt = PROMPT
     username = password = ""
 
-    def __init__(self, settings: Settings, *, interactive: bool) -> None:
+    def __init__(self, run_dir: str, socket: str, *, interactive: bool) -> None:
         self.interactive = interactive
-        self.serverurl = f"unix://{settings.supervisor.socket}"
+        self.serverurl = f"unix://{socket}"
         self.history_file = os.path.expanduser(HISTORY) if interactive else None
         self.plugin_factories: list[tuple[str, Any, dict[str, Any]]] = [("default", GuardedPlugin, {})]
         self.plugins: list[Any] = []
-        self.agent = AgentProxy(settings)
+        self.agent = AgentProxy(run_dir)
 
     def getServerProxy(self) -> AgentProxy:
         """The interface that commands call."""
@@ -95,7 +94,7 @@ class GuardedController(Controller):  # type: ignore[misc]
             self.fail(str(error), Exit.REFUSED)
         except NotAllowed as error:
             self.fail(str(error), Exit.REFUSED)
-        except BadFolder as error:
+        except BadUsage as error:
             self.fail(str(error), Exit.USAGE)
         except NoDaemon as error:
             self.fail(f"{error}; supervisorctl still shows what supervisord itself runs", Exit.NO_DAEMON)
@@ -112,6 +111,11 @@ class GuardedController(Controller):  # type: ignore[misc]
         except OSError as error:
             text = "no such file" if error.errno == errno.ENOENT else "refused connection"
             self.fail(f"{self.options.serverurl} {text}" if error.filename is None else str(error), NO_ANSWER)
+        except Exception as error:
+            from ha_agent.cli.defects import log_traceback
+
+            where = log_traceback("supzcli", [self.lastcmd])
+            self.fail(f"{type(error).__name__}: {error}; this is a defect of ha-agent; {where}", Exit.FAILED)
         return None
 
     def fail(self, text: str, status: int) -> None:

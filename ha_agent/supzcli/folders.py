@@ -12,38 +12,35 @@ from typing import Any, NoReturn
 
 from ha_agent.core.names import PARKED
 from ha_agent.core.program_ini import name_problem, sample_ini
+from ha_agent.supzcli.errors import BadUsage
 
 INI, RUN = "program.ini", "sup_run.sh"
 TEMPLATE = os.path.join(os.path.dirname(os.path.abspath(__file__)), RUN)
-
-
-class BadFolder(Exception):
-    """A folder, or an option, that can not be used; the text says what, where and what to do."""
 
 
 class _Parser(argparse.ArgumentParser):
     """One that raises instead of ending the process: an interactive session goes on."""
 
     def error(self, message: str) -> NoReturn:
-        raise BadFolder(f"{message}; {self.format_usage().strip()}")
+        raise BadUsage(f"{message}; {self.format_usage().strip()}")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        raise BadFolder(message or "")
+        raise BadUsage(message or "")
 
 
 def folder_of(path: str) -> tuple[str, str]:
-    """The absolute path of a program's folder, and the program's name. Raises ``BadFolder``."""
+    """The absolute path of a program's folder, and the program's name. Raises ``BadUsage``."""
     directory = os.path.realpath(path)
     if not os.path.isdir(directory):
-        raise BadFolder(f"{path}: no such folder")
+        raise BadUsage(f"{path}: no such folder")
     name = os.path.basename(directory)
     if problem := name_problem(name):
-        raise BadFolder(f"{directory}: the program is named as its folder, and {problem}")
+        raise BadUsage(f"{directory}: the program is named as its folder, and {problem}")
     return directory, name
 
 
 def parse_register(words: Sequence[str]) -> argparse.Namespace:
-    """The options of ``register``. Raises ``BadFolder``."""
+    """The options of ``register``. Raises ``BadUsage``."""
     parser = _Parser(prog="register", add_help=False)
     parser.add_argument("directory")
     parser.add_argument("--update", action="store_true")
@@ -52,7 +49,7 @@ def parse_register(words: Sequence[str]) -> argparse.Namespace:
 
 
 def registration(options: argparse.Namespace) -> dict[str, Any]:
-    """The request that registers a folder. Raises ``BadFolder``."""
+    """The request that registers a folder. Raises ``BadUsage``."""
     directory, name = folder_of(options.directory)
     path = os.path.join(directory, INI)
     try:
@@ -60,13 +57,13 @@ def registration(options: argparse.Namespace) -> dict[str, Any]:
             text = file.read()
         owner = pwd.getpwuid(os.stat(directory).st_uid).pw_name
     except FileNotFoundError:
-        raise BadFolder(f"{path}: no such file; supzcli new {options.directory} makes it") from None
+        raise BadUsage(f"{path}: no such file; supzcli new {options.directory} makes it") from None
     except KeyError:
-        raise BadFolder(
+        raise BadUsage(
             f"{directory} belongs to a user without a name: chown it to the one that the program runs as"
         ) from None
     except OSError as error:
-        raise BadFolder(f"{path}: {error.strerror}") from None
+        raise BadUsage(f"{path}: {error.strerror}") from None
     start = not options.no_start and not options.update
     message = {"op": "program-register", "name": name, "directory": directory, "text": text, "owner": owner}
     return {**message, "start": start, "update": options.update}
@@ -85,7 +82,7 @@ def register_lines(name: str, answer: dict[str, Any]) -> list[str]:
 
 
 def run_new(words: Sequence[str]) -> list[str]:
-    """Makes the two files of a new program; gives back what to say. Raises ``BadFolder``; no existing file is changed."""
+    """Makes the two files of a new program; gives back what to say. Raises ``BadUsage``; no existing file is changed."""
     parser = _Parser(prog="new", add_help=False)
     parser.add_argument("directory")
     parser.add_argument("--command")
@@ -94,13 +91,13 @@ def run_new(words: Sequence[str]) -> list[str]:
     parser.add_argument("--workdir", default=".")
     options = parser.parse_args(words)
     if not 1 <= options.numprocs <= 1000:
-        raise BadFolder(f"--numprocs {options.numprocs}: 1 to 1000 are possible")
+        raise BadUsage(f"--numprocs {options.numprocs}: 1 to 1000 are possible")
     directory = os.path.abspath(options.directory)
     if problem := name_problem(os.path.basename(directory)):
-        raise BadFolder(f"{directory}: the program is named as its folder, and {problem}")
+        raise BadUsage(f"{directory}: the program is named as its folder, and {problem}")
     there = [p for n in (INI, RUN) if os.path.lexists(p := os.path.join(directory, n))]
     if there:
-        raise BadFolder(f"{there[0]} is there already; nothing was written")
+        raise BadUsage(f"{there[0]} is there already; nothing was written")
     command = options.command or _ask("Command that starts the program, in the foreground", "--command")
     user = options.user or (_ask("User that it runs as", "--user", getpass.getuser()))
     text = sample_ini(command, user, options.numprocs, options.workdir)
@@ -113,7 +110,7 @@ def run_new(words: Sequence[str]) -> list[str]:
                 file.write(content)
                 os.fchmod(file.fileno(), mode)
     except OSError as error:
-        raise BadFolder(f"{error.filename or directory}: {error.strerror}") from None
+        raise BadUsage(f"{error.filename or directory}: {error.strerror}") from None
     return [f"{directory}/{INI} and {RUN} are written; look at the first one, then: cd {options.directory} && ./{RUN} start"]
 
 
@@ -121,12 +118,12 @@ def _ask(question: str, option: str, default: str = "") -> str:
     if not sys.stdin.isatty():
         if default:
             return default
-        raise BadFolder(f"{option} is missing, and there is no terminal to ask at")
+        raise BadUsage(f"{option} is missing, and there is no terminal to ask at")
     shown = f" [{default}]" if default else ""
     try:
         answer = input(f"{question}{shown}: ").strip() or default
     except EOFError:
         answer = ""
     if not answer:
-        raise BadFolder(f"{option} is needed; nothing was written")
+        raise BadUsage(f"{option} is needed; nothing was written")
     return answer

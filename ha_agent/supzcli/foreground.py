@@ -45,8 +45,8 @@ def run_foreground(
     except Fault as error:
         say("Process got killed" if error.faultCode == Faults.NOT_RUNNING else f"ERROR: {error.faultString}")
     finally:
-        # What came last is shown before the threads end.
-        ended.wait(PAUSE_S)
+        # What came last is shown before the threads end: supervisord writes it into the log first.
+        ended.wait(2.5 * PAUSE_S)
         ended.set()
     say("Exiting foreground")
     return True

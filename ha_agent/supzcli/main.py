@@ -7,8 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ha_agent import __version__
-from ha_agent.adapters.settings_file import DEFAULT_PATH, load_settings
-from ha_agent.core.settings import SettingsError
+from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
 from ha_agent.core.words import Exit
 
 HELP = """\
@@ -47,15 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             Exit.USAGE,
         )
     try:
-        settings = load_settings(DEFAULT_PATH)
+        run_dir, socket = read_places(DEFAULT_PATH)
     except OSError as error:
         return _complain(f"{DEFAULT_PATH}: {error.strerror}; is this node one of a pair?", Exit.USAGE)
-    except SettingsError as error:
-        return _complain(f"{DEFAULT_PATH}: {error.problems[0]}; ha-agent config check says everything", Exit.USAGE)
+    except ValueError as error:
+        return _complain(f"{DEFAULT_PATH}: {error}; ha-agent config check says more", Exit.USAGE)
     # After what needs none of it: supervisor's classes take most of the start.
     from ha_agent.supzcli.controller import GuardedController, Options
 
-    controller = GuardedController(Options(settings, interactive=not words))
+    controller = GuardedController(Options(run_dir, socket, interactive=not words))
     try:
         if not words:
             controller.exec_cmdloop([], controller.options)

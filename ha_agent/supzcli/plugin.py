@@ -11,18 +11,11 @@ from typing import Any
 from supervisor.supervisorctl import DefaultControllerPlugin, LSBInitExitStatuses, LSBStatusExitStatuses
 from supervisor.xmlrpc import Faults
 
-from ha_agent.cli.terminal import is_yes
 from ha_agent.core.frames import Message
 from ha_agent.core.words import Exit
 from ha_agent.supzcli import texts
-from ha_agent.supzcli.folders import (
-    BadFolder,
-    parse_register,
-    register_lines,
-    registration,
-    run_new,
-)
-from ha_agent.supzcli.proxy import GuardRefused, raise_down
+from ha_agent.supzcli.errors import BadUsage, GuardRefused
+from ha_agent.supzcli.proxy import raise_down
 
 COMMAND_S = 3600.0
 """The agent bounds its own steps; a program may have any stopwaitsecs."""
@@ -40,7 +33,7 @@ INSTEAD = {
 
 
 def take_flags(argument: str, known: Iterable[str]) -> tuple[list[str], set[str]]:
-    """The names and the options of a command line. Raises ``BadFolder`` for an option that the command does not have."""
+    """The names and the options of a command line. Raises ``BadUsage`` for an option that the command does not have."""
     names, flags = [], set()
     for word in argument.split():
         if not word.startswith("-"):
@@ -48,7 +41,7 @@ def take_flags(argument: str, known: Iterable[str]) -> tuple[list[str], set[str]
         elif word in known:
             flags.add(word)
         else:
-            raise BadFolder(f"no option {word} here; there is {', '.join(known) or 'none'}")
+            raise BadUsage(f"no option {word} here; there is {', '.join(known) or 'none'}")
     return names, flags
 
 
@@ -131,8 +124,9 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         keep = "--keep" in flags
         if "all" in names and "--yes" not in flags and not self._is_sure(keep):
             return
-        answer = self._ask({"op": "program-stop", "names": names, "keep": keep, "file": "--file" in flags})
-        for line in texts.stop_lines({**_NOTHING_STOPPED, **answer}, keep=keep):
+        message = {"op": "program-stop", "names": names, "keep": keep, "file": "--file" in flags}
+        answer = {"programs": [], "processes": [], "parked_before": [], **self._ask(message)}
+        for line in texts.stop_lines(answer, keep=keep):
             self.ctl.output(line)
         parked = texts.names_text(row["name"] for row in answer["programs"]) or "what was parked"
         done = self._finish(answer, "stop", f"it starts {parked}")
@@ -148,6 +142,8 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
             super().do_stop(name)
 
     def _is_sure(self, keep: bool) -> bool:
+        from ha_agent.cli.terminal import is_yes
+
         what = "Stop all programs of the registry?" if keep else "Stop and park all programs of the registry?"
         if is_yes(what):
             return True
@@ -352,6 +348,8 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
 
     def run_register(self, words: list[str]) -> None:
         """``register [--update] [--no-start] DIR``."""
+        from ha_agent.supzcli.folders import parse_register, register_lines, registration
+
         message = registration(parse_register(words))
         answer = self._ask(message)
         if answer["outcome"] == "done":
@@ -377,7 +375,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         """``deregister [--file] NAME``."""
         names, flags = take_flags(" ".join(words), ["--file"])
         if len(names) != 1:
-            raise BadFolder("deregister takes the name of one program")
+            raise BadUsage("deregister takes the name of one program")
         answer = self._ask({"op": "program-deregister", "name": names[0], "file": "--file" in flags})
         if answer["outcome"] == "done":
             where = texts.places(answer)
@@ -392,12 +390,11 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
 
     def run_new(self, words: list[str]) -> None:
         """``new DIR [--command C] [--user U] [--numprocs N] [--workdir D]``."""
+        from ha_agent.supzcli.folders import run_new
+
         for line in run_new(words):
             self.ctl.output(line)
 
     def help_new(self) -> None:
         self.ctl.output("new <dir> [--command C] [--user U] [--numprocs N] [--workdir D]")
         self.ctl.output("\t\t\tWrite program.ini and sup_run.sh for a new program; asks for what is not said")
-
-
-_NOTHING_STOPPED: Message = {"programs": [], "processes": [], "parked_before": []}

@@ -12,29 +12,21 @@ from xmlrpc.client import Fault
 
 from ha_agent.adapters.control import ask_daemon
 from ha_agent.core.frames import Message
-from ha_agent.core.settings import Settings
+from ha_agent.supzcli.errors import GuardRefused, SupervisordSilent
 
 CALL_S = 30.0
-
-
-class GuardRefused(Exception):
-    """The agent refused; the text says why and what to do instead."""
-
-
-class SupervisordSilent(Exception):
-    """supervisord is there and does not answer; the text says what was tried."""
 
 
 class AgentProxy:
     """Stands where supervisorctl has an ``xmlrpclib.ServerProxy``. Calls raise as that one's do, and ``GuardRefused``."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, run_dir: str) -> None:
+        self._run_dir = run_dir
         self.supervisor = _Namespace(self._call)
 
     def ask(self, message: Message, timeout_s: float = CALL_S) -> Message:
         """One request to the agent. Raises ``NoDaemon``, ``CommandFailed``, ``TimeoutError`` and ``GuardRefused``."""
-        answer = ask_daemon(self._settings.paths.run_dir, message, timeout_s)
+        answer = ask_daemon(self._run_dir, message, timeout_s)
         if answer.get("outcome") == "refused":
             raise GuardRefused(str(answer["reason"]))
         return answer

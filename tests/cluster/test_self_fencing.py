@@ -306,3 +306,78 @@ def test_a_node_whose_agent_never_started_is_never_master(pair: Pair) -> None:
         file.write(good)
     pair.shell("node-a", "systemctl start ha-agent")
     pair.await_runs("node-a", THREE, 10)
+
+
+REDIS = """\
+[program:redis{port}]
+command=/usr/bin/redis-server --port {port} --save "" --dir /var/lib/redis
+user=redis
+"""
+
+
+def redis_pids(pair: Pair, node: str, port: int) -> list[str]:
+    return pair.shell(node, f"pgrep -f '[r]edis-server .*:{port}' || true").split()
+
+
+def up_with_redis(pair: Pair) -> None:
+    """redis writes its process title over its environment, and with that over supervisord's marks."""
+
+    def local(lab: object) -> None:
+        for node in ("node-a", "node-b"):
+            path = os.path.join(pair.lab.paths.disk(node, "etc-supervisor"), "local.d", "local.conf")
+            with open(path, "w", encoding="ascii") as file:
+                file.write(REDIS.format(port=6390))
+
+    pair.up({"redis.conf": REDIS.format(port=6379), "p0.conf": "[program:p0]\ncommand=/bin/sleep infinity\n"}, prepare=local)
+    wait_for("redis runs", lambda: pair.lab.status("node-a")["programs"][-1]["state"] == "RUNNING")
+    (pid,) = redis_pids(pair, "node-a", 6379)
+    assert "SUPERVISOR" not in pair.shell("node-a", f"tr '\\0' ' ' < /proc/{pid}/environ"), "the marks are gone"
+
+
+def test_programs_that_overwrite_their_environment_are_not_left_beside_a_second_copy(pair: Pair) -> None:
+    """Hazard 19: after SIGKILL of supervisord its children live on, also those that show its marks no more.
+
+    Fault: supervisord is killed, under a unit that leaves its children alone; one of them has set its process title.
+    Answer: it is found by the session that it shares with the dead supervisord, and ended; then it starts again.
+    Bound: none; one copy in the end, with another process id.
+    """
+    up_with_redis(pair)
+    (before,) = redis_pids(pair, "node-a", 6379)
+    pair.lab.unit("node-a", "set", "supervisord", restart_s=0.3, ends_group=False)
+    pair.shell("node-a", "pkill -9 supervisord")
+
+    def is_new() -> bool:
+        found = redis_pids(pair, "node-a", 6379)
+        return len(found) == 1 and found != [before] and "RUNNING" in str(pair.lab.status("node-a")["programs"][-1])
+
+    wait_for("one redis, a new one", is_new, 20, 0.1, lambda: redis_pids(pair, "node-a", 6379))
+
+
+def test_a_hung_supervisord_s_programs_are_all_ended_before_the_word_whatever_they_show(pair: Pair) -> None:
+    """Design, releasing: nothing is left running, verified by looking at processes.
+
+    Fault: supervisord hangs on the active node, whose unit leaves children alone; one program has set its process title.
+    Answer: that one is ended, too, before the other node gets the word and starts it.
+    Bound: no overlap.
+    """
+    up_with_redis(pair)
+    pair.lab.unit("node-a", "set", "supervisord", restart_s=60.0, ends_group=False)
+    pair.shell("node-a", "pkill -STOP supervisord; echo 1 > /run/ha-agent/track")
+    pair.await_role("node-b", "active", 30)
+    assert redis_pids(pair, "node-a", 6379) == []
+    wait_for("redis on node-b", lambda: len(redis_pids(pair, "node-b", 6379)) == 1)
+
+
+def test_a_local_program_that_overwrote_its_environment_outlives_a_release(pair: Pair) -> None:
+    """Design, releasing: never the local ones.
+
+    Fault: a switchover, with a local program that has set its process title.
+    Answer: it goes on with the same process on both nodes.
+    Bound: none.
+    """
+    up_with_redis(pair)
+    before = {node: redis_pids(pair, node, 6390) for node in ("node-a", "node-b")}
+    assert [len(pids) for pids in before.values()] == [1, 1]
+    assert pair.ha("node-a", "switchover", "--yes").returncode == 0
+    assert redis_pids(pair, "node-a", 6379) == [] and len(redis_pids(pair, "node-b", 6379)) == 1
+    assert {node: redis_pids(pair, node, 6390) for node in before} == before

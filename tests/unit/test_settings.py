@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import pathlib
 import tomllib
 
 import pytest
 
-from ha_agent.core.settings import SECTIONS, SettingsError, check_settings, sample_toml, settings_as_dict
+from ha_agent.adapters.settings_paths import RUN_DIR, SOCKET, read_places
+from ha_agent.core.settings import (
+    SECTIONS,
+    PathSettings,
+    SettingsError,
+    SupervisorSettings,
+    check_settings,
+    sample_toml,
+    settings_as_dict,
+)
 
 GOOD = """
 [node]
@@ -78,3 +88,16 @@ def test_the_sample_shows_the_defaults_in_force() -> None:
         for line in sample.splitlines()
     )
     assert check_settings(tomllib.loads(uncommented)) == check_settings(tomllib.loads(sample))
+
+
+def test_a_client_that_reads_two_places_only_finds_what_the_agent_finds(tmp_path: pathlib.Path) -> None:
+    assert (PathSettings().run_dir, SupervisorSettings().socket) == (RUN_DIR, SOCKET)
+    path = tmp_path / "agent.toml"
+    path.write_text('[paths]\nrun_dir = "/run/x"\n[supervisor]\nsocket = "/run/y.sock"\n', encoding="ascii")
+    assert read_places(str(path)) == ("/run/x", "/run/y.sock")
+    path.write_text("[link]\n", encoding="ascii")
+    assert read_places(str(path)) == (RUN_DIR, SOCKET)
+    for bad in ("= broken", "[paths]\nrun_dir = 1\n"):
+        path.write_text(bad, encoding="ascii")
+        with pytest.raises(ValueError):
+            read_places(str(path))
