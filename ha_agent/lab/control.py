@@ -404,7 +404,9 @@ class Lab:
         """The command line that runs ``command`` on ``node``, with ha-agent on its PATH."""
         path = f"PATH={INNER}/bin:{os.path.join(sys.prefix, 'bin')}:{PATH}"
         pid = str(self.init_pid(node))
-        return ["nsenter", "-t", pid, "-m", "-u", "-i", "-n", "-p", "--root", "--wdns=/", "--", "env", path, *command]
+        words = ["nsenter", "-t", pid, "-m", "-u", "-i", "-n", "-p", "--root", "--wdns=/", "--"]
+        # Where this process keeps its byte code there is none of what the nodes run: they would compile all of it each time.
+        return [*words, "env", "-u", "PYTHONPYCACHEPREFIX", path, *command]
 
     def run(self, node: str, *command: str, check: bool = True, timeout_s: float = 60.0) -> str:
         """Runs ``command`` on ``node`` and gives back what it printed. Raises ``LabFailed`` where it fails (``check``)."""

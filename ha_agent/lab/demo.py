@@ -23,10 +23,13 @@ REDIS_PORTS = (6376, 6377, 6378, 6379)
 CLIENT_REDIS = 6379
 WEB_PORT = 8080
 EDITS = 20
+STOPPED = "redis_6378"
 
+# Without a process title of its own: the probe, which asks nobody, knows programs by their environment.
 REDIS_CONF = """\
 [program:redis_{port}]
-command=/usr/bin/redis-server --port {port} --bind {vip} --protected-mode no --daemonize no --save "" --dir /var/lib/redis
+command=/usr/bin/redis-server --port {port} --bind {vip} --protected-mode no --save "" --dir /var/lib/redis
+  --daemonize no --set-proc-title no
 user=redis
 autostart=true
 autorestart=true
@@ -195,6 +198,7 @@ class Demo:
         try:
             self.build()
             self.edit()
+            self.operate()
             self.cut_power()
             self.bring_back()
         finally:
@@ -261,8 +265,28 @@ class Demo:
         time.sleep(0.05)
         return took
 
+    def operate(self) -> None:
+        """Scene 3: an ordinary user stops a program; the next failover must know."""
+        self.talk.say(f"on {self.a}, as alice, who is no root: supzcli status")
+        self.talk.show(self.supzcli(self.a, "status")[1])
+        self.talk.say(f"supzcli stop {STOPPED}")
+        began = time.monotonic()
+        code, said = self.supzcli(self.a, "stop", STOPPED)
+        took = time.monotonic() - began
+        self.talk.show(said)
+        self.sum.promise(code == 0 and "parked on" in said, f"supzcli stop ended with {code}: {said}")
+        self.sum.add("supzcli stop, whole command", f"{took * 1e3:.0f} ms, parked on both nodes")
+
+    def supzcli(self, node: str, *words: str) -> tuple[int, str]:
+        """``supzcli`` as an ordinary user of ``node``."""
+        become = ["setpriv", "--reuid=alice", "--regid=alice", "--init-groups", "supzcli", *words]
+        done = subprocess.run(
+            self.lab.words_inside(node, become), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        )
+        return done.returncode, (done.stdout + done.stderr).strip()
+
     def cut_power(self) -> None:
-        """Scene 3: the active node dies: `ha-agent failover-test` cuts its power, watches, and reports."""
+        """Scene 4: the active node dies: `ha-agent failover-test` cuts its power, watches, and reports."""
         assert self.client is not None
         words = ["failover-test", "--mode", "power", "--yes"]
         for probe in (f"redis://{VIP}:{CLIENT_REDIS}", f"http://{VIP}:{WEB_PORT}/"):
@@ -274,7 +298,10 @@ class Demo:
         off_mono = time.monotonic()
         self.talk.wait("the client is served again", lambda: self.client_served(off_mono + 0.2), 20)
         served = time.monotonic() - off_mono
-        self.talk.wait("all programs RUNNING", lambda: self.running(self.b) == 5, 20, 0.05)
+        self.talk.wait("all programs RUNNING", lambda: self.running(self.b) == 4, 20, 0.05)
+        stayed = STOPPED not in self.probe.running.get(self.b, frozenset())
+        self.sum.promise(stayed, f"{STOPPED} was stopped, and the failover started it")
+        self.talk.say(f"{STOPPED} stayed stopped on {self.b}: {'yes' if stayed else 'NO'}")
         self.talk.say(f"{self.b} serves the client; switching {self.a} on again")
         self.lab.power_on(self.a)
         self.probe.watch_node(self.a, self.lab.init_pid(self.a))
@@ -293,7 +320,7 @@ class Demo:
         self.sum.promise(served < 5, f"the client was served again only after {served:.1f} s")
 
     def bring_back(self) -> None:
-        """Scene 4: the old node is the standby, and becomes active again on purpose."""
+        """Scene 5: the old node is the standby, and becomes active again on purpose."""
         assert self.client is not None
         self.talk.wait(f"{self.a} standby and in sync", lambda: self.ask(self.a, "switchover", "--dry-run")[0] == 0, 30, 0.1)
         runs = self.probe.running.get(self.a, frozenset())
@@ -303,6 +330,10 @@ class Demo:
         self.sum.add("old node after its return", f"standby, {len(runs)} programs, registry equal: {equal}")
         self.sum.promise(not runs, f"{self.a} runs {sorted(runs)} though it is the standby")
         self.sum.promise(equal, "the registries of the two nodes differ (ha-agent diff)")
+        code, said = self.supzcli(self.b, "start", STOPPED)
+        self.talk.say(f"on {self.b}, as alice: supzcli start {STOPPED}")
+        self.talk.show(said)
+        self.sum.promise(code == 0 and "registered on" in said, f"supzcli start ended with {code}: {said}")
         self.talk.say(f"on {self.a}: ha-agent switchover --yes")
         began = time.monotonic()
         code, text = self.ask(self.a, "switchover", "--yes")

@@ -15,12 +15,13 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from ha_agent.core.names import is_parked_name
 from ha_agent.lab.control import Lab, LabFailed
 from ha_agent.lab.layout import NODES, default_root, fresh_directory
 from ha_agent.lab.probe import Probe
 from tests.chaos import checker
 from tests.chaos.checker import Injected, Violation
-from tests.chaos.editor import Editor, ask, look
+from tests.chaos.editor import TOGGLED, Editor, ask, look
 from tests.chaos.faults import Injector
 from tests.chaos.schedule import Episode, Fault, digest, make_episodes
 
@@ -41,6 +42,7 @@ PROGRAMS = {
     "leaver.conf": "[program:leaver]\ncommand=/bin/sh -c 'setsid sleep 100000 & exec sleep 100001'\nstartsecs=0\n",
 }
 ALWAYS = frozenset(name.removesuffix(".conf") for name in PROGRAMS)
+OPERATED = {f"{TOGGLED}.conf": f"[program:{TOGGLED}]\ncommand=/bin/sleep infinity\nstartsecs=0\n"}
 
 
 class Run:
@@ -59,7 +61,7 @@ class Run:
 
     def up(self) -> None:
         """Boots the pair and begins to watch and to edit."""
-        self.lab.up(confs=PROGRAMS, owner_pid=os.getpid(), disk_bytes=DISK_BYTES)
+        self.lab.up(confs={**PROGRAMS, **OPERATED}, owner_pid=os.getpid(), disk_bytes=DISK_BYTES)
         for node in NODES:
             self.probe.watch_node(node, self.lab.init_pid(node))
         self.probe.start()
@@ -144,7 +146,8 @@ class Run:
         if final[NODES[0]] != final[NODES[1]]:
             return [Violation("the registries differ in the end")]
         found = checker.check_edits(self.editor.edits, final[active], self._kept())
-        return found + self._check_programs(active, set(final[active]))
+        found += checker.check_toggles(self.editor.toggles, final[active])
+        return found + self._check_programs(active, {p for p in final[active] if not is_parked_name(p)})
 
     def _await_sync(self) -> tuple[str | None, dict[str, Any] | None]:
         """Which node is active in the end, and its word that the peer holds everything; the link may take its time."""
@@ -216,6 +219,8 @@ class Run:
             "takeovers": sum(1 for event in self.history() if event["code"] == "takeover-done"),
             "edits": len(edits),
             "acknowledged_edits": sum(1 for e in edits if e.acknowledged_mono is not None),
+            "stops_and_starts": len(self.editor.toggles),
+            "acknowledged_stops_and_starts": sum(1 for t in self.editor.toggles if t.acknowledged),
             "overlaps_while_severed": len(overlaps),
             "longest_overlap_s": round(max((o.took_s for o in overlaps), default=0.0), 2),
             "longest_overlap_after_s": round(checker.longest_resolution(stretches, list(self.injected)), 2),

@@ -7,10 +7,10 @@ acknowledged edit is lost, and no content at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.chaos.editor import Edit, number_of
+from tests.chaos.editor import TOGGLED, Edit, Toggle, number_of
 from tests.chaos.schedule import KINDS
 
 RESOLVE_S = 15.0
@@ -131,6 +131,24 @@ def check_edits(edits: Sequence[Edit], final: Registry, kept: Iterable[bytes]) -
     for path in {e.path for e in edits}:
         found += _check_acknowledged([e for e in edits if e.path == path], path in final, present.get(path))
     return found
+
+
+def check_toggles(toggles: Sequence[Toggle], paths: Collection[str]) -> list[Violation]:
+    """The program is parked or registered in the end as the last acknowledged command, or one after it, would have it."""
+    parked, registered = (f"{TOGGLED}.conf{suffix}" in paths for suffix in (".parked", ""))
+    if parked == registered:
+        return [Violation(f"{TOGGLED}.conf is {'both parked and registered' if parked else 'lost'}")]
+    acknowledged = [at for at, toggle in enumerate(toggles) if toggle.acknowledged]
+    if not acknowledged:
+        return []
+    allowed = {toggle.verb for toggle in toggles[acknowledged[-1] :]}
+    verb = "stop" if parked else "start"
+    last = toggles[acknowledged[-1]]
+    if verb in allowed:
+        return []
+    return [
+        Violation(f"acknowledged {last.verb} of {TOGGLED} on {last.node} is lost: the registry says {verb}", last.at_mono)
+    ]
 
 
 def _check_acknowledged(edits: Sequence[Edit], exists: bool, number: int | None) -> list[Violation]:

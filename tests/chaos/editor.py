@@ -42,6 +42,19 @@ class Edit:
         return asdict(self)
 
 
+@dataclass(slots=True)
+class Toggle:
+    """One stop (which parks) or start of the program that the operator stops and starts all the time."""
+
+    verb: str
+    node: str
+    at_mono: float
+    acknowledged: bool = False
+
+
+TOGGLED = "toggled"
+
+
 def number_of(content: bytes | None) -> int | None:
     """The number of the edit that wrote ``content``; None for none."""
     found = _EDIT.findall(content or b"")
@@ -74,6 +87,7 @@ class Editor:
         self._thread = threading.Thread(target=self._work, name="editor", daemon=True)
         self._next = 0
         self.edits: list[Edit] = []
+        self.toggles: list[Toggle] = []
 
     def start(self) -> None:
         """Begins."""
@@ -87,10 +101,21 @@ class Editor:
     def _work(self) -> None:
         while not self._stop.wait(self._rng.uniform(0.1, 0.6)):
             active = [node for node in NODES if (look(self._lab, node) or {}).get("role") == "active"]
-            if active:
+            if active and self._rng.random() < 0.2:
+                self._toggle(self._rng.choice(active))
+            elif active:
                 self._edit_and_wait(self._rng.choice(active))
             if self._rng.random() < 0.05:
                 self._edit(self._rng.choice(NODES))
+
+    def _toggle(self, node: str) -> None:
+        """Stops the program where it is registered, as ``supzcli stop`` does, and starts it where it is parked."""
+        verb = "stop" if self._read(node, f"{TOGGLED}.conf") is not None else "start"
+        toggle = Toggle(verb, node, time.monotonic())
+        self.toggles.append(toggle)
+        answer = ask(self._lab, node, {"op": f"program-{verb}", "names": [TOGGLED]}, 12.0)
+        if answer is not None and answer.get("outcome") == "done" and answer.get("ack"):
+            toggle.acknowledged = bool(answer["ack"]["on_peer"])
 
     def _edit_and_wait(self, node: str) -> None:
         edit = self._edit(node)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.chaos import checker
 from tests.chaos.checker import RESOLVE_S, Injected
-from tests.chaos.editor import Edit
+from tests.chaos.editor import TOGGLED, Edit, Toggle
 from tests.chaos.schedule import KINDS, digest, make_episodes
 
 
@@ -99,3 +99,18 @@ def test_a_later_edit_without_acknowledgement_may_win_or_be_kept_but_not_vanish(
 def test_the_longest_silence_is_what_lies_between_two_stretches_on_whatever_nodes() -> None:
     seen = [("p", A, 0.0, 4.0), ("p", B, 6.5, 9.0), ("p", A, 8.0, 12.0), ("q", A, 0.0, 1.0)]
     assert checker.longest_silence(seen, "p") == 2.5
+
+
+def test_an_acknowledged_stop_or_start_that_does_not_hold_is_a_violation() -> None:
+    parked, registered = {f"{TOGGLED}.conf.parked"}, {f"{TOGGLED}.conf"}
+
+    def toggles(*rows: tuple[str, bool]) -> list[Toggle]:
+        return [Toggle(verb, A, float(at), acknowledged) for at, (verb, acknowledged) in enumerate(rows)]
+
+    assert checker.check_toggles(toggles(("stop", True)), parked) == []
+    (found,) = checker.check_toggles(toggles(("stop", True)), registered)
+    assert "acknowledged stop" in found.text
+    assert checker.check_toggles(toggles(("stop", True), ("start", False)), registered) == []
+    assert checker.check_toggles(toggles(("stop", True), ("start", False)), parked) == []
+    assert checker.check_toggles(toggles(("stop", False)), registered) == []
+    assert checker.check_toggles([], set()) and checker.check_toggles([], parked | registered)
