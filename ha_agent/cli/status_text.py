@@ -66,8 +66,8 @@ def _node_problems(node: Node, now: float) -> list[str]:
     found += _replication_problems(node)
     found += [f"{name}: {p['name']} is {p['state']}: {p.get('problem') or 'see its log'}" for p in failed_programs(node)]
     found += [
-        f"{name}: {p['name']} is stopped but registered: the next failover would start it; to keep it stopped, rename its "
-        "conf to *.conf.parked"
+        f"{name}: {p['name']} is stopped but registered: the next failover would start it; supzcli stop "
+        f"{p['name']} keeps it stopped"
         for p in stopped_programs(node)
     ]
     readiness = node["readiness"]

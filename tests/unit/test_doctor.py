@@ -203,6 +203,23 @@ def test_an_open_port_without_a_password_is_found(context: Scripted) -> None:
         assert list(codes(supervisor.check_xmlrpc, context).values()) == [severity], text
 
 
+def test_a_socket_that_gets_around_the_guard_is_found(context: Scripted, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "supervisor.sock"
+    part = dataclasses.replace(context.settings.supervisor, socket=str(path))
+    context.settings = dataclasses.replace(context.settings, supervisor=part)
+    assert codes(supervisor.check_socket, context) == {}, "another check says that supervisord is gone"
+    path.write_text("", encoding="ascii")
+    for mode, severity in ((0o700, Severity.OK), (0o777, Severity.ERROR), (0o702, Severity.ERROR)):
+        path.chmod(mode)
+        assert codes(supervisor.check_socket, context) == {"supervisor-socket": severity}
+    if os.geteuid() == 0:
+        path.chmod(0o770)
+        os.chown(path, 0, 100)
+        assert codes(supervisor.check_socket, context) == {"supervisor-socket": Severity.WARNING}
+        os.chown(path, 0, 0)
+        assert codes(supervisor.check_socket, context) == {"supervisor-socket": Severity.OK}
+
+
 def test_what_systemd_does_when_supervisord_ends_is_judged(context: Scripted) -> None:
     """Debian's unit has KillMode=process and RestartSec=50s (hazard 19)."""
     assert codes(supervisor.check_unit, context) == {}, "no systemd, nothing to say"

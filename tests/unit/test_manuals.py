@@ -91,3 +91,37 @@ def test_a_command_that_is_named_imports_no_other() -> None:
         parser = build_parser(command)
         choices = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
         assert command in choices and set(choices) <= {c for c, m in MODULES.items() if m == module}
+
+
+def supzcli_actions() -> set[str]:
+    from ha_agent.supzcli.plugin import GuardedPlugin
+
+    return {name.removeprefix("do_") for name in dir(GuardedPlugin) if name.startswith("do_")}
+
+
+def test_every_action_and_option_of_supzcli_is_in_its_page_its_completion_and_its_help() -> None:
+    page = (SHARE / "man" / "supzcli.1").read_text(encoding="utf-8").replace("\\-", "-")
+    completion = (SHARE / "bash-completion" / "supzcli").read_text(encoding="utf-8")
+    guide = (SHARE.parent / "docs" / "supzcli.md").read_text(encoding="utf-8")
+    listed = re.search(r'actions="([^"]*)"', completion)
+    assert listed is not None and supzcli_actions() == set(listed[1].replace("\\\n", " ").split())
+    for action in supzcli_actions() - {"quit", "exit", "help"}:
+        assert f"\\fB{action}\\fR" in page, action
+        assert re.search(rf"`[^`]*\b{action}\b", guide) or action == "open", action
+    source = (SHARE.parent / "ha_agent" / "supzcli" / "plugin.py").read_text(encoding="utf-8")
+    for option in set(re.findall(r'"(--[a-z-]+)"', source)):
+        assert option in page and option in completion, option
+
+
+def test_the_completion_of_supzcli_is_good_bash_and_completes(tmp_path: pathlib.Path) -> None:
+    fake = tmp_path / "supzcli"
+    fake.write_text("#!/bin/sh\necho 'billing   RUNNING pid 1'\necho 'web:a PARKED'\n", encoding="ascii")
+    fake.chmod(0o755)
+    script = (
+        f'. {SHARE}/bash-completion/supzcli; complete_it() {{ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _supzcli;'
+        ' echo "${COMPREPLY[@]}"; }; complete_it supzcli sta; complete_it supzcli stop bil; complete_it supzcli stop --k'
+    )
+    done = subprocess.run(
+        ["bash", "-euc", script], capture_output=True, text=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True
+    )
+    assert done.stdout.splitlines() == ["start status", "billing", "--keep"]

@@ -92,6 +92,26 @@ def check_xmlrpc(context: Context) -> Iterator[Finding]:
         yield ok("xmlrpc-closed", f"[inet_http_server] port={port} wants a password")
 
 
+def check_socket(context: Context) -> Iterator[Finding]:
+    """Whoever may write to supervisord's socket runs programs as root, and gets around supzcli's guard."""
+    path = context.settings.supervisor.socket
+    try:
+        info = os.stat(path)
+    except OSError:
+        return
+    remedy = (
+        "[unix_http_server] chmod=0700 and no chown; supzcli needs no access to it, membership of group ha-agent is enough"
+    )
+    if info.st_mode & 0o002:
+        text = f"{path} is writable by every user: each of them runs programs as root, past supzcli's guard"
+        yield error("supervisor-socket", text, remedy)
+    elif info.st_mode & 0o020 and info.st_gid != 0:
+        text = f"{path} is writable by group {info.st_gid}: its members run programs as root, past supzcli's guard"
+        yield warning("supervisor-socket", text, remedy)
+    else:
+        yield ok("supervisor-socket", f"{path} is root's alone")
+
+
 def check_unit(context: Context) -> Iterator[Finding]:
     """What systemd does when supervisord ends (hazard 19)."""
     if not context.has_systemd:
@@ -195,6 +215,7 @@ def check_confs(context: Context) -> Iterator[Finding]:
 CHECKS: dict[str, Check] = {
     "supervisor-include": check_include,
     "supervisor-xmlrpc": check_xmlrpc,
+    "supervisor-socket": check_socket,
     "supervisor-unit": check_unit,
     "supervisor-answers": check_answers,
     "program-names": check_names,
