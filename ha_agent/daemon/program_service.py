@@ -13,6 +13,7 @@ from ha_agent.adapters.supervisord import Fault, ProcessInfo, SupervisordDown
 from ha_agent.core.confs import Verdict
 from ha_agent.core.frames import Message
 from ha_agent.core.guard import Access, refusal_of
+from ha_agent.core.lint import lint_conf
 from ha_agent.core.names import PARKED
 from ha_agent.core.targets import Catalogue, Conf, plan_start, plan_stop, read_headers
 from ha_agent.core.words import Role
@@ -276,7 +277,7 @@ class ProgramService:
         self.require_active()
         if plan.refused:
             raise Refused("; ".join(plan.refused))
-        await self._check_unpark(plan.unpark)
+        remarks = await self._check_unpark(plan.unpark)
         anew = await self._find_regroup(catalogue, plan.programs)
         if anew and not regroup:
             raise Refused(self._regroup_text(anew, catalogue))
@@ -287,7 +288,7 @@ class ProgramService:
         started = [r["name"] for r in answer.get("results", []) if r["status"] == SUCCESS]
         if started:
             self._agent.history.add("program-started", f"{', '.join(started)}: started", by=by)
-        answer.update(unknown=plan.unknown, unparked=paths, warnings=[*answer.get("warnings", []), *await judging])
+        answer.update(unknown=plan.unknown, unparked=paths, warnings=[*remarks, *await judging])
         return self.describe(await acknowledging, **answer)
 
     async def start_programs(
@@ -315,8 +316,11 @@ class ProgramService:
         except (SupervisordDown, LoadRefused, NotActiveAnyMore) as error:
             return {"outcome": "failed", "reason": str(error), "results": []}
 
-    async def _check_unpark(self, parked: Collection[str]) -> None:
-        """Raises ``Refused`` where a parked conf could not be loaded, or its program not be started, on this node."""
+    async def _check_unpark(self, parked: Collection[str]) -> list[str]:
+        """What experience says against parked confs that are to be loaded.
+
+        Raises ``Refused`` where one could not be loaded, or its program not be started, on this node.
+        """
         agent = self._agent
         texts = {}
         for path in parked:
@@ -326,6 +330,7 @@ class ProgramService:
                 raise Refused(f"{path} has just changed; try again")
             texts[path.removesuffix(PARKED)] = content.decode("utf-8", "surrogateescape")
         await self.check_texts(texts, "it stays parked")
+        return [remark for path, text in texts.items() for remark in lint_remarks(path, text)]
 
     async def check_texts(self, texts: Mapping[str, str], consequence: str) -> dict[str, Verdict]:
         """The verdicts on ``texts``. Raises ``Refused`` where one could not be loaded, or lacks something, on this node."""
@@ -481,6 +486,11 @@ class ProgramService:
         if isinstance(answer, Fault):
             raise LoadRefused(answer.text)
         return [f"{group}: added process group"]
+
+
+def lint_remarks(path: str, text: str) -> list[str]:
+    """What ``ha-agent lint`` says of a conf that supervisord takes."""
+    return [f"{path}: {f.text}" + (f"; {f.remedy}" if f.remedy else "") for f in lint_conf(path, text)]
 
 
 def answering(service: ProgramService, work: Handler) -> Handler:

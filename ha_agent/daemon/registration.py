@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 
 from ha_agent.adapters.rpc import Handler, Progress
 from ha_agent.adapters.supervisord import SupervisordDown
-from ha_agent.core.findings import Severity
 from ha_agent.core.frames import Message
-from ha_agent.core.lint import lint_conf
 from ha_agent.core.names import PARKED
 from ha_agent.core.program_ini import LogRules, ProgramIniError, Registrant, registered_from, render_program
 from ha_agent.core.targets import Catalogue, Conf
 from ha_agent.daemon.node_service import take
-from ha_agent.daemon.program_service import ProgramService, Refused, answering
+from ha_agent.daemon.program_service import ProgramService, Refused, answering, lint_remarks
 
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent
@@ -48,8 +46,7 @@ class Registration:
         if only_update and present is None:
             raise Refused(f"{name} is not registered; ./sup_run.sh start registers it")
         await programs.check_texts({path.removesuffix(PARKED): text}, "the registry is as it was")
-        findings = [f for f in lint_conf(path.removesuffix(PARKED), text) if f.severity is not Severity.OK]
-        warnings = [f"{f.text}; {f.remedy}" if f.remedy else f.text for f in findings]
+        warnings = lint_remarks(path.removesuffix(PARKED), text)
         if present is None and not start:
             path += PARKED
         changed = self._read(path) != text

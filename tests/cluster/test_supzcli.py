@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -452,8 +454,12 @@ def test_a_start_is_checked_on_both_nodes_before_anything_changes(pair: Pair) ->
     only_a = "[program:only-a]\ncommand=/etc/ha-agent/only-a infinity\nstartsecs=0\n"
     bad = "[program:bad]\ncommand=/bin/sleep 1\nuser=nobody-of-that-name\n"
     gone = "[program:gone]\ncommand=/nonexistent/x\n"
+    shell = "[program:shell]\ncommand=/bin/sh -c 'sleep 1000; true'\nstartsecs=0\n"
     flop = "[program:flop]\ncommand=/bin/false\nstartretries=0\n"
-    confs = {f"{n}.conf.parked": t for n, t in (("only-a", only_a), ("bad", bad), ("gone", gone), ("flop", flop))}
+    confs = {
+        f"{n}.conf.parked": t
+        for n, t in (("only-a", only_a), ("bad", bad), ("gone", gone), ("flop", flop), ("shell", shell))
+    }
     up(pair, {**confs, "p0.conf": SLEEPER.format(name="p0")}, {"p0"}, prepare=None)
     pair.shell("node-a", "cp /bin/sleep /etc/ha-agent/only-a")
     refused(pair.sup("node-a", "start", "bad"), "bad.conf can not be loaded here", "nobody-of-that-name", "stays parked")
@@ -461,6 +467,9 @@ def test_a_start_is_checked_on_both_nodes_before_anything_changes(pair: Pair) ->
     assert {"bad.conf.parked", "gone.conf.parked"} <= set(pair.files("node-a"))
     done = pair.sup("node-a", "start", "only-a")
     good(done, "only-a: started")
+    remarked = pair.sup("node-a", "start", "shell")
+    good(remarked, "shell: started")
+    assert "warning: shell.conf:" in remarked.stderr and "stopasgroup" in remarked.stderr
     assert "node-b could not run only-a: executable /etc/ha-agent/only-a is missing" in done.stderr
     failed = pair.sup("node-a", "start", "flop")
     assert failed.returncode == 7 and "flop: ERROR (spawn error)" in failed.stdout
@@ -546,6 +555,65 @@ def test_supervisord_of_the_distribution_and_the_newest_are_the_same_to_supzcli(
     assert len(seen) == 2 and "4.2.5" in seen, seen.keys()
     first, second = seen.values()
     assert first == second
+
+
+def test_supzcli_itself_works_with_the_classes_of_the_distribution(pair: Pair) -> None:
+    up(pair)
+    old = ["env", "PYTHONPATH=/usr/lib/python3/dist-packages"]
+    version = "import supervisor.options as o; print(o.VERSION)"
+    assert good(pair.run_as("node-a", "alice", *old, sys.executable, "-c", version)).strip() == "4.2.5"
+    for words, said in (
+        (["stop", "p0"], f"p0: stopped, parked on {BOTH}"),
+        (["start", "p0"], f"p0: started, registered on {BOTH}"),
+        (["restart", "p1"], "p1: started"),
+        (["avail"], "in use"),
+        (["tail", "p1"], ""),
+        (["status"], "RUNNING"),
+    ):
+        good(pair.run_as("node-a", "alice", *old, "supzcli", *words), said)
+    refused(pair.run_as("node-a", "alice", *old, "supzcli", "shutdown"), "is refused")
+
+
+def test_on_a_terminal_words_are_completed_and_the_prompt_follows_the_role(pair: Pair) -> None:
+    up(pair)
+    good(pair.sup("node-a", "stop", "p2"))
+    ours, theirs = pty.openpty()
+    session = subprocess.Popen(
+        pair.words_as("node-a", "alice", "env", "TERM=xterm", "supzcli"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    shown = ""
+
+    def type_and_await(typed: str, wanted: str) -> None:
+        nonlocal shown
+        os.write(ours, typed.encode())
+        deadline = time.monotonic() + 20
+        shown = ""
+        while wanted not in shown:
+            assert time.monotonic() < deadline, f"{wanted!r} did not come after {typed!r}: {shown!r}"
+            if select.select([ours], [], [], 0.2)[0]:
+                shown += os.read(ours, 65536).decode()
+
+    try:
+        type_and_await("", "New_supervisor [node-a active]> ")
+        type_and_await("avai\t", "avail ")
+        type_and_await("\n", "New_supervisor [node-a active]> ")
+        type_and_await("start p\t\t", "p2")
+        type_and_await("2\n", f"p2: started, registered on {BOTH}")
+        assert pair.ha("node-a", "switchover", "--yes").returncode == 0
+        type_and_await("version\n", "New_supervisor [node-a standby]> ")
+        type_and_await("start p2\n", "node-b is active: run this there")
+        os.write(ours, b"exit\n")
+        assert session.wait(10) == 0
+    finally:
+        session.kill()
+        session.wait()
+        os.close(ours)
+    assert "start p2" in pair.shell("node-a", "cat /run/lab/alice/.supzcli_history")
 
 
 def test_neighbours_that_are_down_or_hang_are_one_clear_line(pair: Pair) -> None:
