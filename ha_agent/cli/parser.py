@@ -50,7 +50,10 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     parts.add("check", "report all problems of the file", "ha-agent config check", _run_config_check)
     show = parts.add("show", "show every value in force", "ha-agent config show --json", _run_config_show)
     show.add_argument("--json", action="store_true", help="as JSON")
-    parts.add("sample", "print a commented file with every key", "ha-agent config sample > agent.toml", _run_config_sample)
+    sample = parts.add(
+        "sample", "print a commented file with every key", "ha-agent config sample > agent.toml", _run_config_sample
+    )
+    sample.add_argument("--unset", action="store_true", help="with every key as a comment")
 
     parts = commands.add_group(
         "keepalived", "make keepalived's side", "ha-agent keepalived render > /etc/keepalived/keepalived.conf", "render"
@@ -87,8 +90,8 @@ def _run_config_show(options: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-def _run_config_sample(_options: argparse.Namespace) -> int:
-    sys.stdout.write(sample_toml())
+def _run_config_sample(options: argparse.Namespace) -> int:
+    sys.stdout.write(sample_toml(unset=options.unset))
     return Exit.DONE
 
 

@@ -497,8 +497,11 @@ _EXAMPLES = {
 }
 
 
-def sample_toml(values: Mapping[tuple[str, str], Any] | None = None) -> str:
-    """A commented configuration file: every key with its documentation, at its default unless ``values`` names another."""
+def sample_toml(values: Mapping[tuple[str, str], Any] | None = None, *, unset: bool = False) -> str:
+    """A commented configuration file: every key with its documentation, at its default unless ``values`` names another.
+
+    ``unset``: also the keys without a default are comments, with examples.
+    """
     given = {**_EXAMPLES, **(values or {})}
     lines: list[str] = []
     for name, cls in SECTIONS.items():
@@ -510,9 +513,11 @@ def sample_toml(values: Mapping[tuple[str, str], Any] | None = None) -> str:
             lines += ["", *(f"# {line}" for line in _wrap(spec.metadata["doc"]))]
             if check:
                 lines.append(f"# Allowed: {check[1]}.")
-            prefix = "" if (name, spec.name) in given else "#"
+            prefix = "" if (name, spec.name) in given and not unset else "#"
             lines.append(f"{prefix}{spec.name} = {toml_value(chosen)}")
-    return "# Configuration of ha-agent. Commented keys show their defaults.\n" + "\n".join(lines) + "\n"
+    head = "# Configuration of ha-agent. Commented keys show their defaults"
+    head += "; those of [node] and [peer] and the VIP are examples, and must be set.\n" if unset else ".\n"
+    return head + "\n".join(lines) + "\n"
 
 
 def _wrap(text: str, width: int = 100) -> list[str]:

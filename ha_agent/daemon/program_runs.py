@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 START_LIMIT_S = 300.0
 """So long a start waits for programs that are STARTING; supervisorctl waits for ever."""
 
+UNLOAD_ATTEMPTS = 10
+"""supervisord needs a moment to notice the end of a process."""
+
 Chosen = frozenset[tuple[str, str]]
 
 SUCCESS, BAD_NAME, FAILED, ABNORMAL_TERMINATION, SPAWN_ERROR, ALREADY_STARTED = 80, 10, 30, 40, 50, 60
@@ -72,13 +75,16 @@ class ProgramRuns:
             found += [i for i in await self._agent.programs.read_all() if i.group in missing]
         return found
 
-    async def stop(self, chosen: Sequence[ProcessInfo]) -> Stopped:
-        """Stops ``chosen``, verified by looking at processes. Raises ``SupervisordDown``."""
+    async def stop(self, chosen: Sequence[ProcessInfo], *, seen_to_end: bool = True) -> Stopped:
+        """Stops ``chosen``, verified by looking at processes. Raises ``SupervisordDown``.
+
+        ``seen_to_end``: and waits until supervisord itself has noticed; an ``unload`` that follows does that.
+        """
         programs = self._agent.programs
         live = [info for info in chosen if info.state in RUNNING_STATES]
         running = frozenset((i.group, i.name) for i in live)
         left = await programs.stop_some(live, {(i.group, i.name) for i in chosen})
-        if not left:
+        if not left and seen_to_end:
             await programs.await_reaped(running)
         return Stopped(running, [f"{p.process} (pid {p.pid})" for p in left])
 
@@ -87,6 +93,11 @@ class ProgramRuns:
         if not groups:
             return
         kept = await self._remove(groups)
+        for attempt in range(UNLOAD_ATTEMPTS):
+            if not kept:
+                return
+            await asyncio.sleep(0.002 * (attempt + 1))
+            kept = await self._remove(kept)
         if kept:
             # A conf that was changed and not loaded since names other processes than supervisord has.
             left = (await self.stop([i for i in await self._agent.programs.read_all() if i.group in kept])).left

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ha_agent.adapters.conf_checker import CheckerFailed
 from ha_agent.adapters.rpc import Disconnected, Handler, Progress, RemoteError
 from ha_agent.adapters.supervisord import Fault, ProcessInfo, SupervisordDown
-from ha_agent.core.confs import Verdict
+from ha_agent.core.confs import Selection, Verdict
 from ha_agent.core.frames import Message
 from ha_agent.core.guard import Access, refusal_of
 from ha_agent.core.lint import lint_conf
@@ -214,14 +214,20 @@ class ProgramService:
         if plan.refused:
             raise Refused("; ".join(plan.refused))
         partial = await self._find_partial(catalogue, plan.programs) if plan.park else set()
-        for path in plan.park:
-            await self.editor.park(path, by)
+        for number, path in enumerate(plan.park):
+            try:
+                await self.editor.park(path, by)
+            except OSError as error:
+                reason = f"nothing was stopped: {path} can not be parked: {error.strerror or error}"
+                return self.describe(None, outcome="failed", reason=reason, park=plan.park[:number])
         acknowledging = asyncio.ensure_future(self._acknowledge(plan.park))
+        judging = asyncio.ensure_future(self._agent.readiness.judge())
         try:
             chosen = await self.runs.choose(catalogue, plan.programs, plan.processes)
-            stopped = await self.runs.stop(chosen)
+            stopped = await self.runs.stop(chosen, seen_to_end=keep)
+            selection = await judging
             if not keep and not stopped.left:
-                await self._unload_parked(catalogue, plan.programs, partial)
+                await self._unload_parked(catalogue, plan.programs, partial, selection)
         except SupervisordDown as error:
             ack = await acknowledging
             reason = f"supervisord: {error}"
@@ -257,8 +263,9 @@ class ProgramService:
         changed = set(outcome[0][1]) if not isinstance(outcome, Fault) else groups
         return {g for g in groups if g not in changed or self.runs.is_partial(g)}
 
-    async def _unload_parked(self, catalogue: Catalogue, programs: Collection[str], partial: set[str]) -> None:
-        selection = await self._agent.readiness.judge()
+    async def _unload_parked(
+        self, catalogue: Catalogue, programs: Collection[str], partial: set[str], selection: Selection
+    ) -> None:
         groups = {catalogue.group_of(p) for p in programs}
         await self.runs.unload(groups - set(selection.groups))
         self._agent.start_task(self.runs.reread())

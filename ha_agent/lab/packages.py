@@ -16,7 +16,8 @@ LAB: tuple[str, ...] = ("keepalived", "openssh-server", "openssh-client", "rsync
 LAB += ("redis-server", "lighttpd")
 TESTS = ("systemd", "nftables")
 BENCH = ("lsyncd", "inotify-tools")
-SETS = {"lab": LAB, "tests": LAB + TESTS, "bench": LAB + TESTS + BENCH}
+DEB = ("debhelper", "dh-python", "pybuild-plugin-pyproject", "python3-all", "python3-setuptools", "dpkg-dev", "lintian")
+SETS = {"lab": LAB, "tests": LAB + TESTS, "bench": LAB + TESTS + BENCH, "deb": DEB}
 
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
