@@ -14,7 +14,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 # The lab's nodes run the code from here and leave byte code beside it; it goes at the end, also after Ctrl-C.
 TIDY := trap 'find ha_agent bench tests -name __pycache__ -prune -exec rm -rf {} +' EXIT; trap : INT TERM;
 
-.PHONY: help setup demo test check bench chaos deb docs manuals clean root
+.PHONY: help setup demo test check bench chaos deb test-machines docs manuals clean root
 
 help:
 	@echo "make demo    the main job on a real pair in namespaces, with a measured summary (root)"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench   side by side with what one would use instead (root)"
 	@echo "make chaos   SECONDS=600 SEED=n: a random schedule of faults on a real pair, and a check of every promise (root)"
 	@echo "make deb     the Debian package, in build/ (root, or debhelper and lintian installed)"
+	@echo "make test-machines  the package on two booted machines, from its installation to its removal (root)"
 	@echo "make docs    write docs/faults.md anew from the tests"
 	@echo "make manuals write share/ (man pages, bash completion) anew from the command line's grammar"
 	@echo "make setup   what these need: .venv/ and build/; clean removes both"
@@ -65,6 +66,10 @@ manuals: .venv/ready
 
 deb:
 	@tools/make-deb
+
+test-machines: root setup
+	@tools/make-base
+	@$(TIDY) tools/test-machines $(TESTS)
 
 chaos: root setup
 	@$(TIDY) $(SANDBOX) $(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED)

@@ -17,7 +17,8 @@ LAB += ("redis-server", "lighttpd")
 TESTS = ("systemd", "nftables")
 BENCH = ("lsyncd", "inotify-tools")
 DEB = ("debhelper", "dh-python", "pybuild-plugin-pyproject", "python3-all", "python3-setuptools", "dpkg-dev", "lintian")
-SETS = {"lab": LAB, "tests": LAB + TESTS, "bench": LAB + TESTS + BENCH, "deb": DEB}
+MACHINES = ("systemd-container", "debootstrap", "iproute2")
+SETS = {"lab": LAB, "tests": LAB + TESTS, "bench": LAB + TESTS + BENCH, "deb": DEB, "machines": MACHINES}
 
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 

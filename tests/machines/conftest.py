@@ -1,0 +1,30 @@
+"""The pair of machines that all tests here use, installed once; a test leaves it as healthy as it found it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from tests.machines.machine import BRIDGE, BUILD, Machine
+from tests.machines.pair import MachinePair
+
+
+@pytest.fixture(scope="session")
+def pair() -> Iterator[MachinePair]:
+    """Two booted machines with the package installed and the pair at work."""
+    subprocess.run(["ip", "link", "add", BRIDGE, "type", "bridge"], check=True)
+    subprocess.run(["ip", "link", "set", BRIDGE, "up"], check=True)
+    directory = tempfile.mkdtemp(prefix="disks-", dir=BUILD)
+    machines = [Machine("node-a", "10.78.0.11", directory), Machine("node-b", "10.78.0.12", directory)]
+    made = MachinePair(*machines)
+    try:
+        made.install()
+        yield made
+    finally:
+        for machine in machines:
+            machine.discard()
+        os.rmdir(directory)

@@ -1,0 +1,157 @@
+"""The package on two machines that systemd booted: installing, failing over, rebooting, upgrading, removing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+from tests.machines.machine import ROOT, await_true
+from tests.machines.pair import PROGRAMS, VIP, MachinePair
+
+
+def test_installing_starts_and_configures_nothing(pair: MachinePair) -> None:
+    shown = pair.a.run("dpkg -s ha-agent; cat /var/log/dpkg.log | grep ha-agent | head -3")
+    assert "Status: install ok installed" in shown
+    assert pair.a.run("getent group ha-agent ha-agent-read").count("ha-agent") == 2
+    assert pair.a.run("stat -c '%a %U' /etc/ha-agent/ssh").strip() == "700 root"
+    assert pair.a.run("zcat /usr/share/man/man1/supzcli.1.gz | head -1").startswith(".TH SUPZCLI")
+    assert "failover-test" in pair.a.run("ha-agent --help") and "parked" in pair.a.run("supzcli --help")
+
+
+def test_doctor_is_content_with_what_was_installed(pair: MachinePair) -> None:
+    pair.make_active(pair.a)
+    done = subprocess.run(pair.a.words("ha-agent doctor --json"), capture_output=True, text=True)
+    (own,) = json.loads(done.stdout)["nodes"]
+    found = [f for f in own["findings"] if f["severity"] != "ok"]
+    # The machines' clock is this machine's.
+    assert {f["code"] for f in found} <= {"clock-sync"}, found
+
+
+@pytest.mark.parametrize("mode", ["switchover", "keepalived-kill", "agent-kill", "supervisord-kill", "link-down", "power"])
+def test_every_failover_test_passes_on_real_machines(pair: MachinePair, mode: str) -> None:
+    pair.make_active(pair.a)
+    asked_on = pair.b if mode in ("link-down", "power") else pair.a
+    before = pair.a.leader()
+    words = f"ha-agent failover-test --yes --yes-really --mode {mode} --probe redis://{VIP}:6379 --json"
+    done = subprocess.run(asked_on.words(words), capture_output=True, text=True, timeout=180)
+    report = json.loads(done.stdout)
+    assert report["passed"], json.dumps(report["objectives"], indent=1) + done.stderr
+    if mode == "power":
+        pair.a.await_up(before)
+    pair.seconds[f"failover-test {mode}: longest outage seen by redis"] = max(report["outage_s"].values())
+    stays = mode in ("agent-kill", "supervisord-kill")
+    pair.await_healthy(pair.a if stays else pair.b)
+
+
+def test_a_rebooted_standby_stays_it_and_a_rebooted_active_node_hands_over_first(pair: MachinePair) -> None:
+    pair.make_active(pair.a)
+    before = pair.pids(pair.a)
+    pair.seconds["reboot of the standby, until everything is up"] = pair.b.reboot()
+    pair.await_healthy(pair.a)
+    assert pair.pids(pair.a) == before, "nothing of the active node noticed"
+    pair.seconds["reboot of the active node, until everything is up"] = pair.a.reboot()
+    pair.await_healthy(pair.b)
+    codes = pair.b.run("ha-agent history -n 40 --json")
+    done = [e for e in json.loads(codes)["events"] if e["code"] == "takeover-done" and e["node"] == "node-b"][-1]
+    interlock = next(s for s in done["steps"] if s["step"] == "interlock")
+    assert interlock["interlock"] == "released", "the word came before the machine went down"
+
+
+def test_a_power_cut_of_either_machine_and_its_way_back(pair: MachinePair) -> None:
+    for machine in (pair.a, pair.b):
+        pair.make_active(machine)
+        peer = pair.other(machine)
+        began = time.monotonic()
+        machine.cut_power()
+        await_true("the peer is active", lambda p=peer: pair.status(p).get("role") == "active", 30, 0.05)  # type: ignore[misc]
+        await_true("everything runs", lambda p=peer: set(pair.pids(p)) == PROGRAMS, 30, 0.05)  # type: ignore[misc]
+        pair.seconds[f"power cut of {machine.name}, until everything is RUNNING"] = time.monotonic() - began
+        machine.boot()
+        pair.await_healthy(peer)
+
+
+@pytest.mark.parametrize(
+    ("action", "moves"),
+    [
+        ("systemctl stop keepalived", True),
+        ("systemctl restart ha-agent", False),
+        ("systemctl kill --kill-whom=main -s KILL supervisor", False),
+        ("systemctl restart supervisor", False),
+        ("systemctl kill --kill-whom=main -s ABRT ha-agent", False),
+    ],
+)
+def test_what_an_administrator_does_with_systemctl(pair: MachinePair, action: str, moves: bool) -> None:
+    pair.make_active(pair.a)
+    pair.a.run(action)
+    if moves:
+        await_true("the other node has taken over", lambda: pair.status(pair.b).get("role") == "active", 30)
+        pair.a.run("systemctl start keepalived")
+        pair.await_healthy(pair.b)
+        return
+    time.sleep(1.0)
+    pair.await_healthy(pair.a)
+
+
+def test_an_upgrade_restarts_the_agent_and_not_one_program(pair: MachinePair) -> None:
+    pair.make_active(pair.a)
+    before = pair.pids(pair.a)
+    agent = pair.a.run("systemctl show -p MainPID --value ha-agent")
+    built = os.path.join(ROOT, "build", "machines", "newer.deb")
+    make_newer(built)
+    try:
+        for machine in (pair.b, pair.a):
+            pair.install_package(machine, built)
+            pair.await_healthy(pair.a)
+    finally:
+        os.unlink(built)
+    assert pair.pids(pair.a) == before
+    assert pair.a.run("systemctl show -p MainPID --value ha-agent") != agent
+    assert pair.a.run("dpkg-query -W -f '${Version}' ha-agent").endswith("+next")
+    assert "node.name" not in pair.a.run("ha-agent config check"), "the conffile stayed as it was set"
+
+
+def make_newer(target: str) -> None:
+    """The same package with a higher version."""
+    (source,) = (os.path.join(ROOT, "build", n) for n in os.listdir(os.path.join(ROOT, "build")) if n.endswith("_all.deb"))
+    folder = target + ".d"
+    subprocess.run(["dpkg-deb", "-R", source, folder], check=True)
+    path = os.path.join(folder, "DEBIAN", "control")
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("".join(f"{line}+next\n" if line.startswith("Version:") else f"{line}\n" for line in text.splitlines()))
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-b", folder, target], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["rm", "-rf", folder], check=True)
+
+
+def test_the_logs_are_quiet_while_the_peer_is_away(pair: MachinePair) -> None:
+    pair.make_active(pair.a)
+    pair.b.cut_power()
+    time.sleep(20.0)
+    lines = pair.a.run("journalctl -q --no-pager -u ha-agent --since -15s -o cat").splitlines()
+    assert len(lines) <= 6, lines
+    pair.b.boot()
+    pair.await_healthy(pair.a)
+
+
+def test_zz_removing_leaves_the_programs_alone_and_purging_leaves_nothing_of_ours(pair: MachinePair) -> None:
+    pair.make_active(pair.a)
+    before = pair.pids(pair.a)
+    said = pair.a.run("apt-get remove -y ha-agent 2>&1")
+    assert "programs go on under supervisord" in said and "stays as it is" in said
+    assert pair.pids(pair.a) == before
+    pair.a.run("apt-get purge -y ha-agent 2>&1")
+    assert pair.a.run("ls -d /etc/ha-agent /var/lib/ha-agent 2>/dev/null || true") == ""
+    assert pair.pids(pair.a) == before and "redis.conf" in pair.a.run("ls /etc/supervisor/conf.d")
+
+
+def test_zzz_the_times(pair: MachinePair, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print()
+        for what, seconds in pair.seconds.items():
+            print(f"  {what:<70}{seconds:7.2f} s")
+    assert pair.seconds
