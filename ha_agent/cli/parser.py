@@ -23,6 +23,8 @@ MODULES = {
     "sync": "registry_cmd",
     "diff": "registry_cmd",
     "kept": "kept_cmd",
+    "setup": "setup_cmd",
+    "setup-node": "setup_cmd",
 }
 """Which module of this package adds which command."""
 

@@ -13,11 +13,16 @@ from tests.machines.machine import BRIDGE, BUILD, Machine
 from tests.machines.pair import MachinePair
 
 
-@pytest.fixture(scope="session")
-def pair() -> Iterator[MachinePair]:
-    """Two booted machines with the package installed and the pair at work."""
+@pytest.fixture(scope="session", autouse=True)
+def bridge() -> None:
+    """What the cables of all machines are plugged into; it goes with the namespace."""
     subprocess.run(["ip", "link", "add", BRIDGE, "type", "bridge"], check=True)
     subprocess.run(["ip", "link", "set", BRIDGE, "up"], check=True)
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[MachinePair]:
+    """Two booted machines with the package installed and the pair at work; one ran its programs before."""
     directory = tempfile.mkdtemp(prefix="disks-", dir=BUILD)
     machines = [Machine("node-a", "10.78.0.11", directory), Machine("node-b", "10.78.0.12", directory)]
     made = MachinePair(*machines)

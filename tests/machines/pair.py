@@ -29,11 +29,15 @@ class MachinePair:
         self.a, self.b = a, b
         self.both = (a, b)
         self.seconds: dict[str, float] = {}
+        self.said = ""
+        """What setup printed."""
+        self.before: dict[str, int] = {}
+        """Process ids of what ran before there was a pair."""
 
     # ---- README's install section -----------------------------------------------------------------------------
 
     def install(self) -> None:
-        """From two bare machines to a pair at work."""
+        """From two bare machines, of which one runs programs already, to a pair at work."""
         for machine in self.both:
             machine.make_disk()
             machine.boot()
@@ -41,17 +45,31 @@ class MachinePair:
         for machine in self.both:
             self.install_package(machine)
         self.seconds["package installed on both"] = time.monotonic() - began
+        self.run_programs_without_us()
+        began = time.monotonic()
+        self.said = self.a.run(f"ha-agent setup {self.options()} --yes 2>&1")
+        self.seconds["ha-agent setup, to a working pair"] = time.monotonic() - began
+        self.await_healthy(self.a, 30.0)
+
+    def run_programs_without_us(self) -> None:
+        """node-a as a server that has run its programs under supervisord for years; its root may log in to node-b."""
         for machine in self.both:
-            self._configure(machine, self.other(machine))
-        for machine in self.both:
-            self._trust(machine, self.other(machine))
+            machine.run("systemctl disable --now redis-server 2>&1; systemctl restart ssh supervisor")
         self.a.write("/etc/supervisor/conf.d/redis.conf", REDIS)
         for name in ("s1", "s2"):
             self.a.write(f"/etc/supervisor/conf.d/{name}.conf", SLEEPER.format(name=name))
-        for machine in self.both:
-            machine.run("systemctl restart supervisor; systemctl enable --now ha-agent keepalived 2>&1")
-        self.await_healthy(self.a, 60.0)
-        self.seconds["two bare machines to a working pair"] = time.monotonic() - began
+        # redis binds the address that it has always served; it becomes the virtual one.
+        self.a.run(f"ip addr add {VIP}/24 dev host0; supervisorctl update")
+        await_true("the old server's programs", lambda: set(self.pids(self.a)) == PROGRAMS)
+        self.before = self.pids(self.a)
+        self.a.run("ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519")
+        self.b.run("mkdir -p -m 700 /root/.ssh")
+        self.b.write("/root/.ssh/authorized_keys", self.a.read("/root/.ssh/id_ed25519.pub"))
+
+    def options(self) -> str:
+        """What setup must be told where there is nobody to ask."""
+        shown = self.b.run("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub").split()[1]
+        return f"--peer {self.b.address} --vip {VIP}/24 --fingerprint {shown}"
 
     def install_package(self, machine: Machine, package: str | None = None) -> str:
         """``apt install`` of the package as it was built; nothing is reached but the archive on the machine."""
@@ -59,37 +77,6 @@ class MachinePair:
         shutil.copy(built, os.path.join(machine.root, "root"))
         name = os.path.basename(built)
         return machine.run(f"apt-get install -y --no-install-recommends redis-server ./{name} 2>&1", 300.0)
-
-    def _configure(self, machine: Machine, peer: Machine) -> None:
-        text = machine.read("/etc/ha-agent/agent.toml")
-        values = {
-            "node": {"name": machine.name, "address": machine.address},
-            "peer": {"name": peer.name, "address": peer.address},
-            "vrrp": {"vip": f"{VIP}/24", "interface": "host0", "priority": 110 if machine is self.a else 100},
-        }
-        for section, keys in values.items():
-            for key, value in keys.items():
-                shown = value if isinstance(value, int) else f'"{value}"'
-                pattern = rf"(\[{section}\].*?\n)#{key} = [^\n]*"
-                text, count = re.subn(pattern, rf"\g<1>{key} = {shown}", text, count=1, flags=re.DOTALL)
-                assert count == 1, f"{section}.{key} is not in the conffile"
-        machine.write("/etc/ha-agent/agent.toml", text)
-        machine.run("ha-agent config check")
-        machine.run("systemctl disable --now redis-server 2>&1; systemctl restart ssh")
-        machine.run("ssh-keygen -q -t ed25519 -N '' -f /etc/ha-agent/ssh/id_ed25519")
-        machine.run(
-            "sed -i 's|^files = .*|files = /run/ha-agent/active/*.conf /etc/supervisor/local.d/*.conf|' "
-            "/etc/supervisor/supervisord.conf; mkdir -p /etc/supervisor/local.d"
-        )
-        machine.run("ha-agent keepalived render > /etc/keepalived/keepalived.conf")
-        machine.run("cp -r /usr/share/ha-agent/systemd/*.service.d /etc/systemd/system/; systemctl daemon-reload")
-
-    def _trust(self, machine: Machine, peer: Machine) -> None:
-        key = peer.read("/etc/ha-agent/ssh/id_ed25519.pub").strip()
-        machine.run("mkdir -p -m 700 /root/.ssh")
-        machine.write("/root/.ssh/authorized_keys", f'restrict,command="/usr/bin/ha-agent-peer" {key}\n')
-        host = " ".join(peer.read("/etc/ssh/ssh_host_ed25519_key.pub").split()[:2])
-        machine.write("/etc/ha-agent/ssh/known_hosts", f"{peer.name} {host}\n")
 
     # ---- looking ----------------------------------------------------------------------------------------------
 

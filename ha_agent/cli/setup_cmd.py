@@ -1,0 +1,246 @@
+"""``ha-agent setup``: makes a pair of this node and another one, from either nothing or a server that runs already."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ha_agent.cli.nodes import Nodes
+from ha_agent.cli.options import Commands
+from ha_agent.cli.remote import RemoteFailed, ask_node, connect
+from ha_agent.cli.setup_node import SetupFailed, main_remote, run_part
+from ha_agent.cli.terminal import complain, is_yes, paint
+from ha_agent.core.settings import SettingsError, check_settings
+from ha_agent.core.setup_plan import FileChange, find_address, find_interface
+from ha_agent.core.words import Exit
+
+HEALTHY_S = 60.0
+Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds the command's grammar."""
+    summary = "make a pair of this node, which becomes active, and another one"
+    parser = commands.add("setup", summary, "ha-agent setup --peer node-b --vip 192.0.2.10/24", run)
+    parser.add_argument("--peer", metavar="HOST", help="the other node: a name or an address that ssh reaches")
+    parser.add_argument("--vip", metavar="ADDRESS/BITS", help="the virtual address with its prefix length")
+    parser.add_argument("--interface", metavar="NAME", help="interface of the VIP (default: the one in its network)")
+    parser.add_argument("--router-id", type=int, default=51, metavar="N", help="virtual_router_id, unique in the network")
+    parser.add_argument(
+        "--ssh-user", default="root", metavar="USER", help="for this command's own connection (default root)"
+    )
+    parser.add_argument("--ssh-port", type=int, default=22, metavar="N", help="port of the peer's sshd (default 22)")
+    parser.add_argument("--fingerprint", metavar="SHA256:...", help="the peer's host key, where there is nobody to ask")
+    parser.add_argument("--dry-run", action="store_true", help="show everything, change nothing")
+    parser.add_argument("--yes", action="store_true", help="do it without asking")
+    parser.add_argument("--undo", action="store_true", help="put back what stood there before, on both nodes")
+    part = commands.add("setup-node", "one node's part of setup, which runs it", "ha-agent setup-node facts", _run_part)
+    part.add_argument("part", choices=("facts", "plan", "apply", "service", "undo"))
+
+
+def _run_part(options: argparse.Namespace) -> int:
+    return main_remote(options.part)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the command."""
+    if os.geteuid() != 0:
+        complain("setup must run as root: it writes configuration and starts services on both nodes")
+        return Exit.USAGE
+    try:
+        return _run(options)
+    except (SetupFailed, RemoteFailed) as error:
+        complain(str(error))
+        return Exit.FAILED
+    except SettingsError as error:
+        for problem in error.problems:
+            complain(str(problem))
+        return Exit.USAGE
+
+
+def _run(options: argparse.Namespace) -> int:
+    host = options.peer or _ask("The other node's name or address")
+    client = connect(host, options.ssh_port, options.ssh_user, options.fingerprint)
+    try:
+        sides: dict[str, Ask] = {"own": run_part, "peer": lambda part, request: ask_node(client, part, request)}
+        return _undo(sides, options) if options.undo else _set_up(sides, options)
+    finally:
+        client.close()
+
+
+def _ask(question: str) -> str:
+    if sys.stdin.isatty():
+        answer = input(f"{question}: ").strip()
+        if answer:
+            return answer
+    raise SetupFailed(f"{question.lower()} is needed; ha-agent setup --help names the options")
+
+
+# ---- the way there ---------------------------------------------------------------------------------------------
+
+
+def _set_up(sides: dict[str, Ask], options: argparse.Namespace) -> int:
+    facts = {side: ask("facts", {}) for side, ask in sides.items()}
+    vip = options.vip or _ask("The virtual address with its prefix length, such as 192.0.2.10/24")
+    requests = make_requests(facts, vip, options.interface, options.router_id, options.ssh_port)
+    _check(facts, requests)
+    changes = {side: _plan(ask, requests[side]) for side, ask in sides.items()}
+    due = {side: [c for c in found if c.is_due] for side, found in changes.items()}
+    _show(facts, due, requests)
+    if options.dry_run:
+        print("nothing was changed")
+        return Exit.DONE
+    if any(due.values()) and not options.yes and not is_yes("Do all this on both nodes?"):
+        complain("nothing was changed; --yes does it without asking")
+        return Exit.REFUSED
+    for side, ask in sides.items():
+        ask("apply", requests[side])
+    _start(sides, due, facts)
+    print(paint("the pair is at work", "green"))
+    # Its exit status is a Nagios plugin's: 2 is an error.
+    found = subprocess.call([sys.executable, "-m", "ha_agent", "doctor", "--peer"])
+    return Exit.DONE if found < 2 else Exit.INCOMPLETE
+
+
+def make_requests(
+    facts: dict[str, dict[str, Any]], vip: str, interface: str | None, router_id: int, ssh_port: int
+) -> dict[str, dict[str, Any]]:
+    """What each side is asked to make, from what both said of themselves. Raises ``SetupFailed`` and ``SettingsError``."""
+    nodes: dict[str, dict[str, str]] = {}
+    interfaces: dict[str, str] = {}
+    for side, fact in facts.items():
+        try:
+            chosen = interface or find_interface(fact["addresses"], vip)
+            address = find_address(fact["addresses"], chosen, vip) if chosen else None
+        except ValueError as error:
+            raise SetupFailed(f"{vip}: {error}; write it as 192.0.2.10/24") from None
+        if chosen is None or address is None:
+            has = ", ".join(f"{a} on {i}" for i, own in fact["addresses"].items() for a in own) or "none"
+            raise SetupFailed(f"{fact['name']} has no address in the network of {vip} (it has {has})")
+        nodes[side], interfaces[side] = {"name": fact["name"], "address": address}, chosen
+    requests = {}
+    for side, other in (("own", "peer"), ("peer", "own")):
+        settings: dict[str, dict[str, Any]] = {
+            "node": dict(nodes[side]),
+            "peer": dict(nodes[other]),
+            "vrrp": {
+                "vip": vip,
+                "interface": interfaces[side],
+                "router_id": router_id,
+                "priority": 110 if side == "own" else 100,
+            },
+        }
+        if side == "own" and ssh_port != 22:
+            settings["peer"]["ssh_port"] = ssh_port
+        check_settings(settings)
+        requests[side] = {
+            "settings": settings,
+            "peer_key": facts[other]["key"],
+            "peer_host_key": facts[other]["host_key"],
+        }
+    return requests
+
+
+def _check(facts: dict[str, dict[str, Any]], requests: dict[str, dict[str, Any]]) -> None:
+    """What must be right before anything is changed. Raises ``SetupFailed``."""
+    own, peer = facts["own"], facts["peer"]
+    if own["version"] != peer["version"]:
+        raise SetupFailed(f"ha-agent is {own['version']} here and {peer['version']} on {peer['name']}: install the same one")
+    for fact in (own, peer):
+        if fact["root_login"] == "no":
+            raise SetupFailed(
+                f"sshd on {fact['name']} has PermitRootLogin no; forced-commands-only is enough: it lets in the agent's "
+                "restricted key and nothing else"
+            )
+    working = peer["agent"] == "active"
+    if peer["running"] and not working:
+        raise SetupFailed(
+            f"{peer['name']} runs programs ({', '.join(peer['running'][:5])}): run setup there, so that it becomes the "
+            "active node and they go on, or stop them first"
+        )
+    vip = requests["own"]["settings"]["vrrp"]["vip"].split("/")[0]
+    held = any(a.split("/")[0] == vip for fact in (own, peer) for found in fact["addresses"].values() for a in found)
+    if not held and subprocess.call(["ping", "-c", "1", "-W", "1", vip], stdout=subprocess.DEVNULL) == 0:
+        raise SetupFailed(f"{vip} answers already, and it is neither of the two nodes: choose a free address")
+
+
+def _plan(ask: Ask, request: dict[str, Any]) -> list[FileChange]:
+    return [FileChange(c["path"], c["old"], c["new"], c["mode"]) for c in ask("plan", request)["changes"]]
+
+
+def _show(facts: dict[str, dict[str, Any]], due: dict[str, list[FileChange]], requests: dict[str, dict[str, Any]]) -> None:
+    own, peer = facts["own"], facts["peer"]
+    for side, found in due.items():
+        for change in found:
+            print("\n".join(change.diff(facts[side]["name"])))
+    if not any(due.values()):
+        print("every file is as it must be")
+    lost = sorted(set(peer["confs"]) - set(own["confs"]))
+    if lost:
+        names = ", ".join(lost)
+        print(f"{peer['name']} has confs that {own['name']} has not; what is here replaces them, and they are kept: {names}")
+    if own["running"]:
+        print(f"{own['name']} runs {len(own['running'])} programs, which go on without a restart")
+    vip = requests["own"]["settings"]["vrrp"]["vip"]
+    print(f"{own['name']} becomes active with {vip} and {len(own['confs'])} confs, {peer['name']} stands by")
+
+
+def _start(sides: dict[str, Ask], due: dict[str, list[FileChange]], facts: dict[str, dict[str, Any]]) -> None:
+    """Agents first, so that they know each other; then keepalived here, and there when this node is active.
+
+    supervisord is started where it is not running; it is never restarted: what it includes is read again by the agent.
+    """
+    changed = {side: {c.path for c in found} for side, found in due.items()}
+    for side, ask in sides.items():
+        ask("service", {"unit": "supervisor"})
+        ask("service", {"unit": "agent", "changed": "/etc/ha-agent/agent.toml" in changed[side]})
+    for side, ask in sides.items():
+        ask("service", {"unit": "keepalived", "changed": "/etc/keepalived/keepalived.conf" in changed[side]})
+        if side == "own":
+            _await(facts["own"]["name"], lambda s: any(n.get("role") == "active" for n in s))
+    _await(facts["peer"]["name"], lambda s: sorted(str(n.get("role")) for n in s) == ["active", "standby"] and _in_sync(s))
+
+
+def _in_sync(seen: list[dict[str, Any]]) -> bool:
+    return any(n["replication"]["state"] == "in_sync" for n in seen if n.get("role") == "active")
+
+
+def _await(name: str, look: Callable[[list[dict[str, Any]]], bool]) -> None:
+    from ha_agent.adapters.control import CommandFailed, NoDaemon
+    from ha_agent.adapters.settings_file import load_settings
+    from ha_agent.adapters.settings_paths import DEFAULT_PATH
+
+    nodes = Nodes(load_settings(DEFAULT_PATH))
+    deadline = time.monotonic() + HEALTHY_S
+    seen: list[dict[str, Any]] = []
+    while time.monotonic() < deadline:
+        try:
+            seen = nodes.status()
+        except (NoDaemon, CommandFailed, TimeoutError):
+            seen = []
+        if look(seen):
+            return
+        time.sleep(0.2)
+    roles = {n.get("name"): n.get("role") or n.get("problem") for n in seen}
+    raise SetupFailed(f"{name} did not come so far within {HEALTHY_S:g} s ({roles}); ha-agent doctor --peer says why")
+
+
+# ---- and back --------------------------------------------------------------------------------------------------
+
+
+def _undo(sides: dict[str, Ask], options: argparse.Namespace) -> int:
+    if not options.yes and not is_yes("Stop keepalived and the agent on both nodes, and put their files back?"):
+        complain("nothing was changed; --yes does it without asking")
+        return Exit.REFUSED
+    # The standby first: a node without an agent never becomes MASTER, so nothing moves while the other one is undone.
+    for side in ("peer", "own"):
+        restored = sides[side]("undo", {})["restored"]
+        where = "on the peer" if side == "peer" else "here"
+        print(f"{where}: {len(restored)} files are as they were" if restored else f"{where}: there was nothing to undo")
+    print("programs go on under supervisord as they are; the virtual address is gone")
+    return Exit.DONE

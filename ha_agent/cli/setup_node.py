@@ -1,0 +1,249 @@
+"""One node's part of ``ha-agent setup``: what it is now, what would change, changing it, and taking that back.
+
+``setup`` runs it on both nodes: on its own as a function, on the peer over ssh as ``ha-agent setup-node``, with JSON on
+standard input and output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import tomllib
+from typing import Any
+
+from ha_agent import __version__
+from ha_agent.adapters.files import make_dir, read_or_none, write_atomic
+from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
+from ha_agent.adapters.supervisord import Supervisord, SupervisordDown
+from ha_agent.cli.keepalived import HOOK_PATH, render_keepalived
+from ha_agent.cli.lint_cmd import read_registry
+from ha_agent.cli.resources import find_resource
+from ha_agent.core.settings import Settings, SettingsError, check_settings, sample_toml
+from ha_agent.core.setup_plan import (
+    FileChange,
+    UnusableConf,
+    add_peer_key,
+    is_public_key,
+    merge_settings,
+    pin_host_key,
+    replace_include,
+)
+
+RECORD = "/var/lib/ha-agent/setup.json"
+HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
+AUTHORIZED = "/root/.ssh/authorized_keys"
+KEEPALIVED = "/etc/keepalived/keepalived.conf"
+DROP_INS = ("supervisor.service.d", "keepalived.service.d")
+SAVED = ".before-ha-agent"
+ROLE_FILES = ("role.json", "groups", "partial-groups.json")
+"""What an agent of this boot knows of its role, in its run directory."""
+
+COMMAND_S = 60.0
+
+
+class SetupFailed(Exception):
+    """This node's part can not be done; the text says what, and what to do."""
+
+
+def run_part(part: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Runs one part; gives back its answer. Raises ``SetupFailed`` and ``OSError``."""
+    if os.geteuid() != 0:
+        raise SetupFailed("setup must run as root on both nodes: it writes their configuration and starts services")
+    parts = {"facts": _facts, "plan": _plan, "apply": _apply, "service": _service, "undo": _undo}
+    return parts[part](request)
+
+
+def main_remote(part: str) -> int:
+    """``ha-agent setup-node PART``: the request on standard input, the answer on standard output."""
+    try:
+        answer = run_part(part, json.load(sys.stdin))
+    except (SetupFailed, UnusableConf, SettingsError, OSError, KeyError, ValueError) as error:
+        answer = {"failure": str(error)}
+    json.dump(answer, sys.stdout)
+    return 0
+
+
+def _run(*words: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_S)
+    except FileNotFoundError:
+        raise SetupFailed(f"{words[0]} is missing on this node") from None
+    except subprocess.TimeoutExpired:
+        raise SetupFailed(f"{' '.join(words)}: no end within {COMMAND_S:g} s") from None
+
+
+def _must(*words: str) -> str:
+    done = _run(*words)
+    if done.returncode != 0:
+        raise SetupFailed(f"{' '.join(words)} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}")
+    return done.stdout
+
+
+def _text(path: str) -> str | None:
+    raw = read_or_none(path)
+    return None if raw is None else raw.decode("utf-8", "surrogateescape")
+
+
+# ---- what is there ---------------------------------------------------------------------------------------------
+
+
+def _facts(_request: dict[str, Any]) -> dict[str, Any]:
+    """What the other side must know of this node. Makes the agent's key where there is none; changes nothing else."""
+    key = "/etc/ha-agent/ssh/id_ed25519"
+    if not os.path.exists(key):
+        make_dir(os.path.dirname(key), 0o700)
+        _must("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"ha-agent@{os.uname().nodename}", "-f", key)
+    host_key = _text(HOST_KEY)
+    if host_key is None:
+        raise SetupFailed(f"{HOST_KEY} is missing: is openssh-server installed? (ssh-keygen -A makes it)")
+    permits = _run("sshd", "-T").stdout.lower()
+    return {
+        "version": __version__,
+        "name": os.uname().nodename.split(".")[0],
+        "addresses": _addresses(),
+        "key": (_text(f"{key}.pub") or "").strip(),
+        "host_key": " ".join(host_key.split()[:2]),
+        "root_login": next((line.split()[1] for line in permits.splitlines() if line.startswith("permitrootlogin ")), "?"),
+        "confs": sorted(read_registry("/etc/supervisor/conf.d")),
+        "running": _running(),
+        "agent": _run("systemctl", "is-active", "ha-agent").stdout.strip(),
+        "keepalived": _run("systemctl", "is-active", "keepalived").stdout.strip(),
+    }
+
+
+def _addresses() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for link in json.loads(_must("ip", "-j", "addr", "show")):
+        own = [f"{a['local']}/{a['prefixlen']}" for a in link.get("addr_info", ()) if a.get("scope") == "global"]
+        if own:
+            found[str(link["ifname"])] = own
+    return found
+
+
+def _running() -> list[str]:
+    try:
+        return sorted(i.full_name for i in Supervisord("/run/supervisor.sock", 5.0).read_processes() if i.pid)
+    except SupervisordDown:
+        return []
+
+
+# ---- what is to be ----------------------------------------------------------------------------------------------
+
+
+def _settings(request: dict[str, Any]) -> tuple[Settings, str]:
+    """The settings of this node and the text of agent.toml: what is asked for, over what an operator has set already."""
+    present = _text(DEFAULT_PATH)
+    raw: dict[str, Any] = {}
+    if present is not None:
+        try:
+            raw = tomllib.loads(present)
+        except tomllib.TOMLDecodeError as error:
+            raise SetupFailed(f"{DEFAULT_PATH}: {error}; correct it, or move it away") from None
+    merged = merge_settings(raw, request["settings"])
+    settings = check_settings(merged)
+    if present is not None and raw == merged:
+        return settings, present
+    return settings, sample_toml({(s, k): v for s, keys in merged.items() for k, v in keys.items()})
+
+
+def _changes(request: dict[str, Any]) -> list[FileChange]:
+    """Every file of this node, changed or not."""
+    settings, text_of_settings = _settings(request)
+    for what in ("peer_key", "peer_host_key"):
+        if not is_public_key(str(request[what])):
+            raise SetupFailed(f"{what} is no public key: {str(request[what])[:60]!r}")
+    main = settings.supervisor.config
+    text = _text(main)
+    if text is None:
+        raise SetupFailed(f"{main} is missing: is supervisor installed?")
+    active = os.path.join(settings.paths.run_dir, "active", "*.conf")
+    wanted = [
+        (DEFAULT_PATH, text_of_settings, 0o644),
+        (AUTHORIZED, add_peer_key(_text(AUTHORIZED), request["peer_key"]), 0o600),
+        (
+            settings.link.known_hosts,
+            pin_host_key(_text(settings.link.known_hosts), settings.peer.name, request["peer_host_key"]),
+            0o600,
+        ),
+        (main, replace_include(text, active), 0o644),
+        (KEEPALIVED, render_keepalived(settings, HOOK_PATH), 0o644),
+    ]
+    for name in DROP_INS:
+        with open(find_resource(f"systemd/{name}/ha-agent.conf"), encoding="utf-8") as file:
+            wanted.append((f"/etc/systemd/system/{name}/ha-agent.conf", file.read(), 0o644))
+    return [FileChange(path, _text(path), new, mode) for path, new, mode in wanted]
+
+
+def _plan(request: dict[str, Any]) -> dict[str, Any]:
+    return {"changes": [change.to_dict() for change in _changes(request)]}
+
+
+def _apply(request: dict[str, Any]) -> dict[str, Any]:
+    """Changes what is due; what stood there is kept beside it, and the record says so before anything is changed."""
+    due = [change for change in _changes(request) if change.is_due]
+    record = _read_record()
+    for change in due:
+        if change.path not in record:
+            saved = None if change.old is None else change.path + SAVED
+            if saved is not None and change.old is not None:
+                write_atomic(saved, change.old.encode("utf-8", "surrogateescape"), os.stat(change.path).st_mode & 0o777)
+            record[change.path] = saved
+    if due:
+        make_dir(os.path.dirname(RECORD), 0o700)
+        write_atomic(RECORD, json.dumps(record, indent=1).encode())
+    for change in due:
+        os.makedirs(os.path.dirname(change.path), mode=0o700 if change.path == AUTHORIZED else 0o755, exist_ok=True)
+        write_atomic(change.path, change.new.encode("utf-8", "surrogateescape"), change.mode)
+    os.makedirs("/etc/supervisor/local.d", exist_ok=True)
+    os.makedirs(_settings(request)[0].registry.path, exist_ok=True)
+    _must("systemctl", "daemon-reload")
+    return {"changed": [change.path for change in due]}
+
+
+def _read_record() -> dict[str, str | None]:
+    raw = read_or_none(RECORD)
+    return dict(json.loads(raw)) if raw else {}
+
+
+def _service(request: dict[str, Any]) -> dict[str, Any]:
+    """Enables a unit and has it run with what is configured now; ``changed``: it must be started anew for that."""
+    unit = {"agent": "ha-agent", "keepalived": "keepalived", "supervisor": "supervisor"}[str(request["unit"])]
+    _must("systemctl", "enable", unit)
+    active = _run("systemctl", "is-active", unit).stdout.strip() == "active"
+    if not active or request.get("changed"):
+        _must("systemctl", "restart", unit)
+    return {"was_active": active}
+
+
+# ---- and back ---------------------------------------------------------------------------------------------------
+
+
+def _undo(_request: dict[str, Any]) -> dict[str, Any]:
+    """Puts back what stood there before the first setup. The agent goes first, so that no program stops."""
+    record = _read_record()
+    if not record:
+        return {"restored": []}
+    for unit in ("ha-agent", "keepalived"):
+        _run("systemctl", "disable", "--now", unit)
+    run_dir, _ = read_places(DEFAULT_PATH)
+    for name in ROLE_FILES:
+        # An agent that is set up again must not go on as the active one, find no keepalived, and stop everything.
+        _remove(os.path.join(run_dir, name))
+    for path, saved in record.items():
+        if saved is None:
+            _remove(path)
+        elif os.path.exists(saved):
+            os.replace(saved, path)
+    _remove(RECORD)
+    _must("systemctl", "daemon-reload")
+    return {"restored": sorted(record), "at": time.time()}
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass

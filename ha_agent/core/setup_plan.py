@@ -1,0 +1,118 @@
+"""What ``ha-agent setup`` makes of the files of one node. Pure: texts in, texts out, so that all can be shown first."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PEER_COMMAND = "/usr/bin/ha-agent-peer"
+MARK = f'command="{PEER_COMMAND}"'
+LOCAL_CONFS = "/etc/supervisor/local.d/*.conf"
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """One file as it is (None: not there) and as it is to be."""
+
+    path: str
+    old: str | None
+    new: str
+    mode: int
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is anything to do."""
+        return self.old != self.new
+
+    def diff(self, node: str) -> list[str]:
+        """The change as a unified diff."""
+        old, new = (self.old or "").splitlines(), self.new.splitlines()
+        before = f"{node}:{self.path}" if self.old is not None else "/dev/null"
+        return list(difflib.unified_diff(old, new, before, f"{node}:{self.path}", lineterm=""))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able data."""
+        return {"path": self.path, "old": self.old, "new": self.new, "mode": self.mode}
+
+
+class UnusableConf(ValueError):
+    """A file that can not be changed safely; the text says why."""
+
+
+def replace_include(text: str, active: str) -> str:
+    """supervisord's main conf with an ``[include]`` of the active set and of the local programs, and of nothing else.
+
+    Raises ``UnusableConf`` where the file has more than one such section.
+    """
+    wanted = f"files = {active} {LOCAL_CONFS}\n"
+    sections = [m.start() for m in re.finditer(r"^\[include\]", text, re.MULTILINE)]
+    if len(sections) > 1:
+        raise UnusableConf("it has more than one [include]")
+    if not sections:
+        return text.rstrip("\n") + f"\n\n[include]\n{wanted}"
+    begin = text.index("\n", sections[0]) + 1
+    rest = text[begin:]
+    following = re.search(r"^\[", rest, re.MULTILINE)
+    end = begin + (following.start() if following else len(rest))
+    kept, skipping = [], False
+    for line in text[begin:end].splitlines(keepends=True):
+        skipping = bool(re.match(r"files\s*[=:]", line)) or (skipping and line[:1] in (" ", "\t"))
+        if not skipping:
+            kept.append(line)
+    return text[:begin] + wanted + "".join(kept) + text[end:]
+
+
+def add_peer_key(text: str | None, public_key: str) -> str:
+    """``authorized_keys`` with the peer's key under its forced command, in place of an older one of this pair."""
+    line = f"restrict,{MARK} {public_key.strip()}"
+    others = [row for row in (text or "").splitlines() if MARK not in row]
+    return "".join(f"{row}\n" for row in [*others, line])
+
+
+def pin_host_key(text: str | None, name: str, host_key: str) -> str:
+    """``known_hosts`` with the peer's host key under its name."""
+    others = [row for row in (text or "").splitlines() if row.split(" ", 1)[0] != name]
+    kind, key = host_key.split()[:2]
+    return "".join(f"{row}\n" for row in [*others, f"{name} {kind} {key}"])
+
+
+def merge_settings(present: Mapping[str, Any], asked: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The tables of agent.toml: who and where the nodes are as ``asked``, everything else as an operator has set it.
+
+    Priority and router id once set stay: the two nodes' need not be turned round when setup is run on the other one.
+    """
+    merged = {section: dict(keys) for section, keys in present.items() if isinstance(keys, Mapping) and keys}
+    for section, keys in asked.items():
+        table = merged.setdefault(section, {})
+        for key, value in keys.items():
+            if key not in ("priority", "router_id") or key not in table:
+                table[key] = value
+    return merged
+
+
+def is_public_key(text: str) -> bool:
+    """Whether ``text`` is one OpenSSH public key on one line, and nothing more."""
+    return re.fullmatch(r"(ssh|ecdsa|sk)[a-z0-9@.-]* [A-Za-z0-9+/=]+( [^\n\r\"]*)?", text.strip()) is not None
+
+
+def find_interface(addresses: Mapping[str, list[str]], vip: str) -> str | None:
+    """The interface that has an address in the network of ``vip`` (with its prefix length); None where none has."""
+    network = ipaddress.ip_interface(vip).network
+    for interface, own in addresses.items():
+        if any(ipaddress.ip_interface(a).ip in network for a in own):
+            return interface
+    return None
+
+
+def find_address(addresses: Mapping[str, list[str]], interface: str, vip: str) -> str | None:
+    """This node's own address on ``interface`` in the network of ``vip``, which itself does not count."""
+    wanted = ipaddress.ip_interface(vip)
+    for text in addresses.get(interface, ()):
+        own = ipaddress.ip_interface(text)
+        if own.ip in wanted.network and own.ip != wanted.ip:
+            return str(own.ip)
+    return None

@@ -1,0 +1,83 @@
+"""``ha-agent setup``: a pair from a server that runs already and a bare machine, again, and back."""
+
+from __future__ import annotations
+
+import subprocess
+
+from tests.machines.machine import Machine
+from tests.machines.pair import PROGRAMS, VIP, MachinePair
+
+FILES = (
+    "/etc/ha-agent/agent.toml /root/.ssh/authorized_keys /etc/ha-agent/ssh/known_hosts /etc/supervisor/supervisord.conf "
+    "/etc/keepalived/keepalived.conf /etc/systemd/system/supervisor.service.d/ha-agent.conf "
+    "/etc/systemd/system/keepalived.service.d/ha-agent.conf"
+)
+
+
+def files(machine: Machine) -> str:
+    return machine.run(f"sha256sum {FILES} 2>&1 || true")
+
+
+def setup(pair: MachinePair, more: str, options: str | None = None) -> subprocess.CompletedProcess[str]:
+    words = f"ha-agent setup {pair.options() if options is None else options} {more}"
+    return subprocess.run(pair.a.words(words), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180)
+
+
+def test_a_server_becomes_the_active_node_without_one_restart(pair: MachinePair) -> None:
+    assert set(pair.before) == PROGRAMS and pair.pids(pair.a) == pair.before
+    assert "go on without a restart" in pair.said and "the pair is at work" in pair.said
+    assert "+files = /run/ha-agent/active/*.conf" in pair.said, "each change was shown as a diff"
+
+
+def test_setup_once_more_changes_nothing(pair: MachinePair) -> None:
+    before = files(pair.a), files(pair.b)
+    agent = pair.a.run("systemctl show -p MainPID --value ha-agent keepalived")
+    done = setup(pair, "")
+    assert "every file is as it must be" in done.stdout and "the pair is at work" in done.stdout, done
+    assert (files(pair.a), files(pair.b)) == before and pair.pids(pair.a) == pair.before
+    assert pair.a.run("systemctl show -p MainPID --value ha-agent keepalived") == agent
+
+
+def test_what_an_operator_has_set_since_stays(pair: MachinePair) -> None:
+    pair.a.run("sed -i 's/^#level = .*/level = \"warning\"/' /etc/ha-agent/agent.toml; ha-agent config check")
+    before = files(pair.a)
+    setup(pair, "--yes")
+    assert files(pair.a) == before and 'level = "warning"' in pair.a.read("/etc/ha-agent/agent.toml")
+
+
+def test_bad_words_are_one_line_and_change_nothing(pair: MachinePair) -> None:
+    before = files(pair.a), files(pair.b)
+    table = {
+        f"--peer {pair.b.address} --vip {VIP}/24 --fingerprint SHA256:wrong": "is that the right machine",
+        f"--peer {pair.b.address} --vip {VIP}/24": "--fingerprint SHA256:",
+        f"--peer 10.78.0.99 --vip {VIP}/24": "10.78.0.99 port 22",
+        "--peer nowhere.invalid --vip 192.0.2.1/24": "nowhere.invalid",
+        pair.options().replace(f"{VIP}/24", "192.0.2.1/24"): "has no address in the network of 192.0.2.1/24",
+        pair.options().replace(f"{VIP}/24", "nonsense"): "nonsense",
+        f"--vip {VIP}/24": "name or address is needed",
+    }
+    for options, said in table.items():
+        done = setup(pair, "--yes", options)
+        assert done.returncode in (1, 2) and said in done.stderr, f"{options}: {done}"
+        assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 2, done.stderr
+    assert (files(pair.a), files(pair.b)) == before
+
+
+def test_undo_puts_everything_back_and_stops_no_program_and_setup_can_begin_anew(pair: MachinePair) -> None:
+    said = pair.a.run(f"ha-agent setup {pair.options()} --undo --yes")
+    assert "files are as they were" in said
+    for machine in (pair.a, pair.b):
+        assert machine.run("systemctl is-active ha-agent keepalived || true").split() == ["inactive", "inactive"]
+        assert "files = /etc/supervisor/conf.d/*.conf" in machine.read("/etc/supervisor/supervisord.conf")
+        assert "before-ha-agent" not in machine.run("ls /etc/supervisor /etc/keepalived /etc/ha-agent /root/.ssh")
+    assert "ha-agent-peer" not in pair.b.read("/root/.ssh/authorized_keys")
+    assert pair.pids(pair.a) == pair.before, "what ran goes on"
+    again = pair.a.run(f"ip addr show dev host0 | grep -c {VIP} || true")
+    assert again.strip() == "0", "the virtual address went with keepalived"
+    shown = setup(pair, "--dry-run")
+    assert shown.returncode == 0 and "nothing was changed" in shown.stdout and "+++ node-b:/etc/keepalived" in shown.stdout
+    assert pair.a.run("systemctl is-active ha-agent || true").strip() == "inactive"
+    assert setup(pair, "").returncode == 3, "nobody said yes"
+    pair.a.run(f"ha-agent setup {pair.options()} --yes")
+    pair.await_healthy(pair.a, 30.0)
+    assert pair.pids(pair.a) == pair.before

@@ -1,0 +1,117 @@
+"""What setup makes of a node's files."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ha_agent.core.setup_plan import (
+    FileChange,
+    UnusableConf,
+    add_peer_key,
+    find_address,
+    find_interface,
+    is_public_key,
+    merge_settings,
+    pin_host_key,
+    replace_include,
+)
+
+ACTIVE = "/run/ha-agent/active/*.conf"
+DEBIAN = """\
+; supervisor config file
+
+[unix_http_server]
+file=/var/run/supervisor.sock
+
+[supervisord]
+logfile=/var/log/supervisor/supervisord.log
+
+; files are relative
+[include]
+files = /etc/supervisor/conf.d/*.conf
+  /opt/more/*.conf
+; end
+[supervisorctl]
+serverurl=unix:///var/run/supervisor.sock
+"""
+
+
+def test_the_include_of_the_registry_becomes_one_of_the_active_set_and_nothing_else_changes() -> None:
+    made = replace_include(DEBIAN, ACTIVE)
+    assert f"[include]\nfiles = {ACTIVE} /etc/supervisor/local.d/*.conf\n; end\n[supervisorctl]" in made
+    assert "conf.d" not in made and "/opt/more" not in made
+    assert made.split("[include]")[0] == DEBIAN.split("[include]")[0]
+    assert replace_include(made, ACTIVE) == made, "once is enough"
+    bare = replace_include("[supervisord]\n", ACTIVE)
+    assert bare.endswith(f"[include]\nfiles = {ACTIVE} /etc/supervisor/local.d/*.conf\n")
+    with pytest.raises(UnusableConf):
+        replace_include("[include]\nfiles=a\n[include]\nfiles=b\n", ACTIVE)
+
+
+@given(st.text(alphabet="[]include=fls/*.\n ;#ax", max_size=80))
+def test_whatever_the_main_conf_is_it_includes_the_active_set_afterwards_and_again_changes_nothing(text: str) -> None:
+    try:
+        made = replace_include(text, ACTIVE)
+    except UnusableConf:
+        return
+    assert ACTIVE in made and replace_include(made, ACTIVE) == made
+
+
+def test_a_peer_s_key_comes_in_beside_other_keys_and_in_place_of_its_own_older_one() -> None:
+    first = add_peer_key("ssh-rsa AAAA admin\n", "ssh-ed25519 OLD ha-agent@node-b\n")
+    second = add_peer_key(first, "ssh-ed25519 NEW ha-agent@node-b")
+    assert second.splitlines() == [
+        "ssh-rsa AAAA admin",
+        'restrict,command="/usr/bin/ha-agent-peer" ssh-ed25519 NEW ha-agent@node-b',
+    ]
+    assert add_peer_key(second, "ssh-ed25519 NEW ha-agent@node-b") == second
+    assert add_peer_key(None, "ssh-ed25519 K c").count("\n") == 1
+
+
+def test_a_host_key_is_pinned_under_the_node_s_name() -> None:
+    text = pin_host_key("other ssh-ed25519 X\nnode-b ssh-ed25519 OLD\n", "node-b", "ssh-ed25519 NEW root@b")
+    assert text == "other ssh-ed25519 X\nnode-b ssh-ed25519 NEW\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        ("ssh-ed25519 AAAAC3Nz ha-agent@node-a", True),
+        ("ecdsa-sha2-nistp256 AAAA=", True),
+        ("ssh-ed25519 AAAA x\nssh-rsa BBBB", False),
+        ('ssh-ed25519 AAAA "x', False),
+        ('command="rm -rf /" ssh-ed25519 AAAA', False),
+        ("", False),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----", False),
+    ],
+)
+def test_only_one_public_key_on_one_line_is_taken_from_the_peer(text: str, good: bool) -> None:
+    assert is_public_key(text) is good
+
+
+def test_the_interface_and_the_address_are_those_in_the_network_of_the_vip() -> None:
+    addresses = {"eth0": ["10.0.0.5/24"], "eth1": ["192.0.2.10/24", "192.0.2.11/24"]}
+    assert find_interface(addresses, "192.0.2.10/24") == "eth1"
+    assert find_address(addresses, "eth1", "192.0.2.10/24") == "192.0.2.11", "the VIP itself is not the node's address"
+    assert find_interface(addresses, "198.51.100.1/24") is None and find_address(addresses, "eth9", "10.0.0.9/24") is None
+
+
+def test_what_an_operator_has_set_stays() -> None:
+    present = {"takeover": {"start_all": True}, "vrrp": {"vip": "192.0.2.1/24", "priority": 100}, "log": {}}
+    asked = {"vrrp": {"vip": "192.0.2.9/24", "priority": 110, "router_id": 7}, "node": {"name": "a"}}
+    merged = merge_settings(present, asked)
+    assert merged == {
+        "takeover": {"start_all": True},
+        "vrrp": {"vip": "192.0.2.9/24", "priority": 100, "router_id": 7},
+        "node": {"name": "a"},
+    }
+    assert merge_settings(merged, asked) == merged
+
+
+def test_a_change_is_shown_as_a_diff() -> None:
+    change = FileChange("/etc/x", "a\nb\n", "a\nc\n", 0o644)
+    assert change.is_due and change.diff("node-a")[:2] == ["--- node-a:/etc/x", "+++ node-a:/etc/x"]
+    assert "-b" in change.diff("node-a") and not FileChange("/etc/x", "a", "a", 0o644).is_due
+    assert FileChange("/etc/x", None, "a", 0o644).diff("n")[0] == "--- /dev/null"
