@@ -24,7 +24,9 @@ MODULES = {
     "diff": "registry_cmd",
     "kept": "kept_cmd",
     "setup": "setup_cmd",
+    "pair": "setup_cmd",
     "setup-node": "setup_cmd",
+    "install-units": "units_cmd",
 }
 """Which module of this package adds which command."""
 

@@ -39,6 +39,13 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show everything, change nothing")
     parser.add_argument("--yes", action="store_true", help="do it without asking")
     parser.add_argument("--undo", action="store_true", help="put back what stood there before, on both nodes")
+    pair = commands.add("pair", "exchange keys with the other node, a part of setup", "ha-agent pair node-b", run_pair)
+    pair.add_argument("peer", metavar="HOST", help="the other node: a name or an address that ssh reaches")
+    pair.add_argument("--ssh-user", default="root", metavar="USER", help="for this command's own connection (default root)")
+    pair.add_argument("--ssh-port", type=int, default=22, metavar="N", help="port of the peer's sshd (default 22)")
+    pair.add_argument("--fingerprint", metavar="SHA256:...", help="the peer's host key, where there is nobody to ask")
+    pair.add_argument("--dry-run", action="store_true", help="show everything, change nothing")
+    pair.add_argument("--yes", action="store_true", help="do it without asking")
     part = commands.add("setup-node", "one node's part of setup, which runs it", "ha-agent setup-node facts", _run_part)
     part.add_argument("part", choices=("facts", "plan", "apply", "service", "undo"))
 
@@ -48,12 +55,21 @@ def _run_part(options: argparse.Namespace) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the command."""
+    """Runs ``setup``."""
+    return _guarded(lambda: _run(options))
+
+
+def run_pair(options: argparse.Namespace) -> int:
+    """Runs ``pair``."""
+    return _guarded(lambda: _pair(options))
+
+
+def _guarded(work: Callable[[], int]) -> int:
     if os.geteuid() != 0:
-        complain("setup must run as root: it writes configuration and starts services on both nodes")
+        complain("this must run as root: it writes configuration on both nodes")
         return Exit.USAGE
     try:
-        return _run(options)
+        return work()
     except (SetupFailed, RemoteFailed) as error:
         complain(str(error))
         return Exit.FAILED
@@ -71,6 +87,37 @@ def _run(options: argparse.Namespace) -> int:
         return _undo(sides, options) if options.undo else _set_up(sides, options)
     finally:
         client.close()
+
+
+def _pair(options: argparse.Namespace) -> int:
+    """Both agents' keys under their forced command, both host keys pinned; nothing else."""
+    client = connect(options.peer, options.ssh_port, options.ssh_user, options.fingerprint)
+    try:
+        sides: dict[str, Ask] = {"own": run_part, "peer": lambda part, request: ask_node(client, part, request)}
+        facts = {side: ask("facts", {}) for side, ask in sides.items()}
+        requests = {
+            side: {"peer_key": fact["key"], "peer_host_key": fact["host_key"], "peer_name": fact["name"]}
+            for side, fact in (("own", facts["peer"]), ("peer", facts["own"]))
+        }
+        due = {side: [c for c in _plan(ask, requests[side]) if c.is_due] for side, ask in sides.items()}
+        for side, found in due.items():
+            for change in found:
+                print("\n".join(change.diff(facts[side]["name"])))
+        if not any(due.values()):
+            print("both nodes know each other's keys")
+            return Exit.DONE
+        if options.dry_run:
+            print("nothing was changed")
+            return Exit.DONE
+        if not options.yes and not is_yes("Write this on both nodes?"):
+            complain("nothing was changed; --yes does it without asking")
+            return Exit.REFUSED
+        for side, ask in sides.items():
+            ask("apply", requests[side])
+    finally:
+        client.close()
+    print("both nodes know each other's keys; ha-agent doctor --peer tries the way in both directions")
+    return Exit.DONE
 
 
 def _ask(question: str) -> str:

@@ -21,7 +21,7 @@ from ha_agent.adapters.supervisord import Supervisord, SupervisordDown
 from ha_agent.cli.keepalived import HOOK_PATH, render_keepalived
 from ha_agent.cli.lint_cmd import read_registry
 from ha_agent.cli.resources import find_resource
-from ha_agent.core.settings import Settings, SettingsError, check_settings, sample_toml
+from ha_agent.core.settings import LinkSettings, Settings, SettingsError, check_settings, sample_toml
 from ha_agent.core.setup_plan import (
     FileChange,
     UnusableConf,
@@ -149,12 +149,23 @@ def _settings(request: dict[str, Any]) -> tuple[Settings, str]:
     return settings, sample_toml({(s, k): v for s, keys in merged.items() for k, v in keys.items()})
 
 
-def _changes(request: dict[str, Any]) -> list[FileChange]:
-    """Every file of this node, changed or not."""
-    settings, text_of_settings = _settings(request)
+def _trust(request: dict[str, Any], known_hosts: str, name: str) -> list[tuple[str, str, int]]:
+    """The files by which the peer's agent may reach this one's forced command, and is known by its host key."""
     for what in ("peer_key", "peer_host_key"):
         if not is_public_key(str(request[what])):
             raise SetupFailed(f"{what} is no public key: {str(request[what])[:60]!r}")
+    return [
+        (AUTHORIZED, add_peer_key(_text(AUTHORIZED), request["peer_key"]), 0o600),
+        (known_hosts, pin_host_key(_text(known_hosts), name, request["peer_host_key"]), 0o600),
+    ]
+
+
+def _changes(request: dict[str, Any]) -> list[FileChange]:
+    """Every file of this node, changed or not; those of the trust alone where there are no ``settings``."""
+    if "settings" not in request:
+        wanted = _trust(request, LinkSettings().known_hosts, str(request["peer_name"]))
+        return [FileChange(path, _text(path), new, mode) for path, new, mode in wanted]
+    settings, text_of_settings = _settings(request)
     main = settings.supervisor.config
     text = _text(main)
     if text is None:
@@ -162,12 +173,7 @@ def _changes(request: dict[str, Any]) -> list[FileChange]:
     active = os.path.join(settings.paths.run_dir, "active", "*.conf")
     wanted = [
         (DEFAULT_PATH, text_of_settings, 0o644),
-        (AUTHORIZED, add_peer_key(_text(AUTHORIZED), request["peer_key"]), 0o600),
-        (
-            settings.link.known_hosts,
-            pin_host_key(_text(settings.link.known_hosts), settings.peer.name, request["peer_host_key"]),
-            0o600,
-        ),
+        *_trust(request, settings.link.known_hosts, settings.peer.name),
         (main, replace_include(text, active), 0o644),
         (KEEPALIVED, render_keepalived(settings, HOOK_PATH), 0o644),
     ]
@@ -197,9 +203,10 @@ def _apply(request: dict[str, Any]) -> dict[str, Any]:
     for change in due:
         os.makedirs(os.path.dirname(change.path), mode=0o700 if change.path == AUTHORIZED else 0o755, exist_ok=True)
         write_atomic(change.path, change.new.encode("utf-8", "surrogateescape"), change.mode)
-    os.makedirs("/etc/supervisor/local.d", exist_ok=True)
-    os.makedirs(_settings(request)[0].registry.path, exist_ok=True)
-    _must("systemctl", "daemon-reload")
+    if "settings" in request:
+        os.makedirs("/etc/supervisor/local.d", exist_ok=True)
+        os.makedirs(_settings(request)[0].registry.path, exist_ok=True)
+        _must("systemctl", "daemon-reload")
     return {"changed": [change.path for change in due]}
 
 

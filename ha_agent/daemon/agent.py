@@ -19,6 +19,7 @@ from ha_agent.adapters.commit import Committer
 from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.adapters.control import READ_SOCKET_NAME, SOCKET_NAME
 from ha_agent.adapters.files import make_dir, read_or_none, write_atomic
+from ha_agent.adapters.journald import JournalSink, runs_under_journal
 from ha_agent.adapters.procs import ProcessWatch, read_pid_file
 from ha_agent.adapters.rpc import RpcServer
 from ha_agent.adapters.sd_notify import notify_manager, watchdog_interval_s
@@ -62,6 +63,34 @@ MAX_PEER_STREAMS = 8
 
 STALL_S = 1.0
 """A loop that comes back so much later than it meant to was frozen, or starved: the peer may have taken over since."""
+
+NOTICE, WARNING = 5, 4
+"""Severities of syslog(3)."""
+
+ALARMING = frozenset(
+    {
+        "split-brain",
+        "left-running",
+        "peer-silent",
+        "registry-held",
+        "push-refused",
+        "state-damaged",
+        "role-damaged",
+        "standby-edit",
+        "conf-not-loadable",
+        "supervisord-down",
+        "supervisord-ended",
+        "supervisord-gone",
+        "keepalived-gone",
+        "vip-gone",
+        "interlock-refused",
+        "takeover-failed",
+        "release-failed",
+        "reread-refused",
+        "stalled",
+    }
+)
+"""Codes of events that somebody should look at."""
 
 LAST_EVENTS = 500
 """So far back a restarted agent looks for the last change of role."""
@@ -107,7 +136,8 @@ class Agent:
         self._role_path = os.path.join(paths.run_dir, "role.json")
         self._spool = os.path.join(paths.run_dir, "notify")
         self.store = Store(paths.state_dir)
-        self.history = History(paths.state_dir, self.node, paths.history_max_bytes)
+        self._journal = JournalSink() if runs_under_journal() else None
+        self.history = History(paths.state_dir, self.node, paths.history_max_bytes, self._tell_journal)
         self.fitness = Fitness(os.path.join(paths.run_dir, "track"), self.history, self._wake_at)
         self.watcher = Watcher()
         self.maintenance = Maintenance(paths.state_dir, self.history, time.time)
@@ -182,6 +212,17 @@ class Agent:
         make_dir(self._spool, 0o755)
         make_dir(os.path.join(paths.run_dir, "active"), 0o755)
         self.store.prepare()
+
+    def _tell_journal(self, event: dict[str, Any]) -> None:
+        """Puts an event of the history into systemd's journal, with its code, the role and the epoch as fields."""
+        if self._journal is None:
+            return
+        fields = {"HA_AGENT_CODE": str(event["code"]), "HA_AGENT_NODE": self.node, "HA_AGENT_ROLE": self.role.value}
+        fields["HA_AGENT_EPOCH"] = str(self.ledger.known.epoch)
+        if "by" in event:
+            fields["HA_AGENT_BY"] = str(event["by"])
+        text = f"{event['from']} -> {event['to']}: {event['text']}" if "from" in event and "to" in event else event["text"]
+        self._journal.send(f"{text} [{event['code']}]", WARNING if event["code"] in ALARMING else NOTICE, **fields)
 
     def wake(self) -> None:
         """Has the rules asked again soon."""
@@ -400,7 +441,8 @@ class Agent:
         elif last is not None and not self.keepalived.is_alive and last.state is VrrpState.STOP:
             state = VrrpState.STOP
         if state is not self.vrrp_state:
-            log.info("VRRP state %s -> %s", self.vrrp_state.value, state.value)
+            if self._journal is None:
+                log.info("VRRP state %s -> %s", self.vrrp_state.value, state.value)
             self.history.add("vrrp", f"{self.vrrp_state.value} -> {state.value}", vrrp_state=state.value)
             self.vrrp_state = state
 
@@ -423,7 +465,8 @@ class Agent:
         if decision.role is not before:
             self.role = decision.role
             self.save_role()
-            log.info("role %s -> %s: %s", before.value, decision.role.value, decision.reason)
+            if self._journal is None:
+                log.info("role %s -> %s: %s", before.value, decision.role.value, decision.reason)
             self.last_transition = self.history.add(decision.code, decision.reason, **report)
             self.role_changed.set()
             self.role_changed = asyncio.Event()

@@ -128,6 +128,18 @@ def make_newer(target: str) -> None:
     subprocess.run(["rm", "-rf", folder], check=True)
 
 
+def test_the_journal_knows_code_role_and_epoch_of_each_event(pair: MachinePair) -> None:
+    pair.make_active(pair.a)
+    pair.a.run("ha-agent switchover --yes")
+    pair.await_healthy(pair.b)
+    found = pair.a.run("journalctl -q -o json -u ha-agent HA_AGENT_CODE=released -n 1")
+    entry = json.loads(found)
+    assert entry["HA_AGENT_ROLE"] == "standby" and int(entry["HA_AGENT_EPOCH"]) >= 1 and entry["HA_AGENT_NODE"] == "node-a"
+    assert entry["MESSAGE"].startswith("releasing -> standby: nothing of the registry is running here")
+    by = json.loads(pair.a.run("journalctl -q -o json -u ha-agent HA_AGENT_CODE=switchover -n 1"))["HA_AGENT_BY"]
+    assert by == "root"
+
+
 def test_the_logs_are_quiet_while_the_peer_is_away(pair: MachinePair) -> None:
     pair.make_active(pair.a)
     pair.b.cut_power()

@@ -81,3 +81,17 @@ def test_undo_puts_everything_back_and_stops_no_program_and_setup_can_begin_anew
     pair.a.run(f"ha-agent setup {pair.options()} --yes")
     pair.await_healthy(pair.a, 30.0)
     assert pair.pids(pair.a) == pair.before
+
+
+def test_pair_exchanges_the_keys_alone(pair: MachinePair) -> None:
+    shown = pair.b.run("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub").split()[1]
+    words = f"ha-agent pair {pair.b.address} --fingerprint {shown}"
+    assert "know each other" in pair.a.run(words), "setup has done it already"
+    for machine in (pair.a, pair.b):
+        machine.run("sed -i '/ha-agent-peer/d' /root/.ssh/authorized_keys; : > /etc/ha-agent/ssh/known_hosts")
+    assert "nothing was changed" in pair.a.run(f"{words} --dry-run")
+    pair.a.run(f"{words} --yes")
+    for machine in (pair.a, pair.b):
+        machine.run("systemctl restart ha-agent")
+    pair.await_healthy(pair.a, 30.0)
+    assert pair.pids(pair.a) == pair.before
