@@ -28,6 +28,8 @@ def pair() -> Iterator[MachinePair]:
     made = MachinePair(*machines)
     try:
         made.install()
+        with open(os.path.join(BUILD, "transcript"), "w", encoding="utf-8") as file:
+            file.write("\n".join(made.transcript))
         yield made
     finally:
         for machine in machines:

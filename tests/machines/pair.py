@@ -33,6 +33,8 @@ class MachinePair:
         """What setup printed."""
         self.before: dict[str, int] = {}
         """Process ids of what ran before there was a pair."""
+        self.transcript: list[str] = []
+        """What README's install section is, with everything that it printed."""
 
     # ---- README's install section -----------------------------------------------------------------------------
 
@@ -47,9 +49,17 @@ class MachinePair:
         self.seconds["package installed on both"] = time.monotonic() - began
         self.run_programs_without_us()
         began = time.monotonic()
-        self.said = self.a.run(f"ha-agent setup {self.options()} --yes 2>&1")
+        self.said = self._note(self.a, f"ha-agent setup {self.options()} --yes")
         self.seconds["ha-agent setup, to a working pair"] = time.monotonic() - began
         self.await_healthy(self.a, 30.0)
+        for command in ("ha-agent status", "supervisorctl status", "supzcli status --pair"):
+            self._note(self.a, command)
+
+    def _note(self, machine: Machine, command: str) -> str:
+        """Runs a command as a reader of README would, and notes it with what it printed."""
+        said = machine.run(f"{{ {command}; }} 2>&1", 300.0)
+        self.transcript.append(f"root@{machine.name}:~# {command}\n{said}")
+        return said
 
     def run_programs_without_us(self) -> None:
         """node-a as a server that has run its programs under supervisord for years; its root may log in to node-b."""
@@ -76,7 +86,8 @@ class MachinePair:
         built = package or glob.glob(os.path.join(ROOT, "build", "ha-agent_*_all.deb"))[0]
         shutil.copy(built, os.path.join(machine.root, "root"))
         name = os.path.basename(built)
-        return machine.run(f"apt-get install -y --no-install-recommends redis-server ./{name} 2>&1", 300.0)
+        machine.run("apt-get install -y --no-install-recommends redis-server 2>&1", 300.0)
+        return self._note(machine, f"apt-get install -y --no-install-recommends ./{name}")
 
     # ---- looking ----------------------------------------------------------------------------------------------
 
