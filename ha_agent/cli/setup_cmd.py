@@ -148,7 +148,7 @@ def _set_up(sides: dict[str, Ask], options: argparse.Namespace) -> int:
     for side, ask in sides.items():
         ask("apply", requests[side])
     _start(sides, due, facts)
-    print(paint("the pair is at work", "green"))
+    print(paint("the pair is at work", "green"), flush=True)
     # Its exit status is a Nagios plugin's: 2 is an error.
     found = subprocess.call([sys.executable, "-m", "ha_agent", "doctor", "--peer"])
     return Exit.DONE if found < 2 else Exit.INCOMPLETE
