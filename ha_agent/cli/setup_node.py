@@ -6,6 +6,7 @@ standard input and output.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import subprocess
@@ -26,6 +27,8 @@ from ha_agent.core.setup_plan import (
     FileChange,
     UnusableConf,
     add_peer_key,
+    has_own_programs,
+    included_patterns,
     is_public_key,
     merge_settings,
     pin_host_key,
@@ -177,10 +180,38 @@ def _changes(request: dict[str, Any]) -> list[FileChange]:
         (main, replace_include(text, active), 0o644),
         (KEEPALIVED, render_keepalived(settings, HOOK_PATH), 0o644),
     ]
+    wanted += _moved(text, settings)
     for name in DROP_INS:
         with open(find_resource(f"systemd/{name}/ha-agent.conf"), encoding="utf-8") as file:
             wanted.append((f"/etc/systemd/system/{name}/ha-agent.conf", file.read(), 0o644))
     return [FileChange(path, _text(path), new, mode) for path, new, mode in wanted]
+
+
+def _moved(main: str, settings: Settings) -> list[tuple[str, str, int]]:
+    """Confs that supervisord has included from elsewhere, as confs of the registry: they are not included any more.
+
+    Raises ``SetupFailed`` where two would have the same name, or the main conf has programs of its own.
+    """
+    if has_own_programs(main):
+        raise SetupFailed(
+            f"{settings.supervisor.config} has programs of its own, which would run on both nodes: move each into a conf of "
+            f"{settings.registry.path} (or of /etc/supervisor/local.d, if that is meant), supervisorctl update, and again"
+        )
+    registry = os.path.realpath(settings.registry.path)
+    kept = (registry, "/etc/supervisor/local.d", os.path.join(os.path.realpath(settings.paths.run_dir), "active"))
+    found: dict[str, str] = {}
+    for pattern in included_patterns(main, settings.supervisor.config):
+        for path in sorted(glob.glob(pattern)):
+            folder, name = os.path.split(os.path.realpath(path))
+            if folder in kept or folder.startswith(registry + "/"):
+                continue
+            target = os.path.join(registry, name)
+            if not name.endswith((".conf", ".ini")):
+                raise SetupFailed(f"{path} is included and is no *.conf or *.ini: give it such a name, and again")
+            if target in found or (os.path.exists(target) and _text(target) != _text(path)):
+                raise SetupFailed(f"{path} would become {target}, which is there already: rename one of them, and again")
+            found[target] = _text(path) or ""
+    return [(target, content, 0o644) for target, content in found.items()]
 
 
 def _plan(request: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,12 +44,38 @@ class UnusableConf(ValueError):
     """A file that can not be changed safely; the text says why."""
 
 
+def included_patterns(text: str, main_conf: str) -> list[str]:
+    """The patterns of ``[include] files`` of supervisord's main conf, absolute as supervisord resolves them."""
+    here = posixpath.dirname(main_conf)
+    words: list[str] = []
+    inside = taking = False
+    for line in text.splitlines():
+        if line.startswith("["):
+            inside, taking = line.startswith("[include]"), False
+            continue
+        match = re.match(r"files\s*[=:]\s*(.*)", line) if inside else None
+        if match is not None:
+            taking = True
+        elif line[:1] not in (" ", "\t"):
+            taking = False
+        if taking:
+            value = match[1] if match is not None else line
+            words += re.split(r"\s[;#]", f" {value}", maxsplit=1)[0].split()
+    return [posixpath.normpath(posixpath.join(here, word.replace("%(here)s", here))) for word in words]
+
+
+def has_own_programs(text: str) -> bool:
+    """Whether the main conf itself defines programs: those run on this node whatever its role is."""
+    return re.search(r"^\[(program|fcgi-program|group):", text, re.MULTILINE) is not None
+
+
 def replace_include(text: str, active: str) -> str:
     """supervisord's main conf with an ``[include]`` of the active set and of the local programs, and of nothing else.
 
     Raises ``UnusableConf`` where the file has more than one such section.
     """
     wanted = f"files = {active} {LOCAL_CONFS}\n"
+    text = text if text.endswith("\n") else f"{text}\n"
     sections = [m.start() for m in re.finditer(r"^\[include\]", text, re.MULTILINE)]
     if len(sections) > 1:
         raise UnusableConf("it has more than one [include]")

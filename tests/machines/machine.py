@@ -81,9 +81,13 @@ class Machine:
 
     def boot(self) -> None:
         """Switches the power on and waits until systemd has started everything."""
+        self.switch_on()
+        self.await_up()
+
+    def switch_on(self) -> None:
+        """Switches the power on."""
         self._start()
         self._on.set()
-        self.await_up()
 
     def _power_button(self) -> None:
         """Switches a machine that reboots on again: systemd-nspawn leaves that to whoever runs it."""

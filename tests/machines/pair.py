@@ -66,10 +66,14 @@ class MachinePair:
         for machine in self.both:
             machine.run("systemctl disable --now redis-server 2>&1; systemctl restart ssh supervisor")
         self.a.write("/etc/supervisor/conf.d/redis.conf", REDIS)
-        for name in ("s1", "s2"):
-            self.a.write(f"/etc/supervisor/conf.d/{name}.conf", SLEEPER.format(name=name))
+        self.a.write("/etc/supervisor/conf.d/s1.conf", SLEEPER.format(name="s1"))
+        # One from another folder, as grown servers have them.
+        self.a.write("/srv/programs/s2.ini", SLEEPER.format(name="s2"))
+        files = "/etc/supervisor/conf.d/*.conf /srv/programs/*.ini"
+        self.a.run(f"sed -i 's|^files = .*|files = {files}|' /etc/supervisor/supervisord.conf")
         # redis binds the address that it has always served; it becomes the virtual one.
-        self.a.run(f"ip addr add {VIP}/24 dev host0; supervisorctl update")
+        self.a.run(f"ip addr add {VIP}/24 dev host0")
+        self.a.run("supervisorctl update")
         await_true("the old server's programs", lambda: set(self.pids(self.a)) == PROGRAMS)
         self.before = self.pids(self.a)
         self.a.run("ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519")

@@ -74,6 +74,26 @@ def test_a_power_cut_of_either_machine_and_its_way_back(pair: MachinePair) -> No
         pair.await_healthy(peer)
 
 
+def test_after_a_power_cut_of_both_exactly_one_is_active_with_everything(pair: MachinePair) -> None:
+    pair.make_active(pair.a)
+    for machine in (pair.a, pair.b):
+        machine.cut_power()
+    began = time.monotonic()
+    for machine in (pair.a, pair.b):
+        machine.switch_on()
+    for machine in (pair.a, pair.b):
+        machine.await_up()
+    await_true("one is active", lambda: pair.active() is not None, 60)
+    active = pair.active()
+    assert active is not None
+    pair.await_healthy(active)
+    pair.seconds["power cut of both, until one is at work again"] = time.monotonic() - began
+    for machine in (pair.a, pair.b):
+        taken = machine.run("ha-agent history -n 200 --json")
+        boots = [e for e in json.loads(taken)["events"] if e["code"] == "takeover-done" and e["node"] == machine.name]
+        assert len([e for e in boots if e["at"] > time.time() - (time.monotonic() - began)]) <= 1, "no spurious takeover"
+
+
 @pytest.mark.parametrize(
     ("action", "moves"),
     [

@@ -26,6 +26,7 @@ def setup(pair: MachinePair, more: str, options: str | None = None) -> subproces
 def test_a_server_becomes_the_active_node_without_one_restart(pair: MachinePair) -> None:
     assert set(pair.before) == PROGRAMS and pair.pids(pair.a) == pair.before
     assert "go on without a restart" in pair.said and "the pair is at work" in pair.said
+    assert pair.a.read("/etc/supervisor/conf.d/s2.ini") == pair.b.read("/etc/supervisor/conf.d/s2.ini")
     assert "+files = /run/ha-agent/active/*.conf" in pair.said, "each change was shown as a diff"
 
 

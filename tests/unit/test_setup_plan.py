@@ -12,6 +12,8 @@ from ha_agent.core.setup_plan import (
     add_peer_key,
     find_address,
     find_interface,
+    has_own_programs,
+    included_patterns,
     is_public_key,
     merge_settings,
     pin_host_key,
@@ -48,6 +50,17 @@ def test_the_include_of_the_registry_becomes_one_of_the_active_set_and_nothing_e
     assert bare.endswith(f"[include]\nfiles = {ACTIVE} /etc/supervisor/local.d/*.conf\n")
     with pytest.raises(UnusableConf):
         replace_include("[include]\nfiles=a\n[include]\nfiles=b\n", ACTIVE)
+
+
+def test_what_was_included_before_is_found_as_supervisord_finds_it() -> None:
+    assert included_patterns(DEBIAN, "/etc/supervisor/supervisord.conf") == [
+        "/etc/supervisor/conf.d/*.conf",
+        "/opt/more/*.conf",
+    ]
+    text = "[include]\nfiles = %(here)s/a/*.ini rel/*.conf ; two\nx = 1\n  /not/this\n[supervisord]\nfiles = /nor/this\n"
+    assert included_patterns(text, "/etc/s/main.conf") == ["/etc/s/a/*.ini", "/etc/s/rel/*.conf"]
+    assert included_patterns("[supervisord]\n", "/etc/s/main.conf") == []
+    assert has_own_programs("[supervisord]\n[program:x]\n") and not has_own_programs(DEBIAN + ";[program:x]\n")
 
 
 @given(st.text(alphabet="[]include=fls/*.\n ;#ax", max_size=80))
