@@ -48,6 +48,8 @@ def connect(host: str, port: int, user: str, expected: str | None) -> paramiko.S
                 != "y"
             ):
                 raise RemoteFailed("the host key was not confirmed; nothing was changed")
+            # For the next attempt with another password; in memory alone.
+            client.get_host_keys().add(hostname, key.get_name(), key)
 
     client = paramiko.SSHClient()
     client.load_system_host_keys()

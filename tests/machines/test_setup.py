@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
+import select
 import subprocess
+import time
 
 from tests.machines.machine import Machine
 from tests.machines.pair import PROGRAMS, VIP, MachinePair
@@ -79,9 +84,53 @@ def test_undo_puts_everything_back_and_stops_no_program_and_setup_can_begin_anew
     assert shown.returncode == 0 and "nothing was changed" in shown.stdout and "+++ node-b:/etc/keepalived" in shown.stdout
     assert pair.a.run("systemctl is-active ha-agent || true").strip() == "inactive"
     assert setup(pair, "").returncode == 3, "nobody said yes"
-    pair.a.run(f"ha-agent setup {pair.options()} --yes")
+    set_up_by_hand(pair)
     pair.await_healthy(pair.a, 30.0)
     assert pair.pids(pair.a) == pair.before
+
+
+def set_up_by_hand(pair: MachinePair) -> None:
+    """As somebody at a terminal does it, who has no key for the other node and mistypes the password once."""
+    pair.b.run(
+        "echo root:correct-horse | chpasswd; echo PermitRootLogin yes > /etc/ssh/sshd_config.d/x.conf; systemctl reload ssh"
+    )
+    pair.a.run("mv /root/.ssh/id_ed25519 /root/.ssh/aside")
+    answers = [
+        ("The other node's name or address: ", pair.b.address),
+        ("Is that right?", "y"),
+        ("Password of root@", "wrong"),
+        ("Password of root@", "correct-horse"),
+        ("The virtual address with its prefix length", f"{VIP}/24"),
+        ("Do all this on both nodes?", "y"),
+        ("the pair is at work", ""),
+    ]
+    ours, theirs = pty.openpty()
+    session = subprocess.Popen(
+        ["setsid", "-c", "-w", *pair.a.words("ha-agent setup")], stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    shown = ""
+    try:
+        for question, answer in answers:
+            deadline = time.monotonic() + 60
+            while question not in shown:
+                assert time.monotonic() < deadline, f"{question!r} did not come: {shown[-2000:]!r}"
+                if select.select([ours], [], [], 0.2)[0]:
+                    shown += os.read(ours, 65536).decode("utf-8", "replace")
+            shown = shown.split(question, 1)[1]
+            if answer:
+                os.write(ours, f"{answer}\n".encode())
+        with contextlib.suppress(OSError):
+            while os.read(ours, 65536):
+                pass
+        assert session.wait(60) == 0
+    finally:
+        session.kill()
+        session.wait()
+        os.close(ours)
+    left = pair.a.run("grep -rl correct-horse /root /etc /var/lib/ha-agent /run/ha-agent 2>/dev/null || true")
+    assert left == "", "nothing secret stays behind"
+    pair.a.run("mv /root/.ssh/aside /root/.ssh/id_ed25519")
 
 
 def test_pair_exchanges_the_keys_alone(pair: MachinePair) -> None:
