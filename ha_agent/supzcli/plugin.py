@@ -65,6 +65,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
     # ---- status -------------------------------------------------------------------------------------------
 
     def do_status(self, arg: str) -> None:
+        """What runs, what is parked, and what a failover would start though it is stopped."""
         words, flags = take_flags(arg, ["--pair"])
         if "--pair" in flags:
             self._pair_status(words)
@@ -110,6 +111,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
                 self.ctl.exitstatus = int(Exit.PEER_UNREACHABLE)
 
     def help_status(self) -> None:
+        """What ``help status`` says."""
         super().help_status()
         self.ctl.output("status --pair\t\tGet status of both nodes")
         self.ctl.output("PARKED programs are registered on both nodes and started by nobody but: start <name>")
@@ -117,6 +119,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
     # ---- stop, start, restart -----------------------------------------------------------------------------
 
     def do_stop(self, arg: str) -> None:
+        """Stops programs and parks their confs on both nodes."""
         names, flags = take_flags(arg, ["--keep", "--file", "--yes"])
         if not names:
             self._lack("stop", LSBInitExitStatuses.GENERIC)
@@ -156,6 +159,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         getattr(self, f"help_{verb}")()
 
     def help_stop(self) -> None:
+        """What ``help stop`` says."""
         self.ctl.output("stop <name>\t\tStop a process and park its conf: no failover starts it again")
         self.ctl.output("stop <gname>:*\t\tStop and park all processes in a group")
         self.ctl.output("stop <name> <name>\tStop and park multiple processes or groups")
@@ -164,6 +168,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         self.ctl.output("stop --file <name>\tStop and park everything that is in the same conf")
 
     def do_start(self, arg: str) -> None:
+        """Registers what is parked, and starts it."""
         names, flags = take_flags(arg, ["--file", "--regroup"])
         if not names:
             self._lack("start", LSBInitExitStatuses.INVALID_ARGS)
@@ -198,12 +203,14 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
             self.ctl.warn(f"parked programs stay parked; start them by name: {' '.join(parked)}")
 
     def help_start(self) -> None:
+        """What ``help start`` says."""
         super().help_start()
         self.ctl.output("A parked program is registered again on both nodes; both are asked whether they could run it.")
         self.ctl.output("start --file <name>\tRegister and start everything that is in the same parked conf")
         self.ctl.output("start --regroup <name>\tRestart the program's group if only that can add it")
 
     def do_restart(self, arg: str) -> None:
+        """Stops and starts programs; the registry stays as it is."""
         names, _ = take_flags(arg, [])
         if not names:
             self._lack("restart", LSBInitExitStatuses.GENERIC)
@@ -221,6 +228,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
     # ---- confs --------------------------------------------------------------------------------------------
 
     def do_update(self, arg: str) -> None:
+        """Checks the confs and loads what changed."""
         names, _ = take_flags(arg, [])
         answer = self._ask({"op": "program-update", "names": names})
         for line in answer.get("lines", ()):
@@ -233,12 +241,14 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
             self.ctl.fail(f"{path} can not be loaded: {problem}; what was loaded of it before stays", Exit.FAILED)
 
     def do_avail(self, arg: str) -> None:
+        """All configured processes, the parked ones with them."""
         super().do_avail(arg)
         if not arg:
             for row in self._ask({"op": "programs"}, 30.0).get("parked", ()):
                 self.ctl.output(f"{texts.full_name(row['group'], row['name']):<32} {'parked':<9} {row['path']}")
 
     def do_remove(self, arg: str) -> None:
+        """Unloads a group, and says that it is still registered."""
         super().do_remove(arg)
         registered = self._ask({"op": "programs"}, 30.0).get("groups", {})
         for name in arg.split():
@@ -246,18 +256,22 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
                 self.ctl.warn(f"{name} is still registered: {texts.NEXT_FAILOVER}; stop {name} parks it")
 
     def do_shutdown(self, arg: str) -> None:
+        """Refused."""
         self._refuse("shutdown")
 
     def do_reload(self, arg: str) -> None:
+        """Refused."""
         self._refuse("reload")
 
     def _refuse(self, verb: str) -> None:
         raise GuardRefused(f"{verb} is refused: {INSTEAD[verb]}")
 
     def help_shutdown(self) -> None:
+        """What ``help shutdown`` says."""
         self.ctl.output(f"shutdown\t\tRefused: {INSTEAD['shutdown']}")
 
     def help_reload(self) -> None:
+        """What ``help reload`` says."""
         self.ctl.output(f"reload\t\t\tRefused: {INSTEAD['reload']}")
 
     def do_open(self, arg: str) -> None:
@@ -270,6 +284,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         self.ctl.exitstatus = status
 
     def help_open(self) -> None:
+        """What ``help open`` says."""
         self.ctl.output(f"open <url>\tShow the status; the only address is {self.ctl.options.serverurl}")
 
     # ---- logs ---------------------------------------------------------------------------------------------
@@ -329,6 +344,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         self.ctl.stdout.flush()
 
     def do_fg(self, arg: str) -> None:
+        """Connects the terminal with one program."""
         names = arg.split()
         if len(names) != 1:
             self.ctl.output("ERROR: " + ("too many process names supplied" if names else "no process name supplied"))
@@ -344,6 +360,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
     # ---- folders ------------------------------------------------------------------------------------------
 
     def do_register(self, arg: str) -> None:
+        """Registers and starts the program of a folder."""
         self.run_register(shlex.split(arg))
 
     def run_register(self, words: list[str]) -> None:
@@ -364,11 +381,13 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         self._finish(answer, "register", f"it does not run {message['name']} as it is now")
 
     def help_register(self) -> None:
+        """What ``help register`` says."""
         self.ctl.output("register <dir>\t\tRegister and start the program of a folder, by its program.ini")
         self.ctl.output("register --no-start <dir>\tRegister it parked")
         self.ctl.output("register --update <dir>\tRead its program.ini again; restart it only if that changed something")
 
     def do_deregister(self, arg: str) -> None:
+        """Stops a program and removes its conf on both nodes."""
         self.run_deregister(shlex.split(arg))
 
     def run_deregister(self, words: list[str]) -> None:
@@ -383,9 +402,11 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         self._finish(answer, "deregister", f"it starts {names[0]}")
 
     def help_deregister(self) -> None:
+        """What ``help deregister`` says."""
         self.ctl.output("deregister <name>\tStop a program and remove its conf on both nodes; the conf is kept")
 
     def do_new(self, arg: str) -> None:
+        """Writes the two files of a new program."""
         self.run_new(shlex.split(arg))
 
     def run_new(self, words: list[str]) -> None:
@@ -396,5 +417,6 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
             self.ctl.output(line)
 
     def help_new(self) -> None:
+        """What ``help new`` says."""
         self.ctl.output("new <dir> [--command C] [--user U] [--numprocs N] [--workdir D]")
         self.ctl.output("\t\t\tWrite program.ini and sup_run.sh for a new program; asks for what is not said")
