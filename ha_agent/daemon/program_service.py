@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent
 
 PEER_JUDGES_S = 5.0
+PEER_ROLE_S = 1.0
 _LOCAL_CALLS = {
     "startProcess",
     "startProcessGroup",
@@ -184,13 +185,14 @@ class ProgramService:
         self._confs = fresh
         return Catalogue(confs, selection.groups)
 
-    def require_active(self) -> None:
+    async def require_active(self) -> None:
         """Raises ``Refused`` where this node may not start or park anything, naming the one that may."""
         agent = self._agent
         if agent.role is Role.ACTIVE and agent.plan is None:
             return
         peer = agent.settings.peer.name
-        if agent.link.is_up and agent.peer is not None and agent.peer.role is Role.ACTIVE:
+        # What it last said of itself may be two seconds old: it is asked.
+        if await agent.peers.ask_role(PEER_ROLE_S) is Role.ACTIVE:
             raise Refused(f"{agent.node} is {agent.role.value}; {peer} is active: run this there")
         state = "busy" if agent.role is Role.ACTIVE else agent.role.value
         raise Refused(f"{agent.node} is {state}, and no node is known to be active; see ha-agent status")
@@ -210,7 +212,7 @@ class ProgramService:
         plan = plan_stop(words, catalogue, keep=keep, whole_file=whole_file)
         if plan.unknown and len(plan.unknown) == len(words):
             return self.describe(None, unknown=plan.unknown, programs=[])
-        self.require_active()
+        await self.require_active()
         if plan.refused:
             raise Refused("; ".join(plan.refused))
         partial = await self._find_partial(catalogue, plan.programs) if plan.park else set()
@@ -281,7 +283,7 @@ class ProgramService:
         plan = plan_start(words, catalogue, whole_file=whole_file)
         if plan.unknown and len(plan.unknown) == len(words):
             return self.describe(None, unknown=plan.unknown, results=[], warnings=[])
-        self.require_active()
+        await self.require_active()
         if plan.refused:
             raise Refused("; ".join(plan.refused))
         remarks = await self._check_unpark(plan.unpark)
@@ -415,7 +417,7 @@ class ProgramService:
         plan = plan_stop(words, catalogue, keep=True)
         if plan.unknown and len(plan.unknown) == len(words):
             return self.describe(None, unknown=plan.unknown, results=[])
-        self.require_active()
+        await self.require_active()
         if plan.parked_before:
             raise Refused(f"{', '.join(plan.parked_before)}: parked; start it: supzcli start {' '.join(plan.parked_before)}")
         try:
@@ -438,7 +440,7 @@ class ProgramService:
         """Loads what changed in the registry, and what goes or comes in the local confs, as supervisorctl's update does."""
         agent, by = self._agent, str(message.get("by", "?"))
         names = {w.removesuffix(":*") for w in take_words(message)} - {"all"}
-        self.require_active()
+        await self.require_active()
         agent.view.request_compare()
         await agent.view.settled()
         selection = await agent.readiness.judge()

@@ -39,7 +39,7 @@ class Registration:
         programs, by = self._programs, str(message.get("by", "?"))
         name, directory = take(message, "name", str), take(message, "directory", str)
         start, only_update = take(message, "start", bool, True), take(message, "update", bool, False)
-        programs.require_active()
+        await programs.require_active()
         text = self._render(name, directory, message)
         catalogue = await programs.read_catalogue()
         path, present = self._find_place(name, directory, catalogue)
@@ -118,7 +118,7 @@ class Registration:
         """Stops a program and removes its conf, parked or not; the conf is kept."""
         programs, by = self._programs, str(message.get("by", "?"))
         name, whole_file = take(message, "name", str), take(message, "file", bool, False)
-        programs.require_active()
+        await programs.require_active()
         catalogue = await programs.read_catalogue()
         confs = [c for c in catalogue.confs if name in c.programs]
         if not confs:
