@@ -286,8 +286,15 @@ def _undo(sides: dict[str, Ask], options: argparse.Namespace) -> int:
         return Exit.REFUSED
     # The standby first: a node without an agent never becomes MASTER, so nothing moves while the other one is undone.
     for side in ("peer", "own"):
-        restored = sides[side]("undo", {})["restored"]
+        answer = sides[side]("undo", {})
+        restored = answer["restored"]
         where = "on the peer" if side == "peer" else "here"
         print(f"{where}: {len(restored)} files are as they were" if restored else f"{where}: there was nothing to undo")
+        if side == "peer" and restored and answer["confs"]:
+            names = ", ".join(answer["confs"])
+            complain(
+                f"ATTENTION: the peer still has the replicated confs ({names}), and its supervisord includes them again: it "
+                "would start them at its next start or update, beside this node; remove there what must not run there"
+            )
     print("programs go on under supervisord as they are; the virtual address is gone")
     return Exit.DONE

@@ -9,9 +9,9 @@ from __future__ import annotations
 import glob
 import json
 import os
+import shutil
 import subprocess
 import sys
-import time
 import tomllib
 from typing import Any
 
@@ -41,6 +41,10 @@ AUTHORIZED = "/root/.ssh/authorized_keys"
 KEEPALIVED = "/etc/keepalived/keepalived.conf"
 DROP_INS = ("supervisor.service.d", "keepalived.service.d")
 SAVED = ".before-ha-agent"
+REGISTRY = "/etc/supervisor/conf.d"
+UNDONE = "/var/lib/ha-agent/undone"
+"""Where an undo puts confs that setup had brought into the registry."""
+
 ROLE_FILES = ("role.json", "groups", "partial-groups.json")
 """What an agent of this boot knows of its role, in its run directory."""
 
@@ -110,7 +114,7 @@ def _facts(_request: dict[str, Any]) -> dict[str, Any]:
         "key": (_text(f"{key}.pub") or "").strip(),
         "host_key": " ".join(host_key.split()[:2]),
         "root_login": next((line.split()[1] for line in permits.splitlines() if line.startswith("permitrootlogin ")), "?"),
-        "confs": sorted(read_registry("/etc/supervisor/conf.d")),
+        "confs": sorted(read_registry(REGISTRY)),
         "running": _running(),
         "agent": _run("systemctl", "is-active", "ha-agent").stdout.strip(),
         "keepalived": _run("systemctl", "is-active", "keepalived").stdout.strip(),
@@ -233,7 +237,9 @@ def _apply(request: dict[str, Any]) -> dict[str, Any]:
         write_atomic(RECORD, json.dumps(record, indent=1).encode())
     for change in due:
         os.makedirs(os.path.dirname(change.path), mode=0o700 if change.path == AUTHORIZED else 0o755, exist_ok=True)
-        write_atomic(change.path, change.new.encode("utf-8", "surrogateescape"), change.mode)
+        # A main conf with a password in it is nobody else's to read, before and after.
+        mode = change.mode if change.old is None else os.stat(change.path).st_mode & 0o777
+        write_atomic(change.path, change.new.encode("utf-8", "surrogateescape"), mode)
     if "settings" in request:
         os.makedirs("/etc/supervisor/local.d", exist_ok=True)
         os.makedirs(_settings(request)[0].registry.path, exist_ok=True)
@@ -271,13 +277,18 @@ def _undo(_request: dict[str, Any]) -> dict[str, Any]:
         # An agent that is set up again must not go on as the active one, find no keepalived, and stop everything.
         _remove(os.path.join(run_dir, name))
     for path, saved in record.items():
-        if saved is None:
+        if saved is None and path.endswith((".conf", ".ini")) and path.startswith(REGISTRY + "/"):
+            # It may have been edited since it came into the registry.
+            os.makedirs(UNDONE, mode=0o700, exist_ok=True)
+            if os.path.exists(path):
+                shutil.move(path, os.path.join(UNDONE, os.path.basename(path)))
+        elif saved is None:
             _remove(path)
         elif os.path.exists(saved):
             os.replace(saved, path)
     _remove(RECORD)
     _must("systemctl", "daemon-reload")
-    return {"restored": sorted(record), "at": time.time()}
+    return {"restored": sorted(record), "confs": sorted(read_registry(REGISTRY)), "running": _running()}
 
 
 def _remove(path: str) -> None:

@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             controller.onecmd(" ".join(words))
         sys.stdout.flush()
     except KeyboardInterrupt:
+        print("\nsupzcli: interrupted; what the agent has begun it finishes: supzcli status tells", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # Whoever read the output has gone; nothing may be written at the end either.

@@ -70,8 +70,12 @@ def test_bad_words_are_one_line_and_change_nothing(pair: MachinePair) -> None:
 
 
 def test_undo_puts_everything_back_and_stops_no_program_and_setup_can_begin_anew(pair: MachinePair) -> None:
-    said = pair.a.run(f"ha-agent setup {pair.options()} --undo --yes")
+    pair.a.run("chmod 600 /etc/supervisor/supervisord.conf; echo '; edited' >> /etc/supervisor/conf.d/s2.ini; ha-agent sync")
+    said = pair.a.run(f"ha-agent setup {pair.options()} --undo --yes 2>&1")
     assert "files are as they were" in said
+    assert "ATTENTION: the peer still has the replicated confs" in said and "redis.conf" in said
+    assert "; edited" in pair.a.read("/var/lib/ha-agent/undone/s2.ini"), "an edit made since is not lost"
+    pair.a.run("cp /var/lib/ha-agent/undone/s2.ini /srv/programs/s2.ini; sed -i '/; edited/d' /srv/programs/s2.ini")
     for machine in (pair.a, pair.b):
         assert machine.run("systemctl is-active ha-agent keepalived || true").split() == ["inactive", "inactive"]
         assert "files = /etc/supervisor/conf.d/*.conf" in machine.read("/etc/supervisor/supervisord.conf")
