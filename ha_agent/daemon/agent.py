@@ -42,6 +42,7 @@ from ha_agent.daemon.node_service import NodeService
 from ha_agent.daemon.operator_service import READABLE, OperatorService
 from ha_agent.daemon.peer_service import PeerService
 from ha_agent.daemon.peer_state import PeerSummary
+from ha_agent.daemon.program_queries import ProgramQueries
 from ha_agent.daemon.program_service import ProgramService
 from ha_agent.daemon.programs import Programs
 from ha_agent.daemon.readiness import Readiness
@@ -149,8 +150,9 @@ class Agent:
         self.programs = Programs(settings, self._supervisord_ended)
         self.receiver = Receiver(settings, self.ledger, self.committer, self.view, self.history, lambda: self.role)
         self.drill = Drill(self, self._start)
-        self.program_service = ProgramService(self)
-        self.registration = Registration(self, self.program_service)
+        self.program_queries = ProgramQueries(self)
+        self.program_service = ProgramService(self, self.program_queries)
+        self.registration = Registration(self, self.program_queries, self.program_service)
         node_service = NodeService(self)
         self.peers = PeerService(self, node_service)
         self.readiness = Readiness(self)

@@ -65,7 +65,7 @@ class NodeService:
             "drill-begin": self._serve_drill_begin,
             "drill-fault": self._serve_drill_fault,
             "drill-end": self._serve_drill_end,
-            "programs": agent.program_service.handlers["programs"],
+            "programs": agent.program_queries.handlers["programs"],
         }
 
     async def _serve_history(self, message: Message, _progress: Progress) -> Message:

@@ -33,6 +33,7 @@ class OperatorService:
         self._at_peer = frozenset(node.handlers) | {"manifest"}
         self.handlers: dict[str, Handler] = {
             **node.handlers,
+            **agent.program_queries.handlers,
             **agent.program_service.handlers,
             **agent.registration.handlers,
             "status": self._serve_status,

@@ -1,63 +1,37 @@
-"""What ``supzcli`` asks: looking at programs, and stopping and starting them so that both nodes' registries say the same."""
+"""Stopping and starting programs so that both nodes' registries say the same, for ``supzcli`` and the dashboard."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from ha_agent.adapters.conf_checker import CheckerFailed
-from ha_agent.adapters.rpc import Disconnected, Handler, Progress, RemoteError
+from ha_agent.adapters.rpc import Handler, Progress
 from ha_agent.adapters.supervisord import Fault, ProcessInfo, SupervisordDown
-from ha_agent.core.confs import Selection, Verdict
+from ha_agent.core.confs import Selection
 from ha_agent.core.frames import Message
-from ha_agent.core.guard import Access, refusal_of
-from ha_agent.core.lint import lint_conf
+from ha_agent.core.guard import Access
 from ha_agent.core.names import PARKED
-from ha_agent.core.targets import Catalogue, Conf, plan_start, plan_stop, read_headers
+from ha_agent.core.targets import Catalogue, plan_start, plan_stop
 from ha_agent.core.words import Role
 from ha_agent.daemon.node_service import take
+from ha_agent.daemon.program_queries import ProgramQueries, Refused, lint_remarks, take_words
 from ha_agent.daemon.program_runs import SUCCESS, LoadRefused, NotActiveAnyMore, ProgramRuns, Stopped
 from ha_agent.daemon.registry_editor import Acknowledgement, RegistryEditor
 
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent
 
-PEER_JUDGES_S = 5.0
-PEER_ROLE_S = 1.0
-_LOCAL_CALLS = {
-    "startProcess",
-    "startProcessGroup",
-    "stopProcess",
-    "stopProcessGroup",
-    "addProcessGroup",
-    "removeProcessGroup",
-}
-
-
-class Refused(Exception):
-    """A command is refused and nothing has changed; the text says why and what to do instead."""
-
-
-def take_words(message: Message, name: str = "names") -> list[str]:
-    """A list of texts of a request. Raises ``Malformed``."""
-    return [str(word)[:300] for word in take(message, name, list)]
-
 
 class ProgramService:
     """Serves one agent's operators. Commands that change something run one after the other."""
 
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
-        self._confs: dict[str, tuple[str, Conf]] = {}
+    def __init__(self, agent: Agent, queries: ProgramQueries) -> None:
+        self._agent, self._queries = agent, queries
         self.runs = ProgramRuns(agent)
         self.editor = RegistryEditor(agent)
         self.lock = asyncio.Lock()
         self.handlers: dict[str, Handler] = {
-            "whoami": self._serve_whoami,
-            "programs": self._serve_programs,
-            "supervisor": self._serve_supervisor,
             "program-stop": self._answering(self._stop),
             "program-start": self._answering(self._start),
             "program-restart": self._answering(self._restart),
@@ -68,151 +42,16 @@ class ProgramService:
         """``work`` under the lock, its expected failures as answers."""
         return answering(self, work)
 
-    # ---- looking ------------------------------------------------------------------------------------------
-
-    async def _serve_whoami(self, message: Message, _progress: Progress) -> Message:
-        agent = self._agent
-        peer = agent.peer.role.value if agent.peer is not None and agent.link.is_up else None
-        return {
-            "node": agent.node,
-            "role": agent.role.value,
-            "peer": agent.settings.peer.name,
-            "peer_role": peer,
-            "access": message.get("access", Access.OPERATE.value),
-            "socket": agent.settings.supervisor.socket,
-        }
-
-    async def _serve_programs(self, _message: Message, _progress: Progress) -> Message:
-        """Everything that ``supzcli status`` shows of this node."""
-        agent = self._agent
-        try:
-            infos = await agent.programs.call("getAllProcessInfo", [])
-        except SupervisordDown as error:
-            return {"outcome": "down", "reason": str(error), "role": agent.role.value}
-        catalogue = await self.read_catalogue()
-        local = [i for i in infos if i["group"] not in agent.programs.groups]
-        starts_all = agent.settings.takeover.start_all
-        idle = frozenset() if starts_all else agent.active_set.selection.not_started
-        # A member of a group may be parked while supervisord still has it, stopped.
-        parked = [
-            {"name": p, "group": catalogue.group_of(p), "path": c.path, "since": self._since(c.path)}
-            for c in catalogue.confs
-            if c.is_parked
-            for p in c.programs
-        ]
-        return {
-            "outcome": "up",
-            "role": agent.role.value,
-            "processes": infos,
-            "local": sorted({i["group"] for i in local}),
-            "parked": parked,
-            "autostart": sorted(set(catalogue.registered) - idle),
-            "groups": {g: list(m) for g, m in agent.active_set.selection.groups.items()},
-            "problems": dict(agent.active_set.selection.problems),
-        }
-
-    def _since(self, path: str) -> float | None:
-        """When a conf got its name: a rename is what changes its inode last."""
-        try:
-            return round(os.stat(os.path.join(self._agent.settings.registry.path, path)).st_ctime, 3)
-        except OSError:
-            return None
-
-    async def _serve_supervisor(self, message: Message, _progress: Progress) -> Message:
-        """One call of supervisord's own interface, where the guard lets it pass."""
-        agent = self._agent
-        method, params = take(message, "method", str), take(message, "params", list)
-        access = Access(message.get("access", Access.OPERATE.value))
-        name = str(params[0]) if params else ""
-        refusal = refusal_of(
-            method,
-            params,
-            access,
-            is_registry=method in _LOCAL_CALLS and self._is_registry(name.partition(":")[0]),
-            is_active=agent.role is Role.ACTIVE and agent.plan is None,
-        )
-        if refusal is not None:
-            return {"outcome": "refused", "reason": refusal}
-        if method == "reloadConfig":
-            agent.view.request_compare()
-            await agent.view.settled()
-            await agent.readiness.judge()
-        try:
-            if method == "addProcessGroup" and self._is_registry(name):
-                agent.programs.remember_groups([name])
-                async with agent.programs.loading:
-                    if agent.role is not Role.ACTIVE:
-                        return {"outcome": "refused", "reason": f"{agent.node} is {agent.role.value} now"}
-                    result = await agent.programs.call(method, params)
-            else:
-                result = await agent.programs.call(method, params)
-        except SupervisordDown as error:
-            return {"outcome": "down", "reason": str(error)}
-        if isinstance(result, Fault):
-            return {"outcome": "fault", "code": result.code, "text": result.text}
-        if access is Access.OPERATE and not method.startswith(("get", "read", "tail", "reload", "sendProcess")):
-            text = f"{method} {' '.join(map(str, params))}"[:300]
-            agent.history.add("supervisor-call", text, by=str(message.get("by", "?")))
-        return {"outcome": "done", "result": result}
-
-    def _is_registry(self, group: str) -> bool:
-        return group in self._agent.programs.groups or group in self._agent.active_set.selection.groups
-
-    # ---- what all commands share --------------------------------------------------------------------------
-
-    async def read_catalogue(self) -> Catalogue:
-        """Everything that the registry defines, parked or not, as it is known now."""
-        agent = self._agent
-        manifest, active_set = agent.view.manifest, agent.active_set
-        if active_set.judged != manifest:
-            await agent.readiness.judge()
-        selection = active_set.selection
-        loadable = frozenset(selection.loadable)
-        confs, fresh = [], {}
-        for entry in manifest:
-            verdict = active_set.verdict_of(entry.path)
-            if entry.path in loadable and verdict is not None:
-                confs.append(_conf_of(entry.path, verdict))
-                continue
-            known = self._confs.get(entry.path)
-            if known is None or known[0] != entry.sha256:
-                content = agent.view.read_content(entry.path, entry.sha256) or b""
-                known = (entry.sha256, read_headers(entry.path, content.decode("utf-8", "surrogateescape")))
-            fresh[entry.path] = known
-            problem = selection.problems.get(entry.path)
-            conf = known[1]
-            confs.append(Conf(conf.path, conf.programs, conf.groups, problem=problem) if problem else conf)
-        self._confs = fresh
-        return Catalogue(confs, selection.groups)
-
-    async def require_active(self) -> None:
-        """Raises ``Refused`` where this node may not start or park anything, naming the one that may."""
-        agent = self._agent
-        if agent.role is Role.ACTIVE and agent.plan is None:
-            return
-        peer = agent.settings.peer.name
-        # What it last said of itself may be two seconds old: it is asked.
-        if await agent.peers.ask_role(PEER_ROLE_S) is Role.ACTIVE:
-            raise Refused(f"{agent.node} is {agent.role.value}; {peer} is active: run this there")
-        state = "busy" if agent.role is Role.ACTIVE else agent.role.value
-        raise Refused(f"{agent.node} is {state}, and no node is known to be active; see ha-agent status")
-
-    def describe(self, acknowledged: Acknowledgement | None, **more: Any) -> Message:
-        """The frame of an answer."""
-        agent = self._agent
-        ack = acknowledged.to_dict() if acknowledged else None
-        return {"outcome": "done", "node": agent.node, "peer": agent.settings.peer.name, "ack": ack, **more}
-
     # ---- stop ---------------------------------------------------------------------------------------------
 
     async def _stop(self, message: Message, _progress: Progress) -> Message:
         words, by = take_words(message), str(message.get("by", "?"))
         keep, whole_file = take(message, "keep", bool, False), take(message, "file", bool, False)
-        catalogue = await self.read_catalogue()
+        catalogue = await self._queries.read_catalogue()
         plan = plan_stop(words, catalogue, keep=keep, whole_file=whole_file)
         if plan.unknown and len(plan.unknown) == len(words):
-            return self.describe(None, unknown=plan.unknown, programs=[])
-        await self.require_active()
+            return self._queries.describe(None, unknown=plan.unknown, programs=[])
+        await self._queries.require_active()
         if plan.refused:
             raise Refused("; ".join(plan.refused))
         partial = await self._find_partial(catalogue, plan.programs) if plan.park else set()
@@ -221,7 +60,7 @@ class ProgramService:
                 await self.editor.park(path, by)
             except OSError as error:
                 reason = f"nothing was stopped: {path} can not be parked: {error.strerror or error}"
-                return self.describe(None, outcome="failed", reason=reason, park=plan.park[:number])
+                return self._queries.describe(None, outcome="failed", reason=reason, park=plan.park[:number])
         acknowledging = asyncio.ensure_future(self._acknowledge(plan.park))
         judging = asyncio.ensure_future(self._agent.readiness.judge())
         try:
@@ -233,14 +72,14 @@ class ProgramService:
         except SupervisordDown as error:
             ack = await acknowledging
             reason = f"supervisord: {error}"
-            return self.describe(ack, outcome="failed", reason=reason, park=plan.park)
+            return self._queries.describe(ack, outcome="failed", reason=reason, park=plan.park)
         if stopped.running:
             names = ", ".join(sorted(n for _, n in stopped.running))
             kept = "stopped, stays registered" if keep else "stopped"
             self._agent.history.add("program-stopped", f"{names}: {kept}", by=by)
         ack = await acknowledging
         rows = _stopped_rows(catalogue, plan.programs, chosen, stopped)
-        return self.describe(
+        return self._queries.describe(
             ack,
             programs=rows,
             processes=sorted(info.full_name for info in chosen),
@@ -279,18 +118,18 @@ class ProgramService:
     async def _start(self, message: Message, _progress: Progress) -> Message:
         words, by = take_words(message), str(message.get("by", "?"))
         whole_file, regroup = take(message, "file", bool, False), take(message, "regroup", bool, False)
-        catalogue = await self.read_catalogue()
+        catalogue = await self._queries.read_catalogue()
         plan = plan_start(words, catalogue, whole_file=whole_file)
         if plan.unknown and len(plan.unknown) == len(words):
-            return self.describe(None, unknown=plan.unknown, results=[], warnings=[])
-        await self.require_active()
+            return self._queries.describe(None, unknown=plan.unknown, results=[], warnings=[])
+        await self._queries.require_active()
         if plan.refused:
             raise Refused("; ".join(plan.refused))
         remarks = await self._check_unpark(plan.unpark)
         anew = await self._find_regroup(catalogue, plan.programs)
         if anew and not regroup:
             raise Refused(self._regroup_text(anew, catalogue))
-        judging = asyncio.ensure_future(self.ask_peer_about(self._paths_of(plan.programs, catalogue, plan.unpark)))
+        judging = asyncio.ensure_future(self._queries.ask_peer_about(self._paths_of(plan.programs, catalogue, plan.unpark)))
         paths = [await self.editor.unpark(path, by) for path in plan.unpark]
         acknowledging = asyncio.ensure_future(self._acknowledge([p.removesuffix(PARKED) for p in plan.unpark]))
         answer = await self.start_programs(plan.programs, plan.processes, paths, anew)
@@ -298,7 +137,7 @@ class ProgramService:
         if started:
             self._agent.history.add("program-started", f"{', '.join(started)}: started", by=by)
         answer.update(unknown=plan.unknown, unparked=paths, warnings=[*remarks, *await judging])
-        return self.describe(await acknowledging, **answer)
+        return self._queries.describe(await acknowledging, **answer)
 
     async def start_programs(
         self,
@@ -316,7 +155,7 @@ class ProgramService:
         lost = [f"{p}: {selection.problems[p]}" for p in paths if p in selection.problems]
         if lost:
             return {"outcome": "failed", "reason": "; ".join(lost), "results": []}
-        catalogue = await self.read_catalogue()
+        catalogue = await self._queries.read_catalogue()
         try:
             if anew:
                 await agent.programs.call("reloadConfig", [])
@@ -338,26 +177,8 @@ class ProgramService:
             if content is None:
                 raise Refused(f"{path} has just changed; try again")
             texts[path.removesuffix(PARKED)] = content.decode("utf-8", "surrogateescape")
-        await self.check_texts(texts, "it stays parked")
+        await self._queries.check_texts(texts, "it stays parked")
         return [remark for path, text in texts.items() for remark in lint_remarks(path, text)]
-
-    async def check_texts(self, texts: Mapping[str, str], consequence: str) -> dict[str, Verdict]:
-        """The verdicts on ``texts``. Raises ``Refused`` where one could not be loaded, or lacks something, on this node."""
-        if not texts:
-            return {}
-        agent = self._agent
-        root = agent.settings.registry.path
-        try:
-            verdicts = await agent.checker.judge(texts, {p: os.path.dirname(os.path.join(root, p)) for p in texts})
-        except CheckerFailed as error:
-            raise Refused(f"confs can not be checked: {error}; {consequence}") from None
-        for path, verdict in verdicts.items():
-            if verdict.problem is not None:
-                raise Refused(f"{path} can not be loaded here: {verdict.problem}; {consequence}")
-            lacking = [f"{p.name}: {m}" for p in verdict.programs for m in p.missing]
-            if lacking:
-                raise Refused(f"{'; '.join(lacking)}; {consequence}")
-        return verdicts
 
     async def _find_regroup(self, catalogue: Catalogue, programs: Collection[str]) -> set[str]:
         """Groups that supervisord has without one of ``programs``: only loading them anew can add it."""
@@ -384,63 +205,38 @@ class ProgramService:
     def _paths_of(self, programs: Collection[str], catalogue: Catalogue, unpark: Collection[str]) -> list[str]:
         return sorted({catalogue.registered[p].path for p in programs if p in catalogue.registered} | set(unpark))
 
-    async def ask_peer_about(self, paths: Collection[str], texts: Mapping[str, str] | None = None) -> list[str]:
-        """What would keep the peer from running these confs, as warnings; nothing where it can not be asked."""
-        agent = self._agent
-        confs = dict(texts or {})
-        for path in paths:
-            entry = agent.view.manifest.find(path)
-            content = agent.view.read_content(path, entry.sha256) if entry else None
-            if content is not None:
-                confs[path.removesuffix(PARKED)] = content.decode("utf-8", "surrogateescape")
-        if not confs or not agent.link.is_up:
-            return []
-        peer = agent.settings.peer.name
-        try:
-            answer = await agent.link.ask({"op": "judge", "confs": confs}, PEER_JUDGES_S)
-        except (Disconnected, RemoteError, TimeoutError) as error:
-            return [f"{peer} could not be asked whether it could run this: {error or 'no answer'}"]
-        if answer.get("failure"):
-            return [f"{peer} could not check this: {answer['failure']}"]
-        warnings = []
-        for path, verdict in answer.get("verdicts", {}).items():
-            if verdict["problem"]:
-                warnings.append(f"{peer} could not load {path}: {verdict['problem']}")
-            warnings += [f"{peer} could not run {p['name']}: {m}" for p in verdict["programs"] for m in p["missing"]]
-        return warnings
-
     # ---- restart and update -------------------------------------------------------------------------------
 
     async def _restart(self, message: Message, _progress: Progress) -> Message:
         words, by = take_words(message), str(message.get("by", "?"))
-        catalogue = await self.read_catalogue()
+        catalogue = await self._queries.read_catalogue()
         plan = plan_stop(words, catalogue, keep=True)
         if plan.unknown and len(plan.unknown) == len(words):
-            return self.describe(None, unknown=plan.unknown, results=[])
-        await self.require_active()
+            return self._queries.describe(None, unknown=plan.unknown, results=[])
+        await self._queries.require_active()
         if plan.parked_before:
             raise Refused(f"{', '.join(plan.parked_before)}: parked; start it: supzcli start {' '.join(plan.parked_before)}")
         try:
             chosen = await self.runs.choose(catalogue, plan.programs, plan.processes)
             stopped = await self.runs.stop(chosen)
         except SupervisordDown as error:
-            return self.describe(None, outcome="failed", reason=f"supervisord: {error}")
+            return self._queries.describe(None, outcome="failed", reason=f"supervisord: {error}")
         if stopped.left:
             left = ", ".join(stopped.left)
-            return self.describe(
+            return self._queries.describe(
                 None, outcome="failed", reason=f"not started again, still running: {left}", left=stopped.left
             )
         answer = await self.start_programs(plan.programs, plan.processes, ())
         names = ", ".join(sorted(info.full_name for info in chosen)) or ", ".join(plan.programs)
         self._agent.history.add("program-restarted", f"{names}: restarted", by=by)
         running = sorted(f"{g}:{n}" for g, n in stopped.running)
-        return self.describe(None, stopped=running, unknown=plan.unknown, **answer)
+        return self._queries.describe(None, stopped=running, unknown=plan.unknown, **answer)
 
     async def _update(self, message: Message, _progress: Progress) -> Message:
         """Loads what changed in the registry, and what goes or comes in the local confs, as supervisorctl's update does."""
         agent, by = self._agent, str(message.get("by", "?"))
         names = {w.removesuffix(":*") for w in take_words(message)} - {"all"}
-        await self.require_active()
+        await self._queries.require_active()
         agent.view.request_compare()
         await agent.view.settled()
         selection = await agent.readiness.judge()
@@ -450,7 +246,9 @@ class ProgramService:
             answer = await agent.programs.call("reloadConfig", [])
             if isinstance(answer, Fault):
                 acknowledging.cancel()
-                return self.describe(None, outcome="failed", reason=f"supervisord refuses its configuration: {answer.text}")
+                return self._queries.describe(
+                    None, outcome="failed", reason=f"supervisord refuses its configuration: {answer.text}"
+                )
             added, changed, removed = (sorted(part) for part in answer[0])
             known = {i.group for i in await agent.programs.read_all()} | set(added)
             unknown = sorted(names - known)
@@ -465,10 +263,10 @@ class ProgramService:
                     lines += await self._update_added(group)
         except (SupervisordDown, LoadRefused, NotActiveAnyMore) as error:
             acknowledging.cancel()
-            return self.describe(None, outcome="failed", reason=str(error), lines=lines)
+            return self._queries.describe(None, outcome="failed", reason=str(error), lines=lines)
         if lines:
             agent.history.add("updated", "; ".join(lines)[:500], by=by)
-        return self.describe(await acknowledging, lines=lines, unknown=unknown, problems=dict(selection.problems))
+        return self._queries.describe(await acknowledging, lines=lines, unknown=unknown, problems=dict(selection.problems))
 
     async def _update_removed(self, group: str) -> list[str]:
         infos = [i for i in await self._agent.programs.read_all() if i.group == group]
@@ -497,11 +295,6 @@ class ProgramService:
         return [f"{group}: added process group"]
 
 
-def lint_remarks(path: str, text: str) -> list[str]:
-    """What ``ha-agent lint`` says of a conf that supervisord takes."""
-    return [f"{path}: {f.text}" + (f"; {f.remedy}" if f.remedy else "") for f in lint_conf(path, text)]
-
-
 def answering(service: ProgramService, work: Handler) -> Handler:
     """``work`` under the service's lock, with its expected failures as answers."""
 
@@ -526,12 +319,6 @@ def answering(service: ProgramService, work: Handler) -> Handler:
                 }
 
     return serve
-
-
-def _conf_of(path: str, verdict: Verdict) -> Conf:
-    names = tuple(program.name for program in verdict.programs)
-    processes = {program.name: program.processes for program in verdict.programs}
-    return Conf(path, names, dict(verdict.groups), processes)
 
 
 def _stopped_rows(

@@ -13,7 +13,8 @@ from ha_agent.core.names import PARKED
 from ha_agent.core.program_ini import LogRules, ProgramIniError, Registrant, registered_from, render_program
 from ha_agent.core.targets import Catalogue, Conf
 from ha_agent.daemon.node_service import take
-from ha_agent.daemon.program_service import ProgramService, Refused, answering, lint_remarks
+from ha_agent.daemon.program_queries import ProgramQueries, Refused, lint_remarks
+from ha_agent.daemon.program_service import ProgramService, answering
 
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent
@@ -24,8 +25,8 @@ MAX_INI_BYTES = 64 * 1024
 class Registration:
     """Serves one agent's operators, under the lock of ``ProgramService``."""
 
-    def __init__(self, agent: Agent, programs: ProgramService) -> None:
-        self._agent = agent
+    def __init__(self, agent: Agent, queries: ProgramQueries, programs: ProgramService) -> None:
+        self._agent, self._queries = agent, queries
         self._programs = programs
         self.handlers: dict[str, Handler] = {
             "program-register": answering(programs, self._register),
@@ -39,13 +40,13 @@ class Registration:
         programs, by = self._programs, str(message.get("by", "?"))
         name, directory = take(message, "name", str), take(message, "directory", str)
         start, only_update = take(message, "start", bool, True), take(message, "update", bool, False)
-        await programs.require_active()
+        await self._queries.require_active()
         text = self._render(name, directory, message)
-        catalogue = await programs.read_catalogue()
+        catalogue = await self._queries.read_catalogue()
         path, present = self._find_place(name, directory, catalogue)
         if only_update and present is None:
             raise Refused(f"{name} is not registered; ./sup_run.sh start registers it")
-        await programs.check_texts({path.removesuffix(PARKED): text}, "the registry is as it was")
+        await self._queries.check_texts({path.removesuffix(PARKED): text}, "the registry is as it was")
         warnings = lint_remarks(path.removesuffix(PARKED), text)
         if present is None and not start:
             path += PARKED
@@ -56,17 +57,17 @@ class Registration:
         if start and path.endswith(PARKED):
             path = await programs.editor.unpark(path, by)
         acknowledging = asyncio.ensure_future(programs.editor.acknowledged({path, parked}))
-        judging = asyncio.ensure_future(programs.ask_peer_about((), {path.removesuffix(PARKED): text}))
+        judging = asyncio.ensure_future(self._queries.ask_peer_about((), {path.removesuffix(PARKED): text}))
         fields: Message = {"results": []}
         if not path.endswith(PARKED):
-            catalogue = await programs.read_catalogue()
+            catalogue = await self._queries.read_catalogue()
             loaded = await programs.runs.choose(catalogue, [name])
             anew = [catalogue.group_of(name)] if changed and loaded else []
             if start or anew:
                 fields = await programs.start_programs([name], (), [path], anew)
         fields["warnings"] = [*warnings, *await judging]
         what = {"path": path, "changed": changed, "unparked": path != parked, "was_registered": present is not None}
-        return programs.describe(await acknowledging, **what, **fields)
+        return self._queries.describe(await acknowledging, **what, **fields)
 
     def _render(self, name: str, directory: str, message: Message) -> str:
         settings = self._agent.settings.programs
@@ -118,8 +119,8 @@ class Registration:
         """Stops a program and removes its conf, parked or not; the conf is kept."""
         programs, by = self._programs, str(message.get("by", "?"))
         name, whole_file = take(message, "name", str), take(message, "file", bool, False)
-        await programs.require_active()
-        catalogue = await programs.read_catalogue()
+        await self._queries.require_active()
+        catalogue = await self._queries.read_catalogue()
         confs = [c for c in catalogue.confs if name in c.programs]
         if not confs:
             raise Refused(f"{name} is not registered: no conf of the registry defines it")
@@ -133,7 +134,7 @@ class Registration:
         acknowledging = asyncio.ensure_future(programs.editor.acknowledged([conf.path]))
         problem = await self._end(conf, catalogue)
         failed = {"outcome": "failed", "reason": f"{conf.path} is removed, but {problem}"} if problem else {}
-        return programs.describe(await acknowledging, path=conf.path, **failed)
+        return self._queries.describe(await acknowledging, path=conf.path, **failed)
 
     async def _end(self, conf: Conf, catalogue: Catalogue) -> str | None:
         """Stops and unloads what ``conf`` defines; gives back what went wrong."""
