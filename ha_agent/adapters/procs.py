@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,3 +287,31 @@ class ProcessWatch:
             asyncio.get_running_loop().remove_reader(self._fd)
             os.close(self._fd)
             self._fd = None
+
+
+def read_memory(pids: Mapping[Any, int]) -> dict[Any, int]:
+    """Resident memory in bytes of each of ``pids`` with all of its descendants, by the key that it came under.
+
+    Pages that processes share count for each of them. One pass over /proc, about 20 microseconds a process.
+    """
+    page = os.sysconf("SC_PAGESIZE")
+    children: dict[int, list[int]] = {}
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        if (kin := _kinship(pid)) is not None:
+            children.setdefault(kin.parent, []).append(pid)
+    found = {}
+    for key, pid in pids.items():
+        family, at = [pid], 0
+        while at < len(family):
+            family += children.get(family[at], ())
+            at += 1
+        found[key] = sum(map(_resident_pages, family)) * page
+    return found
+
+
+def _resident_pages(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/statm", "rb", 0) as file:
+            return int(file.read().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0

@@ -1,4 +1,4 @@
-"""Runs outer programs: empty environment, absolute path, /dev/null as input, a deadline, never a shell."""
+"""Runs outer programs: empty environment, absolute path, no input but what is given, a deadline, never a shell."""
 
 from __future__ import annotations
 
@@ -33,12 +33,17 @@ def find_program(name: str) -> str:
     raise ProgramMissing(f"{name} is not installed (looked in {SAFE_PATH})")
 
 
-async def run_program(words: Sequence[str], timeout_s: float, *, env: Mapping[str, str] | None = None) -> Outcome:
-    """Runs ``words`` and waits for its end, ``timeout_s`` at most; then it is killed. Raises ``ProgramMissing``."""
+async def run_program(
+    words: Sequence[str], timeout_s: float, *, env: Mapping[str, str] | None = None, data: bytes | None = None
+) -> Outcome:
+    """Runs ``words`` and waits for its end, ``timeout_s`` at most; then it is killed, and what it started with it.
+
+    ``data``: what it reads on its standard input; nothing where it is None. Raises ``ProgramMissing``.
+    """
     try:
         process = await asyncio.create_subprocess_exec(
             *words,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.DEVNULL if data is None else asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env={"PATH": SAFE_PATH, "LC_ALL": "C.UTF-8", **(env or {})},
@@ -47,7 +52,7 @@ async def run_program(words: Sequence[str], timeout_s: float, *, env: Mapping[st
     except OSError as error:
         raise ProgramMissing(f"{words[0]} can not be run: {error.strerror}") from None
     try:
-        out, err = await asyncio.wait_for(process.communicate(), timeout_s)
+        out, err = await asyncio.wait_for(process.communicate(data), timeout_s)
     except TimeoutError:
         return Outcome(None, "", f"no end after {timeout_s:g} s")
     finally:

@@ -20,6 +20,7 @@ MODULES = {
     "lint": "lint_cmd",
     "doctor": "doctor_cmd",
     "maintenance": "maintenance_cmd",
+    "alert": "alert_cmd",
     "sync": "registry_cmd",
     "diff": "registry_cmd",
     "kept": "kept_cmd",
@@ -65,6 +66,15 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     render = parts.add("render", "print keepalived.conf of this node", "ha-agent keepalived render", _run_keepalived_render)
     render.add_argument("--hook", default=None, metavar="PATH", help="path of the notify hook on this node")
 
+    parts = commands.add_group(
+        "listener",
+        "make supervisord's side of the alerts",
+        "ha-agent listener render > /etc/supervisor/local.d/ha-agent-listener.conf",
+        "render",
+    )
+    listener = parts.add("render", "print the listener's conf for local.d", "ha-agent listener render", _run_listener_render)
+    listener.add_argument("--program", default=None, metavar="PATH", help="path of ha-agent-listener on this node")
+
     # These two are run by main() itself; here they are for --help.
     commands.add("daemon", "run the agent of this node (systemd does)", "systemctl start ha-agent")
     subparsers.add_parser("lab", add_help=False, help="a pair in namespaces on this machine (ha-agent lab --help)")
@@ -96,6 +106,13 @@ def _run_config_show(options: argparse.Namespace) -> int:
 
 def _run_config_sample(options: argparse.Namespace) -> int:
     sys.stdout.write(sample_toml(unset=options.unset))
+    return Exit.DONE
+
+
+def _run_listener_render(options: argparse.Namespace) -> int:
+    from ha_agent.cli.listener_conf import render_listener
+
+    sys.stdout.write(render_listener(options.program) if options.program else render_listener())
     return Exit.DONE
 
 

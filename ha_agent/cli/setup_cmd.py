@@ -251,6 +251,8 @@ def _start(sides: dict[str, Ask], due: dict[str, list[FileChange]], facts: dict[
         if side == "own":
             _await(facts["own"]["name"], lambda s: any(n.get("role") == "active" for n in s))
     _await(facts["peer"]["name"], lambda s: sorted(str(n.get("role")) for n in s) == ["active", "standby"] and _in_sync(s))
+    for ask in sides.values():
+        ask("service", {"unit": "listener"})
 
 
 def _in_sync(seen: list[dict[str, Any]]) -> bool:

@@ -21,8 +21,9 @@ from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
 from ha_agent.adapters.supervisord import Supervisord, SupervisordDown
 from ha_agent.cli.keepalived import HOOK_PATH, render_keepalived
 from ha_agent.cli.lint_cmd import read_registry
+from ha_agent.cli.listener_conf import GROUP, LISTENER_CONF, render_listener
 from ha_agent.cli.resources import find_resource
-from ha_agent.core.settings import LinkSettings, Settings, SettingsError, check_settings, sample_toml
+from ha_agent.core.settings import LinkSettings, Settings, SettingsError, check_settings, flat_values, sample_toml
 from ha_agent.core.setup_plan import (
     FileChange,
     UnusableConf,
@@ -132,7 +133,9 @@ def _addresses() -> dict[str, list[str]]:
 
 def _running() -> list[str]:
     try:
-        return sorted(i.full_name for i in Supervisord("/run/supervisor.sock", 5.0).read_processes() if i.pid)
+        return sorted(
+            i.full_name for i in Supervisord("/run/supervisor.sock", 5.0).read_processes() if i.pid and i.group != GROUP
+        )
     except SupervisordDown:
         return []
 
@@ -153,7 +156,7 @@ def _settings(request: dict[str, Any]) -> tuple[Settings, str]:
     settings = check_settings(merged)
     if present is not None and raw == merged:
         return settings, present
-    return settings, sample_toml({(s, k): v for s, keys in merged.items() for k, v in keys.items()})
+    return settings, sample_toml(flat_values(merged))
 
 
 def _trust(request: dict[str, Any], known_hosts: str, name: str) -> list[tuple[str, str, int]]:
@@ -183,6 +186,7 @@ def _changes(request: dict[str, Any]) -> list[FileChange]:
         *_trust(request, settings.link.known_hosts, settings.peer.name),
         (main, replace_include(text, active), 0o644),
         (KEEPALIVED, render_keepalived(settings, HOOK_PATH), 0o644),
+        (LISTENER_CONF, render_listener(), 0o644),
     ]
     wanted += _moved(text, settings)
     for name in DROP_INS:
@@ -254,6 +258,9 @@ def _read_record() -> dict[str, str | None]:
 
 def _service(request: dict[str, Any]) -> dict[str, Any]:
     """Enables a unit and has it run with what is configured now; ``changed``: it must be started anew for that."""
+    if request["unit"] == "listener":
+        # supervisord runs with its old configuration; of the new one only the listener's group is taken up here.
+        return {"said": _must("supervisorctl", "update", GROUP)}
     unit = {"agent": "ha-agent", "keepalived": "keepalived", "supervisor": "supervisor"}[str(request["unit"])]
     _must("systemctl", "enable", unit)
     active = _run("systemctl", "is-active", unit).stdout.strip() == "active"
@@ -287,6 +294,8 @@ def _undo(_request: dict[str, Any]) -> dict[str, Any]:
         elif os.path.exists(saved):
             os.replace(saved, path)
     _remove(RECORD)
+    # Its conf is gone by now; where supervisord does not run, there is nothing to take out.
+    _run("supervisorctl", "update", GROUP)
     _must("systemctl", "daemon-reload")
     return {"restored": sorted(record), "confs": sorted(read_registry(REGISTRY)), "running": _running()}
 

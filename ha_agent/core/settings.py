@@ -333,6 +333,114 @@ class ProgramSettings:
     )
 
 
+SIZE = re.compile(r"(\d+(?:\.\d+)?)(KB|MB|GB)", re.IGNORECASE)
+UNITS = {"KB": 1024, "MB": 1024**2, "GB": 1024**3}
+
+
+def parse_memory_limit(text: str) -> tuple[str, int] | None:
+    """``NAME=SIZE`` as a pattern of program names and bytes; None where it is not that."""
+    pattern, equals, size = text.rpartition("=")
+    match = SIZE.fullmatch(size.strip())
+    if not equals or not pattern.strip() or match is None:
+        return None
+    return pattern.strip(), int(float(match[1]) * UNITS[match[2].upper()])
+
+
+def _each(check: Callable[[str], bool], text: str) -> tuple[Check, str]:
+    return (lambda values: None if all(map(check, values)) else text), text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertSettings:
+    """[alerts]: when the agent raises the alarm; where it goes is said by [sinks.NAME]."""
+
+    repeat_s: float = key(
+        14400.0, "Seconds after which an alert that still lasts is told again.", _between(60.0, 7 * 86400.0, "s")
+    )
+    lag_s: float = key(
+        30.0,
+        "Seconds that a change of the registry may wait for the peer before that is an alert.",
+        _between(1.0, 86400.0, "s"),
+    )
+    loop_count: int = key(
+        5, "So many unexpected ends or failed starts of a program within loop_window_s are a loop.", _between(2, 1000)
+    )
+    loop_window_s: float = key(
+        120.0,
+        "Seconds in which they are counted. A loop is over when a program did not end for so long.",
+        _between(5.0, 86400.0, "s"),
+    )
+    memory_limits: tuple[str, ...] = key(
+        (),
+        'What a program and its children may use of memory (resident, in all), as "NAME=SIZE"; NAME may hold * and ?, the '
+        'first that fits counts. Example: ["redis=512MB", "tomcat-*=2GB", "*=1GB"].',
+        _each(lambda v: parse_memory_limit(v) is not None, '"NAME=SIZE" with a size such as 512MB'),
+    )
+    memory_interval_s: float = key(30.0, "Seconds between two looks at that.", _between(1.0, 86400.0, "s"))
+    log_lines: int = key(10, "So many of the last lines of a program's log go with an alert.", _between(0, 100))
+    maintenance_silences: tuple[str, ...] = key(
+        ("program-*", "role-*", "*-down", "no-active-node", "peer-lost", "listener-silent", "replication-*", "standby-*"),
+        "Alerts that are not told while maintenance is on; * and ? are allowed. One that lasts is told when it is over.",
+    )
+    queue_max: int = key(
+        1000, "So many alerts wait for a sink at most; the oldest are dropped, and that is told.", _between(10, 100000)
+    )
+
+
+SINK_KINDS = ("command", "webhook", "smtp", "syslog", "journal")
+WEBHOOK_FORMATS = ("json", "slack", "dingtalk", "wecom", "template")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkSettings:
+    """[sinks.NAME]: one place that alerts go to; as many sections as there are places."""
+
+    kind: str = key(_REQUIRED, "What it is.", _one_of(*SINK_KINDS))
+    severity: str = key("info", "Least severity that goes there.", _one_of("info", "warning", "critical"))
+    codes: tuple[str, ...] = key((), "Only these alerts go there (* and ? are allowed); all where it is empty.")
+    ends: bool = key(True, "Whether the end of an alert is told, too.")
+    timeout_s: float = key(
+        10.0, "Seconds that a delivery may take; after that it is ended and tried again.", _between(1, 300, "s")
+    )
+    command: tuple[str, ...] = key(
+        (),
+        "kind command: the words of the command, absolute path first. KIND, CODE, SEVERITY and the text follow as "
+        "arguments, the whole alert comes as JSON on standard input.",
+    )
+    url: str = key("", "kind webhook: where to POST to.", _matching(r"(https?://\S+)?", "an http or https URL"))
+    url_file: str = key(
+        "",
+        "kind webhook: file with the URL, for one that holds a secret; readable by root alone.",
+        _matching(r"(/[^\0\n]*)?", "an absolute path"),
+    )
+    format: str = key(
+        "json",
+        'kind webhook: "json" is the whole alert, "slack" for Slack, Mattermost and their like, "dingtalk", "wecom", '
+        '"template" for template_file.',
+        _one_of(*WEBHOOK_FORMATS),
+    )
+    template_file: str = key(
+        "",
+        "kind webhook: a JSON file; in its texts $text, $code, $severity, $kind, $node, $subjects, $remedy, $id and $at are "
+        "replaced.",
+        _matching(r"(/[^\0\n]*)?", "an absolute path"),
+    )
+    secret_file: str = key(
+        "",
+        "kind webhook, format dingtalk: file with the secret that requests are signed with. kind smtp: file with the "
+        "password.",
+        _matching(r"(/[^\0\n]*)?", "an absolute path"),
+    )
+    host: str = key(
+        "", "kind smtp: the mail server.", _matching(r"([A-Za-z0-9:][A-Za-z0-9.:_-]*)?", "a host name or an address")
+    )
+    port: int = key(25, "kind smtp: its port; 465 is TLS from the start.", _between(1, 65535))
+    starttls: bool = key(False, "kind smtp: whether to begin TLS before anything else is said.")
+    user: str = key("", "kind smtp: user to log in as; none where it is empty.")
+    sender: str = key("", "kind smtp: address that mails come from.")
+    recipients: tuple[str, ...] = key((), "kind smtp: addresses that mails go to.")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathSettings:
     """[paths]: where the agent keeps its files."""
@@ -372,11 +480,14 @@ class Settings:
     objective: ObjectiveSettings = ObjectiveSettings()
     drill: DrillSettings = DrillSettings()
     programs: ProgramSettings = ProgramSettings()
+    alerts: AlertSettings = AlertSettings()
     paths: PathSettings = PathSettings()
     log: LogSettings = LogSettings()
+    sinks: Mapping[str, SinkSettings] = field(default_factory=dict)
 
 
-SECTIONS: dict[str, type[Any]] = get_type_hints(Settings)
+SECTIONS: dict[str, type[Any]] = {name: cls for name, cls in get_type_hints(Settings).items() if name != "sinks"}
+"""The sections that there are once; of [sinks.NAME] there are as many as there are places that alerts go to."""
 
 _TYPE_WORDS: dict[Any, str] = {
     str: "a text in quotes",
@@ -401,8 +512,8 @@ def check_settings(raw: Mapping[str, Any]) -> Settings:
     """The settings in ``raw`` (a parsed TOML file). Raises ``SettingsError`` with every problem found."""
     problems: list[Problem] = []
     for name in raw:
-        if name not in SECTIONS:
-            problems.append(Problem(f"[{name}]", "unknown section", _nearest(name, SECTIONS)))
+        if name not in SECTIONS and name != "sinks":
+            problems.append(Problem(f"[{name}]", "unknown section", _nearest(name, {**SECTIONS, "sinks": None})))
     parts: dict[str, Any] = {}
     for name, cls in SECTIONS.items():
         table = raw.get(name, {})
@@ -410,11 +521,44 @@ def check_settings(raw: Mapping[str, Any]) -> Settings:
             problems.append(Problem(name, f"{table!r} is not a section", f"a table [{name}]"))
             continue
         parts[name] = _check_section(name, cls, table, problems)
+    sinks = _check_sinks(raw.get("sinks", {}), problems)
     if not problems:
         problems.extend(_check_whole(parts))
     if problems:
         raise SettingsError(problems)
-    return Settings(**parts)
+    return Settings(**parts, sinks=sinks)
+
+
+def _check_sinks(tables: Any, problems: list[Problem]) -> dict[str, SinkSettings]:
+    sinks: dict[str, SinkSettings] = {}
+    if not isinstance(tables, Mapping):
+        problems.append(Problem("sinks", repr(tables), "tables [sinks.NAME]"))
+        return sinks
+    for name, table in tables.items():
+        where = f"sinks.{name}"
+        if not isinstance(table, Mapping) or NAME[0](name) is not None:
+            problems.append(Problem(where, repr(table), f"a table [sinks.NAME], NAME of {NAME[1]}"))
+            continue
+        sink = _check_section(where, SinkSettings, table, problems)
+        if sink is not None:
+            problems += [Problem(f"{where}.{word}", "missing", f"needed by kind {sink.kind}") for word in _lacking(sink)]
+            if sink.command and not sink.command[0].startswith("/"):
+                problems.append(Problem(f"{where}.command", repr(sink.command[0]), "an absolute path as its first word"))
+            sinks[name] = sink
+    return sinks
+
+
+def _lacking(sink: SinkSettings) -> list[str]:
+    """Keys that a sink of this kind can not do without, and that are not set."""
+    if sink.kind == "command":
+        return [] if sink.command else ["command"]
+    if sink.kind == "webhook":
+        lacking = [] if sink.url or sink.url_file else ["url"]
+        return lacking + (["template_file"] if sink.format == "template" and not sink.template_file else [])
+    if sink.kind == "smtp":
+        wanted = ["host", "sender", "recipients"] + (["secret_file"] if sink.user else [])
+        return [word for word in wanted if not getattr(sink, word)]
+    return []
 
 
 def _nearest(word: str, known: Mapping[str, Any]) -> str:
@@ -446,6 +590,9 @@ def _check_value(where: str, value: Any, wanted: Any, check: tuple[Check, str] |
         if not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
             problems.append(Problem(where, repr(value), words))
             return ()
+        wrong = check[0](value) if check else None
+        if wrong:
+            problems.append(Problem(where, repr(value), wrong))
         return tuple(value)
     if type(value) is not wanted:
         problems.append(Problem(where, repr(value), f"{words}, {check[1]}" if check else words))
@@ -474,7 +621,20 @@ def _check_whole(parts: Mapping[str, Any]) -> list[Problem]:
 def settings_as_dict(settings: Settings) -> dict[str, dict[str, Any]]:
     """All values in force, by section."""
     plain = dataclasses.asdict(settings)
+    sinks = plain.pop("sinks")
+    plain.update({f"sinks.{name}": table for name, table in sinks.items()})
     return {s: {k: list(v) if isinstance(v, tuple) else v for k, v in t.items()} for s, t in plain.items()}
+
+
+def flat_values(raw: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+    """The values of a parsed file by section and key, as ``sample_toml`` takes them; a sink's section is ``sinks.NAME``."""
+    flat: dict[tuple[str, str], Any] = {}
+    for section, table in raw.items():
+        if section == "sinks":
+            flat.update({(f"sinks.{name}", k): v for name, keys in table.items() for k, v in keys.items()})
+        else:
+            flat.update({(section, k): v for k, v in table.items()})
+    return flat
 
 
 def toml_value(value: Any) -> str:
@@ -506,18 +666,28 @@ def sample_toml(values: Mapping[tuple[str, str], Any] | None = None, *, unset: b
     lines: list[str] = []
     for name, cls in SECTIONS.items():
         doc = (cls.__doc__ or "").split(": ", 1)[1]
-        lines += ["", f"[{name}]  # {doc}"]
-        for spec in dataclasses.fields(cls):
-            chosen = given.get((name, spec.name), spec.default)
-            check = spec.metadata["check"]
-            lines += ["", *(f"# {line}" for line in _wrap(spec.metadata["doc"]))]
-            if check:
-                lines.append(f"# Allowed: {check[1]}.")
-            prefix = "" if (name, spec.name) in given and not unset else "#"
-            lines.append(f"{prefix}{spec.name} = {toml_value(chosen)}")
+        lines += ["", f"[{name}]  # {doc}", *_sample_section(name, cls, given, unset=unset)]
+    sinks = sorted({section for section, _ in given if section.startswith("sinks.")})
+    for name in sinks:
+        lines += ["", f"[{name}]", *(f"{k} = {toml_value(v)}" for (s, k), v in given.items() if s == name)]
+    doc = (SinkSettings.__doc__ or "").split(": ", 1)[1]
+    lines += ["", f"#[sinks.NAME]  # {doc}", *_sample_section("sinks.NAME", SinkSettings, {}, unset=unset)]
     head = "# Configuration of ha-agent. Commented keys show their defaults"
     head += "; those of [node] and [peer] and the VIP are examples, and must be set.\n" if unset else ".\n"
     return head + "\n".join(lines) + "\n"
+
+
+def _sample_section(name: str, cls: type[Any], given: Mapping[tuple[str, str], Any], *, unset: bool) -> list[str]:
+    lines: list[str] = []
+    for spec in dataclasses.fields(cls):
+        chosen = given.get((name, spec.name), "journal" if spec.default is dataclasses.MISSING else spec.default)
+        check = spec.metadata["check"]
+        lines += ["", *(f"# {line}" for line in _wrap(spec.metadata["doc"]))]
+        if check:
+            lines.append(f"# Allowed: {check[1]}.")
+        prefix = "" if (name, spec.name) in given and not unset else "#"
+        lines.append(f"{prefix}{spec.name} = {toml_value(chosen)}")
+    return lines
 
 
 def _wrap(text: str, width: int = 100) -> list[str]:

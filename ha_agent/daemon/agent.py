@@ -35,6 +35,7 @@ from ha_agent.core.settings import Settings
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import OWNING_ROLES, Action, Role, Step, VrrpState
 from ha_agent.daemon.active_set import ActiveSet
+from ha_agent.daemon.alerting import Alerting
 from ha_agent.daemon.drill import Drill
 from ha_agent.daemon.fitness import Fitness
 from ha_agent.daemon.maintenance import Maintenance, read_life
@@ -42,6 +43,7 @@ from ha_agent.daemon.node_service import NodeService
 from ha_agent.daemon.operator_service import READABLE, OperatorService
 from ha_agent.daemon.peer_service import PeerService
 from ha_agent.daemon.peer_state import PeerSummary
+from ha_agent.daemon.program_alerts import ProgramAlerts
 from ha_agent.daemon.program_queries import ProgramQueries
 from ha_agent.daemon.program_service import ProgramService
 from ha_agent.daemon.programs import Programs
@@ -121,7 +123,8 @@ class Agent:
         self.failed = False
         self._retry_mono = 0.0
         self._look_vip_mono = 0.0
-        self._last_failure: str | None = None
+        self.last_failure: str | None = None
+        """Why the last attempt at a plan could not be finished; None where it could."""
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self.role_changed = asyncio.Event()
@@ -138,7 +141,7 @@ class Agent:
         self._spool = os.path.join(paths.run_dir, "notify")
         self.store = Store(paths.state_dir)
         self._journal = JournalSink() if runs_under_journal() else None
-        self.history = History(paths.state_dir, self.node, paths.history_max_bytes, self._tell_journal)
+        self.history = History(paths.state_dir, self.node, paths.history_max_bytes, self._event_added)
         self.fitness = Fitness(os.path.join(paths.run_dir, "track"), self.history, self._wake_at)
         self.watcher = Watcher()
         self.maintenance = Maintenance(paths.state_dir, self.history, time.time)
@@ -150,6 +153,8 @@ class Agent:
         self.programs = Programs(settings, self._supervisord_ended)
         self.receiver = Receiver(settings, self.ledger, self.committer, self.view, self.history, lambda: self.role)
         self.drill = Drill(self, self._start)
+        self.program_alerts = ProgramAlerts(self)
+        self.alerting = Alerting(self)
         self.program_queries = ProgramQueries(self)
         self.program_service = ProgramService(self, self.program_queries)
         self.registration = Registration(self, self.program_queries, self.program_service)
@@ -177,6 +182,7 @@ class Agent:
             log.error("%s", remark)
             self.history.add("state-damaged", remark)
         await self.receiver.recover()
+        self.alerting.load()
         self.maintenance.load(read_life(self.settings.paths.run_dir))
         self.last_transition = await asyncio.to_thread(self._find_last_transition)
         self._resume_role()
@@ -194,6 +200,7 @@ class Agent:
             self._tick(),
             self.peers.heartbeat(),
             self.readiness.run(),
+            self.alerting.run(),
         ):
             self._start(work)
         self.drill.resume()
@@ -214,6 +221,10 @@ class Agent:
         make_dir(self._spool, 0o755)
         make_dir(os.path.join(paths.run_dir, "active"), 0o755)
         self.store.prepare()
+
+    def _event_added(self, event: dict[str, Any]) -> None:
+        self._tell_journal(event)
+        self.alerting.take_event(event)
 
     def _tell_journal(self, event: dict[str, Any]) -> None:
         """Puts an event of the history into systemd's journal, with its code, the role and the epoch as fields."""
@@ -239,6 +250,7 @@ class Agent:
         self._wake.set()
 
     async def _close(self) -> None:
+        await self.alerting.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -496,15 +508,15 @@ class Agent:
         finally:
             plan.finished.set()
         if plan.done:
-            self._last_failure = None
+            self.last_failure = None
         else:
             pause = self.settings.takeover.retry_s if plan.name == "takeover" else self.settings.release.retry_s
             self._retry_at(self.loop.time() + pause)
             if not plan.abandoned:
                 log.error("%s could not be finished: %s", plan.name, plan.failure)
-                if plan.failure != self._last_failure:
+                if plan.failure != self.last_failure:
                     self.history.add(f"{plan.name}-failed", str(plan.failure), steps=plan.steps)
-                self._last_failure = plan.failure
+                self.last_failure = plan.failure
         self._wake.set()
 
     def _retry_at(self, moment_mono: float) -> None:

@@ -65,6 +65,7 @@ class NodeService:
             "drill-begin": self._serve_drill_begin,
             "drill-fault": self._serve_drill_fault,
             "drill-end": self._serve_drill_end,
+            **agent.alerting.handlers,
             "programs": agent.program_queries.handlers["programs"],
         }
 

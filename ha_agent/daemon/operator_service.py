@@ -21,7 +21,7 @@ from ha_agent.daemon.status import describe_node
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent
 
-READABLE = frozenset({"status", "history", "programs", "supervisor", "whoami", "kept-list", "report-list"})
+READABLE = frozenset({"status", "history", "programs", "supervisor", "whoami", "kept-list", "report-list", "alert-list"})
 """Operations that change nothing, for those who may look only; of ``supervisor`` the guard lets them read."""
 
 
@@ -36,6 +36,7 @@ class OperatorService:
             **agent.program_queries.handlers,
             **agent.program_service.handlers,
             **agent.registration.handlers,
+            **agent.program_alerts.handlers,
             "status": self._serve_status,
             "sync": self._serve_sync,
             "manifest": self._serve_manifest,

@@ -142,6 +142,10 @@ class Programs:
 
     async def glance(self) -> list[ProcessInfo]:
         """As ``read``, for showing: waits ``GLANCE_S`` at most, and all who ask at once share one question."""
+        return [info for info in await self.glance_at_all(GLANCE_S) if info.group in self.groups]
+
+    async def glance_at_all(self, limit_s: float) -> list[ProcessInfo]:
+        """Every process that supervisord knows, asked for as by ``glance``. Raises ``SupervisordDown`` after ``limit_s``."""
         # By the time that this goes on, somebody else may have asked anew.
         glance = self._glance
         if glance is None or glance.done():
@@ -149,11 +153,11 @@ class Programs:
             # Whoever asked may be gone by then.
             glance.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._glance = glance
-        done, _ = await asyncio.wait({glance}, timeout=GLANCE_S)
+        done, _ = await asyncio.wait({glance}, timeout=limit_s)
         if not done:
-            raise SupervisordDown(f"no answer within {GLANCE_S:g} s")
+            raise SupervisordDown(f"no answer within {limit_s:g} s")
         self._infos = glance.result()
-        return [info for info in self._infos if info.group in self.groups]
+        return self._infos
 
     def close(self) -> None:
         """Lets go of supervisord's process and of the thread."""

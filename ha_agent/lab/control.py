@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from ha_agent.adapters.procs import start_ticks
 from ha_agent.cli.keepalived import render_keepalived
+from ha_agent.cli.listener_conf import render_listener
 from ha_agent.cli.resources import find_resource
 from ha_agent.core.settings import check_settings, sample_toml
 from ha_agent.lab.keys import make_key_pair
@@ -114,7 +115,8 @@ class Lab:
         process = self._load().get(node)
         return process is not None and process.is_alive
 
-    def _switch_pid(self) -> int:
+    def switch_pid(self) -> int:
+        """Process id (on this machine) of the switch, which holds the network outside the nodes. Raises ``LabFailed``."""
         process = self._load().get("switch")
         if process is None or not process.is_alive:
             raise LabFailed(f"lab {self.paths.name} is not up; clear it away with: ha-agent lab down")
@@ -199,6 +201,8 @@ class Lab:
             os.makedirs(os.path.join(self.paths.disk(node, "etc-supervisor"), "local.d"))
             os.makedirs(os.path.join(self.paths.disk(node, "etc-ha-agent"), "ssh"), mode=0o700)
             _write(os.path.join(self.paths.disk(node, "etc-supervisor"), "supervisord.conf"), SUPERVISORD_CONF)
+            listener = render_listener(os.path.join(sys.prefix, "bin", "ha-agent-listener"))
+            _write(os.path.join(self.paths.disk(node, "etc-supervisor"), "local.d", "ha-agent-listener.conf"), listener)
             _write(os.path.join(self.paths.disk(node, "etc-ssh"), "sshd_config"), SSHD_CONF)
             self._write_settings(node, overrides)
         self._exchange_keys()
@@ -225,7 +229,9 @@ class Lab:
         _write(os.path.join(folder, "agent.toml"), sample_toml(values), 0o644)
         tables: dict[str, dict[str, Any]] = {}
         for (section, name), value in values.items():
-            tables.setdefault(section, {})[name] = value
+            outer, _, sink = section.partition(".")
+            table = tables.setdefault(outer, {})
+            (table.setdefault(sink, {}) if sink else table)[name] = value
         keepalived = self.paths.disk(node, "etc-keepalived")
         hook = os.path.join(keepalived, "ha-agent-notify")
         shutil.copyfile(find_resource("keepalived/ha-agent-notify"), hook)
@@ -448,7 +454,7 @@ class Lab:
 
     def words_in_switch(self, *command: str) -> list[str]:
         """The command line that runs ``command`` as the client outside the two nodes, at the switch."""
-        return ["nsenter", "-t", str(self._switch_pid()), "-m", "-n", "--root", "--", *command]
+        return ["nsenter", "-t", str(self.switch_pid()), "-m", "-n", "--root", "--", *command]
 
     def _in_switch(self, *command: str) -> None:
         done = subprocess.run(self.words_in_switch(*command), capture_output=True, text=True, env=_inner_environment())

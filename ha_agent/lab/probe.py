@@ -107,7 +107,10 @@ class Probe:
         except OSError:
             return None
         name = marks.get(b"SUPERVISOR_PROCESS_NAME")
-        return (node, name.decode()) if name else None
+        if name is None or marks.get(b"SUPERVISOR_GROUP_NAME") == b"ha-agent-listener":
+            # The listener belongs to each node.
+            return None
+        return node, name.decode()
 
     def _note_doubles(self, now: float, live: dict[int, tuple[tuple[str, str], int]]) -> None:
         copies: dict[tuple[str, str], set[int]] = {}

@@ -14,6 +14,8 @@ from ha_agent.core.settings import (
     SettingsError,
     SupervisorSettings,
     check_settings,
+    flat_values,
+    parse_memory_limit,
     sample_toml,
     settings_as_dict,
 )
@@ -82,12 +84,34 @@ def test_the_sample_is_good_and_names_every_key() -> None:
 
 
 def test_the_sample_shows_the_defaults_in_force() -> None:
-    sample = sample_toml()
+    sample = sample_toml().partition("\n#[sinks.NAME]")[0]
     uncommented = "\n".join(
         line[1:] if line.startswith("#") and " = " in line and not line.startswith("# ") else line
         for line in sample.splitlines()
     )
     assert check_settings(tomllib.loads(uncommented)) == check_settings(tomllib.loads(sample))
+
+
+def test_a_sink_lacks_nothing_that_its_kind_needs() -> None:
+    assert "sinks.a.url" in problems_of(GOOD + '[sinks.a]\nkind = "webhook"\n')
+    assert "sinks.a.command" in problems_of(GOOD + '[sinks.a]\nkind = "command"\ncommand = ["mail"]\n')
+    assert "sinks.a.recipients" in problems_of(GOOD + '[sinks.a]\nkind = "smtp"\nhost = "h"\nsender = "a@b"\n')
+    assert "sinks.a.kind" in problems_of(GOOD + '[sinks.a]\nkind = "pigeon"\n')
+    assert "sinks.a b" in problems_of(GOOD + '[sinks."a b"]\nkind = "journal"\n')
+    assert "sinks" in problems_of("sinks = 1\n" + GOOD)
+    settings = check_settings(tomllib.loads(GOOD + '[sinks.ops]\nkind = "webhook"\nurl = "http://x/"\nformat = "slack"\n'))
+    assert settings.sinks["ops"].format == "slack"
+    assert check_settings(
+        tomllib.loads(sample_toml(flat_values(tomllib.loads(GOOD + '[sinks.j]\nkind = "journal"\n'))))
+    ).sinks
+
+
+def test_a_memory_limit_names_programs_and_a_size() -> None:
+    assert parse_memory_limit("redis=512MB") == ("redis", 512 * 1024**2)
+    assert parse_memory_limit("a=b=1.5gb") == ("a=b", 1536 * 1024**2)
+    for bad in ("512MB", "=5MB", "redis=", "redis=5", "redis=5 apples"):
+        assert parse_memory_limit(bad) is None
+    assert "alerts.memory_limits" in problems_of(GOOD + '[alerts]\nmemory_limits = ["redis"]\n')
 
 
 def test_a_client_that_reads_two_places_only_finds_what_the_agent_finds(tmp_path: pathlib.Path) -> None:

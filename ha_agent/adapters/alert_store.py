@@ -1,0 +1,72 @@
+"""``alerts.json``: the book of alerts, the notifications of late, and how far each sink has got. One file, one rename.
+
+Because an alert and the note that it was told are in the same file, a crash can neither lose one nor send it anew, but for
+the moment between a sink's word that it has it and the next write.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ha_agent.adapters.files import read_or_none, write_atomic
+from ha_agent.core.alerts import Notification
+
+VERSION = 1
+
+
+@dataclass(slots=True)
+class SinkState:
+    """How far one sink has got: the number of the last notification that it has, or that was dropped for it."""
+
+    cursor: int
+    delivered: int = 0
+    dropped: int = 0
+    failures: int = 0
+    """Attempts that failed since the last one that did not."""
+    problem: str | None = None
+    since: float | None = None
+    """Wall clock time of the first of these failures."""
+
+
+@dataclass(slots=True)
+class Stored:
+    """What the file holds. ``book`` as ``Book.to_dict`` gives it; ``remark`` tells of damage."""
+
+    book: Mapping[str, Any] | None = None
+    notes: list[Notification] = field(default_factory=list)
+    sinks: dict[str, SinkState] = field(default_factory=dict)
+    remark: str | None = None
+
+
+class AlertStore:
+    """Reads once, writes often. Writing blocks: call it in a thread."""
+
+    def __init__(self, state_dir: str) -> None:
+        self._path = os.path.join(state_dir, "alerts.json")
+
+    def load(self) -> Stored:
+        """What was saved last. A damaged file is put aside, and ``remark`` says so. Raises ``OSError``."""
+        raw = read_or_none(self._path)
+        if raw is None:
+            return Stored()
+        try:
+            content = json.loads(raw)
+            if content["version"] != VERSION:
+                raise ValueError(f"version {content['version']}")
+            notes = [Notification.from_dict(row) for row in content["notes"]]
+            sinks = {str(name): SinkState(**row) for name, row in content["sinks"].items()}
+            return Stored(dict(content["book"]), notes, sinks)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            aside = f"{self._path}.damaged-{int(time.time())}"
+            os.rename(self._path, aside)
+            return Stored(remark=f"{self._path} can not be used ({error}); put aside as {aside}, alerts begin anew")
+
+    def save(self, book: Mapping[str, Any], notes: list[dict[str, Any]], sinks: Mapping[str, dict[str, Any]]) -> None:
+        """Puts everything on disk, durably. Raises ``OSError``; the old file is kept then."""
+        content = {"version": VERSION, "book": book, "notes": notes, "sinks": sinks}
+        write_atomic(self._path, json.dumps(content, separators=(",", ":")).encode() + b"\n")

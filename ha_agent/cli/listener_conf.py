@@ -1,0 +1,28 @@
+"""``ha-agent listener render``: the conf that has supervisord run the event listener on both nodes."""
+
+from __future__ import annotations
+
+LISTENER_CONF = "/etc/supervisor/local.d/ha-agent-listener.conf"
+GROUP = "ha-agent-listener"
+
+_CONF = """\
+; Hands the changes of state of every program to ha-agent, which raises the alarm. Runs on both nodes, is no part of the
+; registry, and no release stops it.
+[eventlistener:ha-agent-listener]
+command={program}
+events=PROCESS_STATE
+; supervisord drops the oldest events of a full buffer; the agent notices, and looks at every program itself.
+buffer_size=10000
+priority=1
+autorestart=true
+startretries=1000000
+stdout_logfile=NONE
+stderr_logfile=/var/log/supervisor/ha-agent-listener.log
+stderr_logfile_maxbytes=1MB
+stderr_logfile_backups=1
+"""
+
+
+def render_listener(program: str = "/usr/bin/ha-agent-listener") -> str:
+    """The text of the conf; ``program``: the listener's path on this node."""
+    return _CONF.format(program=program)

@@ -1,0 +1,229 @@
+"""What the states of programs mean: which ends are an alert, which belong to a takeover, which are one storm. Pure.
+
+Fed with supervisord's events, and with looks at all of its processes, which correct whatever the events did not say. All
+times are wall clock seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ha_agent.core.alerts import Condition, Moment
+from ha_agent.core.events import StateEvent
+
+GRACE_S = 2.0
+"""A program that ended and runs again within this time was restarted; after it, it is down."""
+
+UP = frozenset({"STARTING", "RUNNING", "BACKOFF"})
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Limits of the configuration: ``loop_count`` ends within ``loop_window_s`` are a loop."""
+
+    loop_count: int
+    loop_window_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One process in a look at supervisord."""
+
+    group: str
+    name: str
+    state: str
+    pid: int
+    started: float
+
+
+@dataclass(slots=True)
+class Life:
+    """One process. ``ends``: when it ended unexpectedly or failed to start, newest last, within the window."""
+
+    state: str
+    pid: int = 0
+    since: float = 0.0
+    ends: list[float] = field(default_factory=list)
+    untold: list[Ending] = field(default_factory=list)
+    unexpected: bool = False
+    """Whether it is EXITED, and not as it should be."""
+    looping: bool = False
+    last_end: Ending | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """An end that nobody expected: how it was before and after, and of how many it is told."""
+
+    at: float
+    pid: int
+    before: str
+    after: str
+    count: int = 1
+
+
+def full_name(group: str, name: str) -> str:
+    """The name that supervisorctl shows."""
+    return name if group == name else f"{group}:{name}"
+
+
+class ProgramWatch:
+    """The programs of one node. ``is_quiet`` says whether a group was being started or stopped on purpose at a time."""
+
+    def __init__(self, rules: Rules, is_quiet: Callable[[str, float], bool]) -> None:
+        self._rules, self._is_quiet = rules, is_quiet
+        self.lives: dict[Key, Life] = {}
+        self._fresh: set[Key] = set()
+        self._doubtful: dict[Key, Life] = {}
+        self.swallowed = 0
+        """Ends of programs during a takeover or release, which its summary tells."""
+
+    # ---- what comes in ------------------------------------------------------------------------------------
+
+    def feed(self, events: Iterable[StateEvent]) -> None:
+        """Takes in what supervisord told."""
+        for event in events:
+            self._feed(event)
+
+    def _feed(self, event: StateEvent) -> None:
+        key = event.group, event.name
+        life = self.lives.setdefault(key, Life(event.before))
+        quiet = self._is_quiet(event.group, event.at)
+        count = event.exits + event.backoffs
+        if quiet:
+            self.swallowed += count
+        elif count:
+            self._ended(key, life, Ending(event.at, event.pid or life.pid, event.before, event.after, count))
+        life.state, life.since = event.after, event.at
+        life.pid = event.pid if event.after in ("RUNNING", "STOPPING", "STARTING") else life.pid
+        # A program that had ended before the summary of a takeover is in there; afterwards it counts by its state.
+        life.unexpected = event.after == "EXITED" and not event.expected
+
+    def _ended(self, key: Key, life: Life, ending: Ending) -> None:
+        life.ends += [ending.at] * min(ending.count, 1000)
+        life.last_end = ending
+        life.untold.append(ending)
+        if len(life.untold) > 100:
+            first, rest = life.untold[0], life.untold[1:]
+            life.untold = [Ending(first.at, first.pid, first.before, first.after, first.count + rest[0].count), *rest[1:]]
+        self._fresh.add(key)
+
+    @property
+    def doubts(self) -> bool:
+        """Whether the last look did not fit the events, which may still be on their way: another look is to tell."""
+        return bool(self._doubtful)
+
+    def resync(self, processes: Iterable[Seen], asked: float, now: float) -> list[str]:
+        """Takes in a look at all processes, asked for at ``asked``; gives back the names of those whose events were missed.
+
+        A process that runs under another id than before, or that is down without an event that says so, has ended
+        meanwhile; one that supervisord does not know any more was unloaded on purpose. Two looks must agree on that.
+        """
+        missed, present, doubtful = [], set(), {}
+        for seen in processes:
+            key = seen.group, seen.name
+            present.add(key)
+            life = self.lives.get(key)
+            if life is None:
+                self.lives[key] = Life(seen.state, seen.pid, seen.started or now)
+            elif life.since < asked and _differs(life, seen):
+                if self._doubtful.get(key) != Life(life.state, life.pid, life.since):
+                    doubtful[key] = Life(life.state, life.pid, life.since)
+                elif self._correct(key, life, seen, now):
+                    missed.append(full_name(*key))
+        for key in [k for k in self.lives if k not in present]:
+            del self.lives[key]
+            self._fresh.discard(key)
+        self._doubtful = doubtful
+        return missed
+
+    def _correct(self, key: Key, life: Life, seen: Seen, now: float) -> bool:
+        """Makes ``life`` what was seen; says whether the process had ended meanwhile, which nobody had told."""
+        replaced = seen.state == "RUNNING" and life.state == "RUNNING"
+        fell = life.state in UP and seen.state in ("EXITED", "FATAL", "BACKOFF")
+        told = (replaced or fell) and not self._is_quiet(seen.group, now)
+        if told:
+            self._ended(key, life, Ending(now, life.pid, life.state, seen.state))
+        life.unexpected = fell and seen.state == "EXITED"
+        life.state, life.since, life.pid = seen.state, now, seen.pid or life.pid
+        return told
+
+    def take_fresh(self) -> list[Key]:
+        """Processes that have ended since this was asked last: supervisord still knows how, for a moment."""
+        fresh, self._fresh = sorted(self._fresh), set()
+        return fresh
+
+    def down(self, now: float) -> list[Key]:
+        """Processes that are down, though they should not be."""
+        return [
+            key
+            for key, life in self.lives.items()
+            if (life.state == "FATAL" or (life.state == "EXITED" and life.unexpected)) and not self._is_quiet(key[0], now)
+        ]
+
+    # ---- what goes out ------------------------------------------------------------------------------------
+
+    def conditions(self, now: float, describe: Callable[[Key], Mapping[str, object]]) -> list[Condition]:
+        """What holds now: programs that are down, given up, or in a loop."""
+        found = []
+        for key, life in self.lives.items():
+            self._look_for_loop(life, now)
+            if self._is_quiet(key[0], now):
+                continue
+            name = full_name(*key)
+            details = {**describe(key), "after": life.state}
+            if life.last_end is not None:
+                details["before"] = life.last_end.before
+            if life.state == "FATAL":
+                found.append(Condition("program-fatal", name, f"{name} is FATAL{_how(details)}", details))
+            elif life.looping:
+                text = f"{name} ended {len(life.ends)} times within {self._rules.loop_window_s:g} s, is {life.state}"
+                found.append(Condition("program-looping", name, text + _how(details), details))
+            elif life.state == "EXITED" and life.unexpected and now - life.since >= GRACE_S:
+                text = f"{name} ended unexpectedly{_how(details)}, and is EXITED"
+                found.append(Condition("program-exited", name, text, details))
+        return found
+
+    def _look_for_loop(self, life: Life, now: float) -> None:
+        window = self._rules.loop_window_s
+        life.ends = [at for at in life.ends if 0 <= now - at < window]
+        if len(life.ends) >= self._rules.loop_count:
+            life.looping = True
+        elif not life.ends or life.state in ("STOPPED", "STOPPING"):
+            life.looping = False
+
+    def moments(self, now: float, describe: Callable[[Key], Mapping[str, object]]) -> list[Moment]:
+        """What has happened and is over: programs that ended and run again. Each end is told once.
+
+        An end counts once the program runs again, or is told by a condition instead.
+        """
+        found = []
+        for key, life in self.lives.items():
+            if not life.untold:
+                continue
+            if life.looping or life.state == "FATAL" or (life.state == "EXITED" and now - life.since >= GRACE_S):
+                life.untold = []
+            elif life.state in ("STOPPED", "STOPPING", "RUNNING"):
+                found.append(self._tell_restart(key, life, describe))
+        return found
+
+    def _tell_restart(self, key: Key, life: Life, describe: Callable[[Key], Mapping[str, object]]) -> Moment:
+        endings, life.untold = life.untold, []
+        count = sum(ending.count for ending in endings)
+        name = full_name(*key)
+        times = "" if count == 1 else f" {count} times"
+        details = {**describe(key), "before": endings[0].before, "after": life.state, "ends": count}
+        now = "and runs again" if life.state == "RUNNING" else f"was {endings[0].before}, is {life.state}"
+        text = f"{name} ended unexpectedly{times}{_how(details)}, {now}".replace(", and", " and")
+        return Moment("program-restarted", name, text, details)
+
+
+def _differs(life: Life, seen: Seen) -> bool:
+    return life.state != seen.state or (seen.state == "RUNNING" and bool(life.pid) and life.pid != seen.pid)
+
+
+def _how(details: Mapping[str, object]) -> str:
+    return f" ({details['exit']})" if details.get("exit") else ""

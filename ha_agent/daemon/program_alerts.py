@@ -1,0 +1,230 @@
+"""What happens to programs, for the alerts: takes the listener's events, looks at supervisord where they are not enough.
+
+Owns the watch over programs' lives. What a takeover or release does to programs is not reported here: its summary is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ha_agent.adapters.procs import read_memory
+from ha_agent.adapters.rpc import Handler, Malformed, Progress
+from ha_agent.adapters.supervisord import Fault, SupervisordDown
+from ha_agent.core.alerts import Condition, Moment
+from ha_agent.core.events import StateEvent
+from ha_agent.core.frames import Message
+from ha_agent.core.program_watch import Key, ProgramWatch, Rules, Seen, full_name
+from ha_agent.core.settings import parse_memory_limit
+from ha_agent.daemon.node_service import take
+
+if TYPE_CHECKING:
+    from ha_agent.daemon.agent import Agent
+
+log = logging.getLogger(__name__)
+
+MAX_EVENTS = 10_000
+LOOK_S = 60.0
+"""Between two looks at all processes, whatever the events said."""
+
+SILENT_S = 90.0
+"""The listener gives a sign of life every 30 s."""
+
+AFTERMATH_S = 0.1
+"""supervisord notices an end so much later than whoever brought it about."""
+
+ANSWER_S, AGAIN_S, FAILURES = 5.0, 2.0, 3
+"""supervisord that does not answer so often in a row counts as one that does not."""
+
+ASK_S = 3.0
+ASKED_AT_ONCE = 20
+LOG_BYTES = 4096
+MAIN_LOG_BYTES = 65536
+MEMORY_HYSTERESIS = 0.9
+
+_EXITED = re.compile(r"exited: (\S+) \((.+?); (?:not )?expected\)")
+
+
+class ProgramAlerts:
+    """The programs of one node."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        limits = agent.settings.alerts
+        self.watch = ProgramWatch(Rules(limits.loop_count, limits.loop_window_s), self._is_quiet)
+        self._memory_limits = [pair for text in limits.memory_limits if (pair := parse_memory_limit(text)) is not None]
+        self._memory: dict[Key, tuple[int, int]] = {}
+        self._reports: dict[Key, dict[str, Any]] = {}
+        self._moments: list[Moment] = []
+        self._quiet_until = 0.0
+        self._verifying = False
+        self._look_at_mono = 0.0
+        self._memory_at_mono = 0.0
+        self._heard_mono = agent.loop.time()
+        self._failures = 0
+        self.unanswered: str | None = None
+        """How supervisord does not answer; None where it does."""
+        self.lost = self.merged = self.taken = 0
+        self.handlers: dict[str, Handler] = {"program-events": self._serve_events}
+
+    # ---- what comes in ------------------------------------------------------------------------------------
+
+    async def _serve_events(self, message: Message, _progress: Progress) -> Message:
+        """Takes what the listener brings; only root, which supervisord runs as, may bring it."""
+        if message.get("uid") != 0:
+            return {"outcome": "refused", "reason": "events come from supervisord's listener, which runs as root"}
+        rows, lost = take(message, "events", list), take(message, "lost", int, 0)
+        if len(rows) > MAX_EVENTS:
+            raise Malformed(f"{len(rows)} events at once")
+        try:
+            events = [StateEvent.from_dict(row) for row in rows]
+        except (KeyError, ValueError, TypeError) as error:
+            raise Malformed(f"an event that is none: {error!r}") from None
+        self._heard_mono = self._agent.loop.time()
+        self.watch.feed(events)
+        self.taken += len(events)
+        self.merged += sum(event.merged for event in events)
+        if lost:
+            self.lost += lost
+            self._moments.append(Moment("events-lost", "listener", f"supervisord threw {lost} events away", {"lost": lost}))
+        if lost or message.get("began") is True:
+            self._look_at_mono = 0.0
+        if events or lost:
+            self._agent.alerting.wake()
+        return {"outcome": "taken"}
+
+    def plan_ended(self, *, verifying: bool) -> None:
+        """A takeover or release is over; ``verifying``: its programs are still being looked at."""
+        self._verifying = verifying
+        self._quiet_until = time.time() + AFTERMATH_S
+        self._look_at_mono = 0.0
+
+    def _is_quiet(self, group: str, at: float) -> bool:
+        """Whether what happened to ``group`` at wall clock time ``at`` belongs to a takeover or release."""
+        agent = self._agent
+        busy = agent.plan is not None or self._verifying or at < self._quiet_until
+        return busy and (group in agent.programs.groups or group in agent.active_set.selection.groups)
+
+    # ---- looking ------------------------------------------------------------------------------------------
+
+    async def look(self) -> None:
+        """Asks supervisord what events do not tell. Never raises for one that does not answer."""
+        agent = self._agent
+        if agent.plan is not None or not agent.programs.process.is_alive:
+            # A takeover has more urgent questions, and its summary tells.
+            return
+        now = agent.loop.time()
+        if now >= self._look_at_mono:
+            self._look_at_mono = now + LOOK_S
+            await self._resync()
+        # What went down during a takeover was nobody's question then.
+        fresh = sorted(
+            {*self.watch.take_fresh(), *(key for key in self.watch.down(time.time()) if key not in self._reports)}
+        )
+        if fresh:
+            await self._ask_about(fresh)
+        if self._memory_limits and now >= self._memory_at_mono:
+            self._memory_at_mono = now + agent.settings.alerts.memory_interval_s
+            await self._weigh()
+
+    async def _resync(self) -> None:
+        asked = time.time()
+        try:
+            infos = await self._agent.programs.glance_at_all(ANSWER_S)
+        except SupervisordDown as error:
+            self._failures += 1
+            if self._failures >= FAILURES:
+                self.unanswered = str(error)
+            self._look_at_mono = self._agent.loop.time() + AGAIN_S
+            return
+        self._failures, self.unanswered = 0, None
+        seen = [Seen(i.group, i.name, i.state, i.pid, float(i.started)) for i in infos]
+        missed = self.watch.resync(seen, asked, time.time())
+        if self.watch.doubts:
+            self._look_at_mono = self._agent.loop.time() + AGAIN_S
+        if missed:
+            log.warning("ended without an event that said so: %s", ", ".join(missed[:20]))
+        self._reports = {key: report for key, report in self._reports.items() if key in self.watch.lives}
+
+    async def _ask_about(self, keys: list[Key]) -> None:
+        """How processes ended, and the last lines of their logs, while supervisord still knows."""
+        asked = keys[:ASKED_AT_ONCE]
+        calls: list[tuple[str, list[Any]]] = [("readLog", [-MAIN_LOG_BYTES, 0])]
+        for group, name in asked:
+            calls += [(f"tailProcess{which}Log", [f"{group}:{name}", 0, LOG_BYTES]) for which in ("Stderr", "Stdout")]
+        try:
+            async with asyncio.timeout(ASK_S):
+                answers = await self._agent.programs.batch(calls)
+        except (SupervisordDown, TimeoutError) as error:
+            log.warning("the logs of %d programs can not be read: %s", len(asked), error or "no answer in time")
+            answers = [Fault(0, "") for _ in calls]
+        endings = read_endings("" if isinstance(answers[0], Fault) else str(answers[0]))
+        lines = self._agent.settings.alerts.log_lines
+        for number, key in enumerate(asked):
+            logs = [last_lines(answers[1 + 2 * number + which], lines) for which in (0, 1)]
+            self._reports[key] = {"exit": endings.get(key[1]), "log": logs[0] or logs[1]}
+        for key in keys[ASKED_AT_ONCE:]:
+            self._reports[key] = {"exit": endings.get(key[1]), "log": []}
+
+    async def _weigh(self) -> None:
+        pids = {key: life.pid for key, life in self.watch.lives.items() if life.state == "RUNNING" and life.pid}
+        weights = await asyncio.to_thread(read_memory, pids)
+        found = {}
+        for key, used in weights.items():
+            limit = self._limit_of(full_name(*key), key[1])
+            if limit is None:
+                continue
+            line = limit * MEMORY_HYSTERESIS if key in self._memory else limit
+            if used > line:
+                found[key] = (used, limit)
+        self._memory = found
+
+    def _limit_of(self, *names: str) -> int | None:
+        import fnmatch
+
+        for pattern, limit in self._memory_limits:
+            if any(fnmatch.fnmatchcase(name, pattern) for name in names):
+                return limit
+        return None
+
+    # ---- what goes out ------------------------------------------------------------------------------------
+
+    def conditions(self, now_wall: float) -> list[Condition]:
+        """What holds now."""
+        found = self.watch.conditions(now_wall, self._report_of)
+        for key, (used, limit) in self._memory.items():
+            name = full_name(*key)
+            text = f"{name} uses {used >> 20} MiB of memory, more than {limit >> 20} MiB"
+            found.append(Condition("program-memory", name, text, {"used_bytes": used, "limit_bytes": limit}))
+        silent_s = self._agent.loop.time() - self._heard_mono
+        if silent_s > SILENT_S and self._agent.programs.process.is_alive:
+            text = f"nothing was heard from ha-agent-listener on {self._agent.node} for more than {SILENT_S:.0f} s"
+            found.append(Condition("listener-silent", "listener", text))
+        return found
+
+    def moments(self, now_wall: float) -> list[Moment]:
+        """What has happened since this was asked last."""
+        found, self._moments = self._moments, []
+        return found + self.watch.moments(now_wall, self._report_of)
+
+    def _report_of(self, key: Key) -> Mapping[str, object]:
+        return {"program": full_name(*key), **self._reports.get(key, {})}
+
+
+def read_endings(main_log: str) -> dict[str, str]:
+    """How each process last ended, by its name, as supervisord's own log tells (``exited: NAME (HOW; not expected)``).
+
+    Its other interfaces forget a signal at once, and an exit status when the program is started again.
+    """
+    return {match[1]: match[2] for match in _EXITED.finditer(main_log)}
+
+
+def last_lines(answer: Any, count: int) -> list[str]:
+    """The last ``count`` lines of what ``tailProcess...Log`` gave; nothing where there is no log."""
+    if isinstance(answer, Fault) or not isinstance(answer, (list, tuple)) or not count:
+        return []
+    return [line[:500] for line in str(answer[0]).splitlines() if line.strip()][-count:]
