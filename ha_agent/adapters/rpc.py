@@ -18,6 +18,9 @@ from ha_agent.core.frames import Message
 
 log = logging.getLogger(__name__)
 
+WEB_USER = "ha-agent-web"
+"""The user that the dashboard runs as, who says on whose behalf it asks."""
+
 Progress = Callable[[Message], None]
 Handler = Callable[[Message, Progress], Awaitable[Message]]
 
@@ -220,7 +223,10 @@ class RpcServer:
         caller = self._callers.get(stream)
         if caller is not None:
             sudo = message.pop("sudo_user", None)
+            behalf = message.pop("on_behalf", None)
             message["by"] = f"{sudo} (sudo)" if caller.uid == 0 and isinstance(sudo, str) else caller.name
+            if isinstance(behalf, str) and (caller.uid == 0 or caller.name == WEB_USER):
+                message["by"] = f"{behalf[:60]} (web)"
             message["uid"], message["access"] = caller.uid, caller.access
             if not caller.may(message):
                 text = "you may look, not change anything: that takes membership of group ha-agent"

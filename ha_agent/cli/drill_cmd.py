@@ -18,12 +18,12 @@ from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, duration, settings_of
 from ha_agent.cli.probes import BadProbe, ProbeRun, parse_probe
 from ha_agent.cli.registry_cmd import compare_registries
-from ha_agent.cli.status_text import failed_programs
 from ha_agent.cli.switchover_cmd import UNSETTLED, hand_over
 from ha_agent.cli.terminal import complain, finding_lines, is_yes
 from ha_agent.core.drill import MODES, MOVES, Seen, build_report
 from ha_agent.core.findings import Severity
 from ha_agent.core.prechecks import find_active, find_obstacles, find_standby
+from ha_agent.core.problems import failed_programs
 from ha_agent.core.settings import settings_as_dict
 from ha_agent.core.words import Exit
 

@@ -31,16 +31,19 @@ class Problem:
         return f"{self.key}: {self.found}; allowed: {self.allowed}"
 
 
-def _between(low: float, high: float, unit: str = "") -> tuple[Check, str]:
+def between(low: float, high: float, unit: str = "") -> tuple[Check, str]:
+    """A check that a number lies between two others, both allowed."""
     text = f"{low:g} to {high:g}{' ' + unit if unit else ''}"
     return (lambda v: None if low <= v <= high else text), text
 
 
-def _matching(pattern: str, text: str) -> tuple[Check, str]:
+def matching(pattern: str, text: str) -> tuple[Check, str]:
+    """A check that the whole of a text matches ``pattern``; ``text`` says in words what is allowed."""
     return (lambda v: None if re.fullmatch(pattern, v) else text), text
 
 
-def _one_of(*words: str) -> tuple[Check, str]:
+def one_of(*words: str) -> tuple[Check, str]:
+    """A check that a text is one of ``words``."""
     text = " or ".join(f'"{w}"' for w in words)
     return (lambda v: None if v in words else text), text
 
@@ -61,9 +64,9 @@ def _is_interface_address(value: str) -> bool:
     return "/" in value
 
 
-ABSOLUTE = _matching(r"/[^\0\n]*", "an absolute path")
-NAME = _matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "1 to 63 letters, digits, '.', '_' or '-'")
-HOST = _matching(r"[A-Za-z0-9:][A-Za-z0-9.:_-]{0,253}", "a host name or an address")
+ABSOLUTE = matching(r"/[^\0\n]*", "an absolute path")
+NAME = matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "1 to 63 letters, digits, '.', '_' or '-'")
+HOST = matching(r"[A-Za-z0-9:][A-Za-z0-9.:_-]{0,253}", "a host name or an address")
 ADDRESS: tuple[Check, str] = (lambda v: None if _is_address(v) else "an IP address", "an IP address")
 INTERFACE_ADDRESS: tuple[Check, str] = (
     lambda v: None if _is_interface_address(v) else "an address with its prefix length, as 192.0.2.10/24",
@@ -95,7 +98,7 @@ class PeerSettings:
 
     name: str = key(_REQUIRED, "Name of the peer, as its own [node] name says.", NAME)
     address: str = key(_REQUIRED, "Address of the peer, for VRRP adverts and for ssh.", ADDRESS)
-    ssh_port: int = key(22, "TCP port of the peer's sshd.", _between(1, 65535))
+    ssh_port: int = key(22, "TCP port of the peer's sshd.", between(1, 65535))
     ssh_user: str = key("root", "User at the peer whose authorized_keys holds this node's restricted key.", NAME)
 
 
@@ -104,21 +107,21 @@ class VrrpSettings:
     """[vrrp]: what `ha-agent keepalived render` puts into keepalived.conf, and what the agent expects of it."""
 
     vip: str = key(_REQUIRED, "The virtual address with its prefix length.", INTERFACE_ADDRESS)
-    interface: str = key("eth0", "Network interface that carries the VIP.", _matching(r"[^\s/]{1,15}", "an interface name"))
+    interface: str = key("eth0", "Network interface that carries the VIP.", matching(r"[^\s/]{1,15}", "an interface name"))
     instance: str = key("HA_AGENT", "Name of the VRRP instance in keepalived.conf.", NAME)
-    router_id: int = key(51, "virtual_router_id; the same on both nodes, unique in the network.", _between(1, 255))
-    priority: int = key(100, "VRRP priority; give the two nodes different ones.", _between(1, 254))
+    router_id: int = key(51, "virtual_router_id; the same on both nodes, unique in the network.", between(1, 255))
+    priority: int = key(100, "VRRP priority; give the two nodes different ones.", between(1, 254))
     advert_int_s: float = key(
         0.1,
         "Seconds between adverts. A dead peer is noticed after 3 to 4 of them. Smaller fails over faster and makes a "
         "busy network or a stalled virtual machine look dead.",
-        _between(0.01, 40.0, "s"),
+        between(0.01, 40.0, "s"),
     )
     startup_delay_s: float = key(
         2.0,
         "Seconds that keepalived waits after its start before it takes part: a booting node does not become MASTER "
         "for a moment beside a living peer. Also the least time for which the VIP has no owner when both boot at once.",
-        _between(0.0, 300.0, "s"),
+        between(0.0, 300.0, "s"),
     )
     nopreempt: bool = key(
         True,
@@ -137,21 +140,21 @@ class RegistrySettings:
         60.0,
         "Seconds between full compares of the directory with what is known of it. Finds what inotify lost; costs one "
         "stat a file.",
-        _between(1.0, 86400.0, "s"),
+        between(1.0, 86400.0, "s"),
     )
     delete_settle_s: float = key(
         0.15,
         "Seconds without a further deletion before deletions are sent. Longer recognises a slow mass deletion better; "
         "a single deletion arrives that much later.",
-        _between(0.0, 10.0, "s"),
+        between(0.0, 10.0, "s"),
     )
     mass_delete_fraction: float = key(
         0.5,
         "Deletions of more than this share of all confs are held until an operator confirms them "
         "(`ha-agent sync --accept-deletes`). 1.0 switches the guard off.",
-        _between(0.0, 1.0),
+        between(0.0, 1.0),
     )
-    mass_delete_minimum: int = key(3, "Fewer deletions than this are never held.", _between(1, 1000000))
+    mass_delete_minimum: int = key(3, "Fewer deletions than this are never held.", between(1, 1000000))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,24 +166,24 @@ class SupervisorSettings:
     python: str = key(
         "auto",
         'Interpreter with supervisord\'s own parser: "auto" takes the one that the running supervisord uses.',
-        _matching(r"auto|/.+", '"auto" or an absolute path'),
+        matching(r"auto|/.+", '"auto" or an absolute path'),
     )
     rpc_timeout_s: float = key(
         10.0,
         "Seconds after which a call to supervisord counts as failed.",
-        _between(0.5, 300.0, "s"),
+        between(0.5, 300.0, "s"),
     )
     hung_s: float = key(
         5.0,
         "Seconds that supervisord may take to answer before a takeover or release counts it as hung: it is ended then "
         "(systemd starts it again), the programs without it. It is silent while it spawns many programs.",
-        _between(0.5, 300.0, "s"),
+        between(0.5, 300.0, "s"),
     )
     restart_wait_s: float = key(
         5.0,
         "Seconds that supervisord may be gone before this node gives the VIP to its peer. Longer than RestartSec of its "
         "unit; the programs are down meanwhile.",
-        _between(0.1, 3600.0, "s"),
+        between(0.1, 3600.0, "s"),
     )
 
 
@@ -193,17 +196,17 @@ class LinkSettings:
     heartbeat_s: float = key(
         2.0,
         "Seconds between signs of life. A link that stays silent for three of them counts as down.",
-        _between(0.2, 60.0, "s"),
+        between(0.2, 60.0, "s"),
     )
-    connect_timeout_s: float = key(5.0, "Seconds for an ssh connection to come up.", _between(1.0, 120.0, "s"))
-    retry_max_s: float = key(5.0, "Longest pause between two attempts to connect, in seconds.", _between(0.2, 300.0, "s"))
+    connect_timeout_s: float = key(5.0, "Seconds for an ssh connection to come up.", between(1.0, 120.0, "s"))
+    retry_max_s: float = key(5.0, "Longest pause between two attempts to connect, in seconds.", between(0.2, 300.0, "s"))
     answer_timeout_s: float = key(
-        30.0, "Seconds that the peer may take to commit a change before the link is given up.", _between(1.0, 600.0, "s")
+        30.0, "Seconds that the peer may take to commit a change before the link is given up.", between(1.0, 600.0, "s")
     )
     inline_max_bytes: int = key(
         65536,
         "Changes up to this size travel within one frame; larger ones by rsync over the same connection.",
-        _between(0, 1048576, "bytes"),
+        between(0, 1048576, "bytes"),
     )
 
 
@@ -215,44 +218,44 @@ class TakeoverSettings:
         0.25,
         "Seconds that a peer has to say that it heard the interlock's question; after that it counts as dead. "
         "Longer never mistakes a stalled peer for a dead one, and every crash failover waits that long.",
-        _between(0.01, 60.0, "s"),
+        between(0.01, 60.0, "s"),
     )
     silent_peer_s: float = key(
         15.0,
         "Seconds that a peer has whose machine answers (ping, TCP) while its agent does not: killed or hung, the agent "
         "is back within 10 s and gives its word. Then on_interlock_timeout decides. A machine that is off has no such time.",
-        _between(0.0, 3600.0, "s"),
+        between(0.0, 3600.0, "s"),
     )
     interlock_timeout_s: float = key(
         60.0,
         "Seconds that a living peer has to report that nothing is left running there. Should exceed the longest "
         "stopwaitsecs of the registry.",
-        _between(0.1, 3600.0, "s"),
+        between(0.1, 3600.0, "s"),
     )
     on_interlock_timeout: str = key(
         "start",
         'When a living peer has not given its word in time: "start" prefers availability (programs may run on both nodes), '
         '"hold" prefers never twice (nothing runs until the peer gives its word, is off, or fence_command succeeds).',
-        _one_of("start", "hold"),
+        one_of("start", "hold"),
     )
     dual_master_s: float = key(
         1.0,
         "Seconds that an active node which keepalived still calls MASTER waits for its own BACKUP before it refuses "
         "to hand over: in a dual master the node that is already active stays it.",
-        _between(0.1, 60.0, "s"),
+        between(0.1, 60.0, "s"),
     )
     fence_command: tuple[str, ...] = key(
         (),
         "Command (a list of words, absolute path first) that makes sure that the peer is off; run before the programs start "
         "whenever the peer did not give its word that nothing is left running. Exit status 0 means that it is off.",
     )
-    fence_timeout_s: float = key(10.0, "Seconds for fence_command.", _between(0.1, 600.0, "s"))
+    fence_timeout_s: float = key(10.0, "Seconds for fence_command.", between(0.1, 600.0, "s"))
     start_all: bool = key(
         False,
         "true: also start programs that say autostart=false, as `supervisorctl start all` does. For registries "
         "whose confs all say autostart=false because supervisord used to start them at boot.",
     )
-    retry_s: float = key(1.0, "Seconds between attempts when supervisord can not be reached.", _between(0.05, 60.0, "s"))
+    retry_s: float = key(1.0, "Seconds between attempts when supervisord can not be reached.", between(0.05, 60.0, "s"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,12 +266,12 @@ class ReleaseSettings:
         60.0,
         "Seconds that supervisord has to stop everything (it kills each program after its own stopwaitsecs). "
         "What lives longer is ended by the sweep.",
-        _between(0.1, 3600.0, "s"),
+        between(0.1, 3600.0, "s"),
     )
     sweep_grace_s: float = key(
-        2.0, "Seconds between TERM and KILL for processes that supervisord no longer owns.", _between(0.0, 600.0, "s")
+        2.0, "Seconds between TERM and KILL for processes that supervisord no longer owns.", between(0.0, 600.0, "s")
     )
-    retry_s: float = key(5.0, "Seconds between attempts to end what could not be ended.", _between(0.1, 600.0, "s"))
+    retry_s: float = key(5.0, "Seconds between attempts to end what could not be ended.", between(0.1, 600.0, "s"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,13 +282,13 @@ class ReadinessSettings:
         600.0,
         "Seconds between full tests of all confs; a changed conf is tested at once. A test of 1,000 confs takes about "
         "a second of one core.",
-        _between(5.0, 86400.0, "s"),
+        between(5.0, 86400.0, "s"),
     )
     idle_s: float = key(
         30.0,
         "Seconds that the parser process of a standby stays after its last use. It holds about 25 MiB; an active "
         "node keeps it, so that an edit is checked within milliseconds.",
-        _between(0.0, 86400.0, "s"),
+        between(0.0, 86400.0, "s"),
     )
 
 
@@ -296,9 +299,9 @@ class ObjectiveSettings:
     failover_s: float = key(
         10.0,
         "Seconds that the worst of the probes, or of the programs where there is no probe, may be out of service.",
-        _between(0.0, 3600.0, "s"),
+        between(0.0, 3600.0, "s"),
     )
-    overlap_s: float = key(0.0, "Seconds that a program may be seen on both nodes.", _between(0.0, 3600.0, "s"))
+    overlap_s: float = key(0.0, "Seconds that a program may be seen on both nodes.", between(0.0, 3600.0, "s"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,7 +315,7 @@ class DrillSettings:
         ("/usr/bin/systemctl", "start", "keepalived"),
         "Command (a list of words, absolute path first) that starts keepalived again after the mode keepalived-kill.",
     )
-    keep_reports: int = key(100, "How many reports are kept on the node where the test was run.", _between(1, 100000))
+    keep_reports: int = key(100, "How many reports are kept on the node where the test was run.", between(1, 100000))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,9 +326,9 @@ class ProgramSettings:
     log_maxbytes: str = key(
         "20MB",
         "Size at which a log is turned over, unless program.ini says otherwise.",
-        _matching(r"[0-9]+(KB|MB|GB)?", "a size such as 20MB"),
+        matching(r"[0-9]+(KB|MB|GB)?", "a size such as 20MB"),
     )
-    log_backups: int = key(5, "How many older logs are kept, unless program.ini says otherwise.", _between(0, 1000))
+    log_backups: int = key(5, "How many older logs are kept, unless program.ini says otherwise.", between(0, 1000))
     run_as: tuple[str, ...] = key(
         (),
         "Users that members of group ha-agent may register programs to run as, besides themselves. Naming root here makes "
@@ -355,20 +358,20 @@ class AlertSettings:
     """[alerts]: when the agent raises the alarm; where it goes is said by [sinks.NAME]."""
 
     repeat_s: float = key(
-        14400.0, "Seconds after which an alert that still lasts is told again.", _between(60.0, 7 * 86400.0, "s")
+        14400.0, "Seconds after which an alert that still lasts is told again.", between(60.0, 7 * 86400.0, "s")
     )
     lag_s: float = key(
         30.0,
         "Seconds that a change of the registry may wait for the peer before that is an alert.",
-        _between(1.0, 86400.0, "s"),
+        between(1.0, 86400.0, "s"),
     )
     loop_count: int = key(
-        5, "So many unexpected ends or failed starts of a program within loop_window_s are a loop.", _between(2, 1000)
+        5, "So many unexpected ends or failed starts of a program within loop_window_s are a loop.", between(2, 1000)
     )
     loop_window_s: float = key(
         120.0,
         "Seconds in which they are counted. A loop is over when a program did not end for so long.",
-        _between(5.0, 86400.0, "s"),
+        between(5.0, 86400.0, "s"),
     )
     memory_limits: tuple[str, ...] = key(
         (),
@@ -376,14 +379,14 @@ class AlertSettings:
         'first that fits counts. Example: ["redis=512MB", "tomcat-*=2GB", "*=1GB"].',
         _each(lambda v: parse_memory_limit(v) is not None, '"NAME=SIZE" with a size such as 512MB'),
     )
-    memory_interval_s: float = key(30.0, "Seconds between two looks at that.", _between(1.0, 86400.0, "s"))
-    log_lines: int = key(10, "So many of the last lines of a program's log go with an alert.", _between(0, 100))
+    memory_interval_s: float = key(30.0, "Seconds between two looks at that.", between(1.0, 86400.0, "s"))
+    log_lines: int = key(10, "So many of the last lines of a program's log go with an alert.", between(0, 100))
     maintenance_silences: tuple[str, ...] = key(
         ("program-*", "role-*", "*-down", "no-active-node", "peer-lost", "listener-silent", "replication-*", "standby-*"),
         "Alerts that are not told while maintenance is on; * and ? are allowed. One that lasts is told when it is over.",
     )
     queue_max: int = key(
-        1000, "So many alerts wait for a sink at most; the oldest are dropped, and that is told.", _between(10, 100000)
+        1000, "So many alerts wait for a sink at most; the oldest are dropped, and that is told.", between(10, 100000)
     )
 
 
@@ -395,46 +398,46 @@ WEBHOOK_FORMATS = ("json", "slack", "dingtalk", "wecom", "template")
 class SinkSettings:
     """[sinks.NAME]: one place that alerts go to; as many sections as there are places."""
 
-    kind: str = key(_REQUIRED, "What it is.", _one_of(*SINK_KINDS))
-    severity: str = key("info", "Least severity that goes there.", _one_of("info", "warning", "critical"))
+    kind: str = key(_REQUIRED, "What it is.", one_of(*SINK_KINDS))
+    severity: str = key("info", "Least severity that goes there.", one_of("info", "warning", "critical"))
     codes: tuple[str, ...] = key((), "Only these alerts go there (* and ? are allowed); all where it is empty.")
     ends: bool = key(True, "Whether the end of an alert is told, too.")
     timeout_s: float = key(
-        10.0, "Seconds that a delivery may take; after that it is ended and tried again.", _between(1, 300, "s")
+        10.0, "Seconds that a delivery may take; after that it is ended and tried again.", between(1, 300, "s")
     )
     command: tuple[str, ...] = key(
         (),
         "kind command: the words of the command, absolute path first. KIND, CODE, SEVERITY and the text follow as "
         "arguments, the whole alert comes as JSON on standard input.",
     )
-    url: str = key("", "kind webhook: where to POST to.", _matching(r"(https?://\S+)?", "an http or https URL"))
+    url: str = key("", "kind webhook: where to POST to.", matching(r"(https?://\S+)?", "an http or https URL"))
     url_file: str = key(
         "",
         "kind webhook: file with the URL, for one that holds a secret; readable by root alone.",
-        _matching(r"(/[^\0\n]*)?", "an absolute path"),
+        matching(r"(/[^\0\n]*)?", "an absolute path"),
     )
     format: str = key(
         "json",
         'kind webhook: "json" is the whole alert, "slack" for Slack, Mattermost and their like, "dingtalk", "wecom", '
         '"template" for template_file.',
-        _one_of(*WEBHOOK_FORMATS),
+        one_of(*WEBHOOK_FORMATS),
     )
     template_file: str = key(
         "",
         "kind webhook: a JSON file; in its texts $text, $code, $severity, $kind, $node, $subjects, $remedy, $id and $at are "
         "replaced.",
-        _matching(r"(/[^\0\n]*)?", "an absolute path"),
+        matching(r"(/[^\0\n]*)?", "an absolute path"),
     )
     secret_file: str = key(
         "",
         "kind webhook, format dingtalk: file with the secret that requests are signed with. kind smtp: file with the "
         "password.",
-        _matching(r"(/[^\0\n]*)?", "an absolute path"),
+        matching(r"(/[^\0\n]*)?", "an absolute path"),
     )
     host: str = key(
-        "", "kind smtp: the mail server.", _matching(r"([A-Za-z0-9:][A-Za-z0-9.:_-]*)?", "a host name or an address")
+        "", "kind smtp: the mail server.", matching(r"([A-Za-z0-9:][A-Za-z0-9.:_-]*)?", "a host name or an address")
     )
-    port: int = key(25, "kind smtp: its port; 465 is TLS from the start.", _between(1, 65535))
+    port: int = key(25, "kind smtp: its port; 465 is TLS from the start.", between(1, 65535))
     starttls: bool = key(False, "kind smtp: whether to begin TLS before anything else is said.")
     user: str = key("", "kind smtp: user to log in as; none where it is empty.")
     sender: str = key("", "kind smtp: address that mails come from.")
@@ -448,12 +451,12 @@ class PathSettings:
     run_dir: str = key("/run/ha-agent", "Gone at reboot: active set, sockets, notify spool, track file.", ABSOLUTE)
     state_dir: str = key("/var/lib/ha-agent", "Kept: epoch, agreed manifest, journal, kept copies, history.", ABSOLUTE)
     keep_generations: int = key(
-        1000, "How many generations of replaced confs are kept; divergences are never removed.", _between(1, 10**6)
+        1000, "How many generations of replaced confs are kept; divergences are never removed.", between(1, 10**6)
     )
     history_max_bytes: int = key(
         8 * 1024 * 1024,
         "Size at which history.jsonl is turned over; one older file is kept.",
-        _between(4096, 2**32, "bytes"),
+        between(4096, 2**32, "bytes"),
     )
 
 
@@ -461,7 +464,7 @@ class PathSettings:
 class LogSettings:
     """[log]: what goes to standard error (the journal under systemd)."""
 
-    level: str = key("info", "Least severity that is written.", _one_of("debug", "info", "warning", "error"))
+    level: str = key("info", "Least severity that is written.", one_of("debug", "info", "warning", "error"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -520,7 +523,7 @@ def check_settings(raw: Mapping[str, Any]) -> Settings:
         if not isinstance(table, Mapping):
             problems.append(Problem(name, f"{table!r} is not a section", f"a table [{name}]"))
             continue
-        parts[name] = _check_section(name, cls, table, problems)
+        parts[name] = check_section(name, cls, table, problems)
     sinks = _check_sinks(raw.get("sinks", {}), problems)
     if not problems:
         problems.extend(_check_whole(parts))
@@ -539,7 +542,7 @@ def _check_sinks(tables: Any, problems: list[Problem]) -> dict[str, SinkSettings
         if not isinstance(table, Mapping) or NAME[0](name) is not None:
             problems.append(Problem(where, repr(table), f"a table [sinks.NAME], NAME of {NAME[1]}"))
             continue
-        sink = _check_section(where, SinkSettings, table, problems)
+        sink = check_section(where, SinkSettings, table, problems)
         if sink is not None:
             problems += [Problem(f"{where}.{word}", "missing", f"needed by kind {sink.kind}") for word in _lacking(sink)]
             if sink.command and not sink.command[0].startswith("/"):
@@ -566,7 +569,8 @@ def _nearest(word: str, known: Mapping[str, Any]) -> str:
     return f'did you mean "{close[0]}"?' if close else "one of " + ", ".join(sorted(known))
 
 
-def _check_section(name: str, cls: type[Any], table: Mapping[str, Any], problems: list[Problem]) -> Any:
+def check_section(name: str, cls: type[Any], table: Mapping[str, Any], problems: list[Problem]) -> Any:
+    """The section ``name`` as a ``cls``; None, with what is wrong added to ``problems``, where it is none."""
     hints = get_type_hints(cls)
     known = {f.name: f for f in dataclasses.fields(cls)}
     before = len(problems)
@@ -666,18 +670,22 @@ def sample_toml(values: Mapping[tuple[str, str], Any] | None = None, *, unset: b
     lines: list[str] = []
     for name, cls in SECTIONS.items():
         doc = (cls.__doc__ or "").split(": ", 1)[1]
-        lines += ["", f"[{name}]  # {doc}", *_sample_section(name, cls, given, unset=unset)]
+        lines += ["", f"[{name}]  # {doc}", *sample_section(name, cls, given, unset=unset)]
     sinks = sorted({section for section, _ in given if section.startswith("sinks.")})
     for name in sinks:
         lines += ["", f"[{name}]", *(f"{k} = {toml_value(v)}" for (s, k), v in given.items() if s == name)]
     doc = (SinkSettings.__doc__ or "").split(": ", 1)[1]
-    lines += ["", f"#[sinks.NAME]  # {doc}", *_sample_section("sinks.NAME", SinkSettings, {}, unset=unset)]
+    lines += ["", f"#[sinks.NAME]  # {doc}", *sample_section("sinks.NAME", SinkSettings)]
     head = "# Configuration of ha-agent. Commented keys show their defaults"
     head += "; those of [node] and [peer] and the VIP are examples, and must be set.\n" if unset else ".\n"
     return head + "\n".join(lines) + "\n"
 
 
-def _sample_section(name: str, cls: type[Any], given: Mapping[tuple[str, str], Any], *, unset: bool) -> list[str]:
+def sample_section(
+    name: str, cls: type[Any], given: Mapping[tuple[str, str], Any] | None = None, *, unset: bool = False
+) -> list[str]:
+    """The commented lines of one section; ``given`` and ``unset`` as for ``sample_toml``."""
+    given = given or {}
     lines: list[str] = []
     for spec in dataclasses.fields(cls):
         chosen = given.get((name, spec.name), "journal" if spec.default is dataclasses.MISSING else spec.default)

@@ -37,6 +37,7 @@ from ha_agent.core.words import OWNING_ROLES, Action, Role, Step, VrrpState
 from ha_agent.daemon.active_set import ActiveSet
 from ha_agent.daemon.alerting import Alerting
 from ha_agent.daemon.drill import Drill
+from ha_agent.daemon.figures import Figures
 from ha_agent.daemon.fitness import Fitness
 from ha_agent.daemon.maintenance import Maintenance, read_life
 from ha_agent.daemon.node_service import NodeService
@@ -155,6 +156,7 @@ class Agent:
         self.drill = Drill(self, self._start)
         self.program_alerts = ProgramAlerts(self)
         self.alerting = Alerting(self)
+        self.figures = Figures(self)
         self.program_queries = ProgramQueries(self)
         self.program_service = ProgramService(self, self.program_queries)
         self.registration = Registration(self, self.program_queries, self.program_service)
@@ -224,6 +226,7 @@ class Agent:
 
     def _event_added(self, event: dict[str, Any]) -> None:
         self._tell_journal(event)
+        self.figures.take_event(event)
         self.alerting.take_event(event)
 
     def _tell_journal(self, event: dict[str, Any]) -> None:

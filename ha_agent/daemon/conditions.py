@@ -42,7 +42,8 @@ def _of_this_node(agent: Agent) -> Iterator[Condition]:
     node = agent.node
     if agent.role is Role.FENCED:
         left = agent.release.left_running
-        yield Condition("fenced", node, f"can not be ended on {node}: {_listed(left)}", {"left_running": left})
+        text = f"{left} processes of the registry can not be ended on {node}"
+        yield Condition("fenced", node, text, {"left_running": left})
     if not agent.programs.process.is_alive:
         yield Condition("supervisord-down", node, f"supervisord does not run on {node}")
     elif agent.program_alerts.unanswered is not None:
@@ -90,8 +91,3 @@ def _of_confs(agent: Agent) -> Iterator[Condition]:
         for path, problem in list(lacking.items())[:MAX_PATHS]:
             text = problem if isinstance(problem, str) else "; ".join(map(str, problem))
             yield Condition("standby-not-ready", path, f"{path} on {agent.node}: {text}")
-
-
-def _listed(left: Any) -> str:
-    rows = [str(row) for row in left]
-    return ", ".join(rows[:10]) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")

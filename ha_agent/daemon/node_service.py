@@ -24,6 +24,7 @@ from ha_agent.core.confs import Verdict
 from ha_agent.core.frames import Message
 from ha_agent.core.words import Role
 from ha_agent.daemon.drill import DrillRefused
+from ha_agent.daemon.status import describe_node
 
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent
@@ -37,6 +38,9 @@ DRAIN_S = 5.0
 PEER_ROLE_S = 2.0
 HAND_OVER_LIMIT_S = 5.0
 DOCTOR_LIMIT_S = 30.0
+
+HANDED_ON = ("supervisor", "program-stop", "program-start", "program-restart")
+"""Operations on programs that an operator may ask of the peer by way of the own node, as if it were done there."""
 
 
 def take(message: Message, name: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
@@ -54,6 +58,7 @@ class NodeService:
         self._agent = agent
         self.handlers: dict[str, Handler] = {
             "history": self._serve_history,
+            "view": self._serve_view,
             "contents": self._serve_contents,
             "kept-list": self._serve_kept_list,
             "kept-read": self._serve_kept_read,
@@ -73,6 +78,14 @@ class NodeService:
         count = min(take(message, "count", int, 100), MAX_EVENTS)
         since = float(take(message, "since", (int, float), 0.0))
         return {"events": await asyncio.to_thread(self._agent.history.read, count, since), "at": time.time()}
+
+    async def _serve_view(self, message: Message, progress: Progress) -> Message:
+        """Everything that a screen or a scrape shows of this node, from one look at supervisord."""
+        agent = self._agent
+        programs = await agent.program_queries.describe_programs()
+        node = await describe_node(agent)
+        alerts = await agent.alerting.handlers["alert-list"]({"count": 20}, progress)
+        return {"node": node, "programs": programs, "alerts": alerts, "figures": agent.figures.describe()}
 
     async def _serve_contents(self, message: Message, _progress: Progress) -> Message:
         """The contents of registry files by path, as many as fit; the others are asked for again."""

@@ -12,16 +12,19 @@ from ha_agent.adapters.kept import list_kept
 from ha_agent.adapters.reports import read_reports, save_report
 from ha_agent.adapters.rpc import Disconnected, Handler, Malformed, Progress, RemoteError
 from ha_agent.core.frames import Message
+from ha_agent.core.guard import Access
 from ha_agent.core.manifest import Manifest
 from ha_agent.core.names import path_problem
 from ha_agent.core.words import Role
-from ha_agent.daemon.node_service import NodeService, take
+from ha_agent.daemon.node_service import HANDED_ON, NodeService, take
 from ha_agent.daemon.status import describe_node
 
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent
 
-READABLE = frozenset({"status", "history", "programs", "supervisor", "whoami", "kept-list", "report-list", "alert-list"})
+READABLE = frozenset(
+    {"status", "history", "programs", "supervisor", "whoami", "kept-list", "report-list", "alert-list", "view"}
+)
 """Operations that change nothing, for those who may look only; of ``supervisor`` the guard lets them read."""
 
 
@@ -30,7 +33,7 @@ class OperatorService:
 
     def __init__(self, agent: Agent, node: NodeService) -> None:
         self._agent = agent
-        self._at_peer = frozenset(node.handlers) | {"manifest"}
+        self._at_peer = frozenset(node.handlers) | {"manifest", *HANDED_ON}
         self.handlers: dict[str, Handler] = {
             **node.handlers,
             **agent.program_queries.handlers,
@@ -76,7 +79,8 @@ class OperatorService:
             return {"outcome": "unreachable", "reason": link.problem}
         timeout_s = float(take(message, "timeout_s", (int, float), 10.0))
         try:
-            answer = await link.ask({**ask, "by": message.get("by", "?")}, timeout_s, progress)
+            who = {"by": message.get("by", "?"), "access": message.get("access", Access.READ.value)}
+            answer = await link.ask({**ask, **who}, timeout_s, progress)
         except RemoteError as error:
             return {"outcome": "failed", "reason": f"{self._agent.settings.peer.name}: {error}"}
         except (Disconnected, TimeoutError) as error:

@@ -14,7 +14,7 @@ from ha_agent.core.manifest import Manifest
 from ha_agent.core.plans import outranks
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import OWNING_ROLES, Role, VrrpState
-from ha_agent.daemon.node_service import NodeService
+from ha_agent.daemon.node_service import HANDED_ON, NodeService
 from ha_agent.daemon.peer_state import PeerSummary, WrongPeer, summary_message
 from ha_agent.daemon.status import describe_node
 
@@ -39,8 +39,10 @@ class PeerService:
     def __init__(self, agent: Agent, node: NodeService) -> None:
         self._agent = agent
         self._asked = asyncio.Event()
+        on_programs = {**agent.program_queries.handlers, **agent.program_service.handlers}
         self.handlers: dict[str, Handler] = {
             **node.handlers,
+            **{name: handler for name, handler in on_programs.items() if name in HANDED_ON},
             "hello": self._serve_hello,
             "ping": self._serve_ping,
             "status": self._serve_status,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ha_agent.adapters.conf_checker import CheckerFailed
 from ha_agent.adapters.rpc import Disconnected, Handler, Progress, RemoteError
-from ha_agent.adapters.supervisord import Fault, SupervisordDown
+from ha_agent.adapters.supervisord import FAILED_STATES, RUNNING_STATES, Fault, SupervisordDown
 from ha_agent.core.confs import Verdict
 from ha_agent.core.frames import Message
 from ha_agent.core.guard import Access, refusal_of
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent
 
 PEER_JUDGES_S = 5.0
+GLANCE_S = 0.5
 PEER_ROLE_S = 1.0
 _LOCAL_CALLS = {
     "startProcess",
@@ -98,6 +99,46 @@ class ProgramQueries:
             "groups": {g: list(m) for g, m in agent.active_set.selection.groups.items()},
             "problems": dict(agent.active_set.selection.problems),
         }
+
+    async def describe_programs(self) -> list[dict[str, Any]]:
+        """Every process that supervisord knows and every parked program, a row each; nothing where supervisord is down.
+
+        ``kind``: ``registry``, ``local`` (runs on both nodes), or ``parked``.
+        """
+        agent = self._agent
+        try:
+            infos = await agent.programs.glance_at_all(GLANCE_S)
+        except SupervisordDown:
+            return []
+        parked = {
+            (catalogue.group_of(p), p): conf.path
+            for catalogue in [await self.read_catalogue()]
+            for conf in catalogue.confs
+            if conf.is_parked
+            for p in conf.programs
+        }
+        rows = []
+        for info in infos:
+            key = info.group, info.name
+            is_parked = key in parked and info.state not in RUNNING_STATES
+            kind = "parked" if is_parked else "registry" if info.group in agent.programs.groups else "local"
+            problem = info.spawn_error or (f"exit status {info.exit_status}" if info.state in FAILED_STATES else None)
+            rows.append(
+                {
+                    "name": info.full_name,
+                    "group": info.group,
+                    "kind": kind,
+                    "state": "PARKED" if is_parked else info.state,
+                    "pid": info.pid or None,
+                    "since": info.started or None,
+                    "problem": problem,
+                }
+            )
+            if is_parked:
+                del parked[key]
+        gone = {"kind": "parked", "state": "PARKED", "pid": None, "since": None, "problem": None}
+        rows += [{"name": n if n == g else f"{g}:{n}", "group": g, **gone} for g, n in parked]
+        return sorted(rows, key=lambda row: str(row["name"]))
 
     def _since(self, path: str) -> float | None:
         """When a conf got its name: a rename is what changes its inode last."""

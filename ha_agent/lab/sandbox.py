@@ -30,10 +30,11 @@ COVERED = ("/etc/", "/var/", "/run/", "/tmp/")
 USERS = (
     ("sshd", "sshd:x:{id}:65534::/run/sshd:/usr/sbin/nologin", None),
     ("redis", "redis:x:{id}:{id}::/var/lib/redis:/usr/sbin/nologin", "redis:x:{id}:"),
-    ("ha-agent", None, "ha-agent:x:{id}:alice"),
+    ("ha-agent", None, "ha-agent:x:{id}:alice,ha-agent-web"),
     ("ha-agent-read", None, "ha-agent-read:x:{id}:bob"),
     ("alice", "alice:x:{id}:{id}:an operator:/run/lab/alice:/bin/sh", "alice:x:{id}:"),
     ("bob", "bob:x:{id}:{id}:may look:/run/lab/bob:/bin/sh", "bob:x:{id}:"),
+    ("ha-agent-web", "ha-agent-web:x:{id}:{id}:the dashboard:/:/usr/sbin/nologin", "ha-agent-web:x:{id}:"),
     ("carol", "carol:x:{id}:{id}:may do nothing:/run/lab/carol:/bin/sh", "carol:x:{id}:"),
 )
 PEOPLE = ("alice", "bob", "carol")

@@ -11,9 +11,9 @@ from typing import Any
 from supervisor.supervisorctl import DefaultControllerPlugin, LSBInitExitStatuses, LSBStatusExitStatuses
 from supervisor.xmlrpc import Faults
 
+from ha_agent.core import program_texts as texts
 from ha_agent.core.frames import Message
 from ha_agent.core.words import Exit
-from ha_agent.supzcli import texts
 from ha_agent.supzcli.errors import BadUsage, GuardRefused
 from ha_agent.supzcli.proxy import raise_down
 

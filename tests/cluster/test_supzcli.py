@@ -42,8 +42,10 @@ def up(pair: Pair, confs: dict[str, str] | None = None, runs: set[str] | None = 
 
 
 def states(pair: Pair, node: str) -> dict[str, str]:
-    """What supzcli's status says of each program."""
-    return dict(line.split()[:2] for line in pair.sup(node, "status").stdout.splitlines())
+    """What supzcli's status says of each program; the event listener is there everywhere."""
+    found = dict(line.split()[:2] for line in pair.sup(node, "status").stdout.splitlines())
+    assert found.pop("ha-agent-listener") == "RUNNING"
+    return found
 
 
 def good(done: subprocess.CompletedProcess[str], *said: str) -> str:
@@ -63,7 +65,9 @@ def refused(done: subprocess.CompletedProcess[str], *said: str, code: int = 3) -
 def pids(pair: Pair, node: str) -> dict[str, int]:
     """Process ids by name, from supervisord itself."""
     text = pair.lab.run(node, "supervisorctl", "-c", "/etc/supervisor/supervisord.conf", "status", check=False)
-    return {row[1]: int(row[2]) for row in re.findall(r"^((\S+) +RUNNING +pid (\d+))", text, re.M)}
+    found = {row[1]: int(row[2]) for row in re.findall(r"^((\S+) +RUNNING +pid (\d+))", text, re.M)}
+    found.pop("ha-agent-listener", None)
+    return found
 
 
 # ---- the whole way -------------------------------------------------------------------------------------------

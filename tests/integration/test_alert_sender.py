@@ -63,9 +63,7 @@ def test_a_url_with_a_secret_can_come_from_a_file(tmp_path: pathlib.Path, hook: 
     assert deliver(tmp_path, kind="webhook", url_file="/nowhere") == (AGAIN, "/nowhere: No such file or directory")
 
 
-@pytest.mark.parametrize(
-    ("form", "place"), [("slack", ("text",)), ("dingtalk", ("text", "content")), ("wecom", ("text", "content"))]
-)
+@pytest.mark.parametrize(("form", "place"), [("slack", "text"), ("dingtalk", "text content"), ("wecom", "text content")])
 def test_chat_services_get_a_text_that_people_can_read(
     tmp_path: pathlib.Path, hook: WebhookServer, form: str, place: str
 ) -> None:

@@ -71,6 +71,7 @@ def test_the_core_imports_nothing_that_can_see_the_world() -> None:
         "shlex",
         "struct",
         "textwrap",
+        "time",
         "typing",
         "urllib",
         "zlib",
@@ -79,6 +80,9 @@ def test_the_core_imports_nothing_that_can_see_the_world() -> None:
     for path in (PACKAGE / "core").glob("*.py"):
         used = {module.split(".")[0] for module in imports_of(path)}
         assert used <= allowed, f"{path.name}: {used - allowed}"
+        assert not re.search(r"time\.(time|monotonic|localtime\(\))", path.read_text(encoding="utf-8")), (
+            f"{path.name} reads a clock"
+        )
 
 
 def test_paramiko_is_never_imported_when_a_module_is() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ha_agent.cli.status_text import age_text, list_problems, render_status
+from ha_agent.cli.status_text import render_status
+from ha_agent.core.problems import age_text, list_problems
 
 
 def node(name: str, role: str = "standby", **changes: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What ``supzcli`` prints: data in, lines out. Pure."""
+"""What is said of programs to operators, by supzcli and the dashboard: data in, lines out. Pure."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ha_agent.supzcli import texts
+from ha_agent.core import program_texts as texts
 
 
 def info(name: str, state: str, group: str | None = None, exitstatus: int = 0) -> dict[str, Any]:

@@ -1,0 +1,132 @@
+"""What is wrong with a pair, judged from the two nodes' own accounts (``status --json``). Pure; texts by key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Node = Mapping[str, Any]
+
+TEXTS: Mapping[str, str] = {
+    "split-brain": "SPLIT-BRAIN: both nodes are active; stop keepalived on the one that must not be",
+    "no-active": "no node is active: look at keepalived on both nodes (systemctl status keepalived)",
+    "unreachable": "{node} can not be reached{age}: {why}; is it up, and its agent? "
+    "(ha-agent doctor tells the faults apart)",
+    "maintenance": "{node} is in maintenance for {age} more{why}, by {by}: no role is changed, nothing is started or "
+    "stopped; ha-agent maintenance off ends it",
+    "drill": "{node}: a failover-test by {by} is under way ({why})",
+    "fenced": "{node} is fenced: {count} processes of the registry can not be ended; see the history",
+    "unfit": "{node} must not be MASTER (FAULT by the track file): {why}",
+    "part-down": "{node}: {part} is down{why}: systemctl start {unit}, and journalctl -u {unit} for the reason",
+    "registry": "{node}: registry: {why}",
+    "not-replicated": "{node}: {path} is not replicated: {why}",
+    "replication": "{node}: replication is {state}: {why}",
+    "local-changes": "{node} is the standby and was changed locally ({path}): such changes do not travel; make them on the "
+    "active node",
+    "program-failed": "{node}: {name} is {state}: {why}",
+    "program-stopped": "{node}: {name} is stopped but registered: the next failover would start it; "
+    "supzcli stop {name} keeps it stopped",
+    "not-loadable": "{node} can not load {path}: {why}",
+    "not-ready": "{node}: {path}: {why}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that an operator must know: a key of ``TEXTS`` and what to fill in."""
+
+    key: str
+    words: Mapping[str, object]
+
+    @property
+    def text(self) -> str:
+        """It in English."""
+        return TEXTS[self.key].format_map(self.words)
+
+
+def age_text(seconds: float) -> str:
+    """A duration for people: "3 s", "12 min", "5 h"."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def find_problems(nodes: Sequence[Node], now: float) -> list[Problem]:
+    """Everything that is wrong, worst first. ``now``: wall clock seconds."""
+    reachable = [n for n in nodes if n.get("reachable")]
+    found: list[Problem] = []
+    active = [n["name"] for n in reachable if n["role"] == "active"]
+    if len(active) > 1:
+        found.append(Problem("split-brain", {}))
+    if not active and not any(n["role"] in ("taking_over", "releasing") for n in reachable):
+        found.append(Problem("no-active", {}))
+    for node in nodes:
+        found += _of_node(node, now)
+    return found
+
+
+def list_problems(nodes: Sequence[Node], now: float) -> list[str]:
+    """``find_problems`` as English lines."""
+    return [problem.text for problem in find_problems(nodes, now)]
+
+
+def _of_node(node: Node, now: float) -> Iterator[Problem]:
+    name = node["name"]
+    if not node.get("reachable"):
+        age = f" for {age_text(now - node['since'])}" if node.get("since") else ""
+        yield Problem("unreachable", {"node": name, "age": age, "why": node.get("problem") or "no answer"})
+        return
+    if maintenance := node.get("maintenance"):
+        why = f" ({maintenance['reason']})" if maintenance["reason"] else ""
+        age = age_text(maintenance["until"] - now)
+        yield Problem("maintenance", {"node": name, "age": age, "why": why, "by": maintenance["by"]})
+    if drill := node.get("drill"):
+        yield Problem("drill", {"node": name, "by": drill["by"], "why": drill["mode"] or "switchover"})
+    if node["role"] == "fenced":
+        yield Problem("fenced", {"node": name, "count": node["left_running"]})
+    if node.get("unfit") and node["role"] != "fenced":
+        yield Problem("unfit", {"node": name, "why": node["unfit"]})
+    for part in ("keepalived", "supervisord"):
+        if node[part] != "up":
+            why = f" ({node[part]})" if node[part] != "down" else ""
+            unit = "supervisor" if part == "supervisord" else part
+            yield Problem("part-down", {"node": name, "part": part, "why": why, "unit": unit})
+    yield from _of_registry(node)
+    for program in failed_programs(node):
+        why = program.get("problem") or "see its log"
+        yield Problem("program-failed", {"node": name, "name": program["name"], "state": program["state"], "why": why})
+    for program in stopped_programs(node):
+        yield Problem("program-stopped", {"node": name, "name": program["name"]})
+    readiness = node["readiness"]
+    for key, paths in (("not-loadable", readiness["problems"]), ("not-ready", readiness["warnings"])):
+        for path, why in sorted(paths.items()):
+            yield Problem(key, {"node": name, "path": path, "why": why})
+
+
+def _of_registry(node: Node) -> Iterator[Problem]:
+    name = node["name"]
+    if node["registry"]["problem"]:
+        yield Problem("registry", {"node": name, "why": node["registry"]["problem"]})
+    for path, why in node["registry"]["refused"].items():
+        yield Problem("not-replicated", {"node": name, "path": path, "why": why})
+    replication = node["replication"]
+    if replication["state"] in ("held", "refused"):
+        yield Problem("replication", {"node": name, "state": replication["state"], "why": replication["reason"]})
+    if local := replication.get("local_changes") or []:
+        yield Problem("local-changes", {"node": name, "path": ", ".join(local[:3])})
+
+
+def failed_programs(node: Node) -> list[Mapping[str, Any]]:
+    """Programs that should run and can not."""
+    return [
+        p
+        for p in node["programs"]
+        if p["state"] in ("FATAL", "BACKOFF", "UNKNOWN") or (p["state"] == "EXITED" and p.get("problem") != "exit status 0")
+    ]
+
+
+def stopped_programs(node: Node) -> list[Mapping[str, Any]]:
+    """Programs that somebody stopped on the active node, and that a takeover would start."""
+    return [p for p in node["programs"] if node["role"] == "active" and p["state"] == "STOPPED" and p.get("starts")]

@@ -1,0 +1,64 @@
+"""Asks the agent of this node over its control socket, without blocking: a connection a question, each with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from ha_agent.adapters.control import READ_SOCKET_NAME, SOCKET_NAME
+from ha_agent.core.frames import FrameDecoder, FrameError, Message, encode_frame
+
+
+class AgentSilent(Exception):
+    """The agent did not answer; the text says why."""
+
+
+class AgentRefused(Exception):
+    """The agent would not, or could not do it; the text is its own."""
+
+
+class AgentClient:
+    """Questions to one agent."""
+
+    def __init__(self, run_dir: str) -> None:
+        self._run_dir = run_dir
+
+    async def ask(self, message: Message, timeout_s: float, by: str | None = None) -> Message:
+        """The answer to ``message``, asked on behalf of ``by``. Raises ``AgentSilent`` and ``AgentRefused``."""
+        behalf = {} if by is None else {"on_behalf": by}
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._ask({**message, **behalf, "id": 1})
+        except TimeoutError:
+            raise AgentSilent(f"the agent did not answer within {timeout_s:g} s") from None
+
+    async def _ask(self, message: Message) -> Message:
+        reader, writer = await self._connect()
+        try:
+            writer.write(encode_frame(message))
+            decoder = FrameDecoder()
+            while data := await reader.read(262144):
+                for answer in decoder.feed(data):
+                    if "progress" in answer:
+                        continue
+                    if "error" in answer:
+                        raise AgentRefused(str(answer["error"]))
+                    answer.pop("id", None)
+                    return answer
+        except (OSError, FrameError) as error:
+            raise AgentSilent(f"the agent's connection broke: {error}") from None
+        finally:
+            writer.close()
+        raise AgentSilent("the agent closed the connection; see its log (journalctl -u ha-agent)")
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        problem = ""
+        for name in (SOCKET_NAME, READ_SOCKET_NAME):
+            path = os.path.join(self._run_dir, name)
+            try:
+                return await asyncio.open_unix_connection(path)
+            except PermissionError:
+                problem = f"no permission for {path}: the user must be in group ha-agent, or ha-agent-read to look only"
+            except OSError as error:
+                raise AgentSilent(f"the agent of this node does not run ({path}: {error.strerror})") from None
+        raise AgentSilent(problem)

@@ -1,0 +1,176 @@
+"""Prometheus metrics of this node, made of its agent's view at the moment of a scrape (docs/metrics.md).
+
+Names follow prometheus.io/docs/practices/naming: base units, ``_total`` for what only grows, one gauge a state with 0 and 1.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+
+from ha_agent.core.words import Role, VrrpState
+
+PROGRAM_STATES = ("STARTING", "RUNNING", "BACKOFF", "STOPPING", "STOPPED", "EXITED", "FATAL", "UNKNOWN", "PARKED")
+KINDS = ("registry", "local", "parked")
+
+
+def render_metrics(view: Mapping[str, Any] | None, pair: str, age_s: float) -> bytes:
+    """The text of a scrape. ``view`` is None where the agent does not answer: then ``ha_agent_up`` is 0.
+
+    ``age_s``: seconds since the view was made.
+    """
+    registry = CollectorRegistry()
+    registry.register(_View(view, pair, age_s))
+    ProcessCollector(namespace="ha_agent_web", registry=registry)
+    return generate_latest(registry)
+
+
+class _View:
+    """A collector of one view; made anew for each scrape."""
+
+    def __init__(self, view: Mapping[str, Any] | None, pair: str, age_s: float) -> None:
+        self._view, self._pair, self._age_s = view, pair, age_s
+
+    def describe(self) -> list[Metric]:
+        """Nothing: what is there depends on the view."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family of metrics."""
+        yield _gauge("up", "1 where the agent of this node answers", 0 if self._view is None else 1)
+        if self._view is None:
+            return
+        yield _gauge("view_age_seconds", "Age of what this page is made of", self._age_s)
+        node = self._view["node"]
+        yield from _roles(node, self._pair)
+        yield from _replication(node)
+        yield from _programs(self._view["programs"])
+        yield from _alerts(self._view["alerts"])
+        yield from _figures(self._view["figures"])
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"ha_agent_{name}", text, value=value)
+
+
+def _labelled(name: str, text: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"ha_agent_{name}", text, labels=[label])
+    for word, value in values.items():
+        family.add_metric([word], value)
+    return family
+
+
+def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(f"ha_agent_{name}", text, value=value)
+
+
+def _roles(node: Mapping[str, Any], pair: str) -> Iterator[Metric]:
+    info = GaugeMetricFamily("ha_agent_info", "1; what runs here", labels=["node", "pair", "version"])
+    info.add_metric([node["name"], pair, node["version"]], 1)
+    yield info
+    yield _labelled("role", "1 for the role of this node", "role", {r.value: int(node["role"] == r.value) for r in Role})
+    states = {state.value: int(node["vrrp_state"] == state.value) for state in VrrpState}
+    yield _labelled("vrrp_state", "1 for what keepalived reports", "state", states)
+    yield _gauge("vip", "1 where the virtual address is on this node", int(node["vip"] is True))
+    yield _gauge("keepalived_up", "1 where keepalived runs", int(node["keepalived"] == "up"))
+    yield _gauge("supervisord_up", "1 where supervisord answers", int(node["supervisord"] == "up"))
+    yield _gauge("epoch", "Number of takeovers of the pair that this node knows of", node["epoch"])
+    yield _gauge("generation", "Revision of the registry within the epoch", node["generation"])
+    yield _gauge("maintenance", "1 while maintenance is on", int(node["maintenance"] is not None))
+    yield _gauge("unfit", "1 while this node must not be MASTER", int(node["unfit"] is not None))
+    yield _gauge("left_running_processes", "Processes of the registry that can not be ended", node["left_running"])
+    if transition := node.get("last_transition"):
+        yield _gauge("last_transition_timestamp_seconds", "When the role changed last", transition["at"])
+
+
+def _replication(node: Mapping[str, Any]) -> Iterator[Metric]:
+    replication, registry, readiness = node["replication"], node["registry"], node["readiness"]
+    words = ("in_sync", "pending", "held", "refused", "unreachable", "receiving")
+    states = {word: int(replication["state"] == word) for word in words}
+    yield _labelled("replication_state", "1 for the state of replication", "state", states)
+    yield _gauge("peer_up", "1 where the other node can be reached", int(replication["state"] != "unreachable"))
+    since, pending = replication.get("pending_since"), replication.get("pending")
+    yield _gauge(
+        "replication_lag_seconds", "Age of the oldest change that the peer lacks", node["at"] - since if since else 0
+    )
+    yield _gauge("replication_pending_changes", "Changes that the peer lacks", pending or 0)
+    yield _gauge("standby_local_changes", "Changes made on the standby", len(replication.get("local_changes") or ()))
+    yield _gauge("registry_confs", "Files in the registry", registry["confs"])
+    yield _gauge("registry_parked_confs", "Of these, parked", len(registry["parked"]))
+    yield _gauge("ready_confs", "Confs that this node can load", readiness["loadable"])
+    yield _gauge("not_loadable_confs", "Confs that this node can not load", len(readiness["problems"]))
+    yield _gauge("not_startable_confs", "Confs whose programs this node can not start", len(readiness["warnings"]))
+
+
+def _programs(rows: list[Mapping[str, Any]]) -> Iterator[Metric]:
+    counts = Counter((row["kind"], row["state"]) for row in rows)
+    family = GaugeMetricFamily("ha_agent_programs", "Processes by kind and state", labels=["kind", "state"])
+    for kind in KINDS:
+        for state in PROGRAM_STATES:
+            if (state == "PARKED") == (kind == "parked"):
+                family.add_metric([kind, state], counts[kind, state])
+    yield family
+    up = GaugeMetricFamily("ha_agent_program_up", "1 where a program is RUNNING", labels=["program", "kind"])
+    started = GaugeMetricFamily("ha_agent_program_start_time_seconds", "When a program was started", labels=["program"])
+    for row in rows:
+        up.add_metric([row["name"], row["kind"]], int(row["state"] == "RUNNING"))
+        if row["since"] and row["pid"]:
+            started.add_metric([row["name"]], row["since"])
+    yield up
+    yield started
+
+
+def _alerts(alerts: Mapping[str, Any]) -> Iterator[Metric]:
+    counts = Counter((row["code"], row["severity"]) for row in alerts["lasting"] if row["told"])
+    family = GaugeMetricFamily("ha_agent_alerts", "Alerts that last", labels=["code", "severity"])
+    for (code, severity), count in counts.items():
+        family.add_metric([code, severity], count)
+    yield family
+    for key, name, text in (
+        ("delivered", "alert_deliveries", "Alerts that a sink has taken"),
+        ("dropped", "alert_drops", "Alerts that a sink never got"),
+    ):
+        total = CounterMetricFamily(f"ha_agent_{name}", text, labels=["sink"])
+        for sink, state in alerts["sinks"].items():
+            total.add_metric([sink], state[key])
+        yield total
+    waiting = {sink: state["waiting"] for sink, state in alerts["sinks"].items()}
+    yield _labelled("alerts_waiting", "Alerts that wait for a sink", "sink", waiting)
+
+
+def _figures(figures: Mapping[str, Any]) -> Iterator[Metric]:
+    durations = SummaryMetricFamily(
+        "ha_agent_transition_seconds", "Takeovers and releases, and how long they took", labels=["plan"]
+    )
+    last = GaugeMetricFamily("ha_agent_last_transition_seconds", "How long the last one took", labels=["plan"])
+    failed = CounterMetricFamily("ha_agent_transition_failures", "Attempts that could not be finished", labels=["plan"])
+    for plan, row in figures["plans"].items():
+        durations.add_metric([plan], count_value=row["count"], sum_value=row["sum_s"])
+        last.add_metric([plan], row["last_s"])
+        failed.add_metric([plan], row["failed"])
+    yield durations
+    yield last
+    yield failed
+    events = CounterMetricFamily(
+        "ha_agent_history_events", "Events of the history since the agent was started", labels=["code"]
+    )
+    for code, count in figures["history_events"].items():
+        events.add_metric([code], count)
+    yield events
+    yield _counter("pushes", "Changes of the registry that were sent to the peer", figures["pushes"])
+    listener = figures["listener"]
+    yield _counter("program_events", "Changes of state that supervisord told of", listener["taken"] + listener["merged"])
+    yield _counter("program_events_lost", "Of these, lost before they were taken", listener["lost"])
+    yield _labelled(
+        "size_bytes", "Files of the agent", "what", {k: v for k, v in figures["sizes"].items() if k != "state_dir_free"}
+    )
+    yield _gauge("state_dir_free_bytes", "Free space below the agent's state directory", figures["sizes"]["state_dir_free"])
+    process = figures["process"]
+    yield _gauge("process_resident_memory_bytes", "Memory of the agent", process["resident"])
+    yield _counter("process_cpu_seconds", "Processor time of the agent", process["cpu_s"])
+    yield _gauge("process_open_fds", "Open descriptors of the agent", process["open_fds"])
+    yield _gauge("process_start_time_seconds", "When the agent was started", figures["started"])

@@ -1,0 +1,344 @@
+"""What is known of pairs: each node is asked by a task of its own, so that one that hangs never delays another.
+
+Owns the last view of every node with its age. ``LocalPair`` asks the agent of this machine, and its peer through it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ha_agent.core.program_texts import full_name, missing_on_peer, stop_lines
+from ha_agent.web.agent_client import AgentClient, AgentRefused, AgentSilent
+
+VIEW_S = 3.0
+PEER_S = 2.0
+ACT_S = 120.0
+HAND_OVER_S = 40.0
+UNWATCHED = 5
+"""Nobody watching, a node is asked so many times less often."""
+
+WATCHED_S = 15.0
+"""Somebody who asked so recently counts as watching."""
+
+EVENTS = 60
+LOG_BYTES = 65536
+ACTIONS = ("start", "stop", "restart")
+ALREADY_STARTED, SUCCESS = 60, 80
+"""Of supervisor.xmlrpc.Faults."""
+
+
+class PairUnreachable(Exception):
+    """Nobody could be asked; the text says who and why."""
+
+
+class PairRefused(Exception):
+    """The question was refused; the text says why."""
+
+
+@dataclass(slots=True)
+class Sight:
+    """What is known of one node. ``view`` is its last own account, ``at`` when that came (wall clock), None for never."""
+
+    name: str
+    view: Mapping[str, Any] | None = None
+    at: float | None = None
+    problem: str | None = None
+    news: str = ""
+    """A digest of what of the view is worth showing anew."""
+
+    @property
+    def node(self) -> Mapping[str, Any] | None:
+        """Its entry of ``ha-agent status --json``, as it last was."""
+        return self.view["node"] if self.view else None
+
+    def current(self) -> dict[str, Any]:
+        """The entry as it is judged: one that does not answer now is not reachable, whatever it said before."""
+        if self.problem is None and self.view is not None:
+            return dict(self.view["node"])
+        last = self.node or {}
+        kept = {key: last[key] for key in ("role", "vrrp_state", "epoch", "generation") if key in last}
+        problem = self.problem or "not asked yet"
+        return {"name": self.name, "reachable": False, "problem": problem, "heard_at": self.at, "since": self.at, **kept}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How an action ended: ``done``, ``incomplete``, ``refused``, ``failed`` or ``unreachable``; and what is to be said."""
+
+    outcome: str
+    lines: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Known:
+    """Everything that is known of a pair."""
+
+    sights: list[Sight] = field(default_factory=list)
+    events: list[Mapping[str, Any]] = field(default_factory=list)
+
+
+class Pair(ABC):
+    """One pair. ``version`` counts up with every change of what is known; ``run`` works until cancelled."""
+
+    def __init__(self, name: str, poll_s: float) -> None:
+        self.name = name
+        self.known = Known()
+        self.version = 0
+        self._poll_s = poll_s
+        self._changed = asyncio.Event()
+        self._asked_mono = -WATCHED_S
+        self._poke = asyncio.Event()
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Keeps what is known current."""
+
+    @abstractmethod
+    async def act(self, action: str, program: str, by: str) -> Result:
+        """Starts, stops or restarts a program on the active node, as ``supzcli`` does."""
+
+    @abstractmethod
+    async def switch_over(self, by: str) -> Result:
+        """Begins a switchover; its progress shows in what is known."""
+
+    @abstractmethod
+    async def read_log(self, node: str, program: str, stream: str) -> str:
+        """The end of a program's log. Raises ``PairUnreachable`` and ``PairRefused``."""
+
+    @abstractmethod
+    async def read_history(self, count: int) -> list[Mapping[str, Any]]:
+        """The newest events of both nodes, oldest first. Raises ``PairUnreachable``."""
+
+    def find_active(self) -> Sight | None:
+        """The node that is active and answers; None where there is none, or two."""
+        active = [s for s in self.known.sights if s.problem is None and s.node and s.node["role"] == "active"]
+        return active[0] if len(active) == 1 else None
+
+    def watch(self) -> None:
+        """Says that somebody is looking."""
+        idle = asyncio.get_running_loop().time() - self._asked_mono >= WATCHED_S
+        self._asked_mono = asyncio.get_running_loop().time()
+        if idle:
+            self._poke.set()
+            self._poke = asyncio.Event()
+
+    async def wait_change(self, version: int, timeout_s: float) -> None:
+        """Returns when more is known than ``version``, and after ``timeout_s`` in any case."""
+        if self.version == version:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), timeout_s)
+
+    def _learned(self) -> None:
+        self.version += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _pause(self) -> None:
+        loop, poke = asyncio.get_running_loop(), self._poke
+        watched = loop.time() - self._asked_mono < WATCHED_S
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(poke.wait(), self._poll_s * (1 if watched else UNWATCHED))
+
+    def _learn(self, sight: Sight, view: Mapping[str, Any] | None, at: float | None, problem: str | None) -> None:
+        """Takes in an answer, or that there was none; tells of it where it is news."""
+        before = sight.news, sight.problem
+        sight.problem = problem
+        if view is not None:
+            sight.view, sight.at, sight.news = view, at, _news_of(view)
+        if (sight.news, sight.problem) != before:
+            self._learned()
+
+
+def _news_of(view: Mapping[str, Any]) -> str:
+    """A digest of what of a view is worth showing anew: not the time of the answer, and no figures."""
+    node = {key: value for key, value in view["node"].items() if key != "at"}
+    alerts = {key: value for key, value in view["alerts"].items() if key != "at"}
+    return hashlib.sha256(json.dumps([node, view["programs"], alerts], sort_keys=True).encode()).hexdigest()
+
+
+class LocalPair(Pair):
+    """The pair that the agent of this machine belongs to."""
+
+    def __init__(self, name: str, run_dir: str, poll_s: float) -> None:
+        super().__init__(name, poll_s)
+        self._client = AgentClient(run_dir)
+        self._own, self._peer = Sight("?"), Sight("?")
+        self.known.sights = [self._own, self._peer]
+        self._events_seen: object = None
+
+    async def run(self) -> None:
+        """Keeps what is known current: each node, and the history, by a task of its own."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_own())
+            group.create_task(self._follow_peer())
+            group.create_task(self._follow_history())
+
+    async def ask_own(self) -> Mapping[str, Any]:
+        """The own node's view as it is now. Raises ``PairUnreachable``."""
+        try:
+            view = await self._client.ask({"op": "view"}, VIEW_S)
+        except (AgentSilent, AgentRefused) as error:
+            self._learn(self._own, None, None, str(error))
+            raise PairUnreachable(str(error)) from None
+        self._own.name = str(view["node"]["name"])
+        self._learn(self._own, view, time.time(), None)
+        return view
+
+    @property
+    def own(self) -> Sight:
+        """The node of this machine."""
+        return self._own
+
+    async def _follow_own(self) -> None:
+        while True:
+            with contextlib.suppress(PairUnreachable):
+                if self._peer.name == "?":
+                    await self._name_peer()
+                await self.ask_own()
+            await self._pause()
+
+    async def _name_peer(self) -> None:
+        with contextlib.suppress(AgentSilent, AgentRefused):
+            self._peer.name = str((await self._client.ask({"op": "whoami"}, VIEW_S))["peer"])
+
+    async def _follow_peer(self) -> None:
+        while True:
+            try:
+                view = await self._ask_peer({"op": "view"}, PEER_S)
+                self._learn(self._peer, view, time.time(), None)
+            except (PairUnreachable, PairRefused) as error:
+                self._learn(self._peer, None, None, str(error))
+            await self._pause()
+
+    async def _ask_peer(self, message: Mapping[str, Any], timeout_s: float, by: str | None = None) -> dict[str, Any]:
+        wrapped = {"op": "at-peer", "ask": dict(message), "timeout_s": timeout_s}
+        try:
+            answer = await self._client.ask(wrapped, timeout_s + 1.0, by)
+        except AgentSilent as error:
+            raise PairUnreachable(str(error)) from None
+        except AgentRefused as error:
+            raise PairRefused(str(error)) from None
+        if answer["outcome"] == "answered":
+            return dict(answer["answer"])
+        reason = str(answer.get("reason") or "no connection to it")
+        if answer["outcome"] == "failed":
+            raise PairRefused(reason)
+        raise PairUnreachable(reason)
+
+    async def _ask(self, node: str, message: Mapping[str, Any], timeout_s: float, by: str | None = None) -> dict[str, Any]:
+        if node != self._own.name:
+            return await self._ask_peer(message, timeout_s, by)
+        try:
+            return await self._client.ask(dict(message), timeout_s, by)
+        except AgentSilent as error:
+            raise PairUnreachable(str(error)) from None
+        except AgentRefused as error:
+            raise PairRefused(str(error)) from None
+
+    async def _follow_history(self) -> None:
+        while True:
+            seen = [
+                (s.view["figures"]["started"], s.view["figures"]["history_events"]) if s.view else None
+                for s in self.known.sights
+            ]
+            if seen != self._events_seen:
+                try:
+                    self.known.events = await self.read_history(EVENTS)
+                except PairUnreachable:
+                    pass
+                else:
+                    self._events_seen = seen
+                    self._learned()
+            version = self.version
+            await self._pause()
+            await self.wait_change(version, self._poll_s)
+
+    async def read_history(self, count: int) -> list[Mapping[str, Any]]:
+        """The newest events of both nodes, of one alone where the other does not answer."""
+        message = {"op": "history", "count": count}
+        names = [s.name for s in self.known.sights]
+        answers = await asyncio.gather(*(self._ask(n, message, PEER_S) for n in names), return_exceptions=True)
+        found = {
+            json.dumps(event, sort_keys=True): event
+            for answer in answers
+            if isinstance(answer, dict)
+            for event in answer["events"]
+        }
+        if not found and isinstance(answers[0], PairUnreachable):
+            raise answers[0]
+        return sorted(found.values(), key=lambda event: float(event["at"]))[-count:]
+
+    async def read_log(self, node: str, program: str, stream: str) -> str:
+        """The end of a log, by way of the guard."""
+        method = {"stdout": "tailProcessStdoutLog", "stderr": "tailProcessStderrLog"}[stream]
+        message = {"op": "supervisor", "method": method, "params": [_rpc_name(program), 0, LOG_BYTES]}
+        answer = await self._ask(node, message, PEER_S)
+        if answer["outcome"] != "done":
+            raise PairRefused(str(answer.get("text") or answer.get("reason") or answer["outcome"]))
+        return str(answer["result"][0])
+
+    async def act(self, action: str, program: str, by: str) -> Result:
+        """Has the active node do it; where none is known to be active, this one says why not."""
+        active = self.find_active()
+        node = active.name if active else self._own.name
+        try:
+            answer = await self._ask(node, {"op": f"program-{action}", "names": [program]}, ACT_S, by)
+        except PairUnreachable as error:
+            return Result("unreachable", (f"{node}: {error}",))
+        except PairRefused as error:
+            return Result("refused", (str(error),))
+        self.watch()
+        return describe_answer(action, program, answer)
+
+    async def switch_over(self, by: str) -> Result:
+        """Has the active node hand over."""
+        active = self.find_active()
+        if active is None:
+            return Result("refused", ("there is no active node that answers",))
+        try:
+            answer = await self._ask(active.name, {"op": "hand-over", "force": False}, HAND_OVER_S, by)
+        except PairUnreachable as error:
+            return Result("unreachable", (f"{active.name}: {error}",))
+        except PairRefused as error:
+            return Result("refused", (str(error),))
+        if answer["outcome"] != "begun":
+            return Result("refused", (f"{active.name} refuses: {answer.get('reason')}",))
+        return Result("done", (f"{active.name} gives MASTER up",))
+
+
+def _rpc_name(program: str) -> str:
+    """A program's shown name as supervisord's interface wants it."""
+    return program if ":" in program else f"{program}:{program}"
+
+
+def describe_answer(action: str, program: str, answer: Mapping[str, Any]) -> Result:
+    """The agent's answer to an action on a program, as ``supzcli`` would tell it."""
+    if answer["outcome"] != "done":
+        outcome = "refused" if answer["outcome"] == "refused" else "failed"
+        return Result(outcome, (str(answer.get("reason", answer["outcome"])),))
+    if answer.get("unknown"):
+        return Result("failed", (f"{', '.join(answer['unknown'])}: no such program",))
+    if action == "stop":
+        if answer.get("left"):
+            return Result("failed", (f"still running: {', '.join(answer['left'])}",))
+        late = missing_on_peer(answer, f"it starts {program}")
+        return Result("incomplete" if late else "done", tuple(stop_lines(answer, keep=False)), (late,) if late else ())
+    lines, failed = [], False
+    for row in answer.get("results", ()):
+        name, good = full_name(row["group"], row["name"]), row["status"] in (SUCCESS, ALREADY_STARTED)
+        failed |= not good
+        words = {SUCCESS: "started", ALREADY_STARTED: "was running already"}
+        lines.append(f"{name}: {words.get(row['status'], 'ERROR (not RUNNING in time)')}")
+    late = missing_on_peer(answer, f"it does not start {program}")
+    warnings = [*answer.get("warnings", ()), *([late] if late else [])]
+    outcome = "failed" if failed else "incomplete" if late else "done"
+    return Result(outcome, tuple(lines), tuple(warnings))

@@ -1,0 +1,119 @@
+"""A pair that other dashboards speak for: asked over their JSON API, whichever of its nodes' dashboards answers."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import ssl
+import time
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any
+
+from ha_agent.core.web_settings import PairSettings
+from ha_agent.web.pairs import ACT_S, Pair, PairRefused, PairUnreachable, Result, Sight
+
+ANSWER_S = 5.0
+MOST_BYTES = 32 * 1024 * 1024
+
+
+class RemotePair(Pair):
+    """Questions to the API at ``settings.urls``."""
+
+    def __init__(self, name: str, settings: PairSettings, poll_s: float) -> None:
+        super().__init__(name, max(poll_s, 1.0))
+        self._settings = settings
+        self._url = settings.urls[0]
+
+    async def run(self) -> None:
+        """Keeps what is known current."""
+        while True:
+            try:
+                answer = await self._ask("GET", "", ANSWER_S)
+                self._take(answer)
+            except (PairUnreachable, PairRefused) as error:
+                if not self.known.sights:
+                    self.known.sights = [Sight(self.name)]
+                for sight in self.known.sights:
+                    self._learn(sight, None, None, str(error))
+            await self._pause()
+
+    def _take(self, answer: Mapping[str, Any]) -> None:
+        rows = answer["nodes"]
+        if [s.name for s in self.known.sights] != [row["name"] for row in rows]:
+            self.known.sights = [Sight(str(row["name"])) for row in rows]
+        now = time.time()
+        for sight, row in zip(self.known.sights, rows, strict=True):
+            # Clocks differ: what counts is how old it was there.
+            at = None if row["age_s"] is None else now - float(row["age_s"])
+            self._learn(sight, row["view"], at, row["problem"])
+        if answer["events"] != self.known.events:
+            self.known.events = answer["events"]
+            self._learned()
+
+    async def act(self, action: str, program: str, by: str) -> Result:
+        """Asks for it there, where the token's rights count."""
+        return await self._post(f"/programs/{urllib.parse.quote(program, safe='')}/{action}", by)
+
+    async def switch_over(self, by: str) -> Result:
+        """Asks for it there."""
+        return await self._post("/switchover", by)
+
+    async def _post(self, path: str, by: str) -> Result:
+        try:
+            answer = await self._ask("POST", path, ACT_S, {"on_behalf": by})
+        except PairUnreachable as error:
+            return Result("unreachable", (str(error),))
+        except PairRefused as error:
+            return Result("refused", (str(error),))
+        self.watch()
+        return Result(str(answer["outcome"]), tuple(answer["lines"]), tuple(answer["warnings"]))
+
+    async def read_log(self, node: str, program: str, stream: str) -> str:
+        """Asks for it there."""
+        program, node = urllib.parse.quote(program, safe=""), urllib.parse.quote(node, safe="")
+        return str((await self._ask("GET", f"/nodes/{node}/programs/{program}/log?stream={stream}", ANSWER_S))["text"])
+
+    async def read_history(self, count: int) -> list[Mapping[str, Any]]:
+        """Asks for it there."""
+        return list((await self._ask("GET", f"/history?count={count}", ANSWER_S))["events"])
+
+    async def _ask(self, method: str, path: str, timeout_s: float, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        problems = []
+        for url in sorted(self._settings.urls, key=lambda u: u != self._url):
+            try:
+                answer = await asyncio.to_thread(self._call, url, method, path, timeout_s, body)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                problems.append(f"{url}: {error}")
+                if method == "POST" and not isinstance(error, ConnectionRefusedError):
+                    # It may have been done: the other node must not do it once more.
+                    break
+                continue
+            self._url = url
+            return answer
+        raise PairUnreachable("; ".join(problems))
+
+    def _call(self, url: str, method: str, path: str, timeout_s: float, body: Mapping[str, Any] | None) -> dict[str, Any]:
+        parts = urllib.parse.urlsplit(url)
+        assert parts.hostname is not None
+        connection: http.client.HTTPConnection
+        if parts.scheme == "https":
+            context = ssl.create_default_context(cafile=self._settings.ca_file or None)
+            connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout_s, context=context)
+        else:
+            connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+        with open(self._settings.token_file, encoding="ascii") as file:
+            headers = {"Authorization": f"Bearer {file.read().strip()}", "Content-Type": "application/json"}
+        place = f"{parts.path.rstrip('/')}/api/v1/pairs/{urllib.parse.quote(self._settings.pair, safe='')}{path}"
+        try:
+            connection.request(method, place, None if body is None else json.dumps(body).encode(), headers)
+            response = connection.getresponse()
+            content = json.loads(response.read(MOST_BYTES))
+        finally:
+            connection.close()
+        if response.status >= 500 and "outcome" not in content:
+            raise ValueError(str(content.get("error", response.status)))
+        if response.status >= 400 and "outcome" not in content:
+            raise PairRefused(str(content.get("error", response.status)))
+        return dict(content)

@@ -1,0 +1,123 @@
+"""Pages as text: templates, languages, and the parts of a page that are sent anew when they change."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+
+from ha_agent.core.alerts import CODES
+from ha_agent.core.guard import Access
+from ha_agent.core.problems import TEXTS, age_text, find_problems
+from ha_agent.web.pairs import Pair, Sight
+from ha_agent.web.texts import LANGUAGES, translate
+
+_FOLDER = os.path.dirname(os.path.abspath(__file__))
+PARTS = ("problems", "nodes", "alerts", "events")
+
+
+def _environment() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(os.path.join(_FOLDER, "templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.filters["clock"] = lambda at: time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    made.filters["age"] = age_text
+    made.filters["ms"] = lambda s: f"{s * 1e3:.0f} ms" if s < 1 else f"{s:.2f} s"
+    made.globals.update(codes=CODES, languages=LANGUAGES)
+    return made
+
+
+_ENVIRONMENT = _environment()
+
+
+def compile_templates() -> None:
+    """Compiles every template now, and not when the first one looks."""
+    for name in _ENVIRONMENT.list_templates():
+        _ENVIRONMENT.get_template(name)
+
+
+def read_static(name: str) -> tuple[bytes, str]:
+    """A static file of this package, and its ETag. Raises ``FileNotFoundError``."""
+    with open(os.path.join(_FOLDER, "static", name), "rb") as file:
+        content = file.read()
+    return content, '"' + hashlib.sha256(content).hexdigest()[:16] + '"'
+
+
+class Words:
+    """What every template is given: the language, and who looks."""
+
+    def __init__(self, language: str, who: str | None, access: Access | None, csrf: str, now: float) -> None:
+        self.language, self.who, self.csrf, self.now = language, who, csrf, now
+        self.operates = access is Access.OPERATE
+
+    def translate(self, text: str, **words: object) -> str:
+        """``text`` in the language of the page, with ``words`` filled in."""
+        made = translate(self.language, text)
+        return made.format_map(words) if words else made
+
+
+def render(template: str, words: Words, **more: Any) -> str:
+    """A template as text."""
+    return _ENVIRONMENT.get_template(template).render(
+        _=words.translate,
+        lang=words.language,
+        who=words.who,
+        operates=words.operates,
+        csrf=words.csrf,
+        now=words.now,
+        **more,
+    )
+
+
+def describe_pair(pair: Pair, words: Words) -> dict[str, Any]:
+    """What the templates show of a pair."""
+    nodes = [describe_sight(sight, words.now) for sight in pair.known.sights]
+    current = [sight.current() for sight in pair.known.sights]
+    active = pair.find_active()
+    problems = [words.translate(TEXTS[p.key], **p.words) for p in find_problems(current, words.now)]
+    lasting = [
+        {**row, "node": node["name"]}
+        for node in nodes
+        if node["view"]
+        for row in node["view"]["alerts"]["lasting"]
+        if row["told"] or row["silenced"]
+    ]
+    return {
+        "name": pair.name,
+        "nodes": nodes,
+        "problems": problems,
+        "active": active.name if active else None,
+        "lasting": sorted(lasting, key=lambda row: row["since"]),
+        "events": list(reversed(pair.known.events)),
+    }
+
+
+def describe_sight(sight: Sight, now: float) -> dict[str, Any]:
+    """One node: its last view, how old that is, and whether it is still true."""
+    node: Mapping[str, Any] | None = sight.node
+    programs = list(sight.view["programs"]) if sight.view else []
+    return {
+        "name": sight.name,
+        "view": sight.view,
+        "node": node,
+        "at": sight.at,
+        "age_s": None if sight.at is None else max(0.0, now - sight.at),
+        "problem": sight.problem,
+        "programs": programs,
+        "running": sum(1 for row in programs if row["state"] == "RUNNING" and row["kind"] == "registry"),
+    }
+
+
+def render_parts(pair: Pair, words: Words) -> dict[str, str]:
+    """The parts of a pair's page that change while somebody looks."""
+    shown = describe_pair(pair, words)
+    return {part: render(f"_{part}.html", words, pair=shown) for part in PARTS}

@@ -1,0 +1,64 @@
+"""Runs the application under uvicorn, and ends it without waiting for pages that are open."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+from types import FrameType
+
+import uvicorn
+
+from ha_agent.adapters.heap import limit_heap, trim_heap
+from ha_agent.core.web_settings import Dashboard
+from ha_agent.core.words import Exit
+from ha_agent.web.app import Site, make_app
+from ha_agent.web.render import compile_templates
+
+MOST_CONNECTIONS = 200
+
+
+class Server(uvicorn.Server):
+    """A server that tells open streams to end before it waits for them."""
+
+    def __init__(self, config: uvicorn.Config, site: Site) -> None:
+        super().__init__(config)
+        self._site = site
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begins the end."""
+        self._site.stopping.set()
+        super().handle_exit(sig, frame)
+
+
+def run_server(dashboard: Dashboard) -> int:
+    """Serves until SIGTERM or SIGINT; gives back the exit status. Raises ``OSError`` where the address can not be had."""
+    limit_heap()
+    os.umask(0o077)
+    web = dashboard.web
+    family = socket.AF_INET6 if ":" in web.listen else socket.AF_INET
+    listener = socket.create_server((web.listen, web.port), family=family, backlog=128)
+    app, site = make_app(dashboard)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        http="h11",
+        loop="asyncio",
+        ws="none",
+        lifespan="on",
+        server_header=False,
+        proxy_headers=bool(web.trusted_proxies),
+        forwarded_allow_ips=",".join(web.trusted_proxies),
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=10,
+        ssl_certfile=web.tls_certificate or None,
+        ssl_keyfile=web.tls_key or None,
+    )
+    where = f"{'https' if web.tls_certificate else 'http'}://{web.listen}:{web.port}/"
+    print(f"ha-agent-web: serves {', '.join(dashboard.pairs)} at {where}", flush=True)
+    compile_templates()
+    trim_heap()
+    gc.freeze()
+    Server(config, site).run(sockets=[listener])
+    return Exit.DONE

@@ -1,0 +1,103 @@
+"""Logins: sessions with their anti-forgery tokens, and how often somebody may try. No clock, no file; times in seconds."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ha_agent.web.users import Account
+
+MOST_SESSIONS = 1000
+MOST_KEYS = 10_000
+
+FREE_TRIES = 5
+"""So many failures of one user or address cost nothing; after that each doubles the wait."""
+
+LONGEST_WAIT_S = 900.0
+FORGET_S = 3600.0
+
+
+@dataclass(slots=True)
+class Session:
+    """One login. ``csrf`` must come with everything that changes something."""
+
+    account: Account
+    csrf: str
+    began: float
+    used: float
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+class Sessions:
+    """All logins. They are forgotten when the process ends."""
+
+    def __init__(self, idle_s: float, max_s: float) -> None:
+        self._idle_s, self._max_s = idle_s, max_s
+        self._known: dict[str, Session] = {}
+
+    def begin(self, account: Account, now: float) -> tuple[str, Session]:
+        """A new login: what the browser is to keep, and the session."""
+        self._known = {key: one for key, one in self._known.items() if self._is_live(one, now)}
+        while len(self._known) >= MOST_SESSIONS:
+            del self._known[min(self._known, key=lambda key: self._known[key].used)]
+        token = secrets.token_urlsafe(32)
+        session = self._known[_digest(token)] = Session(account, secrets.token_urlsafe(24), now, now)
+        return token, session
+
+    def find(self, token: str, now: float, account_of: Callable[[str], Account | None]) -> Session | None:
+        """The session of ``token``. None where it is over, or its user is gone, or has another password or other rights."""
+        session = self._known.get(_digest(token))
+        if session is None:
+            return None
+        if not self._is_live(session, now) or account_of(session.account.name) != session.account:
+            self.end(token)
+            return None
+        session.used = now
+        return session
+
+    def end(self, token: str) -> None:
+        """Forgets a login. Idempotent."""
+        self._known.pop(_digest(token), None)
+
+    def _is_live(self, session: Session, now: float) -> bool:
+        return now - session.used < self._idle_s and now - session.began < self._max_s
+
+
+def is_csrf(session: Session, given: str) -> bool:
+    """Whether ``given`` is what a page of this session would send."""
+    return hmac.compare_digest(session.csrf.encode(), given.encode())
+
+
+class Gate:
+    """Slows down whoever guesses passwords, by user name and by address."""
+
+    def __init__(self) -> None:
+        self._failures: dict[str, tuple[int, float]] = {}
+
+    def wait_s(self, keys: tuple[str, ...], now: float) -> float:
+        """Seconds until any of ``keys`` may be tried again; 0 where now."""
+        waits = []
+        for key in keys:
+            count, last = self._failures.get(key, (0, 0.0))
+            if count >= FREE_TRIES and now - last < FORGET_S:
+                waits.append(last + min(LONGEST_WAIT_S, 2.0 ** (count - FREE_TRIES)) - now)
+        return max([0.0, *waits])
+
+    def failed(self, keys: tuple[str, ...], now: float) -> None:
+        """A try with these was wrong."""
+        for key in keys:
+            count, last = self._failures.pop(key, (0, now))
+            self._failures[key] = (count + 1 if now - last < FORGET_S else 1), now
+        while len(self._failures) > MOST_KEYS:
+            del self._failures[next(iter(self._failures))]
+
+    def succeeded(self, keys: tuple[str, ...]) -> None:
+        """One with these was right: they begin anew."""
+        for key in keys:
+            self._failures.pop(key, None)

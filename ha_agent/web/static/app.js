@@ -1,0 +1,76 @@
+"use strict";
+// Live parts by server-sent events, running ages, the filter of programs. Without this script the page reloads itself.
+
+function ageText(seconds) {
+  for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
+    if (seconds >= size) return `${Math.round(seconds / size)} ${unit}`;
+  }
+  return `${Math.max(0, Math.round(seconds))} s`;
+}
+
+function tick() {
+  const now = Date.now() / 1000;
+  for (const one of document.querySelectorAll("time[data-since]")) {
+    const text = ageText(now - Number(one.dataset.since));
+    if (one.textContent !== text) one.textContent = text;
+  }
+}
+
+function roles() {
+  const found = {};
+  for (const node of document.querySelectorAll("[data-node]")) found[node.dataset.node] = node.dataset.role;
+  return found;
+}
+
+function filterPrograms() {
+  const field = document.getElementById("filter");
+  if (!field) return;
+  const wanted = field.value.trim().toLowerCase();
+  for (const row of document.querySelectorAll("tr[data-program]")) {
+    row.hidden = wanted !== "" && !row.dataset.program.toLowerCase().includes(wanted);
+  }
+}
+
+function replaceParts(parts) {
+  const before = roles();
+  const focused = document.activeElement && document.activeElement.id;
+  for (const [name, html] of Object.entries(parts)) {
+    const part = document.getElementById(`part-${name}`);
+    if (part) part.innerHTML = html;
+  }
+  if (focused && (!document.activeElement || document.activeElement === document.body)) {
+    const again = document.getElementById(focused);
+    if (again) again.focus();
+  }
+  tick();
+  filterPrograms();
+  const news = [];
+  for (const [node, role] of Object.entries(roles())) {
+    if (before[node] !== role) {
+      const word = document.querySelector(`[data-node="${CSS.escape(node)}"] .role, [data-node="${CSS.escape(node)}"] .state`);
+      news.push(`${node}: ${word ? word.textContent.trim() : role}`);
+    }
+  }
+  if (news.length) document.getElementById("announce").textContent = news.join(", ");
+}
+
+function follow(live) {
+  const lost = document.getElementById("connection");
+  const source = new EventSource(live.dataset.live);
+  source.addEventListener("open", () => { lost.hidden = true; });
+  source.addEventListener("parts", (event) => { lost.hidden = true; replaceParts(JSON.parse(event.data)); });
+  source.addEventListener("over", () => { source.close(); location.href = "/login?next=" + encodeURIComponent(location.pathname); });
+  source.addEventListener("error", () => {
+    lost.hidden = false;
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 5000);
+  });
+}
+
+const live = document.getElementById("live");
+if (live) follow(live);
+const reload = document.querySelector("[data-reload]");
+if (reload) setTimeout(() => location.reload(), 1000 * Number(reload.dataset.reload));
+const field = document.getElementById("filter");
+if (field) field.addEventListener("input", filterPrograms);
+setInterval(tick, 1000);
+tick();

@@ -1,0 +1,35 @@
+"""The dashboard's languages: English texts are the keys of locale/*.json; a test looks that none lacks its Chinese."""
+
+from __future__ import annotations
+
+import json
+import os
+
+LANGUAGES = {"en": "English", "zh": "中文"}
+
+
+def _load(language: str) -> dict[str, str]:
+    folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "locale")
+    with open(os.path.join(folder, f"{language}.json"), encoding="utf-8") as file:
+        return dict(json.load(file))
+
+
+CHINESE = _load("zh")
+
+
+def translate(language: str, text: str) -> str:
+    """``text`` in ``language``; as it is where there is no other for it (names, messages of other programs)."""
+    return CHINESE.get(text, text) if language == "zh" else text
+
+
+def choose_language(chosen: str | None, configured: str, accepted: str) -> str:
+    """The language of a page: what was chosen, else what is configured, else what the browser asks for first."""
+    if chosen in LANGUAGES:
+        return chosen
+    if configured in LANGUAGES:
+        return configured
+    for part in accepted.split(","):
+        code = part.split(";")[0].strip().lower()[:2]
+        if code in LANGUAGES:
+            return code
+    return "en"
