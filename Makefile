@@ -14,7 +14,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 # The lab's nodes run the code from here and leave byte code beside it; it goes at the end, also after Ctrl-C.
 TIDY := trap 'find ha_agent bench tests -name __pycache__ -prune -exec rm -rf {} +' EXIT; trap : INT TERM;
 
-.PHONY: help setup demo test check bench chaos deb test-machines docs manuals clean root
+.PHONY: screenshots help setup demo test check bench chaos deb test-machines docs manuals clean root
 
 help:
 	@echo "make demo    the main job on a real pair in namespaces, with a measured summary (root)"
@@ -24,7 +24,8 @@ help:
 	@echo "make chaos   SECONDS=600 SEED=n: a random schedule of faults on a real pair, and a check of every promise (root)"
 	@echo "make deb     the Debian package, in build/ (root, or debhelper and lintian installed)"
 	@echo "make test-machines  the package on two booted machines, from its installation to its removal (root)"
-	@echo "make docs    write docs/faults.md anew from the tests"
+	@echo "make docs    write docs/faults.md and the table of docs/alerts.md anew"
+	@echo "make screenshots  the pictures of docs/dashboard.md, taken by the tests in a real browser (root)"
 	@echo "make manuals write share/ (man pages, bash completion) anew from the command line's grammar"
 	@echo "make setup   what these need: .venv/ and build/; clean removes both"
 
@@ -59,6 +60,7 @@ bench: root setup
 
 docs: .venv/ready
 	@$(BIN)/python -m tests.faults_doc
+	@$(BIN)/python -m tests.alerts_doc
 
 manuals: .venv/ready
 	@$(BIN)/python -m pip install -q shtab argparse-manpage
@@ -76,3 +78,6 @@ chaos: root setup
 
 clean:
 	rm -rf .venv build
+
+screenshots: root setup
+	@$(TIDY) HA_AGENT_SCREENSHOTS=1 $(SANDBOX) $(BIN)/python -m pytest tests/cluster/test_web.py

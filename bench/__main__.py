@@ -6,9 +6,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from bench import commands, costs, edit, parking, programs
+from bench import alerts, commands, costs, edit, parking, programs
 
-SUBJECTS = ("edit", "programs", "commands", "parking", "costs")
+SUBJECTS = ("edit", "programs", "commands", "parking", "alerts", "costs")
 
 
 def say(text: str) -> None:
@@ -26,7 +26,7 @@ def show(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Non
 
 
 def main() -> int:
-    """Command line: ``python -m bench [edit] [programs] [commands] [parking] [costs]``."""
+    """Command line: ``python -m bench [edit] [programs] [commands] [parking] [alerts] [costs]``."""
     wanted = sys.argv[1:] or list(SUBJECTS)
     unknown = set(wanted) - set(SUBJECTS)
     if unknown:
@@ -43,6 +43,8 @@ def main() -> int:
     if "parking" in wanted:
         title = f"Stop and start of one of {parking.CONFS} programs, which reacts at once"
         show(title, ("", "p50", "p95", "the pair's share"), parking.run(say))
+    if "alerts" in wanted:
+        show(f"Watching, {alerts.CONFS} programs", ("", "p50", "p95", ""), alerts.run(say))
     if "costs" in wanted:
         show("Costs", ("", "", "", ""), costs.run(say))
     return 0

@@ -130,15 +130,20 @@ def serve(read_fd: int, write_fd: int, backlog: Backlog) -> None:
             os.write(write_fd, RESULT_OK + READY)
 
 
-def main() -> int:
-    """Command line: ``ha-agent-listener``, as the command of an ``[eventlistener:...]`` of supervisord."""
+def build_parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
     parser = argparse.ArgumentParser(
         prog="ha-agent-listener",
         description="Hands the changes of state of supervisord's programs to ha-agent. For supervisord to start, as the "
         "command of an [eventlistener:ha-agent-listener] with events=PROCESS_STATE.",
     )
     parser.add_argument("--config", default=DEFAULT_PATH, help="the agent's configuration (default %(default)s)")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Command line: ``ha-agent-listener``, as the command of an ``[eventlistener:...]`` of supervisord."""
+    options = build_parser().parse_args()
     if "SUPERVISOR_SERVER_URL" not in os.environ:
         say("it is started by supervisord, in an [eventlistener:...] section")
         return 2

@@ -15,6 +15,7 @@ MAPS = frozenset(
         "overlap_s",
         "stretches",
         "not_loadable",
+        "sinks",
     }
 )
 """Fields whose keys are names (of confs, programs, nodes, probes) and no fields themselves."""

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import datetime
 import http.client
+import ipaddress
 import json
 import os
 import signal
+import ssl
 import subprocess
 import urllib.parse
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from ha_agent.lab.layout import ADDRESSES
 from tests.lab_support import Pair, wait_for
@@ -16,6 +24,20 @@ from tests.receivers import network_of
 
 PORT = 8420
 PASSWORD = "correct horse battery"
+
+
+def make_certificate(address: str) -> tuple[bytes, bytes]:
+    """A key and a certificate that it has signed itself, for an address, both PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address)])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now)
+    builder = builder.not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+    made = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
+    form = serialization.PrivateFormat.PKCS8
+    plain = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    return plain, made.public_bytes(serialization.Encoding.PEM)
 
 
 class Reply:
@@ -33,21 +55,33 @@ class Reply:
 class Web:
     """``ha-agent-web`` on one node, as its own user."""
 
-    def __init__(self, pair: Pair, node: str, conf: str = "", port: int = PORT) -> None:
-        self.pair, self.node, self.port = pair, node, port
+    def __init__(self, pair: Pair, node: str, conf: str = "", port: int = PORT, *, tls: bool = False) -> None:
+        self.pair, self.node, self.port, self.tls = pair, node, port, tls
+        if tls:
+            conf = 'tls_certificate = "/etc/ha-agent/web.crt"\ntls_key = "/etc/ha-agent/web.key"\n' + conf
         self._conf = f'[web]\nlisten = "0.0.0.0"\nplain_http = true\nport = {port}\npoll_s = 0.3\n' + conf
         self._process: subprocess.Popen[bytes] | None = None
         self.config = f"/etc/ha-agent/web-{port}.toml"
 
     @property
     def url(self) -> str:
-        return f"http://{ADDRESSES[self.node]}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{ADDRESSES[self.node]}:{self.port}"
+
+    @property
+    def certificate(self) -> str:
+        return os.path.join(self.folder, "web.crt")
 
     @property
     def folder(self) -> str:
         return self.pair.lab.paths.disk(self.node, "etc-ha-agent")
 
     def write_conf(self) -> None:
+        if self.tls and not os.path.exists(self.certificate):
+            key, certificate = make_certificate(ADDRESSES[self.node])
+            for path, content in ((self.certificate, certificate), (os.path.join(self.folder, "web.key"), key)):
+                with open(path, "wb") as file:
+                    file.write(content)
+                    os.fchmod(file.fileno(), 0o644)
         with open(os.path.join(self.folder, f"web-{self.port}.toml"), "w", encoding="utf-8") as file:
             file.write(self._conf)
 
@@ -112,12 +146,19 @@ class Web:
     ) -> Reply:
         """One request from outside the nodes."""
         with network_of(self.pair.lab):
-            connection = http.client.HTTPConnection(ADDRESSES[self.node], self.port, timeout=timeout_s)
+            connection = self._connect()
             try:
                 connection.request(method, path, body, headers or {})
                 return Reply(connection.getresponse())
             finally:
                 connection.close()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        address = ADDRESSES[self.node]
+        if not self.tls:
+            return http.client.HTTPConnection(address, self.port, timeout=30)
+        context = ssl.create_default_context(cafile=self.certificate)
+        return http.client.HTTPSConnection(address, self.port, timeout=30, context=context)
 
     def get(self, path: str, **headers: str) -> Reply:
         return self.ask("GET", path, None, {k.replace("_", "-"): v for k, v in headers.items()})

@@ -15,7 +15,7 @@ from ha_agent.cli.terminal import complain
 from ha_agent.core.words import Exit
 
 PACKAGE = "/usr/share/doc/ha-agent"
-COMMANDS = ("ha-agent", "ha-agent-peer", "supzcli")
+COMMANDS = ("ha-agent", "ha-agent-peer", "ha-agent-listener", "ha-agent-web", "supzcli")
 FILES = (
     ("keepalived/ha-agent-notify", "/usr/lib/ha-agent/ha-agent-notify", 0o755),
     ("systemd/ha-agent-fence", "/usr/lib/ha-agent/ha-agent-fence", 0o755),
@@ -23,6 +23,8 @@ FILES = (
     ("systemd/ha-agent-fence.service", "/etc/systemd/system/ha-agent-fence.service", 0o644),
     ("systemd/ha-agent.tmpfiles.conf", "/etc/tmpfiles.d/ha-agent.conf", 0o644),
     ("systemd/ha-agent.sysusers.conf", "/etc/sysusers.d/ha-agent.conf", 0o644),
+    ("systemd/ha-agent-web.service", "/etc/systemd/system/ha-agent-web.service", 0o644),
+    ("systemd/ha-agent-web.sysusers.conf", "/etc/sysusers.d/ha-agent-web.conf", 0o644),
 )
 
 
@@ -69,7 +71,8 @@ def run(options: argparse.Namespace) -> int:
     if root == "/":
         steps = [["systemctl", "daemon-reload"]]
         if not options.remove:
-            steps += [["systemd-sysusers", "ha-agent.conf"], ["systemd-tmpfiles", "--create", "ha-agent.conf"]]
+            steps += [["systemd-sysusers", "ha-agent.conf", "ha-agent-web.conf"]]
+            steps += [["systemd-tmpfiles", "--create", "ha-agent.conf"]]
         for words in steps:
             subprocess.run(words, check=True)
     return Exit.DONE

@@ -45,7 +45,10 @@ class Kind(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """One kind of alert. ``hold_s``: a condition must last so long before it is told, ``settle_s``: and be gone so long."""
+    """One kind of alert. ``hold_s``: a condition must last so long before it is told, ``settle_s``: and be gone so long.
+
+    An agent that was started again must have found out within ``settle_s`` whether what it knew of still holds.
+    """
 
     code: str
     severity: Severity
@@ -107,6 +110,7 @@ def _codes() -> tuple[Code, ...]:
             "the event listener does not report: ends of programs that were started again are not seen",
             "supervisorctl status ha-agent-listener; its conf belongs to /etc/supervisor/local.d/",
             hold_s=30.0,
+            settle_s=150.0,
         ),
         Code(
             "role-active",
@@ -122,6 +126,7 @@ def _codes() -> tuple[Code, ...]:
             "neither node is active: no program of the registry runs",
             "ha-agent status on both nodes; systemctl status keepalived",
             hold_s=15.0,
+            settle_s=30.0,
         ),
         Code(
             "split-brain",
@@ -129,12 +134,14 @@ def _codes() -> tuple[Code, ...]:
             "both nodes are active: programs may run twice",
             "stop keepalived on one of them; then look at the network between the two",
             hold_s=2.0,
+            settle_s=15.0,
         ),
         Code(
             "fenced",
             critical,
             "processes of the registry can not be ended here, so the other node must not start them",
             "end them by hand (they are named in ha-agent status), or reboot this node",
+            settle_s=15.0,
         ),
         Code(
             "peer-lost",
@@ -148,6 +155,7 @@ def _codes() -> tuple[Code, ...]:
             warning,
             "changes of the registry have been waiting for the other node",
             "ha-agent status; ha-agent doctor",
+            settle_s=60.0,
         ),
         Code(
             "replication-refused",
@@ -217,6 +225,7 @@ def _codes() -> tuple[Code, ...]:
             "a takeover or release could not be finished and is tried again",
             "ha-agent history says which step, and why",
             hold_s=3.0,
+            settle_s=10.0,
         ),
         Code(
             "stalled",

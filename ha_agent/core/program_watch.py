@@ -78,10 +78,18 @@ class ProgramWatch:
         self.lives: dict[Key, Life] = {}
         self._fresh: set[Key] = set()
         self._doubtful: dict[Key, Life] = {}
+        self._told_down: frozenset[str] = frozenset()
+        self._told_looping: frozenset[str] = frozenset()
+        self.is_synced = False
+        """Whether it has looked at all processes since it began."""
         self.swallowed = 0
         """Ends of programs during a takeover or release, which its summary tells."""
 
     # ---- what comes in ------------------------------------------------------------------------------------
+
+    def adopt(self, down: Iterable[str], looping: Iterable[str]) -> None:
+        """Takes over what one before this one had found: supervisord does not say whether an end was expected."""
+        self._told_down, self._told_looping = frozenset(down), frozenset(looping)
 
     def feed(self, events: Iterable[StateEvent]) -> None:
         """Takes in what supervisord told."""
@@ -128,7 +136,7 @@ class ProgramWatch:
             present.add(key)
             life = self.lives.get(key)
             if life is None:
-                self.lives[key] = Life(seen.state, seen.pid, seen.started or now)
+                self.lives[key] = self._first_seen(seen, now)
             elif life.since < asked and _differs(life, seen):
                 if self._doubtful.get(key) != Life(life.state, life.pid, life.since):
                     doubtful[key] = Life(life.state, life.pid, life.since)
@@ -137,8 +145,16 @@ class ProgramWatch:
         for key in [k for k in self.lives if k not in present]:
             del self.lives[key]
             self._fresh.discard(key)
-        self._doubtful = doubtful
+        self._doubtful, self.is_synced = doubtful, True
         return missed
+
+    def _first_seen(self, seen: Seen, now: float) -> Life:
+        name, life = full_name(seen.group, seen.name), Life(seen.state, seen.pid, seen.started or now)
+        life.unexpected = seen.state == "EXITED" and name in self._told_down
+        if name in self._told_looping:
+            # It goes on for a whole window, as if it had ended just now.
+            life.looping, life.ends = True, [now]
+        return life
 
     def _correct(self, key: Key, life: Life, seen: Seen, now: float) -> bool:
         """Makes ``life`` what was seen; says whether the process had ended meanwhile, which nobody had told."""

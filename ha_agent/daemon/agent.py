@@ -128,6 +128,8 @@ class Agent:
         """Why the last attempt at a plan could not be finished; None where it could."""
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
+        self.begins_anew = False
+        """Whether the process goes on with another agent when this one has ended."""
         self.role_changed = asyncio.Event()
         self.link_changed = asyncio.Event()
         """Set (and replaced) whenever the link goes up or down."""
@@ -212,7 +214,8 @@ class Agent:
         try:
             await self._decide_loop()
         finally:
-            notify_manager("STOPPING=1")
+            if not self.begins_anew:
+                notify_manager("STOPPING=1")
             self.loop.remove_reader(monitor.fileno())
             monitor.close()
             await self._close()
@@ -247,8 +250,13 @@ class Agent:
     def _wake_at(self, moment_mono: float) -> None:
         self.loop.call_at(moment_mono, self._wake.set)
 
-    def stop(self) -> None:
-        """Ends ``run`` soon. Programs, active set and role stay as they are."""
+    def stop(self, *, begins_anew: bool = False) -> None:
+        """Ends ``run`` soon. Programs, active set and role stay as they are.
+
+        ``begins_anew``: the process goes on with another agent; a service manager that was told of an end would see to it
+        that the process ends, too.
+        """
+        self.begins_anew = begins_anew
         self._stopping.set()
         self._wake.set()
 

@@ -86,6 +86,11 @@ class Alerting:
                 log.error("the book of alerts can not be used, it begins anew: %r", error)
         if stored.remark:
             log.error("%s", stored.remark)
+        lasting = list(self.book.open.values())
+        self._agent.program_alerts.watch.adopt(
+            (one.subject for one in lasting if one.code == "program-exited"),
+            (one.subject for one in lasting if one.code == "program-looping"),
+        )
         self.notes = stored.notes
         known = stored.sinks
         self.sinks = {name: known.get(name) or SinkState(self.book.number) for name in self._agent.settings.sinks}
@@ -201,6 +206,13 @@ class Alerting:
             agent.program_alerts.plan_ended(verifying=False)
             self._sum_up(None)
         conditions = [*gather_conditions(agent, now), *agent.program_alerts.conditions(now), *self._of_sinks()]
+        if not agent.program_alerts.watch.is_synced:
+            # Nobody has looked at programs yet: what was so still is.
+            conditions += [
+                Condition(one.code, one.subject, one.text, one.details)
+                for one in self.book.open.values()
+                if one.code.startswith("program-")
+            ]
         moments, self._moments = [*self._moments, *agent.program_alerts.moments(now)], []
         told = self.book.step(
             [self._marked(condition) for condition in conditions],

@@ -66,17 +66,14 @@ async def _run_agent(settings: Settings, config_path: str) -> int:
     except OSError as error:
         log.critical("can not start: %s", error)
         return Exit.FAILED
-    reload_wanted = False
 
     def reload() -> None:
-        nonlocal reload_wanted
         try:
             load_settings(config_path)
         except (OSError, SettingsError) as error:
             log.error("reload refused, the old configuration stays in force: %s", error)
             return
-        reload_wanted = True
-        agent.stop()
+        agent.stop(begins_anew=True)
 
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(WORKERS, "worker"))
@@ -88,7 +85,7 @@ async def _run_agent(settings: Settings, config_path: str) -> int:
     except (OSError, StateTooNew) as error:
         log.critical("can not start: %s", error)
         return Exit.FAILED
-    if reload_wanted:
+    if agent.begins_anew and not agent.failed:
         # The same process begins anew: the agent's own restart changes nothing for the programs, so neither does this.
         notify_manager(f"RELOADING=1\nMONOTONIC_USEC={int(loop.time() * 1e6)}")
         os.execv(sys.executable, [sys.executable, "-m", "ha_agent", "daemon", "--config", config_path])

@@ -206,6 +206,15 @@ async def _read_body(request: Request) -> bytes:
     return body
 
 
+def _is_own_form(request: Request) -> bool:
+    """Whether a form comes from a page of this site, as far as the browser tells (Sec-Fetch-Site, else Origin)."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = request.headers.get("origin")
+    return origin is None or urllib.parse.urlsplit(origin).netloc == request.headers.get("host")
+
+
 def _address(request: Request) -> str:
     return request.client.host if request.client else "?"
 
@@ -300,9 +309,8 @@ class Pages:
         return _page(render("login.html", words, problem=None, next=_local(request.query_params.get("next")), empty=empty))
 
     async def _log_in(self, request: Request) -> Response:
-        # A page of somebody else must not log anybody in either.
-        origin, host = request.headers.get("origin"), request.headers.get("host")
-        if origin not in (None, "null") and urllib.parse.urlsplit(origin).netloc != host:
+        if not _is_own_form(request):
+            # A page of somebody else must not log anybody in either.
             raise Denied(403, "this form is too old, or not from this page; load the page again")
         form = await read_form(request)
         target = _local(form.get("next"))
@@ -375,7 +383,7 @@ class Pages:
 
     async def _stream(self, request: Request, session: Session, pair: Pair) -> AsyncIterator[bytes]:
         sent: dict[str, str] = {}
-        version, token = -1, request.cookies.get(COOKIE, "")
+        version, token, began = -1, request.cookies.get(COOKIE, ""), time.time()
         self._site.streams += 1
         try:
             while not self._site.stopping.is_set():
@@ -386,7 +394,9 @@ class Pages:
                 pair.watch()
                 if pair.version != version:
                     version = pair.version
-                    parts = render_parts(pair, self._site.words(request, session))
+                    words = self._site.words(request, session)
+                    words.ages_at = began
+                    parts = render_parts(pair, words)
                     fresh = {name: html for name, html in parts.items() if sent.get(name) != html}
                     sent.update(fresh)
                     if fresh:

@@ -57,6 +57,9 @@ class Words:
 
     def __init__(self, language: str, who: str | None, access: Access | None, csrf: str, now: float) -> None:
         self.language, self.who, self.csrf, self.now = language, who, csrf, now
+        self.ages_at = now
+        """The moment that ages are written for; the page's script counts on. A stream keeps it, so that a part whose
+        ages alone have changed is not sent again under somebody's hands."""
         self.operates = access is Access.OPERATE
 
     def translate(self, text: str, **words: object) -> str:
@@ -73,14 +76,14 @@ def render(template: str, words: Words, **more: Any) -> str:
         who=words.who,
         operates=words.operates,
         csrf=words.csrf,
-        now=words.now,
+        now=words.ages_at,
         **more,
     )
 
 
 def describe_pair(pair: Pair, words: Words) -> dict[str, Any]:
     """What the templates show of a pair."""
-    nodes = [describe_sight(sight, words.now) for sight in pair.known.sights]
+    nodes = [describe_sight(sight, words.ages_at) for sight in pair.known.sights]
     current = [sight.current() for sight in pair.known.sights]
     active = pair.find_active()
     problems = [words.translate(TEXTS[p.key], **p.words) for p in find_problems(current, words.now)]

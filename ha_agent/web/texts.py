@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 
@@ -15,11 +16,15 @@ def _load(language: str) -> dict[str, str]:
 
 
 CHINESE = _load("zh")
+_WORD = re.compile(r"[a-z]+(_[a-z]+)+")
+"""Roles and states, as programs know them."""
 
 
 def translate(language: str, text: str) -> str:
     """``text`` in ``language``; as it is where there is no other for it (names, messages of other programs)."""
-    return CHINESE.get(text, text) if language == "zh" else text
+    if language == "zh":
+        return CHINESE.get(text, text)
+    return text.replace("_", " ") if _WORD.fullmatch(text) else text
 
 
 def choose_language(chosen: str | None, configured: str, accepted: str) -> str:

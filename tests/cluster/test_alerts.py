@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -146,6 +147,13 @@ def test_a_program_killed_looping_growing_or_gone_is_one_alert_each_at_every_sin
     gone = receivers.await_at_all("program-exited")
     assert "exit status 9" in gone["text"] and gone["details"]["log"] == ["my last words"]
     assert (gone["node"], gone["details"]["before"], gone["details"]["after"]) == ("node-a", "RUNNING", "EXITED")
+    # An agent that is killed and started again tells nothing of this once more, and of nothing that it is over.
+    before = [n["id"] for n in receivers.hook.bodies if n["code"] in ("program-looping", "program-exited", "role-active")]
+    pair.lab.unit("node-a", "kill", "ha-agent", signal.SIGKILL)
+    wait_for("a new agent", lambda: pair.ha("node-a", "status").returncode == 0, 10, 0.2)
+    time.sleep(4.0)
+    after = [n["id"] for n in receivers.hook.bodies if n["code"] in ("program-looping", "program-exited", "role-active")]
+    assert after == before
     kill(pair, "node-a", "p0")
 
     def about_p0() -> list[list[dict[str, Any]]]:

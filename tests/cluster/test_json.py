@@ -33,7 +33,7 @@ class Collector:
 
 
 def test_every_document_has_its_shape_in_every_state(pair: Pair) -> None:
-    pair.up()
+    pair.up(overrides={"sinks.void": {"kind": "command", "command": ["/bin/true"]}})
     pair.lab.wait_settled()
     pair.await_runs("node-a", {"p0", "p1", "p2"})
     seen = Collector(pair)
@@ -44,6 +44,7 @@ def test_every_document_has_its_shape_in_every_state(pair: Pair) -> None:
         seen.ask(node, "sync", "sync")
         seen.ask(node, "switchover", "switchover", "--dry-run")
         seen.ask(node, "failover-test-list", "failover-test", "--list")
+        seen.ask(node, "alert-list", "alert", "list", "-n", "200")
     with open(pair.path("node-b", "p0.conf"), "a", encoding="ascii") as file:
         file.write("; lost\n")
     with open(pair.path("node-b", "only-b.conf"), "w", encoding="ascii") as file:
@@ -92,6 +93,8 @@ def test_every_document_has_its_shape_in_every_state(pair: Pair) -> None:
         ("kept", "kept", "list"),
     ):
         seen.ask("node-b", name, *words)
+    wait_for("the lost peer is told", lambda: "peer-lost" in pair.ha("node-b", "alert", "list").stdout, 30, 0.3)
+    seen.ask("node-b", "alert-list", "alert", "list", "-n", "200")
     compare(seen.shapes)
 
 

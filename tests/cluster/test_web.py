@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import shutil
 import time
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from ha_agent.lab.layout import CLIENT_ADDRESS
 from tests.browser import browser
 from tests.lab_support import SLEEPER, Pair, sleepers, wait_for
 from tests.web_support import PASSWORD, PORT, Web
@@ -53,7 +55,21 @@ def body(page: Chrome) -> str:
 
 
 def role_of(page: Chrome, node: str) -> str:
-    return str(page.find_element(By.CSS_SELECTOR, f"[data-node='{node}']").get_attribute("data-role"))
+    """The role that the page shows. Asked within the page: its parts are replaced at any moment."""
+    return str(page.execute_script("return document.querySelector(`[data-node='${arguments[0]}']`)?.dataset.role", node))
+
+
+def press(page: Chrome, identifier: str) -> None:
+    """Presses what has this id, once it is there; as ``role_of``."""
+    there = "return !!document.getElementById(arguments[0])"
+    wait_for(f"#{identifier}", lambda: page.execute_script(there, identifier), 10, 0.05, lambda: body(page))
+    page.execute_script("document.getElementById(arguments[0]).click()", identifier)
+
+
+def follow(page: Chrome, text: str) -> None:
+    """Follows the link with this text; as ``role_of``."""
+    code = "const a = [...document.links].find(l => l.textContent.trim() === arguments[0]); if (a) a.click(); return !!a"
+    wait_for(f"link {text}", lambda: page.execute_script(code, text), 10, 0.05, lambda: body(page))
 
 
 def shoot(page: Chrome, name: str) -> None:
@@ -91,40 +107,40 @@ def test_an_operator_sees_a_failover_live_and_stops_a_program_on_both_nodes(web:
         page.execute_script("window.marker = 'not loaded again'")
         shoot(page, "dashboard.png")
 
-        page.find_element(By.LINK_TEXT, "talker").click()
+        follow(page, "talker")
         see(page, "hello from talker")
         page.back()
 
-        page.find_element(By.ID, "stop-redis").click()
+        press(page, "stop-redis")
         see(page, "its conf is parked on both nodes: no failover and no reboot starts it")
         shoot(page, "confirm.png")
-        page.find_element(By.ID, "really").click()
+        press(page, "really")
         see(page, "redis: stopped, parked on node-a and node-b")
         for node in ("node-a", "node-b"):
             assert os.path.exists(pair.path(node, "redis.conf.parked")) and not os.path.exists(pair.path(node, "redis.conf"))
         assert "redis" not in pair.runs("node-a")
         assert pair.history("node-a", "parked")[-1]["by"] == "alice (web)"
-        page.find_element(By.LINK_TEXT, "Back to local").click()
+        follow(page, "Back to local")
         see(page, "PARKED")
 
         page.execute_script("window.marker = 'not loaded again'")
-        page.find_element(By.ID, "switchover").click()
+        press(page, "switchover")
         see(page, "Connections to the virtual address break.")
-        page.find_element(By.ID, "really").click()
+        press(page, "really")
         see(page, "node-a gives MASTER up")
-        page.find_element(By.LINK_TEXT, "Back to local").click()
+        follow(page, "Back to local")
         wait_for(
             "roles are swapped", lambda: (role_of(page, "node-a"), role_of(page, "node-b")) == ("standby", "active"), 20, 0.1
         )
         pair.await_runs("node-b", {"p0", "p1", "p2", "talker"})
 
         # By way of the standby's dashboard, at the node that is active now.
-        page.find_element(By.ID, "start-redis").click()
-        page.find_element(By.ID, "really").click()
+        press(page, "start-redis")
+        press(page, "really")
         see(page, "redis: started")
         pair.await_runs("node-b", {"p0", "p1", "p2", "talker", "redis"})
         assert pair.history("node-b", "program-started")[-1]["by"] == "alice (web)"
-        page.find_element(By.LINK_TEXT, "Back to local").click()
+        follow(page, "Back to local")
         see(page, "Nothing is wrong.")
 
         page.execute_script("window.marker = 'not loaded again'")
@@ -134,7 +150,7 @@ def test_an_operator_sees_a_failover_live_and_stops_a_program_on_both_nodes(web:
         see(page, "no answer")
         see(page, "What is shown is as it was")
         assert page.execute_script("return window.marker") == "not loaded again"
-        assert "node-a:" in page.find_element(By.ID, "announce").get_attribute("textContent")
+        assert "node-a:" in str(page.execute_script("return document.getElementById('announce').textContent"))
         shoot(page, "failover.png")
         # The one complaint of the browser is about the wrong password.
         assert [e["message"].count("401 (Unauthorized)") for e in page.get_log("browser")] == [1]
@@ -252,6 +268,26 @@ def test_forms_of_others_wrong_tokens_and_guesses_are_refused(web: Web) -> None:
     assert reply.status == 429 and int(reply.headers["retry-after"]) >= 1
     assert web.form("/login", name="nobody", password="guess").status == 429, "the address counts, too"
     assert web.form("/login", next="//evil.example/", name="x", password="y").status == 429
+    # Behind a proxy that is trusted, its word on who asks counts, and on TLS; anybody else's does not.
+    login = f"name=alice&password={PASSWORD}".encode()
+    said = {
+        "Content-Type": "application/x-www-form-urlencoded",
+        "X-Forwarded-For": "192.0.2.7",
+        "X-Forwarded-Proto": "https",
+    }
+    assert web.ask("POST", "/login", login, said).status == 429
+    proxied = Web(web.pair, "node-a", f'trusted_proxies = ["{CLIENT_ADDRESS}"]\n', port=8424)
+    proxied.start()
+    try:
+        for _ in range(6):
+            proxied.form("/login", name="bob", password="guess")
+        reply = proxied.ask("POST", "/login", login, said)
+        assert reply.status == 303 and "Secure" in reply.headers["set-cookie"]
+        assert proxied.form("/login", name="alice", password=PASSWORD).status == 429
+        far = {**said, "Sec-Fetch-Site": "cross-site"}
+        assert proxied.ask("POST", "/login", login, far).status == 403
+    finally:
+        proxied.stop()
     assert web.ask("POST", "/login", b"x" * 100_000).status == 413
     assert web.get("/pairs/local/../../etc/passwd").status in (303, 404) and web.get("/static/../main.py").status in (
         303,
@@ -341,12 +377,13 @@ def test_load_balancers_are_told_the_role_and_the_agents_absence(web: Web) -> No
 def test_several_pairs_on_one_page_and_one_that_is_away_delays_none(web: Web, tmp_path: pathlib.Path) -> None:
     """Design, dashboard: several pairs in one page from a configuration list.
 
-    Fault: one dashboard shows the pair of its own node, the same pair through both nodes' dashboards, and one that is away.
-    Answer: all are on the page; the one through others can be operated, too, and goes on with the other node's dashboard.
-    Bound: 2 s a page.
+    Fault: one dashboard shows the pair of its own node, the same pair through others' dashboards over TLS, of which one is
+    away, and a pair that is away as a whole.
+    Answer: all are on the page; the one through others can be operated, too.
+    Bound: 5 s for the page.
     """
     up(web)
-    other = Web(web.pair, "node-b", port=8421)
+    other = Web(web.pair, "node-b", port=8421, tls=True)
     other.add_users()
     other.start()
     for source in (web, other):
@@ -354,9 +391,13 @@ def test_several_pairs_on_one_page_and_one_that_is_away_delays_none(web: Web, tm
         with open(os.path.join(web.folder, f"token-{source.node}"), "w", encoding="ascii") as file:
             file.write(token)
             os.fchmod(file.fileno(), 0o644)
+    shutil.copy(other.certificate, os.path.join(web.folder, "there.crt"))
+    session = other.form("/login", name="alice", password=PASSWORD)
+    assert session.status == 303 and "Secure" in session.headers["set-cookie"]
     conf = (
         '[pairs.here]\nrun_dir = "/run/ha-agent"\n'
-        f'[pairs.there]\nurls = ["{other.url}"]\ntoken_file = "/etc/ha-agent/token-node-b"\n'
+        f'[pairs.there]\nurls = ["https://127.0.0.1:9", "{other.url}"]\n'
+        'token_file = "/etc/ha-agent/token-node-b"\nca_file = "/etc/ha-agent/there.crt"\n'
         '[pairs.away]\nurls = ["http://127.0.0.1:9"]\ntoken_file = "/etc/ha-agent/token-node-b"\n'
     )
     hub = Web(web.pair, "node-a", conf, port=8422)
@@ -377,8 +418,8 @@ def test_several_pairs_on_one_page_and_one_that_is_away_delays_none(web: Web, tm
             shoot(page, "pairs.png")
             page.get(hub.url + "/pairs/there")
             wait_for("its roles", lambda: role_of(page, "node-a") == "active", 10, 0.1)
-            page.find_element(By.ID, "stop-p1").click()
-            page.find_element(By.ID, "really").click()
+            press(page, "stop-p1")
+            press(page, "really")
             see(page, "p1: stopped, parked on node-a and node-b")
         assert web.pair.history("node-a", "parked")[-1]["by"] == "alice via hub (web)"
     finally:

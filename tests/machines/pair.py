@@ -115,7 +115,10 @@ class MachinePair:
     def pids(self, machine: Machine) -> dict[str, int]:
         """supervisord's programs with their process ids."""
         text = machine.run("supervisorctl status || true")
-        return {row[0]: int(row[1]) for row in re.findall(r"^(\S+) +RUNNING +pid (\d+)", text, re.M)}
+        found = {row[0]: int(row[1]) for row in re.findall(r"^(\S+) +RUNNING +pid (\d+)", text, re.M)}
+        # The event listener is on both machines, and no program of theirs.
+        found.pop("ha-agent-listener", None)
+        return found
 
     def active(self) -> Machine | None:
         """The machine that is active; None where none is, or both are."""

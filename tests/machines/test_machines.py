@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import re
+import shutil
 import subprocess
 import time
 
@@ -116,6 +119,42 @@ def test_what_an_administrator_does_with_systemctl(pair: MachinePair, action: st
     pair.await_healthy(pair.a)
 
 
+def test_the_dashboards_package_serves_page_and_metrics_as_its_own_user_with_debians_libraries(pair: MachinePair) -> None:
+    pair.make_active(pair.a)
+    for machine in pair.both:
+        built = glob.glob(os.path.join(ROOT, "build", "ha-agent-web_*_all.deb"))[0]
+        shutil.copy(built, os.path.join(machine.root, "root"))
+        said = machine.run(f"apt-get install -y --no-install-recommends ./{os.path.basename(built)} curl 2>&1", 300.0)
+        assert "ha-agent-web" in said and machine.run("systemctl is-active ha-agent-web || true").strip() == "inactive"
+        machine.run("echo correct-horse | ha-agent-web user add alice --operator --password-stdin")
+        machine.run("systemctl enable --now ha-agent-web")
+        await_true("it serves", lambda: machine.run("curl -s http://127.0.0.1:8420/healthz || true").startswith("the agent"))  # noqa: B023
+        assert machine.run("stat -c '%U %G %a' /etc/ha-agent/web-users.json").split() == ["root", "ha-agent-web", "640"]
+        assert machine.run("ps -o user= -C ha-agent-web").split() == ["ha-agent-web"]
+    status = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8420"
+    assert [machine.run(f"{status}/active") for machine in pair.both] == ["200", "503"]
+    assert 'ha_agent_role{role="active"} 1.0' in pair.a.run("curl -s http://127.0.0.1:8420/metrics")
+    # By way of the standby's dashboard, with a session as a browser has it.
+    b = pair.b
+    b.run("curl -s -c /root/jar -d 'name=alice&password=correct-horse' http://127.0.0.1:8420/login")
+    page = b.run("curl -s -b /root/jar http://127.0.0.1:8420/pairs/local")
+    assert "stop-s1" in page
+    csrf = re.findall(r'name="csrf" value="([^"]+)"', page)[0]
+    do = "curl -s -b /root/jar -d csrf={} -d action={} -d program=s1 http://127.0.0.1:8420/pairs/local/do"
+    assert "s1: stopped, parked on node-a and node-b" in b.run(do.format(csrf, "stop"))
+    assert "s1: started" in b.run(do.format(csrf, "start"))
+    live = b.run("timeout 2 curl -s -N -b /root/jar http://127.0.0.1:8420/pairs/local/live || true")
+    assert live.startswith("event: parts")
+    memory = int(b.run("grep VmHWM /proc/$(systemctl show -p MainPID --value ha-agent-web)/status").split()[1])
+    pair.seconds["(memory of the dashboard with Debian's libraries, in MiB)"] = memory / 1024
+    assert memory < 40 * 1024
+    assert b.run("systemd-analyze security --no-pager ha-agent-web | tail -1").split()[-2] in ("OK", "SAFE")
+    for machine in pair.both:
+        machine.run("systemctl disable --now ha-agent-web; apt-get purge -y ha-agent-web 2>&1")
+        assert machine.run("ls /etc/ha-agent/web* 2>/dev/null || true") == ""
+    pair.await_healthy(pair.a)
+
+
 def test_an_upgrade_restarts_the_agent_and_not_one_program(pair: MachinePair) -> None:
     pair.make_active(pair.a)
     before = pair.pids(pair.a)
@@ -136,7 +175,7 @@ def test_an_upgrade_restarts_the_agent_and_not_one_program(pair: MachinePair) ->
 
 def make_newer(target: str) -> None:
     """The same package with a higher version."""
-    (source,) = (os.path.join(ROOT, "build", n) for n in os.listdir(os.path.join(ROOT, "build")) if n.endswith("_all.deb"))
+    (source,) = glob.glob(os.path.join(ROOT, "build", "ha-agent_*_all.deb"))
     folder = target + ".d"
     subprocess.run(["dpkg-deb", "-R", source, folder], check=True)
     path = os.path.join(folder, "DEBIAN", "control")
@@ -170,6 +209,19 @@ def test_the_logs_are_quiet_while_the_peer_is_away(pair: MachinePair) -> None:
     pair.await_healthy(pair.a)
 
 
+def test_alerts_reach_the_journal_of_a_real_machine(pair: MachinePair) -> None:
+    pair.make_active(pair.a)
+    pair.a.run("printf '\n[sinks.journal]\nkind = \"journal\"\n' >> /etc/ha-agent/agent.toml; systemctl reload ha-agent")
+    pair.await_healthy(pair.a)
+    state = "systemctl show -p ActiveState -p SubState --value ha-agent"
+    assert pair.a.run(state).split() == ["active", "running"], "a reload is no end"
+    assert "journal (journal): delivered" in pair.a.run("ha-agent alert test")
+    pair.a.run("kill -9 $(supervisorctl pid s1)")
+    look = "journalctl -q -o json HA_AGENT_ALERT=program-restarted -n 1"
+    await_true("the alert", lambda: "s1 ended unexpectedly (terminated by SIGKILL) and runs again" in pair.a.run(look))
+    assert json.loads(pair.a.run(look))["HA_AGENT_ALERT_KIND"] == "moment"
+
+
 def test_zz_removing_leaves_the_programs_alone_and_purging_leaves_nothing_of_ours(pair: MachinePair) -> None:
     pair.make_active(pair.a)
     before = pair.pids(pair.a)
@@ -178,6 +230,7 @@ def test_zz_removing_leaves_the_programs_alone_and_purging_leaves_nothing_of_our
     assert pair.pids(pair.a) == before
     pair.a.run("apt-get purge -y ha-agent 2>&1")
     assert pair.a.run("ls -d /etc/ha-agent /var/lib/ha-agent 2>/dev/null || true") == ""
+    assert "ha-agent-listener" not in pair.a.run("supervisorctl status || true")
     assert pair.pids(pair.a) == before and "redis.conf" in pair.a.run("ls /etc/supervisor/conf.d")
 
 

@@ -15,7 +15,7 @@ from tests.machines.pair import PROGRAMS, VIP, MachinePair
 FILES = (
     "/etc/ha-agent/agent.toml /root/.ssh/authorized_keys /etc/ha-agent/ssh/known_hosts /etc/supervisor/supervisord.conf "
     "/etc/keepalived/keepalived.conf /etc/systemd/system/supervisor.service.d/ha-agent.conf "
-    "/etc/systemd/system/keepalived.service.d/ha-agent.conf"
+    "/etc/systemd/system/keepalived.service.d/ha-agent.conf /etc/supervisor/local.d/ha-agent-listener.conf"
 )
 
 
@@ -33,6 +33,8 @@ def test_a_server_becomes_the_active_node_without_one_restart(pair: MachinePair)
     assert "go on without a restart" in pair.said and "the pair is at work" in pair.said
     assert pair.a.read("/etc/supervisor/conf.d/s2.ini") == pair.b.read("/etc/supervisor/conf.d/s2.ini")
     assert "+files = /run/ha-agent/active/*.conf" in pair.said, "each change was shown as a diff"
+    for machine in (pair.a, pair.b):
+        assert "RUNNING" in machine.run("supervisorctl status ha-agent-listener")
 
 
 def test_setup_once_more_changes_nothing(pair: MachinePair) -> None:
@@ -78,6 +80,7 @@ def test_undo_puts_everything_back_and_stops_no_program_and_setup_can_begin_anew
     pair.a.run("cp /var/lib/ha-agent/undone/s2.ini /srv/programs/s2.ini; sed -i '/; edited/d' /srv/programs/s2.ini")
     for machine in (pair.a, pair.b):
         assert machine.run("systemctl is-active ha-agent keepalived || true").split() == ["inactive", "inactive"]
+        assert "ha-agent-listener" not in machine.run("supervisorctl status || true")
         assert "files = /etc/supervisor/conf.d/*.conf" in machine.read("/etc/supervisor/supervisord.conf")
         assert "before-ha-agent" not in machine.run("ls /etc/supervisor /etc/keepalived /etc/ha-agent /root/.ssh")
     assert "ha-agent-peer" not in pair.b.read("/root/.ssh/authorized_keys")

@@ -115,6 +115,20 @@ def test_a_look_that_is_overtaken_by_events_counts_nothing_twice() -> None:
     assert not one.doubts, "an old look says nothing about what came after it"
 
 
+def test_one_that_begins_anew_goes_on_with_what_was_told() -> None:
+    one = watch()
+    one.adopt(["down"], ["loop", "g:x"])
+    assert not one.is_synced
+    seen = [Seen(n, n, "EXITED", 0, 0.0) for n in ("down", "done")]
+    seen += [Seen("loop", "loop", "RUNNING", 7, 0.0), Seen("g", "x", "STARTING", 8, 0.0)]
+    one.resync(seen, 100.0, 100.0)
+    found = {(c.code, c.subject) for c in one.conditions(101.0 + GRACE_S, nothing)}
+    assert one.is_synced
+    assert found == {("program-exited", "down"), ("program-looping", "loop"), ("program-looping", "g:x")}
+    after = {(c.code, c.subject) for c in one.conditions(100.0 + RULES.loop_window_s, nothing)}
+    assert after == {("program-exited", "down")}
+
+
 STORY = st.lists(st.sampled_from(("EXITED", "RUNNING", "BACKOFF", "STARTING")), min_size=1, max_size=60)
 
 

@@ -7,10 +7,11 @@ import fnmatch
 import os
 from collections.abc import Iterator
 
+from ha_agent.adapters.supervisord import Fault, SupervisordDown, find_supervisord
 from ha_agent.adapters.supervisord import Supervisord as Client
-from ha_agent.adapters.supervisord import SupervisordDown, find_supervisord
 from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
 from ha_agent.cli.lint_cmd import read_registry
+from ha_agent.cli.listener_conf import GROUP
 from ha_agent.core.findings import Finding
 from ha_agent.core.lint import lint_together
 
@@ -212,12 +213,30 @@ def check_confs(context: Context) -> Iterator[Finding]:
         yield ok("confs", "every conf can be loaded and started on every node that can be reached")
 
 
+def check_listener(context: Context) -> Iterator[Finding]:
+    """Without the event listener nobody hears of a program that ended and was started again."""
+    remedy = "ha-agent listener render > /etc/supervisor/local.d/ha-agent-listener.conf; supervisorctl update"
+    try:
+        info = Client(context.settings.supervisor.socket, 2.0).call("getProcessInfo", [f"{GROUP}:{GROUP}"])
+    except SupervisordDown:
+        # Another check says that.
+        return
+    if isinstance(info, Fault):
+        yield warning("listener", "supervisord has no event listener of ha-agent: ends of programs are not told", remedy)
+    elif info["statename"] != "RUNNING":
+        text = f"the event listener is {info['statename']}: {info['spawnerr'] or 'see its log'}"
+        yield warning("listener", text, "its log is /var/log/supervisor/ha-agent-listener.log")
+    else:
+        yield ok("listener", "the event listener runs: ends of programs are told")
+
+
 CHECKS: dict[str, Check] = {
     "supervisor-include": check_include,
     "supervisor-xmlrpc": check_xmlrpc,
     "supervisor-socket": check_socket,
     "supervisor-unit": check_unit,
     "supervisor-answers": check_answers,
+    "listener": check_listener,
     "program-names": check_names,
     "confs": check_confs,
 }

@@ -1,0 +1,58 @@
+"""Every text of the dashboard has its Chinese, with the same things to fill in."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import string
+
+import pytest
+
+from ha_agent.core.alerts import CODES, Severity
+from ha_agent.core.problems import TEXTS
+from ha_agent.core.words import Role
+from ha_agent.web.pairs import ACTIONS
+from ha_agent.web.texts import CHINESE, choose_language, translate
+
+WEB = pathlib.Path(__file__).parents[2] / "ha_agent" / "web"
+
+
+def texts_of_pages() -> set[str]:
+    found: set[str] = set()
+    for path in (WEB / "templates").glob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        found |= set(re.findall(r"""_\("([^"]+)"[,)]""", text)) | set(re.findall(r"""_\('([^']+)'[,)]""", text))
+    return found
+
+
+def texts_of_refusals() -> set[str]:
+    text = (WEB / "app.py").read_text(encoding="utf-8")
+    pages = text[text.index("class Site:") : text.index("class Api:")]
+    return set(re.findall(r'Denied\(\d+, "([^"]+)"', pages)) | {"Not done"}
+
+
+def fields(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def test_no_text_lacks_its_chinese() -> None:
+    words = {r.value for r in Role} | {s.value for s in Severity} | set(ACTIONS)
+    words |= {"in_sync", "pending", "held", "refused", "unreachable", "receiving", "done", "incomplete", "failed"}
+    wanted = texts_of_pages() | texts_of_refusals() | set(TEXTS.values()) | words
+    wanted |= {c.title for c in CODES.values()} | {c.remedy for c in CODES.values()}
+    assert len(texts_of_pages()) > 50 and len(texts_of_refusals()) > 8
+    assert wanted - CHINESE.keys() == set()
+    assert CHINESE.keys() - wanted == set(), "nobody asks for these any more"
+
+
+@pytest.mark.parametrize("english", sorted(CHINESE))
+def test_a_translation_fills_in_the_same_things(english: str) -> None:
+    assert fields(CHINESE[english]) == fields(english)
+
+
+def test_a_language_is_chosen_configured_or_asked_for() -> None:
+    assert choose_language("zh", "en", "en") == "zh"
+    assert choose_language("xx", "zh", "en") == "zh"
+    assert choose_language(None, "auto", "fr-FR,zh-CN;q=0.8,en;q=0.5") == "zh"
+    assert choose_language(None, "auto", "") == choose_language(None, "auto", "fr") == "en"
+    assert translate("en", "taking_over") == "taking over" and translate("zh", "no such text") == "no such text"
