@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ha_agent.adapters.alert_store import AlertStore, SinkState
+from ha_agent.adapters.alert_store import AlertStore, SinkState, Stored
 from ha_agent.adapters.rpc import Handler, Progress
 from ha_agent.adapters.runner import Outcome, ProgramMissing, run_program
 from ha_agent.core.alerts import CODES, Book, Condition, Kind, Moment, Notification, Severity, is_wanted, matches
@@ -65,6 +65,8 @@ class Alerting:
         self.sinks: dict[str, SinkState] = {}
         self._moments: list[Moment] = []
         self._summary: dict[str, Any] | None = None
+        self._cause = ""
+        """Why the last takeover was begun."""
         self._summary_due_mono = 0.0
         self._woken = asyncio.Event()
         self._fresh: dict[str, asyncio.Event] = {name: asyncio.Event() for name in agent.settings.sinks}
@@ -77,8 +79,11 @@ class Alerting:
     # ---- life ---------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Goes on with what an agent before this one knew. Raises ``OSError``."""
-        stored = self._store.load()
+        """Goes on with what an agent before this one knew; begins anew where that can not be read."""
+        try:
+            stored = self._store.load()
+        except OSError as error:
+            stored = Stored(remark=f"alerts begin anew: {error}")
         if stored.book is not None:
             try:
                 self.book.load(stored.book)
@@ -98,7 +103,7 @@ class Alerting:
     async def run(self) -> None:
         """Works until cancelled."""
         for name, sink in self._agent.settings.sinks.items():
-            self._agent.start_task(self._serve_sink(name, sink))
+            self._agent.start_task(self._keep_serving(name, sink))
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), STEP_S)
@@ -146,7 +151,9 @@ class Alerting:
             self._add(Moment(code, self._agent.node, str(event["text"]), details))
 
     def _take_transition(self, event: Mapping[str, Any]) -> None:
-        if event["to"] == Role.ACTIVE.value:
+        if event["to"] == Role.TAKING_OVER.value:
+            self._cause = str(event["text"])
+        elif event["to"] == Role.ACTIVE.value:
             self._agent.program_alerts.plan_ended(verifying=True)
             self._summary = dict(event)
             self._summary_due_mono = self._agent.loop.time() + SUMMARY_S
@@ -173,7 +180,8 @@ class Alerting:
             return
         took_s = float(summary.get("took_s", 0.0))
         how = next((str(s["interlock"]) for s in summary.get("steps", ()) if "interlock" in s), "none")
-        text = f"{self._agent.node} is active after {took_s:.2f} s (the peer's word: {how})"
+        because = f"{self._cause}; " if self._cause else ""
+        text = f"{self._agent.node} is active after {took_s:.2f} s ({because}the peer's word: {how})"
         if seen is None:
             text += ", programs are still starting"
         else:
@@ -272,6 +280,17 @@ class Alerting:
                 state.cursor = first - 1
 
     # ---- the sinks ----------------------------------------------------------------------------------------
+
+    async def _keep_serving(self, name: str, sink: SinkSettings) -> None:
+        while True:
+            try:
+                await self._serve_sink(name, sink)
+            except Exception as error:
+                # As above: neither the agent nor another sink ends with it.
+                log.exception("sink %s can not be served", name)
+                self.sinks[name].failures += 1
+                self.sinks[name].problem = f"{type(error).__name__}: {error}"
+                await asyncio.sleep(RETRY_MAX_S)
 
     async def _serve_sink(self, name: str, sink: SinkSettings) -> None:
         """Delivers to one sink, in order; one that does not take it is asked again later and later."""

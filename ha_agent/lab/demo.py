@@ -24,6 +24,12 @@ CLIENT_REDIS = 6379
 WEB_PORT = 8080
 EDITS = 20
 STOPPED = "redis_6378"
+KILLED = "redis_6377"
+ALERT_COMMAND = "/etc/ha-agent/demo-alert"
+ALERT_SCRIPT = """\
+#!/bin/sh
+echo "[$3] $1 $2: $4" >> /var/log/alerts
+"""
 
 # Without a process title of its own: the probe, which asks nobody, knows programs by their environment.
 REDIS_CONF = """\
@@ -199,6 +205,7 @@ class Demo:
             self.build()
             self.edit()
             self.operate()
+            self.raise_alarm()
             self.cut_power()
             self.bring_back()
         finally:
@@ -220,7 +227,8 @@ class Demo:
         self.talk.say(f"building two nodes in namespaces: {self.a} and {self.b}, VIP {VIP}")
         confs = {f"redis_{port}.conf": REDIS_CONF.format(port=port, vip=VIP) for port in REDIS_PORTS}
         confs["web.conf"] = WEB_CONF
-        self.lab.up(confs=confs, owner_pid=os.getpid(), prepare=write_web_pages)
+        sink = {"kind": "command", "command": [ALERT_COMMAND]}
+        self.lab.up(confs=confs, overrides={"sinks.demo": sink}, owner_pid=os.getpid(), prepare=write_files)
         self.talk.say("booted: real keepalived, sshd, rsync, supervisord and the agent on each")
         for node in NODES:
             self.probe.watch_node(node, self.lab.init_pid(node))
@@ -285,8 +293,23 @@ class Demo:
         )
         return done.returncode, (done.stdout + done.stderr).strip()
 
+    def raise_alarm(self) -> None:
+        """Scene 4: a program is killed; supervisord starts it again, and somebody is told."""
+        log = os.path.join(self.lab.paths.disk(self.a, "log"), "alerts")
+        self.talk.say(f"on {self.a}: kill -9 $(supervisorctl pid {KILLED})")
+        began = time.monotonic()
+        self.lab.run(self.a, "sh", "-c", f"kill -9 $(supervisorctl pid {KILLED})")
+        self.talk.wait("the alert", lambda: f"{KILLED} ended" in (read_text(log) or ""), 20, 0.01)
+        took = time.monotonic() - began
+        told = [line for line in (read_text(log) or "").splitlines() if KILLED in line]
+        self.talk.say("the alert command (also: mail, webhook, syslog, journal) was told, once it ran again:")
+        self.talk.show("\n".join(told))
+        self.sum.add("a killed program to the alert at a command", f"{took:.1f} s (startsecs is 1 s of it)")
+        self.sum.promise(len(told) == 1, f"{KILLED} was told {len(told)} times")
+        self.talk.wait("all programs RUNNING", lambda: self.running(self.a) == 4, 20, 0.05)
+
     def cut_power(self) -> None:
-        """Scene 4: the active node dies: `ha-agent failover-test` cuts its power, watches, and reports."""
+        """Scene 5: the active node dies: `ha-agent failover-test` cuts its power, watches, and reports."""
         assert self.client is not None
         words = ["failover-test", "--mode", "power", "--yes"]
         for probe in (f"redis://{VIP}:{CLIENT_REDIS}", f"http://{VIP}:{WEB_PORT}/"):
@@ -320,7 +343,7 @@ class Demo:
         self.sum.promise(served < 5, f"the client was served again only after {served:.1f} s")
 
     def bring_back(self) -> None:
-        """Scene 5: the old node is the standby, and becomes active again on purpose."""
+        """Scene 6: the old node is the standby, and becomes active again on purpose."""
         assert self.client is not None
         self.talk.wait(f"{self.a} standby and in sync", lambda: self.ask(self.a, "switchover", "--dry-run")[0] == 0, 30, 0.1)
         runs = self.probe.running.get(self.a, frozenset())
@@ -342,6 +365,10 @@ class Demo:
         self.sum.promise(code == 0, "the switchover did not succeed")
         outages = [self.client.outage_s(target, began) for target in ("redis", "web")]
         self.sum.add("outage of a switchover, redis and web", " and ".join(f"{outage:.2f} s" for outage in outages))
+        told = [row for row in self.alerts(self.b) if row["code"] == "role-active"]
+        self.talk.say(f"what {self.b} told of its takeover:")
+        self.talk.show("\n".join(row["text"] for row in told))
+        self.sum.promise(len(told) == 1, f"{self.b} told {len(told)} times of one takeover")
         self.talk.say(f"what happened, by `ha-agent history` on {self.a}:")
         self.talk.show(self.ask(self.a, "history", "-n", "12")[1])
 
@@ -368,6 +395,11 @@ class Demo:
         )
         return done.returncode, done.stdout + done.stderr
 
+    def alerts(self, node: str) -> list[dict[str, Any]]:
+        """What the node's agent has told of late."""
+        nodes = json.loads(self.ask(node, "alert", "list", "--json", "-n", "50")[1])["nodes"]
+        return list(nodes[0]["recent"])
+
     def newest_report(self, node: str) -> dict[str, Any]:
         """The newest report of a failover-test that a node keeps."""
         reports = json.loads(self.ask(node, "failover-test", "--list", "--json")[1])["reports"]
@@ -380,10 +412,13 @@ class Demo:
         self.talk.show(self.ask(node, "status")[1])
 
 
-def write_web_pages(lab: Lab) -> None:
-    """The web server's configuration and page on both nodes' disks."""
+def write_files(lab: Lab) -> None:
+    """The web server's configuration and page, and the alert command, on both nodes' disks."""
     for node in NODES:
         folder = lab.paths.disk(node, "etc-ha-agent")
+        with open(os.path.join(folder, "demo-alert"), "w", encoding="ascii") as file:
+            file.write(ALERT_SCRIPT)
+            os.fchmod(file.fileno(), 0o755)
         with open(os.path.join(folder, "demo-web.cfg"), "w", encoding="ascii") as file:
             file.write(WEB_SERVER)
         os.makedirs(os.path.join(folder, "demo-www"))

@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -252,7 +252,8 @@ class LocalPair(Pair):
             ]
             if seen != self._events_seen:
                 try:
-                    self.known.events = await self.read_history(EVENTS)
+                    # What a node has told stays known when it does not answer any more.
+                    self.known.events = merge_events(self.known.events, await self.read_history(EVENTS))[-EVENTS:]
                 except PairUnreachable:
                     pass
                 else:
@@ -267,15 +268,10 @@ class LocalPair(Pair):
         message = {"op": "history", "count": count}
         names = [s.name for s in self.known.sights]
         answers = await asyncio.gather(*(self._ask(n, message, PEER_S) for n in names), return_exceptions=True)
-        found = {
-            json.dumps(event, sort_keys=True): event
-            for answer in answers
-            if isinstance(answer, dict)
-            for event in answer["events"]
-        }
-        if not found and isinstance(answers[0], PairUnreachable):
+        told = [answer["events"] for answer in answers if isinstance(answer, dict)]
+        if not told and isinstance(answers[0], PairUnreachable):
             raise answers[0]
-        return sorted(found.values(), key=lambda event: float(event["at"]))[-count:]
+        return merge_events(*told)[-count:]
 
     async def read_log(self, node: str, program: str, stream: str) -> str:
         """The end of a log, by way of the guard."""
@@ -313,6 +309,12 @@ class LocalPair(Pair):
         if answer["outcome"] != "begun":
             return Result("refused", (f"{active.name} refuses: {answer.get('reason')}",))
         return Result("done", (f"{active.name} gives MASTER up",))
+
+
+def merge_events(*lists: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Events in the order in which they happened, each once."""
+    found = {json.dumps(event, sort_keys=True): event for events in lists for event in events}
+    return sorted(found.values(), key=lambda event: float(event["at"]))
 
 
 def _rpc_name(program: str) -> str:

@@ -272,12 +272,13 @@ def test_maintenance_silences_by_rule_and_what_lasts_is_told_after_it(receivers:
 def test_what_the_agent_itself_sees_is_told(receivers: Receivers) -> None:
     """Design, alerts: peer lost and back, divergence kept, edits of a standby, confs that can not be loaded.
 
-    Fault: the link is cut, a conf is changed on the standby, a bad one on the active node, and the change overwritten.
+    Fault: the link is cut, a conf is changed on the standby, a bad one on the active node, and the change overwritten;
+    most confs are deleted; a drill.
     Answer: each has its alert, with a start and an end.
     Bound: none needed.
     """
     pair = receivers.pair
-    receivers.up(sleepers(2))
+    receivers.up(sleepers(6), alerts={"lag_s": 3.0})
     receivers.open()
     receivers.await_at_all("role-active")
     pair.shell("node-b", "echo '; local' >> /etc/supervisor/conf.d/p1.conf")
@@ -289,9 +290,20 @@ def test_what_the_agent_itself_sees_is_told(receivers: Receivers) -> None:
     assert receivers.await_at_all("standby-edit", 2)["kind"] == "end"
     pair.lab.block("node-b", "tcp")
     lost = receivers.at_all("peer-lost")
+    pair.shell("node-a", "echo '; waits' >> /etc/supervisor/conf.d/p2.conf")
+    assert receivers.await_at_all("replication-lag")["text"] == "1 changes wait for node-b"
     wait_for("both nodes tell of it", lambda: [len(got) for got in receivers.at_all("peer-lost")] == [2] * 3, 40, 0.2)
     pair.lab.unblock("node-b", "tcp")
     assert lost == [[], [], []] and receivers.await_at_all("peer-lost", 4)["kind"] == "end"
+    pair.await_equal(10)
+    pair.shell("node-a", "rm /etc/supervisor/conf.d/p[1-5].conf")
+    assert "deletions" in receivers.await_at_all("registry-held")["text"]
+    pair.shell("node-a", "ha-agent sync --accept-deletes")
+    assert receivers.await_at_all("registry-held", 2)["kind"] == "end"
+    pair.shell("node-a", "rm /etc/supervisor/conf.d/p0.conf; ha-agent sync --accept-deletes")
+    drill = pair.ha("node-a", "failover-test", "--mode", "switchover", "--yes", timeout_s=120)
+    assert drill.returncode == 0, drill
+    assert receivers.await_at_all("drill-report")["details"]["drill"]
 
 
 def test_a_test_says_of_every_sink_whether_it_works(receivers: Receivers) -> None:

@@ -211,11 +211,15 @@ def test_the_logs_are_quiet_while_the_peer_is_away(pair: MachinePair) -> None:
 
 def test_alerts_reach_the_journal_of_a_real_machine(pair: MachinePair) -> None:
     pair.make_active(pair.a)
-    pair.a.run("printf '\n[sinks.journal]\nkind = \"journal\"\n' >> /etc/ha-agent/agent.toml; systemctl reload ha-agent")
+    sinks = "\\n".join(f'[sinks.{kind}]\\nkind = "{kind}"\\n' for kind in ("journal", "syslog"))
+    pair.a.run(f"printf '\\n{sinks}' >> /etc/ha-agent/agent.toml; ha-agent config check; systemctl reload ha-agent")
     pair.await_healthy(pair.a)
     state = "systemctl show -p ActiveState -p SubState --value ha-agent"
     assert pair.a.run(state).split() == ["active", "running"], "a reload is no end"
-    assert "journal (journal): delivered" in pair.a.run("ha-agent alert test")
+    said = pair.a.run("ha-agent alert test")
+    assert "journal (journal): delivered" in said and "syslog (syslog): delivered" in said
+    line = "journalctl -q -o cat -t ha-agent --grep 'moment alert-test node-a: a test, asked for by root'"
+    await_true("the line of syslog", lambda: pair.a.run(f"{line} || true"))
     pair.a.run("kill -9 $(supervisorctl pid s1)")
     look = "journalctl -q -o json HA_AGENT_ALERT=program-restarted -n 1"
     await_true("the alert", lambda: "s1 ended unexpectedly (terminated by SIGKILL) and runs again" in pair.a.run(look))
