@@ -13,7 +13,7 @@ from typing import Any
 from ha_agent import __version__
 from ha_agent.adapters.control import CommandFailed, NoDaemon
 from ha_agent.cli.drill_report import render_html, render_list, render_text
-from ha_agent.cli.history_cmd import Event, event_line, read_both
+from ha_agent.cli.history_cmd import event_line, read_both
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, duration, settings_of
 from ha_agent.cli.probes import BadProbe, ProbeRun, parse_probe
@@ -22,6 +22,7 @@ from ha_agent.cli.switchover_cmd import UNSETTLED, hand_over
 from ha_agent.cli.terminal import complain, finding_lines, is_yes
 from ha_agent.core.drill import MODES, MOVES, Seen, build_report
 from ha_agent.core.findings import Severity
+from ha_agent.core.history import Event
 from ha_agent.core.prechecks import find_active, find_obstacles, find_standby
 from ha_agent.core.problems import failed_programs
 from ha_agent.core.settings import settings_as_dict

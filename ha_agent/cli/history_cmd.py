@@ -7,21 +7,19 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from ha_agent.adapters.control import CommandFailed
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, duration, positive_count, settings_of
 from ha_agent.cli.terminal import complain, paint
+from ha_agent.core.history import Event, merge_events
 from ha_agent.core.words import Exit
 
 SCHEMA = 1
 FOLLOW_S = 0.5
 LATE_S = 10.0
 """An event of the peer may become known so much later than it happened, and is shown all the same."""
-
-Event = Mapping[str, Any]
 
 
 def add_parser(commands: Commands) -> None:
@@ -47,15 +45,6 @@ def moment(text: str) -> float:
         with contextlib.suppress(ValueError):
             return time.mktime(time.strptime(full, pattern))
     raise argparse.ArgumentTypeError(f"{text!r} is no time; write 2h, 15min, 14:00 or 2026-11-21T14:00")
-
-
-def merge_events(*lists: Iterable[Event]) -> list[Event]:
-    """The events of both nodes in the order in which they happened, each once."""
-    seen: dict[str, Event] = {}
-    for events in lists:
-        for event in events:
-            seen.setdefault(json.dumps(event, sort_keys=True), event)
-    return sorted(seen.values(), key=lambda e: float(e["at"]))
 
 
 def steps_text(event: Event) -> str:

@@ -78,8 +78,8 @@ class ProgramWatch:
         self.lives: dict[Key, Life] = {}
         self._fresh: set[Key] = set()
         self._doubtful: dict[Key, Life] = {}
-        self._told_down: frozenset[str] = frozenset()
-        self._told_looping: frozenset[str] = frozenset()
+        self._told_down: set[str] = set()
+        self._told_looping: set[str] = set()
         self.is_synced = False
         """Whether it has looked at all processes since it began."""
         self.swallowed = 0
@@ -89,7 +89,7 @@ class ProgramWatch:
 
     def adopt(self, down: Iterable[str], looping: Iterable[str]) -> None:
         """Takes over what one before this one had found: supervisord does not say whether an end was expected."""
-        self._told_down, self._told_looping = frozenset(down), frozenset(looping)
+        self._told_down, self._told_looping = set(down), set(looping)
 
     def feed(self, events: Iterable[StateEvent]) -> None:
         """Takes in what supervisord told."""
@@ -98,7 +98,9 @@ class ProgramWatch:
 
     def _feed(self, event: StateEvent) -> None:
         key = event.group, event.name
-        life = self.lives.setdefault(key, Life(event.before))
+        life = self.lives.get(key)
+        if life is None:
+            life = self.lives[key] = self._adopted(key, Life(event.before), event.at)
         quiet = self._is_quiet(event.group, event.at)
         count = event.exits + event.backoffs
         if quiet:
@@ -136,7 +138,7 @@ class ProgramWatch:
             present.add(key)
             life = self.lives.get(key)
             if life is None:
-                self.lives[key] = self._first_seen(seen, now)
+                self.lives[key] = self._adopted(key, Life(seen.state, seen.pid, seen.started or now), now)
             elif life.since < asked and _differs(life, seen):
                 if self._doubtful.get(key) != Life(life.state, life.pid, life.since):
                     doubtful[key] = Life(life.state, life.pid, life.since)
@@ -148,12 +150,16 @@ class ProgramWatch:
         self._doubtful, self.is_synced = doubtful, True
         return missed
 
-    def _first_seen(self, seen: Seen, now: float) -> Life:
-        name, life = full_name(seen.group, seen.name), Life(seen.state, seen.pid, seen.started or now)
-        life.unexpected = seen.state == "EXITED" and name in self._told_down
+    def _adopted(self, key: Key, life: Life, now: float) -> Life:
+        """A process that is seen for the first time, with what one before this one had found of it."""
+        name = full_name(*key)
+        life.unexpected = life.state == "EXITED" and name in self._told_down
         if name in self._told_looping:
             # It goes on for a whole window, as if it had ended just now.
             life.looping, life.ends = True, [now]
+        # Once: what is unloaded and loaded again later is another life.
+        self._told_down.discard(name)
+        self._told_looping.discard(name)
         return life
 
     def _correct(self, key: Key, life: Life, seen: Seen, now: float) -> bool:

@@ -113,6 +113,7 @@ def build_file_system(keep: Iterable[str] = ()) -> None:
         os.makedirs(path, exist_ok=True)
         bind(f"{stage}/{number}", path)
     _detach_root()
+    _name_loopback()
     _add_users()
     mount("proc", "/proc", "proc")
     mount("sysfs", "/sys", "sysfs", MS_NOSUID)
@@ -153,6 +154,14 @@ def _detach_root() -> None:
     with open("/etc/passwd", "w", encoding="utf-8") as file:
         for row in rows:
             file.write((f"root:x:0:0:root:{home}:/bin/sh" if row.startswith("root:") else row) + "\n")
+
+
+def _name_loopback() -> None:
+    """A machine that was made in a hurry has no /etc/hosts."""
+    with open("/etc/hosts", "a+", encoding="utf-8") as file:
+        file.seek(0)
+        if "localhost" not in file.read():
+            file.write("127.0.0.1 localhost\n")
 
 
 def _add_users() -> None:

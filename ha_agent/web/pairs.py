@@ -11,10 +11,11 @@ import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ha_agent.core.history import merge_events
 from ha_agent.core.program_texts import full_name, missing_on_peer, stop_lines
 from ha_agent.web.agent_client import AgentClient, AgentRefused, AgentSilent
 
@@ -309,12 +310,6 @@ class LocalPair(Pair):
         if answer["outcome"] != "begun":
             return Result("refused", (f"{active.name} refuses: {answer.get('reason')}",))
         return Result("done", (f"{active.name} gives MASTER up",))
-
-
-def merge_events(*lists: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Events in the order in which they happened, each once."""
-    found = {json.dumps(event, sort_keys=True): event for events in lists for event in events}
-    return sorted(found.values(), key=lambda event: float(event["at"]))
 
 
 def _rpc_name(program: str) -> str:

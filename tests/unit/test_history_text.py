@@ -9,8 +9,9 @@ import time
 import pytest
 
 from ha_agent.adapters.store import History
-from ha_agent.cli.history_cmd import event_line, merge_events, moment
+from ha_agent.cli.history_cmd import event_line, moment
 from ha_agent.cli.options import duration
+from ha_agent.core.history import merge_events
 
 
 def test_events_of_both_nodes_come_in_the_order_in_which_they_happened_and_each_once() -> None:

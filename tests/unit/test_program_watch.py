@@ -119,6 +119,8 @@ def test_one_that_begins_anew_goes_on_with_what_was_told() -> None:
     one = watch()
     one.adopt(["down"], ["loop", "g:x"])
     assert not one.is_synced
+    # An event may come before the first look.
+    one.feed([change("EXITED", "STARTING", 99.9, name="loop")])
     seen = [Seen(n, n, "EXITED", 0, 0.0) for n in ("down", "done")]
     seen += [Seen("loop", "loop", "RUNNING", 7, 0.0), Seen("g", "x", "STARTING", 8, 0.0)]
     one.resync(seen, 100.0, 100.0)
@@ -127,6 +129,9 @@ def test_one_that_begins_anew_goes_on_with_what_was_told() -> None:
     assert found == {("program-exited", "down"), ("program-looping", "loop"), ("program-looping", "g:x")}
     after = {(c.code, c.subject) for c in one.conditions(100.0 + RULES.loop_window_s, nothing)}
     assert after == {("program-exited", "down")}
+    one.resync([], 200.0, 200.0)
+    one.resync([Seen("loop", "loop", "RUNNING", 9, 0.0), Seen("down", "down", "EXITED", 0, 0.0)], 300.0, 300.0)
+    assert one.conditions(310.0, nothing) == [], "what is loaded again later is another life"
 
 
 STORY = st.lists(st.sampled_from(("EXITED", "RUNNING", "BACKOFF", "STARTING")), min_size=1, max_size=60)
