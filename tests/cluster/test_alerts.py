@@ -304,7 +304,11 @@ def test_what_the_agent_itself_sees_is_told(receivers: Receivers) -> None:
     assert "5 of 6 confs are gone" in receivers.await_at_all("registry-held")["text"]
     pair.shell("node-a", "ha-agent sync --accept-deletes")
     assert receivers.await_at_all("registry-held", 2)["kind"] == "end"
-    pair.shell("node-a", "rm /etc/supervisor/conf.d/p0.conf; ha-agent sync --accept-deletes")
+    pair.shell(
+        "node-a", "printf '[program:p0]\\ncommand=/bin/sleep infinity\\n' > /etc/supervisor/conf.d/p0.conf; supzcli update"
+    )
+    assert receivers.await_at_all("conf-not-loadable", 2)["kind"] == "end"
+    wait_for("it runs", lambda: "p0" in pair.runs("node-a"))
     drill = pair.ha("node-a", "failover-test", "--mode", "switchover", "--yes", timeout_s=120)
     assert drill.returncode == 0, drill
     assert receivers.await_at_all("drill-report")["details"]["drill"]
