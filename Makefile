@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SANDBOX := $(BIN)/python -m ha_agent.lab.sandbox --
-TEST_LIMIT_S ?= 1700
+TEST_LIMIT_S ?= 2700
 SECONDS ?= 600
 SEED ?= 1
 

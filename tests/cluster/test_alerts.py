@@ -348,3 +348,37 @@ def test_the_listener_survives_every_release_and_comes_back_when_it_is_killed(pa
     kill(pair, "node-a", "p1")
     pair.shell("node-a", "kill -9 $(supervisorctl pid ha-agent-listener)")
     wait_for("it is told", lambda: "p1 ended unexpectedly" in pair.ha("node-a", "alert", "list").stdout, 20, 0.3)
+
+
+def test_a_full_disk_keeps_no_alert_back_and_nothing_comes_twice_after_it(receivers: Receivers) -> None:
+    """Hazard 31, design, alerts: a bounded queue on disk.
+
+    Fault: the disk of the active node is full when a program dies; there is room again, and the agent is started anew.
+    Answer: who can be reached is told all the same, once; the sink that needs the disk gets it when there is room.
+    Bound: none needed.
+    """
+    pair = receivers.pair
+    receivers.up(sleepers(2), disk_bytes=48 << 20)
+    receivers.open()
+    receivers.await_at_all("role-active")
+    pair.shell(
+        "node-a",
+        "cat /dev/zero > /var/log/fill 2>/dev/null || true; cat /dev/zero > /var/lib/ha-agent/fill 2>/dev/null || true",
+    )
+    kill(pair, "node-a", "p0")
+
+    def told() -> list[int]:
+        return [len(got) for got in receivers.at_all("program-restarted")]
+
+    wait_for("webhook and mail", lambda: told()[:2] == [1, 1], 20, 0.1, lambda: str(told()))
+    said = pair.lab.paths.log("node-a", "ha-agent")
+    with open(said, encoding="utf-8", errors="replace") as file:
+        log = file.read()
+    assert "alerts can not be saved" in log or not log.endswith("\n"), "the disk was full for the agent"
+    pair.shell("node-a", "rm /var/log/fill /var/lib/ha-agent/fill")
+    wait_for("the command", lambda: told() == [1, 1, 1], 40, 0.2, lambda: str(told()))
+    kill(pair, "node-a", "p1")
+    wait_for("the next one is saved again", lambda: told() == [2, 2, 2], 30, 0.2, lambda: str(told()))
+    pair.lab.unit("node-a", "restart", "ha-agent")
+    wait_for("a new agent", lambda: pair.ha("node-a", "status").returncode == 0, 10, 0.2)
+    stays("nothing twice", lambda: told() == [2, 2, 2], 4.0)
