@@ -53,6 +53,9 @@ class ProgramQueries:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._confs: dict[str, tuple[str, Conf]] = {}
+        # A dashboard asks every second; ten thousand confs take a tenth of it.
+        self._catalogue: Catalogue | None = None
+        self._made_of: tuple[object, object] = (None, None)
         self.handlers: dict[str, Handler] = {
             "whoami": self._serve_whoami,
             "programs": self._serve_programs,
@@ -194,6 +197,8 @@ class ProgramQueries:
         if active_set.judged != manifest:
             await agent.readiness.judge()
         selection = active_set.selection
+        if self._catalogue is not None and self._made_of[0] is manifest and self._made_of[1] is selection:
+            return self._catalogue
         loadable = frozenset(selection.loadable)
         confs, fresh = [], {}
         for entry in manifest:
@@ -210,7 +215,8 @@ class ProgramQueries:
             conf = known[1]
             confs.append(Conf(conf.path, conf.programs, conf.groups, problem=problem) if problem else conf)
         self._confs = fresh
-        return Catalogue(confs, selection.groups)
+        self._catalogue, self._made_of = Catalogue(confs, selection.groups), (manifest, selection)
+        return self._catalogue
 
     async def require_active(self) -> None:
         """Raises ``Refused`` where this node may not start or park anything, naming the one that may."""

@@ -18,16 +18,17 @@ class AgentRefused(Exception):
 
 
 class AgentClient:
-    """Questions to one agent."""
+    """Questions to one agent, ``at_once`` at most: however many pages are asked for, operators' own commands find room."""
 
-    def __init__(self, run_dir: str) -> None:
+    def __init__(self, run_dir: str, at_once: int) -> None:
         self._run_dir = run_dir
+        self._slots = asyncio.Semaphore(at_once)
 
     async def ask(self, message: Message, timeout_s: float, by: str | None = None) -> Message:
         """The answer to ``message``, asked on behalf of ``by``. Raises ``AgentSilent`` and ``AgentRefused``."""
         behalf = {} if by is None else {"on_behalf": by}
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s), self._slots:
                 return await self._ask({**message, **behalf, "id": 1})
         except TimeoutError:
             raise AgentSilent(f"the agent did not answer within {timeout_s:g} s") from None

@@ -29,6 +29,7 @@ UNWATCHED = 5
 WATCHED_S = 15.0
 """Somebody who asked so recently counts as watching."""
 
+LOOKS_AT_ONCE, ACTS_AT_ONCE = 6, 4
 EVENTS = 60
 LOG_BYTES = 65536
 ACTIONS = ("start", "stop", "restart")
@@ -171,7 +172,9 @@ class LocalPair(Pair):
 
     def __init__(self, name: str, run_dir: str, poll_s: float) -> None:
         super().__init__(name, poll_s)
-        self._client = AgentClient(run_dir)
+        # What takes long must not keep those waiting who only look.
+        self._client, self._doer = AgentClient(run_dir, LOOKS_AT_ONCE), AgentClient(run_dir, ACTS_AT_ONCE)
+        self._asking: asyncio.Future[Mapping[str, Any]] | None = None
         self._own, self._peer = Sight("?"), Sight("?")
         self.known.sights = [self._own, self._peer]
         self._events_seen: object = None
@@ -184,7 +187,14 @@ class LocalPair(Pair):
             group.create_task(self._follow_history())
 
     async def ask_own(self) -> Mapping[str, Any]:
-        """The own node's view as it is now. Raises ``PairUnreachable``."""
+        """The own node's view as it is now; all who ask at once share one question. Raises ``PairUnreachable``."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.ensure_future(self._ask_view())
+            # Whoever asked may be gone by then.
+            self._asking.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(self._asking)
+
+    async def _ask_view(self) -> Mapping[str, Any]:
         try:
             view = await self._client.ask({"op": "view"}, VIEW_S)
         except (AgentSilent, AgentRefused) as error:
@@ -223,7 +233,7 @@ class LocalPair(Pair):
     async def _ask_peer(self, message: Mapping[str, Any], timeout_s: float, by: str | None = None) -> dict[str, Any]:
         wrapped = {"op": "at-peer", "ask": dict(message), "timeout_s": timeout_s}
         try:
-            answer = await self._client.ask(wrapped, timeout_s + 1.0, by)
+            answer = await self._for(by).ask(wrapped, timeout_s + 1.0, by)
         except AgentSilent as error:
             raise PairUnreachable(str(error)) from None
         except AgentRefused as error:
@@ -235,11 +245,14 @@ class LocalPair(Pair):
             raise PairRefused(reason)
         raise PairUnreachable(reason)
 
+    def _for(self, by: str | None) -> AgentClient:
+        return self._client if by is None else self._doer
+
     async def _ask(self, node: str, message: Mapping[str, Any], timeout_s: float, by: str | None = None) -> dict[str, Any]:
         if node != self._own.name:
             return await self._ask_peer(message, timeout_s, by)
         try:
-            return await self._client.ask(dict(message), timeout_s, by)
+            return await self._for(by).ask(dict(message), timeout_s, by)
         except AgentSilent as error:
             raise PairUnreachable(str(error)) from None
         except AgentRefused as error:

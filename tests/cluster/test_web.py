@@ -6,14 +6,17 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from ha_agent.core.frames import encode_frame
 from ha_agent.lab.layout import CLIENT_ADDRESS
 from tests.browser import browser
 from tests.lab_support import SLEEPER, Pair, sleepers, wait_for
@@ -430,7 +433,7 @@ def test_several_pairs_on_one_page_and_one_that_is_away_delays_none(web: Web, tm
 def test_the_dashboard_stays_small_and_does_the_agent_no_harm(web: Web) -> None:
     """Design, dashboard: memory under 40 MiB, and never able to harm the daemon.
 
-    Fault: 300 programs, pages, API and scrapes over and over; then the dashboard is killed, and frozen.
+    Fault: 300 programs, pages, API and scrapes over and over; a flood of requests; then the dashboard is killed, and frozen.
     Answer: neither its memory nor the agent's grows; the agent does not notice.
     Bound: 40 MiB for the dashboard, 3 MiB more for the agent.
     """
@@ -452,6 +455,13 @@ def test_the_dashboard_stays_small_and_does_the_agent_no_harm(web: Web) -> None:
     assert web.memory("VmHWM") < LIMIT, f"{web.memory('VmHWM') / 2**20:.1f} MiB"
     assert agent_memory() - before < 3 << 20
     pid = web.pair.agent_pid("node-a")
+    # Whoever floods an open endpoint pushes no operator out of the agent's socket.
+    with socket.socket(socket.AF_UNIX) as operator, ThreadPoolExecutor(120) as crowd:
+        operator.connect(f"/proc/{web.pair.lab.init_pid('node-a')}/root/run/ha-agent/control.sock")
+        statuses = list(crowd.map(lambda _: web.get("/active").status, range(600)))
+        assert set(statuses) <= {200, 503} and statuses.count(200) > 100
+        operator.sendall(encode_frame({"op": "whoami", "id": 1}))
+        assert b"node-a" in operator.recv(4096)
     web.pair.shell("node-a", f"kill -STOP {web.pid()}")
     assert web.pair.ha("node-a", "status").returncode == 0
     web.pair.shell("node-a", f"kill -KILL {web.pid()}")
