@@ -80,10 +80,11 @@ class NodeService:
         return {"events": await asyncio.to_thread(self._agent.history.read, count, since), "at": time.time()}
 
     async def _serve_view(self, message: Message, progress: Progress) -> Message:
-        """Everything that a screen or a scrape shows of this node, from one look at supervisord."""
+        """Everything that a screen or a scrape shows of this node, from one look at supervisord at most."""
         agent = self._agent
-        programs = await agent.program_queries.describe_programs()
-        node = await describe_node(agent)
+        infos = await agent.program_alerts.glimpse()
+        programs = await agent.program_queries.describe_programs(infos or ())
+        node = await describe_node(agent, infos)
         alerts = await agent.alerting.handlers["alert-list"]({"count": 20}, progress)
         return {"node": node, "programs": programs, "alerts": alerts, "figures": agent.figures.describe()}
 

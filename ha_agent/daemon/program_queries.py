@@ -6,12 +6,12 @@ Looks only. The commands that change something stand on it.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ha_agent.adapters.conf_checker import CheckerFailed
 from ha_agent.adapters.rpc import Disconnected, Handler, Progress, RemoteError
-from ha_agent.adapters.supervisord import FAILED_STATES, RUNNING_STATES, Fault, SupervisordDown
+from ha_agent.adapters.supervisord import FAILED_STATES, RUNNING_STATES, Fault, ProcessInfo, SupervisordDown
 from ha_agent.core.confs import Verdict
 from ha_agent.core.frames import Message
 from ha_agent.core.guard import Access, refusal_of
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent
 
 PEER_JUDGES_S = 5.0
-GLANCE_S = 0.5
 PEER_ROLE_S = 1.0
 _LOCAL_CALLS = {
     "startProcess",
@@ -103,16 +102,12 @@ class ProgramQueries:
             "problems": dict(agent.active_set.selection.problems),
         }
 
-    async def describe_programs(self) -> list[dict[str, Any]]:
-        """Every process that supervisord knows and every parked program, a row each; nothing where supervisord is down.
+    async def describe_programs(self, infos: Iterable[ProcessInfo]) -> list[dict[str, Any]]:
+        """Every one of supervisord's processes ``infos`` and every parked program, a row each.
 
         ``kind``: ``registry``, ``local`` (runs on both nodes), or ``parked``.
         """
         agent = self._agent
-        try:
-            infos = await agent.programs.glance_at_all(GLANCE_S)
-        except SupervisordDown:
-            return []
         parked = {
             (catalogue.group_of(p), p): conf.path
             for catalogue in [await self.read_catalogue()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ha_agent import __version__
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent
 
 
-async def describe_node(agent: Agent) -> dict[str, Any]:
-    """Everything about this node, as JSON-able data. Never raises for a neighbour that is down: it says so."""
-    supervisord, programs = await _describe_programs(agent)
+async def describe_node(agent: Agent, infos: Sequence[ProcessInfo] | None = None) -> dict[str, Any]:
+    """Everything about this node, as JSON-able data. Never raises for a neighbour that is down: it says so.
+
+    ``infos``: what supervisord said of all its processes, where it was asked already.
+    """
+    supervisord, programs = await _describe_programs(agent, infos)
     known = agent.ledger.known
     return {
         "name": agent.node,
@@ -47,11 +51,14 @@ async def describe_node(agent: Agent) -> dict[str, Any]:
     }
 
 
-async def _describe_programs(agent: Agent) -> tuple[str, list[dict[str, Any]]]:
-    try:
-        infos = await agent.programs.glance()
-    except SupervisordDown as error:
-        return str(error), []
+async def _describe_programs(agent: Agent, infos: Sequence[ProcessInfo] | None) -> tuple[str, list[dict[str, Any]]]:
+    if infos is not None:
+        infos = [info for info in infos if info.group in agent.programs.groups]
+    else:
+        try:
+            infos = await agent.programs.glance()
+        except SupervisordDown as error:
+            return str(error), []
     idle: frozenset[str] = frozenset() if agent.settings.takeover.start_all else agent.active_set.selection.not_started
     return "up", [
         _describe_program(info, not idle & {info.name, info.group}) for info in sorted(infos, key=lambda i: i.full_name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 import urllib.parse
@@ -673,28 +674,31 @@ class Probes:
     def _complain(self, _request: Request, error: Denied) -> Response:
         return PlainTextResponse(f"{error}\n", error.status)
 
-    async def _view(self) -> Mapping[str, Any] | None:
-        """The agent's view as it is now; None where it does not answer."""
-        local = self._site.local
-        if local is None:
+    def _local(self) -> LocalPair:
+        if self._site.local is None:
             raise Denied(404, "no agent of this machine is configured here")
+        return self._site.local
+
+    async def _role(self) -> str | None:
+        """The node's role as it is now; None where the agent does not answer."""
         try:
-            return await local.ask_own()
+            return await self._local().ask_role()
         except PairUnreachable:
             return None
 
     async def _metrics(self, request: Request) -> Response:
         if not self._site.web.open_metrics:
             self._site.require(request, Access.READ)
-        view, local = await self._view(), self._site.local
-        assert local is not None
+        local = self._local()
+        view: Mapping[str, Any] | None = None
+        with contextlib.suppress(PairUnreachable):
+            view = await local.ask_own()
         age_s = 0.0 if local.own.at is None else max(0.0, time.time() - local.own.at)
         return Response(render_metrics(view, local.name, age_s), media_type="text/plain; version=0.0.4")
 
     async def _is_role(self, wanted: str) -> Response:
-        view = await self._view()
-        role = "unknown" if view is None else str(view["node"]["role"])
-        return PlainTextResponse(f"{role}\n", 200 if role == wanted else 503)
+        role = await self._role()
+        return PlainTextResponse(f"{role or 'unknown'}\n", 200 if role == wanted else 503)
 
     async def _active(self, _request: Request) -> Response:
         return await self._is_role("active")
@@ -703,5 +707,5 @@ class Probes:
         return await self._is_role("standby")
 
     async def _health(self, _request: Request) -> Response:
-        view = await self._view()
-        return PlainTextResponse("the agent answers\n" if view else "the agent does not answer\n", 200 if view else 503)
+        role = await self._role()
+        return PlainTextResponse("the agent answers\n" if role else "the agent does not answer\n", 200 if role else 503)

@@ -204,6 +204,13 @@ class LocalPair(Pair):
         self._learn(self._own, view, time.time(), None)
         return view
 
+    async def ask_role(self) -> str:
+        """The role of this machine's node as it is now; supervisord is not asked. Raises ``PairUnreachable``."""
+        try:
+            return str((await self._client.ask({"op": "whoami"}, VIEW_S))["role"])
+        except (AgentSilent, AgentRefused) as error:
+            raise PairUnreachable(str(error)) from None
+
     @property
     def own(self) -> Sight:
         """The node of this machine."""
