@@ -192,6 +192,8 @@ class ProgramWatch:
         """What holds now: programs that are down, given up, or in a loop."""
         found = []
         for key, life in self.lives.items():
+            if not life.ends and not life.looping and life.state not in ("FATAL", "EXITED"):
+                continue
             self._look_for_loop(life, now)
             if self._is_quiet(key[0], now):
                 continue
