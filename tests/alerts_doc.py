@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 
-from ha_agent.core.alerts import CODES
+from ha_agent.core.alert_codes import CODES
 
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "alerts.md"
 HEAD = "| --- | --- | --- | --- | --- | --- | --- |\n"

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from ha_agent.adapters.alert_store import AlertStore, SinkState, Stored
 from ha_agent.adapters.rpc import Handler, Progress
 from ha_agent.adapters.runner import Outcome, ProgramMissing, run_program
-from ha_agent.core.alerts import CODES, Book, Condition, Kind, Moment, Notification, Severity, is_wanted, matches
+from ha_agent.core.alert_codes import CODES, Severity
+from ha_agent.core.alerts import Book, Condition, Kind, Moment, Notification, is_wanted, matches
 from ha_agent.core.frames import Message
 from ha_agent.core.settings import SinkSettings
 from ha_agent.core.words import Role

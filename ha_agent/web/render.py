@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from ha_agent.core.alerts import CODES
+from ha_agent.core.alert_codes import CODES
 from ha_agent.core.guard import Access
 from ha_agent.core.problems import TEXTS, age_text, find_problems
 from ha_agent.web.pairs import Pair, Sight

@@ -12,8 +12,9 @@ import uvicorn
 from ha_agent.adapters.heap import limit_heap, trim_heap
 from ha_agent.core.web_settings import Dashboard
 from ha_agent.core.words import Exit
-from ha_agent.web.app import Site, make_app
+from ha_agent.web.app import make_app
 from ha_agent.web.render import compile_templates
+from ha_agent.web.site import Site
 
 MOST_CONNECTIONS = 200
 

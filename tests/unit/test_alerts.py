@@ -8,15 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ha_agent.core.alert_codes import CODES, Severity
 from ha_agent.core.alerts import (
-    CODES,
     GATHER_S,
     Book,
     Condition,
     Kind,
     Moment,
     Notification,
-    Severity,
     is_wanted,
     matches,
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ha_agent.core.alerts import CODES
+from ha_agent.core.alert_codes import CODES
 from ha_agent.core.confs import Selection
 from ha_agent.core.manifest import EMPTY, Entry
 from ha_agent.core.words import Role, VrrpState

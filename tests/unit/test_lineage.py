@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -32,6 +34,11 @@ def tree() -> Iterator[tuple[int, int, int, int]]:
     boss = subprocess.Popen([sys.executable, "-c", TREE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert boss.stdin is not None and boss.stdout is not None
     leader, local, gone = map(int, boss.stdout.readline().split())
+    # A shell is there before it has started what it was told to.
+    deadline = time.monotonic() + 10.0
+    while not all(pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii") for pid in (leader, local)):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
     yield boss.pid, leader, local, gone
     boss.stdin.close()
     boss.wait(10)

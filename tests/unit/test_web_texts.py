@@ -8,7 +8,7 @@ import string
 
 import pytest
 
-from ha_agent.core.alerts import CODES, Severity
+from ha_agent.core.alert_codes import CODES, Severity
 from ha_agent.core.problems import TEXTS
 from ha_agent.core.words import Role
 from ha_agent.web.pairs import ACTIONS
@@ -26,9 +26,9 @@ def texts_of_pages() -> set[str]:
 
 
 def texts_of_refusals() -> set[str]:
-    text = (WEB / "app.py").read_text(encoding="utf-8")
-    pages = text[text.index("class Site:") : text.index("class Api:")]
-    return set(re.findall(r'Denied\(\d+, "([^"]+)"', pages)) | {"Not done"}
+    modules = ("http", "site", "actions", "pages")
+    texts = [(WEB / f"{name}.py").read_text(encoding="utf-8") for name in modules]
+    return {found for text in texts for found in re.findall(r'Denied\(\d+, "([^"]+)"', text)} | {"Not done"}
 
 
 def fields(text: str) -> set[str]:

@@ -1,0 +1,181 @@
+"""JSON for scripts and for other dashboards (docs/dashboard.md)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ha_agent.core.guard import Access
+from ha_agent.web.actions import STATUS_OF, do_action
+from ha_agent.web.http import Denied, Handler, address_of, read_body, served
+from ha_agent.web.pairs import Pair, PairRefused, PairUnreachable, Result
+from ha_agent.web.sessions import is_csrf
+from ha_agent.web.site import COOKIE, Site
+from ha_agent.web.users import Account
+
+MOST_EVENTS = 1000
+
+
+class Api:
+    """JSON for scripts and for other dashboards (docs/api.md)."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def routes(self) -> list[Route]:
+        """The routes of the API."""
+
+        def route(path: str, handler: Handler, method: str = "GET") -> Route:
+            return Route(f"/api/v1{path}", served(handler, self._complain), methods=[method])
+
+        program = "/pairs/{pair}/nodes/{node}/programs/{program}"
+        return [
+            route("/login", self._log_in, "POST"),
+            route("/logout", self._log_out, "POST"),
+            route("/whoami", self._whoami),
+            route("/pairs", self._list_pairs),
+            route("/pairs/{pair}", self._show_pair),
+            route("/pairs/{pair}/programs", self._list_programs),
+            route("/pairs/{pair}/history", self._show_history),
+            route("/pairs/{pair}/alerts", self._list_alerts),
+            route(program + "/log", self._show_log),
+            route("/pairs/{pair}/programs/{program}/{action}", self._act, "POST"),
+            route("/pairs/{pair}/switchover", self._switch_over, "POST"),
+        ]
+
+    def _complain(self, _request: Request, error: Denied) -> Response:
+        return JSONResponse({"error": str(error)}, error.status)
+
+    async def _read(self, request: Request) -> dict[str, Any]:
+        """The JSON object that was sent. Raises ``Denied``; what no page of somebody else can send (no simple request)."""
+        if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
+            raise Denied(415, "send JSON, with Content-Type: application/json")
+        try:
+            content = json.loads(await read_body(request) or b"{}")
+        except ValueError as error:
+            raise Denied(400, f"no JSON: {error}") from None
+        if not isinstance(content, dict):
+            raise Denied(400, "not a JSON object")
+        return content
+
+    def _require_change(self, request: Request) -> Account:
+        """Who changes something: a token, or a login with its anti-forgery token in a header. Raises ``Denied``."""
+        account = self._site.require(request, Access.OPERATE)
+        if not request.headers.get("authorization", ""):
+            session = self._site.session_of(request)
+            if session is None or not is_csrf(session, request.headers.get("x-csrf-token", "")):
+                raise Denied(403, "with a login, send the header X-CSRF-Token as /api/v1/login gave it")
+        return account
+
+    async def _log_in(self, request: Request) -> Response:
+        content = await self._read(request)
+        name, password = content.get("name"), content.get("password")
+        if not isinstance(name, str) or not isinstance(password, str):
+            raise Denied(400, "name and password are needed")
+        account = await self._site.log_in(name, password, address_of(request))
+        token, session = self._site.sessions.begin(account, time.monotonic())
+        response = JSONResponse({"name": account.name, "access": account.access.value, "csrf": session.csrf})
+        secure = request.url.scheme == "https"
+        response.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure, path="/")
+        return response
+
+    async def _log_out(self, request: Request) -> Response:
+        self._site.require(request, Access.READ)
+        self._site.sessions.end(request.cookies.get(COOKIE, ""))
+        response = JSONResponse({"outcome": "done"})
+        response.delete_cookie(COOKIE)
+        return response
+
+    async def _whoami(self, request: Request) -> Response:
+        account = self._site.require(request, Access.READ)
+        return JSONResponse({"name": account.name, "access": account.access.value})
+
+    async def _list_pairs(self, request: Request) -> Response:
+        self._site.require(request, Access.READ)
+        return JSONResponse({"pairs": list(self._site.pairs)})
+
+    def _pair(self, request: Request) -> Pair:
+        self._site.require(request, Access.READ)
+        pair = self._site.pair_of(request)
+        pair.watch()
+        return pair
+
+    async def _show_pair(self, request: Request) -> Response:
+        pair, now = self._pair(request), time.time()
+        if pair.version == 0:
+            await pair.wait_change(0, 2.0)
+        rows = [
+            {
+                "name": sight.name,
+                "problem": sight.problem,
+                "age_s": None if sight.at is None else round(max(0.0, now - sight.at), 3),
+                "view": sight.view,
+            }
+            for sight in pair.known.sights
+        ]
+        return JSONResponse({"pair": pair.name, "nodes": rows, "events": pair.known.events})
+
+    async def _list_programs(self, request: Request) -> Response:
+        pair = self._pair(request)
+        rows = [
+            {"node": sight.name, "current": sight.problem is None, **row}
+            for sight in pair.known.sights
+            for row in (sight.view["programs"] if sight.view else ())
+        ]
+        return JSONResponse({"programs": rows})
+
+    async def _show_history(self, request: Request) -> Response:
+        pair = self._pair(request)
+        try:
+            count = min(max(int(request.query_params.get("count", "100")), 1), MOST_EVENTS)
+            return JSONResponse({"events": await pair.read_history(count)})
+        except ValueError:
+            raise Denied(400, "count is no number") from None
+        except (PairUnreachable, PairRefused) as error:
+            raise Denied(504, str(error)) from None
+
+    async def _list_alerts(self, request: Request) -> Response:
+        pair = self._pair(request)
+        return JSONResponse({"nodes": [s.view["alerts"] for s in pair.known.sights if s.view]})
+
+    async def _show_log(self, request: Request) -> Response:
+        pair, stream = self._pair(request), request.query_params.get("stream", "stdout")
+        if stream not in ("stdout", "stderr"):
+            raise Denied(400, "stream is stdout or stderr")
+        node, program = request.path_params["node"], request.path_params["program"]
+        if node not in {sight.name for sight in pair.known.sights}:
+            raise Denied(404, "there is no such node")
+        try:
+            return JSONResponse({"text": await pair.read_log(node, program, stream)})
+        except PairUnreachable as error:
+            raise Denied(504, str(error)) from None
+        except PairRefused as error:
+            raise Denied(409, str(error)) from None
+
+    async def _act(self, request: Request) -> Response:
+        account, pair = self._require_change(request), self._site.pair_of(request)
+        content = await self._read(request)
+        action, program = request.path_params["action"], request.path_params["program"]
+        return _answer(await do_action(pair, action, program, _behalf(account, content)))
+
+    async def _switch_over(self, request: Request) -> Response:
+        account, pair = self._require_change(request), self._site.pair_of(request)
+        content = await self._read(request)
+        return _answer(await do_action(pair, "switchover", "", _behalf(account, content)))
+
+
+def _behalf(account: Account, content: Mapping[str, Any]) -> str:
+    """Who is written into the history: the account, and for whom it says that it acts."""
+    behalf = content.get("on_behalf")
+    return f"{behalf[:40]} via {account.name}" if isinstance(behalf, str) and behalf else account.name
+
+
+def _answer(result: Result) -> Response:
+    content = {"outcome": result.outcome, "lines": list(result.lines), "warnings": list(result.warnings)}
+    return JSONResponse(content, STATUS_OF[result.outcome])

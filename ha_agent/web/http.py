@@ -1,0 +1,116 @@
+"""What all routes share: refusals, headers, bodies, and streams of server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.parse
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ha_agent.web.users import UsersDamaged
+
+MOST_BODY = 64 * 1024
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Denied(Exception):
+    """A request that is not served; ``status`` is HTTP's, the text for whoever made it."""
+
+    def __init__(self, status: int, text: str, retry_s: float | None = None) -> None:
+        super().__init__(text)
+        self.status, self.retry_s = status, retry_s
+
+
+class EventStream(Response):
+    """Server-sent events, until their end or until nobody listens any more.
+
+    starlette's own streaming response brings anyio's machinery with it, which costs 2 MiB.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[bytes]) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        sending = asyncio.ensure_future(self._send(send))
+        gone = asyncio.ensure_future(self._await_disconnect(receive))
+        try:
+            await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sending, gone):
+                task.cancel()
+            await asyncio.gather(sending, gone, return_exceptions=True)
+
+    async def _send(self, send: Send) -> None:
+        async for chunk in self._events:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    @staticmethod
+    async def _await_disconnect(receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """The fields of a posted form. Raises ``Denied`` where it is too long."""
+    return dict(urllib.parse.parse_qsl((await read_body(request)).decode("utf-8", "replace")))
+
+
+async def read_body(request: Request) -> bytes:
+    """What was sent. Raises ``Denied`` where it is too long."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_BODY:
+            raise Denied(413, "too long")
+    return body
+
+
+def is_own_form(request: Request) -> bool:
+    """Whether a form comes from a page of this site, as far as the browser tells (Sec-Fetch-Site, else Origin)."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = request.headers.get("origin")
+    return origin is None or urllib.parse.urlsplit(origin).netloc == request.headers.get("host")
+
+
+def address_of(request: Request) -> str:
+    """Where a request comes from; by a trusted proxy's word behind one."""
+    return request.client.host if request.client else "?"
+
+
+def served(handler: Handler, complain: Callable[[Request, Denied], Response]) -> Handler:
+    """``handler`` with its refusals as answers, and the headers that every answer has."""
+
+    async def serve(request: Request) -> Response:
+        try:
+            response = await handler(request)
+        except Denied as error:
+            response = complain(request, error)
+            if error.retry_s is not None:
+                response.headers["Retry-After"] = str(int(error.retry_s) + 1)
+        except UsersDamaged as error:
+            response = complain(request, Denied(503, str(error)))
+        response.headers.setdefault("Cache-Control", "no-store")
+        for name, value in HEADERS.items():
+            response.headers[name] = value
+        return response
+
+    return serve

@@ -1,0 +1,263 @@
+"""What browsers see: pages, and their live parts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import urllib.parse
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from ha_agent.core.guard import Access
+from ha_agent.web.actions import STATUS_OF, do_action
+from ha_agent.web.http import Denied, EventStream, Handler, address_of, is_own_form, read_form, served
+from ha_agent.web.pairs import ACTIONS, Pair, PairRefused, PairUnreachable
+from ha_agent.web.render import describe_pair, read_static, render, render_parts
+from ha_agent.web.sessions import Session, is_csrf
+from ha_agent.web.site import COOKIE, LANGUAGE_COOKIE, Site
+from ha_agent.web.users import UsersDamaged
+
+BEAT_S = 15.0
+MOST_STREAMS = 100
+MOST_EVENTS = 1000
+STATIC = {"style.css": "text/css", "app.js": "text/javascript", "icon.svg": "image/svg+xml"}
+
+
+class Pages:
+    """What browsers see."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def routes(self) -> list[Route]:
+        """The routes of all pages."""
+
+        def page(path: str, handler: Handler, *methods: str) -> Route:
+            return Route(path, served(handler, self._complain), methods=list(methods or ("GET",)))
+
+        return [
+            page("/", self._overview),
+            page("/login", self._login_page),
+            page("/login", self._log_in, "POST"),
+            page("/logout", self._log_out, "POST"),
+            page("/language", self._set_language, "POST"),
+            page("/static/{name}", self._static),
+            page("/pairs/{pair}", self._pair),
+            page("/pairs/{pair}/live", self._live),
+            page("/pairs/{pair}/history", self._history),
+            page("/pairs/{pair}/nodes/{node}/programs/{program}", self._program),
+            page("/pairs/{pair}/confirm", self._confirm),
+            page("/pairs/{pair}/do", self._do, "POST"),
+        ]
+
+    def _complain(self, request: Request, error: Denied) -> Response:
+        if error.status == 401 and request.method == "GET":
+            return RedirectResponse("/login?next=" + urllib.parse.quote(str(request.url.path), safe=""), 303)
+        try:
+            session = self._site.session_of(request)
+        except UsersDamaged:
+            session = None
+        words = self._site.words(request, session)
+        return _page(
+            render("error.html", words, title=words.translate("Not done"), text=words.translate(str(error))), error.status
+        )
+
+    def _require(self, request: Request) -> Session:
+        session = self._site.session_of(request)
+        if session is None:
+            raise Denied(401, "log in first")
+        return session
+
+    async def _require_form(self, request: Request) -> tuple[Session, dict[str, str]]:
+        """The login and the fields of a form that changes something. Raises ``Denied`` where no page of ours sent it."""
+        session, form = self._require(request), await read_form(request)
+        if not is_csrf(session, form.get("csrf", "")):
+            raise Denied(403, "this form is too old, or not from this page; load the page again")
+        return session, form
+
+    # ---- login --------------------------------------------------------------------------------------------
+
+    async def _login_page(self, request: Request) -> Response:
+        words = self._site.words(request, None)
+        self._site.users.load()
+        empty = self._site.users.is_empty
+        return _page(render("login.html", words, problem=None, next=_local(request.query_params.get("next")), empty=empty))
+
+    async def _log_in(self, request: Request) -> Response:
+        if not is_own_form(request):
+            # A page of somebody else must not log anybody in either.
+            raise Denied(403, "this form is too old, or not from this page; load the page again")
+        form = await read_form(request)
+        target = _local(form.get("next"))
+        try:
+            account = await self._site.log_in(form.get("name", ""), form.get("password", ""), address_of(request))
+        except Denied as error:
+            words = self._site.words(request, None)
+            problem = words.translate(str(error))
+            response = _page(render("login.html", words, problem=problem, next=target, empty=False), error.status)
+            if error.retry_s is not None:
+                response.headers["Retry-After"] = str(int(error.retry_s) + 1)
+            return response
+        token, _ = self._site.sessions.begin(account, time.monotonic())
+        response = RedirectResponse(target, 303)
+        secure = request.url.scheme == "https"
+        response.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure, path="/")
+        return response
+
+    async def _log_out(self, request: Request) -> Response:
+        await self._require_form(request)
+        self._site.sessions.end(request.cookies[COOKIE])
+        response = RedirectResponse("/login", 303)
+        response.delete_cookie(COOKIE)
+        return response
+
+    async def _set_language(self, request: Request) -> Response:
+        form = await read_form(request)
+        response = RedirectResponse(_local(form.get("next")), 303)
+        response.set_cookie(LANGUAGE_COOKIE, form.get("language", "")[:5], max_age=31536000, samesite="strict", path="/")
+        return response
+
+    async def _static(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in STATIC:
+            raise Denied(404, "there is no such page")
+        content, tag = read_static(name)
+        headers = {"ETag": tag, "Cache-Control": "no-cache"}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        return Response(content, media_type=STATIC[name], headers=headers)
+
+    # ---- looking ------------------------------------------------------------------------------------------
+
+    async def _overview(self, request: Request) -> Response:
+        session = self._require(request)
+        names = list(self._site.pairs)
+        if len(names) == 1:
+            return RedirectResponse(f"/pairs/{names[0]}", 303)
+        words = self._site.words(request, session)
+        for pair in self._site.pairs.values():
+            pair.watch()
+        shown = [describe_pair(pair, words) for pair in self._site.pairs.values()]
+        return _page(render("overview.html", words, pairs=shown, names=names))
+
+    async def _pair(self, request: Request) -> Response:
+        session, pair = self._require(request), self._site.pair_of(request)
+        pair.watch()
+        if pair.version == 0:
+            await pair.wait_change(0, 2.0)
+        words = self._site.words(request, session)
+        parts = render_parts(pair, words)
+        return _page(render("pair.html", words, name=pair.name, names=list(self._site.pairs), parts=parts))
+
+    async def _live(self, request: Request) -> Response:
+        """The parts of a pair's page as server-sent events, each when it has changed (html.spec.whatwg.org, 9.2)."""
+        session, pair = self._require(request), self._site.pair_of(request)
+        if self._site.streams >= MOST_STREAMS:
+            raise Denied(503, "too many pages are open")
+        return EventStream(self._stream(request, session, pair))
+
+    async def _stream(self, request: Request, session: Session, pair: Pair) -> AsyncIterator[bytes]:
+        sent: dict[str, str] = {}
+        version, token, began = -1, request.cookies.get(COOKIE, ""), time.time()
+        self._site.streams += 1
+        try:
+            while not self._site.stopping.is_set():
+                self._site.users.load()
+                if self._site.sessions.find(token, time.monotonic(), self._site.users.account) is not session:
+                    yield b"event: over\ndata: {}\n\n"
+                    return
+                pair.watch()
+                if pair.version != version:
+                    version = pair.version
+                    words = self._site.words(request, session)
+                    words.ages_at = began
+                    parts = render_parts(pair, words)
+                    fresh = {name: html for name, html in parts.items() if sent.get(name) != html}
+                    sent.update(fresh)
+                    if fresh:
+                        yield f"event: parts\ndata: {json.dumps(fresh)}\n\n".encode()
+                await self._wait(pair, version)
+                yield b": \n\n"
+        finally:
+            self._site.streams -= 1
+
+    async def _wait(self, pair: Pair, version: int) -> None:
+        """Until something has changed, or the process ends, and not for longer than ``BEAT_S``."""
+        waits = [asyncio.ensure_future(w) for w in (pair.wait_change(version, BEAT_S), self._site.stopping.wait())]
+        try:
+            await asyncio.wait(waits, timeout=BEAT_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _history(self, request: Request) -> Response:
+        session, pair = self._require(request), self._site.pair_of(request)
+        words = self._site.words(request, session)
+        try:
+            events = await pair.read_history(MOST_EVENTS)
+        except (PairUnreachable, PairRefused) as error:
+            raise Denied(504, str(error)) from None
+        shown = {"name": pair.name, "events": list(reversed(events))}
+        return _page(render("history.html", words, name=pair.name, names=list(self._site.pairs), pair=shown))
+
+    async def _program(self, request: Request) -> Response:
+        session, pair = self._require(request), self._site.pair_of(request)
+        node, program = request.path_params["node"], request.path_params["program"]
+        words = self._site.words(request, session)
+        row = _row_of(pair, node, program)
+        logs: list[tuple[str, str, str | None]] = []
+        for stream in ("stdout", "stderr"):
+            try:
+                logs.append((stream, await pair.read_log(node, program, stream), None))
+            except (PairUnreachable, PairRefused) as error:
+                logs.append((stream, "", str(error)))
+        given = {"name": pair.name, "names": list(self._site.pairs), "node": node, "row": row, "logs": logs}
+        return _page(render("program.html", words, **given))
+
+    # ---- doing --------------------------------------------------------------------------------------------
+
+    async def _confirm(self, request: Request) -> Response:
+        """Names the consequence of an action, before it is done."""
+        session, pair = self._require(request), self._site.pair_of(request)
+        self._site.require(request, Access.OPERATE)
+        action, program = request.query_params.get("action", ""), request.query_params.get("program", "")
+        if action not in (*ACTIONS, "switchover"):
+            raise Denied(400, "there is no such action")
+        words = self._site.words(request, session)
+        shown = describe_pair(pair, words)
+        given = {"name": pair.name, "names": list(self._site.pairs), "action": action, "program": program, "pair": shown}
+        return _page(render("confirm.html", words, **given))
+
+    async def _do(self, request: Request) -> Response:
+        session, form = await self._require_form(request)
+        pair = self._site.pair_of(request)
+        account = self._site.require(request, Access.OPERATE)
+        action, program = form.get("action", ""), form.get("program", "")
+        result = await do_action(pair, action, program, account.name)
+        words = self._site.words(request, session)
+        given = {"name": pair.name, "names": list(self._site.pairs), "action": action, "program": program, "result": result}
+        return _page(render("result.html", words, **given), STATUS_OF[result.outcome])
+
+
+def _row_of(pair: Pair, node: str, program: str) -> Mapping[str, Any]:
+    """What is known of a program on a node. Raises ``Denied``."""
+    for sight in pair.known.sights:
+        if sight.name == node and sight.view is not None:
+            for row in sight.view["programs"]:
+                if row["name"] == program:
+                    return dict(row)
+    raise Denied(404, "there is no such program on that node")
+
+
+def _local(target: str | None) -> str:
+    """``target`` where it is a path of this site; nobody is to be sent elsewhere."""
+    return target if target and target.startswith("/") and not target.startswith(("//", "/\\")) else "/"
+
+
+def _page(text: str, status: int = 200) -> Response:
+    return Response(text, status, media_type="text/html")

@@ -1,0 +1,128 @@
+"""What all routes know: the pairs, the users, and who asks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+
+from ha_agent.adapters.heap import trim_heap
+from ha_agent.core.guard import Access
+from ha_agent.core.web_settings import Dashboard
+from ha_agent.web.http import Denied
+from ha_agent.web.pairs import LocalPair, Pair
+from ha_agent.web.remote import RemotePair
+from ha_agent.web.render import Words
+from ha_agent.web.sessions import Gate, Session, Sessions
+from ha_agent.web.texts import choose_language
+from ha_agent.web.users import Account, UserFile
+
+COOKIE, LANGUAGE_COOKIE = "ha_agent_session", "ha_agent_language"
+TIDY_S = 20.0
+
+
+class Site:
+    """All that the routes share."""
+
+    def __init__(self, dashboard: Dashboard) -> None:
+        self.web = dashboard.web
+        self.users = UserFile(self.web.users_file)
+        self.sessions = Sessions(self.web.session_idle_s, self.web.session_max_s)
+        self.gate = Gate()
+        self.pairs: dict[str, Pair] = {}
+        for name, settings in dashboard.pairs.items():
+            if settings.run_dir:
+                self.pairs[name] = LocalPair(name, settings.run_dir, self.web.poll_s)
+            else:
+                self.pairs[name] = RemotePair(name, settings, self.web.poll_s)
+        self.stopping = asyncio.Event()
+        self.streams = 0
+        # One at a time: guessing must not take all processors.
+        self._hasher = ThreadPoolExecutor(1, "password")
+
+    @asynccontextmanager
+    async def live(self, _app: Starlette) -> AsyncIterator[None]:
+        """Follows the pairs as long as the process serves."""
+        tasks = [asyncio.create_task(pair.run()) for pair in self.pairs.values()]
+        tasks.append(asyncio.create_task(self._tidy()))
+        try:
+            yield
+        finally:
+            self.stopping.set()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._hasher.shutdown(wait=False, cancel_futures=True)
+
+    async def _tidy(self) -> None:
+        """Gives back to the system what pages and answers needed."""
+        while True:
+            await asyncio.sleep(TIDY_S)
+            trim_heap()
+
+    @property
+    def local(self) -> LocalPair | None:
+        """The pair of this machine's agent; None where there is none."""
+        return next((pair for pair in self.pairs.values() if isinstance(pair, LocalPair)), None)
+
+    def pair_of(self, request: Request) -> Pair:
+        """The pair that the path names. Raises ``Denied``."""
+        pair = self.pairs.get(request.path_params["pair"])
+        if pair is None:
+            raise Denied(404, "there is no such pair")
+        return pair
+
+    # ---- who asks -----------------------------------------------------------------------------------------
+
+    def session_of(self, request: Request) -> Session | None:
+        """The login of a browser, if it has one."""
+        token = request.cookies.get(COOKIE)
+        self.users.load()
+        return self.sessions.find(token, time.monotonic(), self.users.account) if token else None
+
+    def account_of(self, request: Request) -> Account | None:
+        """Who asks, by login or by token."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            self.users.load()
+            return self.users.check_token(token.strip())
+        session = self.session_of(request)
+        return session.account if session else None
+
+    def require(self, request: Request, access: Access) -> Account:
+        """Who asks, where that one may. Raises ``Denied``."""
+        account = self.account_of(request)
+        if account is None:
+            raise Denied(401, "log in first")
+        if access is Access.OPERATE and (account.access is not Access.OPERATE or self.web.read_only):
+            raise Denied(403, "you may look, not change anything")
+        return account
+
+    async def log_in(self, name: str, password: str, address: str) -> Account:
+        """Whose name and password these are. Raises ``Denied``; after a few failures for a while without looking."""
+        keys = (f"user {name[:64]}", f"address {address}")
+        wait_s = self.gate.wait_s(keys, time.monotonic())
+        if wait_s > 0:
+            raise Denied(429, "too many failed logins; try again later", wait_s)
+        self.users.load()
+        loop = asyncio.get_running_loop()
+        account = await loop.run_in_executor(self._hasher, self.users.check_password, name, password[:1024])
+        if account is None:
+            self.gate.failed(keys, time.monotonic())
+            raise Denied(401, "name or password is wrong")
+        self.gate.succeeded(keys)
+        return account
+
+    def words(self, request: Request, session: Session | None) -> Words:
+        """The language of a page, and who looks."""
+        header = request.headers.get("accept-language", "")
+        language = choose_language(request.cookies.get(LANGUAGE_COOKIE), self.web.language, header)
+        if session is None:
+            return Words(language, None, None, "", time.time())
+        access = Access.READ if self.web.read_only else session.account.access
+        return Words(language, session.account.name, access, session.csrf, time.time())
