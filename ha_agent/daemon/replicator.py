@@ -166,7 +166,10 @@ class Replicator:
         began = asyncio.get_running_loop().time()
         try:
             txn = await self._stage(plan)
-        except (Disconnected, RemoteError, TransferFailed) as error:
+        except Disconnected:
+            # The peer has refused nothing; with the next connection it is tried again.
+            return False
+        except (RemoteError, TransferFailed) as error:
             self._pause(str(error))
             return False
         return txn is not None and await self._send(plan, txn, began)
@@ -184,7 +187,9 @@ class Replicator:
         except TimeoutError:
             self._link.give_up("no answer to a change in time")
             return False
-        except (Disconnected, RemoteError) as error:
+        except Disconnected:
+            return False
+        except RemoteError as error:
             self._pause(str(error))
             return False
         return self._take_answer(plan, txn, answer, began)

@@ -301,8 +301,8 @@ def test_what_the_agent_itself_sees_is_told(receivers: Receivers) -> None:
     assert lost == [[], [], []] and receivers.await_at_all("peer-lost", 4)["kind"] == "end"
     pair.await_equal(10)
     pair.shell("node-a", "rm /etc/supervisor/conf.d/p[1-5].conf")
-    assert "5 of 6 confs are gone" in receivers.await_at_all("registry-held")["text"]
-    pair.shell("node-a", "ha-agent sync --accept-deletes")
+    assert "confs are gone from the registry" in receivers.await_at_all("registry-held")["text"]
+    wait_for("they are confirmed", lambda: pair.ha("node-a", "sync", "--accept-deletes").returncode == 0, 30, 0.5)
     assert receivers.await_at_all("registry-held", 2)["kind"] == "end"
     pair.shell(
         "node-a", "printf '[program:p0]\\ncommand=/bin/sleep infinity\\n' > /etc/supervisor/conf.d/p0.conf; supzcli update"
