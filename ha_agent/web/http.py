@@ -34,7 +34,7 @@ class Denied(Exception):
 class EventStream(Response):
     """Server-sent events, until their end or until nobody listens any more.
 
-    starlette's own streaming response brings anyio's machinery with it, which costs 2 MiB.
+    starlette's own streaming response brings anyio's machinery with it, which costs 6 MiB.
     """
 
     media_type = "text/event-stream"

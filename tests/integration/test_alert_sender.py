@@ -6,7 +6,6 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import pathlib
 import socket
 import subprocess
@@ -152,10 +151,9 @@ def test_a_command_gets_words_and_json_and_its_time(tmp_path: pathlib.Path) -> N
 
 
 def test_without_a_journal_or_syslog_that_is_said(tmp_path: pathlib.Path) -> None:
-    if not os.path.exists("/run/systemd/journal/socket"):
-        assert deliver(tmp_path, kind="journal") == (AGAIN, "there is no journal here")
-    if not os.path.exists("/dev/log"):
-        assert deliver(tmp_path, kind="syslog") == (AGAIN, "there is no /dev/log here")
+    """The sandbox has neither; that both work where they are is tried on booted machines."""
+    assert deliver(tmp_path, kind="journal") == (AGAIN, "there is no journal here")
+    assert deliver(tmp_path, kind="syslog") == (AGAIN, "there is no /dev/log here")
 
 
 def test_a_long_text_stays_within_what_wecom_takes() -> None:
