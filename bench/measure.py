@@ -100,7 +100,7 @@ class Arrivals:
         libc.inotify_add_watch(self._fd, os.fsencode(target), IN_CLOSE_WRITE | IN_MOVED_TO)
 
     def edit(self, name: str, text: str, limit_s: float = 10.0) -> float:
-        """Replaces ``name`` as an editor does (new file, rename); gives back the seconds until the target has it."""
+        """Replaces ``name`` as an editor does (new file, rename); returns the seconds until the target has it."""
         fresh, old = os.path.join(self.source, ".edit"), os.path.join(self.source, name)
         with open(fresh, "w", encoding="ascii") as file:
             file.write(text)

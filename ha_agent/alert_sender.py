@@ -61,7 +61,7 @@ def webhook_body(form: str, note: Mapping[str, Any], template: str | None = None
 
 
 def _filled(value: Any, words: Mapping[str, str]) -> Any:
-    """``value`` with the words in each of its texts; what they hold can not break the JSON."""
+    """``value`` with the words in each of its texts; what they hold cannot break the JSON."""
     if isinstance(value, str):
         return string.Template(value).safe_substitute(words)
     if isinstance(value, list):

@@ -80,7 +80,7 @@ def find_missing(process):
     try:
         program = shlex.split(process.command)[0]
     except (ValueError, IndexError):
-        return missing + ["command can not be read"]
+        return missing + ["command cannot be read"]
     if "/" in program:
         where = program if program.startswith("/") else os.path.join(directory or "/", program)
         if not os.access(where, os.X_OK):

@@ -20,7 +20,7 @@ T = TypeVar("T")
 def wait_for(
     what: str, probe: Callable[[], T], limit_s: float = 15.0, pause_s: float = 0.01, show: Callable[[], Any] = str
 ) -> T:
-    """Waits until ``probe`` gives back something true; raises with what was seen instead."""
+    """Waits until ``probe`` returns something true; raises with what was seen instead."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         value = probe()

@@ -56,7 +56,7 @@ def list_addresses(family: int) -> set[bytes]:
 
 
 def has_address(vip: str) -> bool | None:
-    """Whether ``vip`` (with or without prefix length) is on this machine; None where that can not be found out."""
+    """Whether ``vip`` (with or without prefix length) is on this machine; None where that cannot be found out."""
     address = ipaddress.ip_interface(vip).ip
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:

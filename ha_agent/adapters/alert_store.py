@@ -64,7 +64,7 @@ class AlertStore:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             aside = f"{self._path}.damaged-{int(time.time())}"
             os.rename(self._path, aside)
-            return Stored(remark=f"{self._path} can not be used ({error}); put aside as {aside}, alerts begin anew")
+            return Stored(remark=f"{self._path} cannot be used ({error}); put aside as {aside}, alerts begin anew")
 
     def save(self, book: Mapping[str, Any], notes: list[dict[str, Any]], sinks: Mapping[str, dict[str, Any]]) -> None:
         """Puts everything on disk, durably. Raises ``OSError``; the old file is kept then."""

@@ -75,7 +75,7 @@ class Committer:
         """Makes ``txn`` durable and then true. When this returns, the change survives any crash.
 
         Raises ``BadTransaction`` (a staged content is missing or has another digest), ``NoSpace`` and ``OSError`` before
-        anything of the registry was touched. What can not be written after the decision stands in ``failed`` and is
+        anything of the registry was touched. What cannot be written after the decision stands in ``failed`` and is
         written by the next roll-forward.
         """
         self._check_space(txn)
@@ -92,7 +92,7 @@ class Committer:
         """Rolls every journaled transaction forward (again). Idempotent.
 
         Only a file that is still as the transaction found it, or that a power failure left without its content, is
-        written: anything else is a later edit. Raises ``OSError`` where the journal can not be read.
+        written: anything else is a later edit. Raises ``OSError`` where the journal cannot be read.
         """
         done: list[Transaction] = []
         total = Committed()
@@ -130,7 +130,7 @@ class Committer:
         return replace(txn, puts=puts, deletes=tuple(path for path in txn.deletes if is_due(path, None)))
 
     def write(self, path: str, data: bytes, mode: int, generation: str, reason: str) -> Kept | None:
-        """Puts ``data`` at ``path`` of the registry for an operator; what stood there is kept and given back.
+        """Puts ``data`` at ``path`` of the registry for an operator; what stood there is kept and returned.
 
         Durable when it returns. Raises ``OSError``; the registry is as it was then.
         """
@@ -147,7 +147,7 @@ class Committer:
         return replaced
 
     def rename(self, path: str, target: str, generation: str, reason: str) -> Kept | None:
-        """Gives a conf another name in its directory, for an operator; what stood there is kept and given back.
+        """Gives a conf another name in its directory, for an operator; what stood there is kept and returned.
 
         Durable when it returns, with the content. Raises ``OSError``; the registry is as it was then.
         """
@@ -161,7 +161,7 @@ class Committer:
         return replaced
 
     def remove(self, path: str, generation: str, reason: str) -> Kept | None:
-        """Takes a conf out of the registry for an operator; it is kept and given back. Durable. Raises ``OSError``."""
+        """Takes a conf out of the registry for an operator; it is kept and returned. Durable. Raises ``OSError``."""
         removed = self._keep(path, generation, reason)
         with _open_parent(self.root, path, create=False) as (parent, name):
             os.unlink(name, dir_fd=parent)
@@ -298,7 +298,7 @@ def _collect_failure(report: Committed, path: str) -> Iterator[None]:
 def _install_from(workshop: int, parent: int, name: str, data: bytes, mode: int) -> str | None:
     """Makes the new file in directory ``workshop`` and exchanges it with ``name`` in ``parent``.
 
-    Gives back the name in ``workshop`` under which the old file now stands, None where there was none. Raises ``OSError``.
+    Returns the name in ``workshop`` under which the old file now stands, None where there was none. Raises ``OSError``.
     """
     temporary = f"{TEMPORARY}{secrets.token_hex(8)}"
     write_new(temporary, data, mode, dir_fd=workshop)

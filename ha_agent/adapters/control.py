@@ -28,7 +28,7 @@ class NotAllowed(CommandFailed):
 def ask_daemon(
     run_dir: str, message: Message, timeout_s: float, progress: Callable[[Message], None] | None = None
 ) -> Message:
-    """Sends one request to the daemon and gives back its answer.
+    """Sends one request to the daemon and returns its answer.
 
     Raises ``NoDaemon``, ``CommandFailed``, ``NotAllowed``, and ``TimeoutError`` after ``timeout_s`` without any sign of it.
     """
@@ -76,7 +76,7 @@ def _await_answer(sock: socket.socket, progress: Callable[[Message], None] | Non
         try:
             messages = decoder.feed(data)
         except FrameError as error:
-            raise CommandFailed(f"the agent's answer can not be read: {error}") from None
+            raise CommandFailed(f"the agent's answer cannot be read: {error}") from None
         for message in messages:
             if "progress" in message:
                 if progress:

@@ -22,7 +22,7 @@ Signature = tuple[int, int, int, int, int]
 
 
 class RegistryUnavailable(Exception):
-    """The registry can not be read as a whole: nothing follows from what is not seen in it."""
+    """The registry cannot be read as a whole: nothing follows from what is not seen in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def open_beneath(root: str, path: str) -> int:
 def read_file(root: str, path: str) -> Found | None:
     """The registry file ``path`` as it is now; None where there is no such regular file.
 
-    Raises ``OSError`` where it is there and can not be read (a symbolic link gives ELOOP), and ``ValueError`` where
+    Raises ``OSError`` where it is there and cannot be read (a symbolic link gives ELOOP), and ``ValueError`` where
     it is longer than a conf may be.
     """
     try:
@@ -113,8 +113,8 @@ def identify(root: str) -> tuple[int, int] | None:
 def scan_registry(root: str, known: Manifest, signatures: dict[str, Signature]) -> Scan:
     """A full compare: the manifest of what is there now. Reads only files whose signature is not among ``signatures``.
 
-    Raises ``RegistryUnavailable`` where the directory or a part of it can not be listed, because then what is missing
-    can not be told from what was deleted.
+    Raises ``RegistryUnavailable`` where the directory or a part of it cannot be listed, because then what is missing
+    cannot be told from what was deleted.
     """
     identity = identify(root)
     if identity is None:
@@ -171,7 +171,7 @@ def _look_at(
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
-        scan.refused[path] = f"can not be read: {error}"
+        scan.refused[path] = f"cannot be read: {error}"
         if old_entry := known.find(path):
             entries.append(old_entry)
         return

@@ -125,7 +125,7 @@ class RpcServer:
     A request that came in on the socket itself has the user who made it under ``by`` and ``uid``, and under ``access`` what
     that user may do, whatever it says there.
 
-    Of more than ``max_streams`` connections the oldest is closed, so that they can not fill this node's memory.
+    Of more than ``max_streams`` connections the oldest is closed, so that they cannot fill this node's memory.
     """
 
     def __init__(self, handlers: dict[str, Handler], max_streams: int = 64) -> None:

@@ -50,7 +50,7 @@ async def run_program(
             start_new_session=True,
         )
     except OSError as error:
-        raise ProgramMissing(f"{words[0]} can not be run: {error.strerror}") from None
+        raise ProgramMissing(f"{words[0]} cannot be run: {error.strerror}") from None
     try:
         out, err = await asyncio.wait_for(process.communicate(data), timeout_s)
     except TimeoutError:

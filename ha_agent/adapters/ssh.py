@@ -179,7 +179,7 @@ class PeerLink:
     async def transfer(self, outgoing: str, contents: Iterable[tuple[str, bytes]], timeout_s: float) -> str:
         """Brings ``contents`` (sha256 and bytes) into the peer's staging directory by rsync over this connection.
 
-        Gives back the staging identifier. Raises ``TransferFailed``. The files' names are their digests, so no name of
+        Returns the staging identifier. Raises ``TransferFailed``. The files' names are their digests, so no name of
         the registry ever is an argument or a path in rsync.
         """
         identifier = secrets.token_hex(8)

@@ -22,7 +22,7 @@ from ha_agent.core.transaction import Watermark
 VERSION = 1
 
 RESERVE_BYTES = 256 * 1024
-"""Kept occupied for the one write that a takeover can not do without."""
+"""Kept occupied for the one write that a takeover cannot do without."""
 
 
 class StateTooNew(Exception):
@@ -69,7 +69,7 @@ class Store:
                 os.unlink(temporary)
 
     def load(self) -> Loaded:
-        """Reads everything. Raises ``StateTooNew``, and ``OSError`` where a file is there and can not be read."""
+        """Reads everything. Raises ``StateTooNew``, and ``OSError`` where a file is there and cannot be read."""
         loaded = Loaded()
         state = self._read(self._state_path, loaded.remarks)
         agreed = self._read(self._agreed_path, loaded.remarks)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from ha_agent.core.frames import FrameDecoder, FrameError, Message, encode_frame
 
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
-"""A reader that is this far behind is given up, so that it can not fill this node's memory."""
+"""A reader that is this far behind is given up, so that it cannot fill this node's memory."""
 
 
 class FrameStream:
@@ -50,7 +50,7 @@ class FrameStream:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self.close(f"can not be written to: {error.strerror}")
+            self.close(f"cannot be written to: {error.strerror}")
             return
         if sent < len(data):
             self._unsent += data[sent:]
@@ -62,7 +62,7 @@ class FrameStream:
         except BlockingIOError:
             return
         except OSError as error:
-            self.close(f"can not be written to: {error.strerror}")
+            self.close(f"cannot be written to: {error.strerror}")
             return
         del self._unsent[:sent]
         if not self._unsent:
@@ -74,7 +74,7 @@ class FrameStream:
         except BlockingIOError:
             return
         except OSError as error:
-            self.close(f"can not be read: {error.strerror}")
+            self.close(f"cannot be read: {error.strerror}")
             return
         if not data:
             self.close("closed by the other end")

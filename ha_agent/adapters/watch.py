@@ -30,7 +30,7 @@ _IGNORED = {"opened", "closed_no_write"} | ({"modified"} if hasattr(events, "Fil
 
 
 class WatchError(Exception):
-    """The directory can not be watched; the text says why (not there, or inotify limits reached)."""
+    """The directory cannot be watched; the text says why (not there, or inotify limits reached)."""
 
 
 class _Hints(FileSystemEventHandler):
@@ -136,7 +136,7 @@ class Watcher:
             emitters.append(_start_emitter(_Hints(root, sink), ObservedWatch(root, recursive=True)))
         except OSError as error:
             self.unwatch(root)
-            raise WatchError(f"can not watch {root}: {error}; see fs.inotify.max_user_watches") from None
+            raise WatchError(f"cannot watch {root}: {error}; see fs.inotify.max_user_watches") from None
         self._overflow[root] = _OverflowHandler(sink)
         logging.getLogger("watchdog").addHandler(self._overflow[root])
 

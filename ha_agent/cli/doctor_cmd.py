@@ -35,7 +35,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the command; gives back 0, 1, 2 or 3 as Nagios plugins do."""
+    """Runs the command; returns 0, 1, 2 or 3 as Nagios plugins do."""
     results = examine(options)
     findings = [f for found in results.values() for f in found]
     worst = worst_severity(findings)
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def examine(options: argparse.Namespace) -> dict[str, list[Finding]]:
-    """The findings by node. A configuration that can not be used is all that is found then."""
+    """The findings by node. A configuration that cannot be used is all that is found then."""
     try:
         settings = settings_of(options)
     except OSError as problem:

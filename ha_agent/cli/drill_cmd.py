@@ -80,7 +80,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the command; gives back the exit status."""
+    """Runs the command; returns the exit status."""
     nodes = Nodes(settings_of(options))
     if options.list or options.show:
         return _show_kept(nodes, options)
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
         complain("--json asks nothing: add --yes (or --dry-run)")
         return Exit.USAGE
     if options.report:
-        # A report that can not be written is found out before anything is broken for it.
+        # A report that cannot be written is found out before anything is broken for it.
         with open(options.report, "a", encoding="utf-8"):
             pass
     say: Callable[[str], None] = (lambda _text: None) if options.json else print
@@ -196,7 +196,7 @@ class FailoverTest:
         self._fault_at = 0.0
 
     def run(self) -> dict[str, Any]:
-        """Makes the test and gives back its report, which is also kept on this node. Raises ``TestFailed``."""
+        """Makes the test and returns its report, which is also kept on this node. Raises ``TestFailed``."""
         options, nodes = self._options, self._nodes
         before = self._status()
         active, standby = find_active(list(before.values())), find_standby(list(before.values()))
@@ -301,7 +301,7 @@ class FailoverTest:
         time.sleep(0.2)
 
     def _make_fault(self, source: str) -> float:
-        """Makes the fault; gives back when, by this node's clock."""
+        """Makes the fault; returns when, by this node's clock."""
         mode = self._options.mode
         if mode == "switchover":
             answer = self._nodes.ask(source, {"op": "hand-over", "force": False}, 40.0)

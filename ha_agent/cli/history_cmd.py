@@ -78,7 +78,7 @@ def event_line(event: Event) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the command; gives back the exit status."""
+    """Runs the command; returns the exit status."""
     nodes = Nodes(settings_of(options))
     count = 10_000 if options.since is not None else options.count
     events, problem = read_both(nodes, count, options.since or 0.0)

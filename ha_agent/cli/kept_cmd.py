@@ -135,7 +135,7 @@ def run_show(options: argparse.Namespace) -> int:
 
 
 def run_diff(options: argparse.Namespace) -> int:
-    """Runs ``kept diff``; gives back 0 where both are equal, 1 where they differ."""
+    """Runs ``kept diff``; returns 0 where both are equal, 1 where they differ."""
     nodes = Nodes(settings_of(options))
     try:
         row, content = _fetch(nodes, options.name)

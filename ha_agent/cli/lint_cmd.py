@@ -40,7 +40,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the command; gives back 0, or 1 where there are errors."""
+    """Runs the command; returns 0, or 1 where there are errors."""
     if bool(options.files) is options.registry:
         complain("lint: name files, or --registry for all of them")
         return Exit.USAGE
@@ -70,7 +70,7 @@ def _read(path: str) -> str:
 
 
 def read_registry(root: str) -> dict[str, str]:
-    """The registry's confs as they are on this node's disk, by path; what can not be read is left out."""
+    """The registry's confs as they are on this node's disk, by path; what cannot be read is left out."""
     texts = {}
     for folder, _, names in os.walk(root):
         for name in names:

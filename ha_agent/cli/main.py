@@ -13,7 +13,7 @@ from ha_agent.core.words import Exit
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; gives back its exit status."""
+    """Runs one command; returns its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["lab"]:
         # The lab's own parser sees the words as they are: `exec NODE -- CMD` must keep its dashes.

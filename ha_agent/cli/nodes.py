@@ -37,7 +37,7 @@ class Nodes:
         wrapped = {"op": "at-peer", "ask": message, "timeout_s": timeout_s}
         answer = self.ask_own(wrapped, timeout_s + 2.0)
         if answer["outcome"] == "unreachable":
-            raise PeerUnreachable(f"{self.peer_name} can not be reached: {answer.get('reason') or 'no link'}")
+            raise PeerUnreachable(f"{self.peer_name} cannot be reached: {answer.get('reason') or 'no link'}")
         if answer["outcome"] != "answered":
             raise CommandFailed(str(answer.get("reason", "the peer could not do it")))
         return dict(answer["answer"])

@@ -41,7 +41,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run_sync(options: argparse.Namespace) -> int:
-    """Runs ``sync``; gives back the exit status."""
+    """Runs ``sync``; returns the exit status."""
     nodes = Nodes(settings_of(options))
     message = {
         "op": "sync",
@@ -62,7 +62,7 @@ def run_sync(options: argparse.Namespace) -> int:
 
 
 def run_diff(options: argparse.Namespace) -> int:
-    """Runs ``diff``; gives back 0 where both are equal, 1 where they differ (as diff(1) does)."""
+    """Runs ``diff``; returns 0 where both are equal, 1 where they differ (as diff(1) does)."""
     nodes = Nodes(settings_of(options))
     rows = compare_registries(nodes)
     if options.json:

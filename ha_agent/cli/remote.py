@@ -18,7 +18,7 @@ ANSWER_S = 180.0
 
 
 class RemoteFailed(Exception):
-    """The peer can not be used; the text says why, and what to do."""
+    """The peer cannot be used; the text says why, and what to do."""
 
 
 def fingerprint(key: bytes) -> str:

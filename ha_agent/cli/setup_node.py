@@ -53,11 +53,11 @@ COMMAND_S = 60.0
 
 
 class SetupFailed(Exception):
-    """This node's part can not be done; the text says what, and what to do."""
+    """This node's part cannot be done; the text says what, and what to do."""
 
 
 def run_part(part: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Runs one part; gives back its answer. Raises ``SetupFailed`` and ``OSError``."""
+    """Runs one part; returns its answer. Raises ``SetupFailed`` and ``OSError``."""
     if os.geteuid() != 0:
         raise SetupFailed("setup must run as root on both nodes: it writes their configuration and starts services")
     parts = {"facts": _facts, "plan": _plan, "apply": _apply, "service": _service, "undo": _undo}

@@ -31,7 +31,7 @@ def status_document(nodes: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the command; gives back the exit status."""
+    """Runs the command; returns the exit status."""
     nodes = Nodes(settings_of(options))
     if options.watch:
         return _watch(nodes, as_json=options.json)

@@ -86,7 +86,7 @@ EXITS = {
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the command; gives back the exit status."""
+    """Runs the command; returns the exit status."""
     if options.json and not (options.yes or options.dry_run):
         complain("--json asks nothing: add --yes (or --dry-run)")
         return Exit.USAGE
@@ -179,7 +179,7 @@ def follow_roles(
 ) -> dict[str, Mapping[str, Any]]:
     """Looks at both nodes until ``target`` is active with settled programs and ``source`` is the standby.
 
-    Gives back what was seen last, by node; at the deadline that is something else.
+    Returns what was seen last, by node; at the deadline that is something else.
     """
     told: dict[str, tuple[str, str]] = {}
     while True:

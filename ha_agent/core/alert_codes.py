@@ -54,7 +54,7 @@ def _codes() -> tuple[Code, ...]:
         Code(
             "program-fatal",
             critical,
-            "a program can not be started any more: supervisord has given it up",
+            "a program cannot be started any more: supervisord has given it up",
             "read its log and `supzcli status`; mend it, then: supzcli start NAME",
             settle_s=0.0,
         ),
@@ -114,7 +114,7 @@ def _codes() -> tuple[Code, ...]:
         Code(
             "fenced",
             critical,
-            "processes of the registry can not be ended here, so the other node must not start them",
+            "processes of the registry cannot be ended here, so the other node must not start them",
             "end them by hand (they are named in ha-agent status), or reboot this node",
             settle_s=15.0,
         ),
@@ -148,7 +148,7 @@ def _codes() -> tuple[Code, ...]:
         Code(
             "registry-unavailable",
             critical,
-            "the registry can not be read",
+            "the registry cannot be read",
             "look at the directory: is it mounted, readable, the one that it was?",
             hold_s=5.0,
         ),
@@ -169,7 +169,7 @@ def _codes() -> tuple[Code, ...]:
         Code(
             "conf-not-loadable",
             critical,
-            "a conf can not be loaded on the active node; its last good content runs, or nothing",
+            "a conf cannot be loaded on the active node; its last good content runs, or nothing",
             "ha-agent lint --registry; mend the conf",
             hold_s=5.0,
         ),
@@ -190,7 +190,7 @@ def _codes() -> tuple[Code, ...]:
         Code(
             "keepalived-down",
             critical,
-            "keepalived does not run on this node: it can not become active",
+            "keepalived does not run on this node: it cannot become active",
             "systemctl status keepalived",
             hold_s=10.0,
         ),
@@ -222,7 +222,7 @@ def _codes() -> tuple[Code, ...]:
         Code(
             "sink-failing",
             warning,
-            "alerts can not be delivered to a sink",
+            "alerts cannot be delivered to a sink",
             "ha-agent alert test; the reason is in ha-agent alert list",
             hold_s=60.0,
         ),

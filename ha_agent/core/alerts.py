@@ -146,7 +146,7 @@ class Book:
     # ---- what is to be told -------------------------------------------------------------------------------
 
     def step(self, conditions: Iterable[Condition], moments: Iterable[Moment], now: float) -> list[Notification]:
-        """Takes in what holds now and what has happened; gives back what is to be told, oldest first."""
+        """Takes in what holds now and what has happened; returns what is to be told, oldest first."""
         seen = {condition.key: condition for condition in conditions}
         items: list[_Item] = []
         for condition in seen.values():

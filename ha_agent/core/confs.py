@@ -113,7 +113,7 @@ def _first_come(verdicts: Mapping[str, Verdict], problems: dict[str, str]) -> di
 
 
 def select_confs(verdicts: Mapping[str, Verdict]) -> Selection:
-    """Puts the verdicts on all confs together. A conf that can not be loaded never keeps another one out."""
+    """Puts the verdicts on all confs together. A conf that cannot be loaded never keeps another one out."""
     problems: dict[str, str] = {}
     owner = _first_come(verdicts, problems)
     groups, warnings = _resolve_groups(verdicts, problems, owner)

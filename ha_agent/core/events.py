@@ -18,7 +18,7 @@ STATE_PREFIX = "PROCESS_STATE_"
 
 
 class ProtocolError(ValueError):
-    """What came in is not the event protocol; what follows can not be told apart any more."""
+    """What came in is not the event protocol; what follows cannot be told apart any more."""
 
 
 @dataclass(frozen=True, slots=True)

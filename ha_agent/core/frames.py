@@ -15,7 +15,7 @@ Message = dict[str, Any]
 
 
 class FrameError(ValueError):
-    """The bytes received are not a frame. The connection that sent them can not be used any further."""
+    """The bytes received are not a frame. The connection that sent them cannot be used any further."""
 
 
 def encode_frame(message: Message) -> bytes:

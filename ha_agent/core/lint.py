@@ -261,7 +261,7 @@ def _lint_command(path: str, section: Section, command: Option) -> Iterator[Find
     try:
         words = shlex.split(command.value)
     except ValueError as error:
-        yield _error("bad-command", path, command.line, f"command can not be read: {error}", "mend the quotes")
+        yield _error("bad-command", path, command.line, f"command cannot be read: {error}", "mend the quotes")
         return
     is_proxied = bool(words) and posixpath.basename(words[0]) == "pidproxy"
     daemon = find_daemon(command.value)
@@ -380,10 +380,10 @@ def lint_verdict(path: str, text: str, verdict: Mapping[str, Any], node: str) ->
         for pattern, code, option, fix in _PROBLEMS:
             if re.search(pattern, problem):
                 line = _line_of(sections, problem, option)
-                return [_error(code, path, line, f"{node} can not load it: {problem}", fix.format(node=node))]
+                return [_error(code, path, line, f"{node} cannot load it: {problem}", fix.format(node=node))]
         line = _line_of(sections, problem, None)
         fix = "mend it; until then the last good content runs on"
-        return [_error("not-loadable", path, line, f"{node} can not load it: {problem}", fix)]
+        return [_error("not-loadable", path, line, f"{node} cannot load it: {problem}", fix)]
     found = []
     for program in verdict.get("programs", ()):
         section = next((s for s in sections if s.is_program and s.program == program["name"]), None)
@@ -392,7 +392,7 @@ def lint_verdict(path: str, text: str, verdict: Mapping[str, Any], node: str) ->
             code, option = ("missing-directory", "directory") if is_directory else ("missing-binary", "command")
             line = (section.find(option) or section).line if section else 0
             fix = f"install it on {node}" if not is_directory else f"create it on {node}"
-            found.append(_error(code, path, line, f"{node} can not start {program['name']}: {missing}", fix))
+            found.append(_error(code, path, line, f"{node} cannot start {program['name']}: {missing}", fix))
     return found
 
 

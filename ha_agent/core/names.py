@@ -20,7 +20,7 @@ def is_parked_name(path: str) -> bool:
 
 
 def path_problem(path: str) -> str | None:
-    """Why ``path`` can not be a path of the registry, or None where it can.
+    """Why ``path`` cannot be a path of the registry, or None where it can.
 
     Accepted is a plain relative path whose components are neither empty nor hidden and whose last one ends
     in ``.conf``, ``.ini`` or one of these followed by ``.parked``. Hidden names are what editors and this agent

@@ -32,7 +32,7 @@ def find_obstacles(nodes: Sequence[Node]) -> list[Finding]:
     for node in nodes:
         if not node.get("reachable"):
             why = str(node.get("problem") or "no answer")
-            found.append(_error("unreachable", node["name"], f"can not be reached: {why}", "see ha-agent doctor --peer"))
+            found.append(_error("unreachable", node["name"], f"cannot be reached: {why}", "see ha-agent doctor --peer"))
     if found:
         return found
     active, standby = find_active(nodes), find_standby(nodes)
@@ -100,11 +100,11 @@ def _readiness_obstacles(active: Node, standby: Node) -> list[Finding]:
             # It does not run on the active node either: nothing is lost.
             found.append(Finding("not-loadable", Severity.WARNING, f"{path}: {why}", "", str(standby["name"])))
         else:
-            found.append(_error("not-ready", standby["name"], f"can not load {path}: {why}", f"mend {path}, or park it"))
+            found.append(_error("not-ready", standby["name"], f"cannot load {path}: {why}", f"mend {path}, or park it"))
     warned = set(active["readiness"]["warnings"])
     for path, why in sorted(readiness["warnings"].items()):
         if path not in warned:
-            found.append(_error("not-ready", standby["name"], f"can not start {path}: {why}", f"mend {path}, or park it"))
+            found.append(_error("not-ready", standby["name"], f"cannot start {path}: {why}", f"mend {path}, or park it"))
     if readiness.get("failure"):
         text = f"the confs could not be checked: {readiness['failure']}"
         found.append(_error("not-checked", standby["name"], text, "see ha-agent doctor"))

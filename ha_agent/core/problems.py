@@ -11,12 +11,12 @@ Node = Mapping[str, Any]
 TEXTS: Mapping[str, str] = {
     "split-brain": "SPLIT-BRAIN: both nodes are active; stop keepalived on the one that must not be",
     "no-active": "no node is active: look at keepalived on both nodes (systemctl status keepalived)",
-    "unreachable": "{node} can not be reached{age}: {why}; is it up, and its agent? "
+    "unreachable": "{node} cannot be reached{age}: {why}; is it up, and its agent? "
     "(ha-agent doctor tells the faults apart)",
     "maintenance": "{node} is in maintenance for {age} more{why}, by {by}: no role is changed, nothing is started or "
     "stopped; ha-agent maintenance off ends it",
     "drill": "{node}: a failover-test by {by} is under way ({why})",
-    "fenced": "{node} is fenced: {count} processes of the registry can not be ended; see the history",
+    "fenced": "{node} is fenced: {count} processes of the registry cannot be ended; see the history",
     "unfit": "{node} must not be MASTER (FAULT by the track file): {why}",
     "part-down": "{node}: {part} is down{why}: systemctl start {unit}, and journalctl -u {unit} for the reason",
     "registry": "{node}: registry: {why}",
@@ -27,7 +27,7 @@ TEXTS: Mapping[str, str] = {
     "program-failed": "{node}: {name} is {state}: {why}",
     "program-stopped": "{node}: {name} is stopped but registered: the next failover would start it; "
     "supzcli stop {name} keeps it stopped",
-    "not-loadable": "{node} can not load {path}: {why}",
+    "not-loadable": "{node} cannot load {path}: {why}",
     "not-ready": "{node}: {path}: {why}",
 }
 
@@ -119,7 +119,7 @@ def _of_registry(node: Node) -> Iterator[Problem]:
 
 
 def failed_programs(node: Node) -> list[Mapping[str, Any]]:
-    """Programs that should run and can not."""
+    """Programs that should run and cannot."""
     return [
         p
         for p in node["programs"]

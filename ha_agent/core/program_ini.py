@@ -26,7 +26,7 @@ _NOT_HERE = frozenset({"socket", "socket_owner", "socket_mode", "socket_backlog"
 
 
 class ProgramIniError(ValueError):
-    """A program.ini that can not be used; ``problems`` lists everything that is wrong with it."""
+    """A program.ini that cannot be used; ``problems`` lists everything that is wrong with it."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -51,11 +51,11 @@ class LogRules:
 
 
 def name_problem(name: str) -> str | None:
-    """Why a folder of this name can not give its name to a program, or None where it can."""
+    """Why a folder of this name cannot give its name to a program, or None where it can."""
     if NAME.fullmatch(name) is None:
-        return f"{name!r} can not be a program's name: 1 to 63 letters, digits, '.', '_' or '-'"
+        return f"{name!r} cannot be a program's name: 1 to 63 letters, digits, '.', '_' or '-'"
     if name in _RESERVED:
-        return f"{name!r} can not be a program's name: {_RESERVED[name]}"
+        return f"{name!r} cannot be a program's name: {_RESERVED[name]}"
     return None
 
 

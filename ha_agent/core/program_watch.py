@@ -127,7 +127,7 @@ class ProgramWatch:
         return bool(self._doubtful)
 
     def resync(self, processes: Iterable[Seen], asked: float, now: float) -> list[str]:
-        """Takes in a look at all processes, asked for at ``asked``; gives back the names of those whose events were missed.
+        """Takes in a look at all processes, asked for at ``asked``; returns the names of those whose events were missed.
 
         A process that runs under another id than before, or that is down without an event that says so, has ended
         meanwhile; one that supervisord does not know any more was unloaded on purpose. Two looks must agree on that.

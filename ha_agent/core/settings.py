@@ -1,7 +1,7 @@
 """The configuration: every key with its type, unit, default, limits and trade-off, and the check of a whole file.
 
 ``check_settings`` reports all problems of a file at once. The documentation of a key lives beside its default, and
-``ha-agent config sample`` prints both, so that the two can not drift apart.
+``ha-agent config sample`` prints both, so that the two cannot drift apart.
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ class TakeoverSettings:
         "true: also start programs that say autostart=false, as `supervisorctl start all` does. For registries "
         "whose confs all say autostart=false because supervisord used to start them at boot.",
     )
-    retry_s: float = key(1.0, "Seconds between attempts when supervisord can not be reached.", between(0.05, 60.0, "s"))
+    retry_s: float = key(1.0, "Seconds between attempts when supervisord cannot be reached.", between(0.05, 60.0, "s"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -552,7 +552,7 @@ def _check_sinks(tables: Any, problems: list[Problem]) -> dict[str, SinkSettings
 
 
 def _lacking(sink: SinkSettings) -> list[str]:
-    """Keys that a sink of this kind can not do without, and that are not set."""
+    """Keys that a sink of this kind cannot do without, and that are not set."""
     if sink.kind == "command":
         return [] if sink.command else ["command"]
     if sink.kind == "webhook":

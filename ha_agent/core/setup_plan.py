@@ -41,7 +41,7 @@ class FileChange:
 
 
 class UnusableConf(ValueError):
-    """A file that can not be changed safely; the text says why."""
+    """A file that cannot be changed safely; the text says why."""
 
 
 def included_patterns(text: str, main_conf: str) -> list[str]:

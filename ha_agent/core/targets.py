@@ -226,7 +226,7 @@ def plan_start(words: Sequence[str], catalogue: Catalogue, *, whole_file: bool =
     confs: dict[str, Conf] = {}
     for program in sorted(wanted - set(catalogue.registered)):
         if (unloadable := catalogue.unloadable.get(program)) is not None:
-            plan.refused.append(f"{unloadable.path} can not be loaded: {unloadable.problem}")
+            plan.refused.append(f"{unloadable.path} cannot be loaded: {unloadable.problem}")
             continue
         parked = catalogue.parked(program)
         if len(parked) > 1:

@@ -50,7 +50,7 @@ class ActiveSet:
     async def judge(self, manifest: Manifest, *, afresh: bool = False) -> Selection:
         """The selection for ``manifest``. Asks the parser only about confs whose content it has not seen, unless ``afresh``.
 
-        When the parser can not be asked (``failure`` then says why), confs without a verdict are not loadable.
+        When the parser cannot be asked (``failure`` then says why), confs without a verdict are not loadable.
         """
         async with self._lock:
             if afresh:
@@ -78,7 +78,7 @@ class ActiveSet:
             self.failure = None
         except CheckerFailed as error:
             self.failure = str(error)
-            log.error("confs can not be checked: %s", error)
+            log.error("confs cannot be checked: %s", error)
             return {p: Verdict(problem=f"not checked: {error}") for p in paths}
         self._verdicts.update((p, (wanted[p], v)) for p, v in verdicts.items())
         gone = {p: Verdict(problem="changed or vanished while it was read") for p in paths if p not in verdicts}
@@ -140,7 +140,7 @@ class ActiveSet:
         return True
 
     def drop(self, name: str, reason: str) -> str | None:
-        """Takes the conf of active file ``name`` out, because supervisord refused it; gives back its path."""
+        """Takes the conf of active file ``name`` out, because supervisord refused it; returns its path."""
         for path in self.selection.loadable:
             if active_name(path) == name:
                 sha = self._verdicts[path][0]

@@ -303,7 +303,7 @@ class Agent:
                 pid, ticks = saved["loaded_into"]
                 self.loaded_into = int(pid), int(ticks)
         except (ValueError, KeyError, TypeError):
-            self.history.add("role-damaged", f"{self._role_path} can not be read: releasing, to be sure")
+            self.history.add("role-damaged", f"{self._role_path} cannot be read: releasing, to be sure")
             self.role = Role.RELEASING
         if outranks(self.claim, self.ledger.known):
             self.ledger.known = self.claim
@@ -583,7 +583,7 @@ class Agent:
         try:
             await self.ledger.claim(raised)
         except OSError as error:
-            log.error("the epoch can not be raised above the peer's, it is tried again with the next push: %s", error)
+            log.error("the epoch cannot be raised above the peer's, it is tried again with the next push: %s", error)
             return
         self.claim = raised
         self.save_role()

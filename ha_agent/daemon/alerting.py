@@ -80,7 +80,7 @@ class Alerting:
     # ---- life ---------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Goes on with what an agent before this one knew; begins anew where that can not be read."""
+        """Goes on with what an agent before this one knew; begins anew where that cannot be read."""
         try:
             stored = self._store.load()
         except OSError as error:
@@ -89,7 +89,7 @@ class Alerting:
             try:
                 self.book.load(stored.book)
             except (KeyError, ValueError, TypeError) as error:
-                log.error("the book of alerts can not be used, it begins anew: %r", error)
+                log.error("the book of alerts cannot be used, it begins anew: %r", error)
         if stored.remark:
             log.error("%s", stored.remark)
         lasting = list(self.book.open.values())
@@ -266,7 +266,7 @@ class Alerting:
             try:
                 await asyncio.to_thread(self._store.save, self.book.to_dict(), notes, sinks)
             except OSError as error:
-                log.error("alerts can not be saved; after a crash some would be told again: %s", error)
+                log.error("alerts cannot be saved; after a crash some would be told again: %s", error)
                 self._saved = None
 
     def _trim(self) -> None:
@@ -288,7 +288,7 @@ class Alerting:
                 await self._serve_sink(name, sink)
             except Exception as error:
                 # As above: neither the agent nor another sink ends with it.
-                log.exception("sink %s can not be served", name)
+                log.exception("sink %s cannot be served", name)
                 self.sinks[name].failures += 1
                 self.sinks[name].problem = f"{type(error).__name__}: {error}"
                 await asyncio.sleep(RETRY_MAX_S)
@@ -322,7 +322,7 @@ class Alerting:
                 await asyncio.sleep(min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(state.failures - 1, 10)))
 
     async def _deliver(self, sink: SinkSettings, note: Notification) -> tuple[int | None, str]:
-        """Has a process of its own deliver; gives back its exit status, and what it said."""
+        """Has a process of its own deliver; returns its exit status, and what it said."""
         words = [sys.executable, "-m", "ha_agent.alert_sender"]
         env = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
         data = json.dumps({"sink": asdict(sink), "note": note.to_dict()}).encode()

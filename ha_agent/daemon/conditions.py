@@ -42,7 +42,7 @@ def _of_this_node(agent: Agent) -> Iterator[Condition]:
     node = agent.node
     if agent.role is Role.FENCED:
         left = agent.release.left_running
-        text = f"{left} processes of the registry can not be ended on {node}"
+        text = f"{left} processes of the registry cannot be ended on {node}"
         yield Condition("fenced", node, text, {"left_running": left})
     if not agent.programs.process.is_alive:
         yield Condition("supervisord-down", node, f"supervisord does not run on {node}")

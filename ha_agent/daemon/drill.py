@@ -76,7 +76,7 @@ class Drill:
         try:
             self.record = Record(**json.loads(raw))
         except (ValueError, TypeError):
-            log.error("%s can not be read: a failover-test is forgotten", self._path)
+            log.error("%s cannot be read: a failover-test is forgotten", self._path)
             os.unlink(self._path)
             return
         self._begin_work()
@@ -103,7 +103,7 @@ class Drill:
         write_atomic(self._path, json.dumps(asdict(self.record)).encode(), durable=False)
 
     async def make_fault(self, identifier: str, mode: str, hold_s: float, *, really: bool) -> float:
-        """Makes the fault a moment from now; gives back the wall clock time of that.
+        """Makes the fault a moment from now; returns the wall clock time of that.
 
         It ends ``hold_s`` later by itself where it does not end at once. Raises ``DrillRefused`` and ``OSError``.
         """
@@ -161,7 +161,7 @@ class Drill:
             self._agent.history.add("drill-failed", f"reboot(2): {os.strerror(ctypes.get_errno())}")
 
     async def undo(self) -> None:
-        """Ends the fault now. Idempotent; what can not be ended is tried again until the test's own end."""
+        """Ends the fault now. Idempotent; what cannot be ended is tried again until the test's own end."""
         record = self.record
         if record is None or record.undo_mono is None:
             return
@@ -187,7 +187,7 @@ class Drill:
             raise OSError(f"keepalived could not be started: {outcome.errors.strip()[-200:]}")
 
     async def end(self, identifier: str) -> list[dict[str, Any]]:
-        """Ends fault and watching; gives back what was seen. Nothing where no such test is under way."""
+        """Ends fault and watching; returns what was seen. Nothing where no such test is under way."""
         record = self.record
         if record is None or record.id != identifier:
             return []

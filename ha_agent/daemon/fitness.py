@@ -90,7 +90,7 @@ class Fitness:
 
     def _find_reason(self, role: Role, supervisord_gone: bool) -> str | None:
         if role is Role.FENCED:
-            return "processes of the registry can not be ended here"
+            return "processes of the registry cannot be ended here"
         if supervisord_gone:
             return "supervisord is gone"
         return self._hold_reason if self.gives_way else None

@@ -26,7 +26,7 @@ log = logging.getLogger("ha_agent")
 
 
 def run_daemon(config_path: str) -> int:
-    """Runs the agent until SIGTERM or SIGINT; SIGHUP reads the configuration again. Gives back the exit status."""
+    """Runs the agent until SIGTERM or SIGINT; SIGHUP reads the configuration again. Returns the exit status."""
     try:
         settings = load_settings(config_path)
     except OSError as error:
@@ -64,7 +64,7 @@ async def _run_agent(settings: Settings, config_path: str) -> int:
     try:
         agent = Agent(settings, config_path)
     except OSError as error:
-        log.critical("can not start: %s", error)
+        log.critical("cannot start: %s", error)
         return Exit.FAILED
 
     def reload() -> None:
@@ -83,7 +83,7 @@ async def _run_agent(settings: Settings, config_path: str) -> int:
     try:
         await agent.run()
     except (OSError, StateTooNew) as error:
-        log.critical("can not start: %s", error)
+        log.critical("cannot start: %s", error)
         return Exit.FAILED
     if agent.begins_anew and not agent.failed:
         # The same process begins anew: the agent's own restart changes nothing for the programs, so neither does this.

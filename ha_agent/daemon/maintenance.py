@@ -60,7 +60,7 @@ class Maintenance:
             since, until = float(content["since"]), float(content["until"])
             window = Window(since, until, str(content["reason"]), str(content["by"]), str(content["boot"]))
         except (ValueError, KeyError, TypeError):
-            self._end(f"{self._path} can not be read")
+            self._end(f"{self._path} cannot be read")
             return
         if window.boot != self._life:
             self._end("the machine was started anew")
@@ -97,7 +97,7 @@ class Maintenance:
         except FileNotFoundError:
             pass
         except OSError as error:
-            log.error("%s can not be removed: %s", self._path, error)
+            log.error("%s cannot be removed: %s", self._path, error)
         self._history.add("maintenance-off", f"maintenance is over: {why}", **details)
 
 

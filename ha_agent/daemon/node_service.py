@@ -216,7 +216,7 @@ class NodeService:
             return "maintenance is on"
         peer_role = await agent.peers.ask_role(PEER_ROLE_S)
         if peer_role is not Role.STANDBY:
-            how = "can not be reached" if peer_role is None else f"is {peer_role.value}, not standby"
+            how = "cannot be reached" if peer_role is None else f"is {peer_role.value}, not standby"
             return f"{agent.settings.peer.name} {how}"
         agent.view.request_compare()
         await agent.view.settled()

@@ -131,7 +131,7 @@ class PeerService:
         return agent.peer.role if agent.peer else None
 
     async def query_status(self) -> dict[str, Any]:
-        """The peer's own account of itself, or what is known of it where it can not be asked."""
+        """The peer's own account of itself, or what is known of it where it cannot be asked."""
         agent = self._agent
         problem = agent.link.problem
         if agent.link.is_up:

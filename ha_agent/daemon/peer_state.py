@@ -45,7 +45,7 @@ class PeerSummary:
                 heard_wall=heard_wall,
             )
         except (KeyError, ValueError, TypeError) as error:
-            raise WrongPeer(f"the peer's answer can not be understood: {error}") from None
+            raise WrongPeer(f"the peer's answer cannot be understood: {error}") from None
 
 
 def summary_message(

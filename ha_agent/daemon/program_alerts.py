@@ -173,7 +173,7 @@ class ProgramAlerts:
             async with asyncio.timeout(ASK_S):
                 answers = await self._agent.programs.batch(calls)
         except (SupervisordDown, TimeoutError) as error:
-            log.warning("the logs of %d programs can not be read: %s", len(asked), error or "no answer in time")
+            log.warning("the logs of %d programs cannot be read: %s", len(asked), error or "no answer in time")
             answers = [Fault(0, "") for _ in calls]
         endings = read_endings("" if isinstance(answers[0], Fault) else str(answers[0]))
         lines = self._agent.settings.alerts.log_lines

@@ -240,17 +240,17 @@ class ProgramQueries:
         try:
             verdicts = await agent.checker.judge(texts, {p: os.path.dirname(os.path.join(root, p)) for p in texts})
         except CheckerFailed as error:
-            raise Refused(f"confs can not be checked: {error}; {consequence}") from None
+            raise Refused(f"confs cannot be checked: {error}; {consequence}") from None
         for path, verdict in verdicts.items():
             if verdict.problem is not None:
-                raise Refused(f"{path} can not be loaded here: {verdict.problem}; {consequence}")
+                raise Refused(f"{path} cannot be loaded here: {verdict.problem}; {consequence}")
             lacking = [f"{p.name}: {m}" for p in verdict.programs for m in p.missing]
             if lacking:
                 raise Refused(f"{'; '.join(lacking)}; {consequence}")
         return verdicts
 
     async def ask_peer_about(self, paths: Collection[str], texts: Mapping[str, str] | None = None) -> list[str]:
-        """What would keep the peer from running these confs, as warnings; nothing where it can not be asked."""
+        """What would keep the peer from running these confs, as warnings; nothing where it cannot be asked."""
         agent = self._agent
         confs = dict(texts or {})
         for path in paths:

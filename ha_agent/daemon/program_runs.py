@@ -106,7 +106,7 @@ class ProgramRuns:
                 raise SupervisordDown(f"supervisord keeps {', '.join(kept)}" + (f": {', '.join(left)}" if left else ""))
 
     async def _remove(self, groups: Collection[str]) -> list[str]:
-        """Has supervisord forget ``groups``; gives back those that it still has, because something of them runs."""
+        """Has supervisord forget ``groups``; returns those that it still has, because something of them runs."""
         names = sorted(groups)
         results = await self._agent.programs.batch([("removeProcessGroup", [g]) for g in names])
         return [g for g, r in zip(names, results, strict=True) if isinstance(r, Fault) and r.code != BAD_NAME]
@@ -128,7 +128,7 @@ class ProgramRuns:
     ) -> list[dict[str, Any]]:
         """Loads the groups of ``programs`` that are not loaded, and starts these and ``processes``.
 
-        The groups ``anew`` were loaded just now, which has started their members already. Gives back a result a process as
+        The groups ``anew`` were loaded just now, which has started their members already. Returns a result a process as
         supervisorctl has it: ``group``, ``name``, ``status`` (a fault code). Raises ``SupervisordDown``, ``LoadRefused``
         and ``NotActiveAnyMore``; in the last case nothing was started.
         """

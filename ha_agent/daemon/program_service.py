@@ -59,7 +59,7 @@ class ProgramService:
             try:
                 await self.editor.park(path, by)
             except OSError as error:
-                reason = f"nothing was stopped: {path} can not be parked: {error.strerror or error}"
+                reason = f"nothing was stopped: {path} cannot be parked: {error.strerror or error}"
                 return self._queries.describe(None, outcome="failed", reason=reason, park=plan.park[:number])
         acknowledging = asyncio.ensure_future(self._acknowledge(plan.park))
         judging = asyncio.ensure_future(self._agent.readiness.judge())
@@ -148,7 +148,7 @@ class ProgramService:
     ) -> dict[str, Any]:
         """Loads and starts what the registry says of ``programs`` by now; ``anew``: groups that are loaded afresh.
 
-        Gives back the fields of an answer: ``results``, or ``outcome`` and ``reason`` where it failed.
+        Returns the fields of an answer: ``results``, or ``outcome`` and ``reason`` where it failed.
         """
         agent = self._agent
         selection = await agent.readiness.judge()

@@ -198,7 +198,7 @@ class Programs:
     async def stop_some(self, live: Sequence[ProcessInfo], chosen: Collection[tuple[str, str]]) -> list[Marked]:
         """Stops what is running of the processes ``chosen`` as (group, process), and waits until nothing of them is left.
 
-        What supervisord does not end, or no longer owns, is swept. Gives back what could not be ended. Raises
+        What supervisord does not end, or no longer owns, is swept. Returns what could not be ended. Raises
         ``SupervisordDown``.
         """
         if live:
@@ -259,7 +259,7 @@ class Programs:
     async def load(self, order: Sequence[str], start_all: bool) -> list[str]:
         """Has supervisord load and start what is new or changed among the registry's groups; what runs unchanged goes on.
 
-        ``order`` is that of the starts. Gives back what supervisord refused, one text each. Raises ``RereadRefused`` and
+        ``order`` is that of the starts. Returns what supervisord refused, one text each. Raises ``RereadRefused`` and
         ``SupervisordDown``.
         """
         return await asyncio.to_thread(self._load, order, start_all)
@@ -360,11 +360,11 @@ class Programs:
         return select_orphans(await self.find_left(), identity[1] if identity else None)
 
     async def sweep(self) -> list[Marked]:
-        """Ends every process of the registry. Gives back what could not be ended."""
+        """Ends every process of the registry. Returns what could not be ended."""
         return await self._end_all(self.find_left)
 
     async def end_orphans(self) -> list[Marked]:
-        """Ends what a supervisord that is no more has left running. Gives back what could not be ended."""
+        """Ends what a supervisord that is no more has left running. Returns what could not be ended."""
         return await self._end_all(self.find_orphans)
 
     async def _end_all(self, find: Callable[[], Awaitable[list[Marked]]]) -> list[Marked]:

@@ -70,7 +70,7 @@ class Readiness:
                 await agent.active_set.write(keep_last_good=True)
                 agent.programs.remember_groups(selection.groups)
             except OSError as error:
-                log.error("the active set can not be written: %s", error)
+                log.error("the active set cannot be written: %s", error)
         for path in selection.problems.keys() - before.keys():
             agent.history.add("conf-not-loadable", f"{path}: {selection.problems[path]}", path=path)
         return selection

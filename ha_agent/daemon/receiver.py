@@ -185,7 +185,7 @@ class Receiver:
                 return self._refuse(Answer.NO_SPACE, str(error))
             except OSError as error:
                 full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-                return self._refuse(Answer.NO_SPACE if full else Answer.BAD, f"can not be written: {error}")
+                return self._refuse(Answer.NO_SPACE if full else Answer.BAD, f"cannot be written: {error}")
             return self._committed(txn, report)
 
     async def _commit(self, txn: Transaction) -> Committed:

@@ -137,7 +137,7 @@ class Registration:
         return self._queries.describe(await acknowledging, path=conf.path, **failed)
 
     async def _end(self, conf: Conf, catalogue: Catalogue) -> str | None:
-        """Stops and unloads what ``conf`` defines; gives back what went wrong."""
+        """Stops and unloads what ``conf`` defines; returns what went wrong."""
         runs = self._programs.runs
         try:
             stopped = await runs.stop(await runs.choose(catalogue, conf.programs))

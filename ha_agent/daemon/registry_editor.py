@@ -86,7 +86,7 @@ class RegistryEditor:
             if agent.role is not Role.ACTIVE:
                 return Acknowledgement(False, f"{agent.node} became {agent.role.value} meanwhile")
             if not agent.link.is_up and clock() >= link_until:
-                return Acknowledgement(False, f"{peer} can not be reached ({agent.link.problem or 'no link'})")
+                return Acknowledgement(False, f"{peer} cannot be reached ({agent.link.problem or 'no link'})")
             pending = agent.replicator.pending()
             if pending is not None:
                 puts, deletes = {e.path for e in pending.puts} & wanted, set(pending.deletes) & wanted

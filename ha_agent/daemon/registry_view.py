@@ -108,7 +108,7 @@ class RegistryView:
             try:
                 found = read_file(self._settings.path, path)
             except (OSError, ValueError) as error:
-                self.refused[path] = f"can not be read: {error}"
+                self.refused[path] = f"cannot be read: {error}"
                 continue
             self.refused.pop(path, None)
             self._signatures.pop(path, None)

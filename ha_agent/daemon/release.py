@@ -40,7 +40,7 @@ class Release:
     async def _stop(self) -> dict[str, Any]:
         """Has supervisord stop everything at once, and waits for the ends of the processes themselves.
 
-        One that hangs is frozen first, so that it can not start again what the sweep ends.
+        One that hangs is frozen first, so that it cannot start again what the sweep ends.
         """
         programs = self._agent.programs
         await programs.wait_loaded()

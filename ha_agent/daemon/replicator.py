@@ -158,7 +158,7 @@ class Replicator:
             self._wake.set()
 
     async def _push_once(self) -> bool:
-        """Sends what the plan says; gives back whether another look is worth it at once."""
+        """Sends what the plan says; returns whether another look is worth it at once."""
         plan = self._look()
         if not plan.changes:
             self._intent = False

@@ -152,7 +152,7 @@ class Takeover:
         return {"interlock": str(answer.get("outcome", "released"))}
 
     async def _fence(self) -> int | None:
-        """Runs the operator's fence command; gives back its exit status, None where it did not end in time or is missing."""
+        """Runs the operator's fence command; returns its exit status, None where it did not end in time or is missing."""
         limits = self._limits
         try:
             outcome = await run_program(limits.fence_command, limits.fence_timeout_s)
@@ -171,7 +171,7 @@ class Takeover:
         programs = self._agent.programs
         up, left = await asyncio.gather(programs.is_up(), programs.end_orphans())
         if left:
-            raise StepFailed(f"orphans can not be ended: {', '.join(f'{p.process} (pid {p.pid})' for p in left[:20])}")
+            raise StepFailed(f"orphans cannot be ended: {', '.join(f'{p.process} (pid {p.pid})' for p in left[:20])}")
         if not up:
             programs.look()
             if programs.process.is_alive:
@@ -188,7 +188,7 @@ class Takeover:
         await agent.active_set.write(keep_last_good=False)
         agent.programs.remember_groups(selection.groups)
         for path, problem in selection.problems.items():
-            log.error("%s can not be loaded on this node: %s", path, problem)
+            log.error("%s cannot be loaded on this node: %s", path, problem)
         return {"confs": len(selection.loadable), "not_loadable": dict(selection.problems)}
 
     async def _load(self) -> dict[str, Any]:

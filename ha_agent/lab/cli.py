@@ -75,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs one command of the lab; gives back its exit status."""
+    """Runs one command of the lab; returns its exit status."""
     options = build_parser().parse_args(argv)
     lab = Lab(os.path.join(options.root, options.name))
     try:

@@ -17,7 +17,7 @@ TIMEOUT_S = 0.1
 
 
 def ask_redis(address: str, port: int) -> str:
-    """Writes a key and gives back redis' answer. Raises ``OSError``."""
+    """Writes a key and returns redis' answer. Raises ``OSError``."""
     with socket.create_connection((address, port), TIMEOUT_S) as sock:
         stamp = str(time.time_ns()).encode()
         sock.sendall(b"*3\r\n$3\r\nSET\r\n$4\r\ndemo\r\n$%d\r\n%s\r\n" % (len(stamp), stamp))
@@ -28,7 +28,7 @@ def ask_redis(address: str, port: int) -> str:
 
 
 def ask_web(address: str, port: int) -> str:
-    """Reads the page and gives back its text. Raises ``OSError``."""
+    """Reads the page and returns its text. Raises ``OSError``."""
     with socket.create_connection((address, port), TIMEOUT_S) as sock:
         sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
         data = b""

@@ -323,7 +323,7 @@ class Lab:
     def power_off(self, node: str) -> None:
         """Cuts the power: SIGKILL to everything. The switch drops the port first: a dead machine says no goodbye.
 
-        The node itself can not notice that, its cable stays live until it is gone.
+        The node itself cannot notice that, its cable stays live until it is gone.
         """
         process = LabProcess(pid := self.init_pid(node), start_ticks(pid) or 0)
         self._in_switch("ip", "link", "set", f"port-{node[-1]}", "nomaster")
@@ -415,7 +415,7 @@ class Lab:
         return [*words, "env", "-u", "PYTHONPYCACHEPREFIX", path, *command]
 
     def run(self, node: str, *command: str, check: bool = True, timeout_s: float = 60.0) -> str:
-        """Runs ``command`` on ``node`` and gives back what it printed. Raises ``LabFailed`` where it fails (``check``)."""
+        """Runs ``command`` on ``node`` and returns what it printed. Raises ``LabFailed`` where it fails (``check``)."""
         done = subprocess.run(
             self.words_inside(node, list(command)),
             stdin=subprocess.DEVNULL,
@@ -432,7 +432,7 @@ class Lab:
         return done.stdout
 
     def unit(self, node: str, action: str, unit: str, signal_number: int = 0, **more: Any) -> dict[str, Any]:
-        """Has the node's init ``start``, ``stop``, ``restart``, ``kill``, ``set`` or ``show`` units; gives back all pids."""
+        """Has the node's init ``start``, ``stop``, ``restart``, ``kill``, ``set`` or ``show`` units; returns all pids."""
         code = (
             "import json,socket,sys;s=socket.socket(socket.AF_UNIX);s.connect(sys.argv[1]);"
             "s.sendall(sys.argv[2].encode());print(s.recv(65536).decode())"

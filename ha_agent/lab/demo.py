@@ -83,7 +83,7 @@ class Narrator:
         print("\n".join(f"             {line}".rstrip() for line in text.splitlines()), flush=True)
 
     def wait(self, what: str, probe: Callable[[], Any], limit_s: float, pause_s: float = 0.002) -> Any:
-        """Waits for ``probe`` to give back something. Raises ``DemoFailed`` after ``limit_s``."""
+        """Waits for ``probe`` to return something. Raises ``DemoFailed`` after ``limit_s``."""
         deadline = time.monotonic() + limit_s
         shown = time.monotonic() + 0.5
         while True:
@@ -159,7 +159,7 @@ class Streamed:
                 self._talk.show(line.rstrip())
 
     def wait(self, limit_s: float) -> int:
-        """Waits for its end; gives back the exit status. Raises ``DemoFailed`` after ``limit_s``."""
+        """Waits for its end; returns the exit status. Raises ``DemoFailed`` after ``limit_s``."""
         try:
             code = self._process.wait(limit_s)
         except subprocess.TimeoutExpired:
@@ -200,7 +200,7 @@ class Demo:
         self.a, self.b = NODES
 
     def run(self) -> int:
-        """All scenes; gives back the exit status."""
+        """All scenes; returns the exit status."""
         try:
             self.build()
             self.edit()
@@ -261,7 +261,7 @@ class Demo:
         self.talk.wait("redis_6380 RUNNING", lambda: self.running(self.a) == 5, 20, 0.05)
 
     def edit_once(self, number: int) -> float:
-        """One edit as an editor makes it (new file, rename); gives back the seconds until the peer has it."""
+        """One edit as an editor makes it (new file, rename); returns the seconds until the peer has it."""
         source, target = (os.path.join(self.lab.paths.registry(n), "redis_6377.conf") for n in NODES)
         text = REDIS_CONF.format(port=6377, vip=VIP) + f"; edit {number}\n"
         with open(source + ".tmp", "w", encoding="ascii") as file:
@@ -389,7 +389,7 @@ class Demo:
         return sum(1 for p in self.lab.status(node)["programs"] if p["state"] == "RUNNING")
 
     def ask(self, node: str, *words: str) -> tuple[int, str]:
-        """Runs ``ha-agent`` on a node; gives back its exit status and what it printed."""
+        """Runs ``ha-agent`` on a node; returns its exit status and what it printed."""
         done = subprocess.run(
             self.lab.words_inside(node, ["ha-agent", *words]), stdin=subprocess.DEVNULL, capture_output=True, text=True
         )

@@ -1,7 +1,7 @@
 """Process 1 of a lab node: makes the node's file system, brings up its network, runs and restarts its units.
 
 Stands in for systemd with the few rules that matter here, the same as in the shipped units and drop-ins: the agent comes
-back at once whatever ended it, is ended when it sends no sign of life, and when it can not be started any more its OnFailure
+back at once whatever ended it, is ended when it sends no sign of life, and when it cannot be started any more its OnFailure
 unit runs; supervisord comes back after a second and with everything of its control group ended first, sshd after a second;
 keepalived starts when the agent is ready. ``stop`` and a unit's own end also end what it left, as systemd's control
 groups do. ``systemctl`` on a node's PATH speaks with it.

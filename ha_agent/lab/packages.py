@@ -67,7 +67,7 @@ def unpack(package: str, into: str) -> None:
         words = ["tar", "-x", "--keep-directory-symlink", "--no-same-owner", "-C", into]
         code = subprocess.run(words, stdin=reader.stdout).returncode
     if code or reader.returncode:
-        raise PackagesFailed(f"{package} can not be unpacked")
+        raise PackagesFailed(f"{package} cannot be unpacked")
 
 
 def fetch(names: tuple[str, ...], into: str) -> None:

@@ -22,7 +22,7 @@ from ha_agent.supzcli.proxy import AgentProxy
 PROMPT = "New_supervisor"
 HISTORY = "~/.supzcli_history"
 NO_ANSWER = 4
-"""supervisorctl's exit status for a supervisord that can not be asked."""
+"""supervisorctl's exit status for a supervisord that cannot be asked."""
 
 
 class Options:
@@ -87,7 +87,7 @@ class GuardedController(Controller):  # type: ignore[misc]
         return self.guarded(lambda: function(argument))
 
     def guarded(self, work: Any) -> bool | None:
-        """Calls ``work``; gives back what it does, None where it failed."""
+        """Calls ``work``; returns what it does, None where it failed."""
         try:
             return bool(work()) or None
         except GuardRefused as error:

@@ -10,4 +10,4 @@ class SupervisordSilent(Exception):
 
 
 class BadUsage(Exception):
-    """A command line, or a folder, that can not be used; the text says what, where and what to do."""
+    """A command line, or a folder, that cannot be used; the text says what, where and what to do."""

@@ -82,7 +82,7 @@ def register_lines(name: str, answer: dict[str, Any]) -> list[str]:
 
 
 def run_new(words: Sequence[str]) -> list[str]:
-    """Makes the two files of a new program; gives back what to say. Raises ``BadUsage``; no existing file is changed."""
+    """Makes the two files of a new program; returns what to say. Raises ``BadUsage``; no existing file is changed."""
     parser = _Parser(prog="new", add_help=False)
     parser.add_argument("directory")
     parser.add_argument("--command")

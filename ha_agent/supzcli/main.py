@@ -32,7 +32,7 @@ WITH_WORDS = {"register": "run_register", "deregister": "run_deregister", "new":
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one action, or a session; gives back the exit status."""
+    """Runs one action, or a session; returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] in (["-h"], ["--help"]):
         sys.stdout.write(HELP)

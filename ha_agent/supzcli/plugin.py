@@ -52,7 +52,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         return dict(self.ctl.options.agent.ask(message, timeout_s))
 
     def _finish(self, answer: Message, verb: str, consequence: str) -> bool:
-        """Says what failed, and what the peer lacks; gives back whether the command was done at all."""
+        """Says what failed, and what the peer lacks; returns whether the command was done at all."""
         if answer["outcome"] != "done":
             self.ctl.fail(f"{verb}: {answer['reason']}", Exit.FAILED)
         missing = texts.missing_on_peer(answer, consequence)
@@ -78,7 +78,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         if answer["role"] != "active" and not words:
             self.ctl.warn("this node is not active: nothing of the registry is loaded here; status --pair shows both nodes")
         for path, problem in answer["problems"].items():
-            self.ctl.warn(f"{path} can not be loaded: {problem}")
+            self.ctl.warn(f"{path} cannot be loaded: {problem}")
 
     def _show_rows(self, answer: Message, words: list[str], indent: str) -> None:
         rows, complaints = texts.select_rows(texts.status_rows(answer), words)
@@ -107,7 +107,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
                 self.ctl.output(f"  supervisord does not answer: {answer['reason']}")
                 self.ctl.exitstatus = LSBStatusExitStatuses.UNKNOWN
             else:
-                self.ctl.output(f"{name}  can not be reached: {answer.get('reason') or 'no link'}")
+                self.ctl.output(f"{name}  cannot be reached: {answer.get('reason') or 'no link'}")
                 self.ctl.exitstatus = int(Exit.PEER_UNREACHABLE)
 
     def help_status(self) -> None:
@@ -238,7 +238,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
             self.ctl.exitstatus = LSBInitExitStatuses.GENERIC
         self._finish(answer, "update", "it runs what it has")
         for path, problem in answer.get("problems", {}).items():
-            self.ctl.fail(f"{path} can not be loaded: {problem}; what was loaded of it before stays", Exit.FAILED)
+            self.ctl.fail(f"{path} cannot be loaded: {problem}; what was loaded of it before stays", Exit.FAILED)
 
     def do_avail(self, arg: str) -> None:
         """All configured processes, the parked ones with them."""
@@ -303,7 +303,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
             self.ctl.output("")
 
     def _log_reader(self, supervisor: Any, name: str, channel: str) -> Callable[[int | None], tuple[str, int]]:
-        """A function that gives back what a log holds from an offset on (None: its end), and the offset after that."""
+        """A function that returns what a log holds from an offset on (None: its end), and the offset after that."""
         kind = channel.capitalize()
         read, tail = (getattr(supervisor, f"{verb}Process{kind}Log") for verb in ("read", "tail"))
 

@@ -22,7 +22,7 @@ GROUP = "the packages of the dashboard are missing (Debian: ha-agent-web; pip: h
 
 
 class Unusable(Exception):
-    """It can not be done; the text says what, where and what to do."""
+    """It cannot be done; the text says what, where and what to do."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; gives back its exit status."""
+    """Runs one command; returns its exit status."""
     options = build_parser().parse_args(argv)
     try:
         return int(options.run(options))
@@ -109,7 +109,7 @@ def _serve(options: argparse.Namespace) -> int:
         )
     for path in (dashboard.web.tls_certificate, dashboard.web.tls_key, *(p.token_file for p in dashboard.pairs.values())):
         if path and not os.access(path, os.R_OK):
-            raise Unusable(f"{path} can not be read by this user ({getpass.getuser()})")
+            raise Unusable(f"{path} cannot be read by this user ({getpass.getuser()})")
     try:
         from ha_agent.web.server import run_server
     except ImportError as error:

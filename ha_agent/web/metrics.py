@@ -82,7 +82,7 @@ def _roles(node: Mapping[str, Any], pair: str) -> Iterator[Metric]:
     yield _gauge("generation", "Revision of the registry within the epoch", node["generation"])
     yield _gauge("maintenance", "1 while maintenance is on", int(node["maintenance"] is not None))
     yield _gauge("unfit", "1 while this node must not be MASTER", int(node["unfit"] is not None))
-    yield _gauge("left_running_processes", "Processes of the registry that can not be ended", node["left_running"])
+    yield _gauge("left_running_processes", "Processes of the registry that cannot be ended", node["left_running"])
     if transition := node.get("last_transition"):
         yield _gauge("last_transition_timestamp_seconds", "When the role changed last", transition["at"])
 
@@ -102,8 +102,8 @@ def _replication(node: Mapping[str, Any]) -> Iterator[Metric]:
     yield _gauge("registry_confs", "Files in the registry", registry["confs"])
     yield _gauge("registry_parked_confs", "Of these, parked", len(registry["parked"]))
     yield _gauge("ready_confs", "Confs that this node can load", readiness["loadable"])
-    yield _gauge("not_loadable_confs", "Confs that this node can not load", len(readiness["problems"]))
-    yield _gauge("not_startable_confs", "Confs whose programs this node can not start", len(readiness["warnings"]))
+    yield _gauge("not_loadable_confs", "Confs that this node cannot load", len(readiness["problems"]))
+    yield _gauge("not_startable_confs", "Confs whose programs this node cannot start", len(readiness["warnings"]))
 
 
 def _programs(rows: list[Mapping[str, Any]]) -> Iterator[Metric]:

@@ -33,7 +33,7 @@ class Server(uvicorn.Server):
 
 
 def run_server(dashboard: Dashboard) -> int:
-    """Serves until SIGTERM or SIGINT; gives back the exit status. Raises ``OSError`` where the address can not be had."""
+    """Serves until SIGTERM or SIGINT; returns the exit status. Raises ``OSError`` where the address cannot be had."""
     limit_heap()
     os.umask(0o077)
     web = dashboard.web

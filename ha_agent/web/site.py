@@ -60,7 +60,7 @@ class Site:
             self._hasher.shutdown(wait=False, cancel_futures=True)
 
     async def _tidy(self) -> None:
-        """Gives back to the system what pages and answers needed."""
+        """Returns to the system what pages and answers needed."""
         while True:
             await asyncio.sleep(TIDY_S)
             trim_heap()

@@ -28,7 +28,7 @@ _SCHEME = "pbkdf2-sha256"
 
 
 class UsersDamaged(Exception):
-    """The file can not be used; the text says why and what to do."""
+    """The file cannot be used; the text says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class UserFile:
                 Access(entry["access"])
                 str(entry["hash"])
         except (ValueError, KeyError, TypeError) as error:
-            raise UsersDamaged(f"{self._path} can not be used ({error!r}); remove it and add the users anew") from None
+            raise UsersDamaged(f"{self._path} cannot be used ({error!r}); remove it and add the users anew") from None
         self._users, self._tokens, self._seen = users, tokens, seen
 
     @property

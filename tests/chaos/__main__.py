@@ -263,7 +263,7 @@ def print_violation(run: Run, violation: Violation) -> None:
 
 
 def play(run: Run, seed: int, seconds: float) -> list[Violation]:
-    """Episodes until the time is over or a promise was broken; gives back what was broken."""
+    """Episodes until the time is over or a promise was broken; returns what was broken."""
     until = time.monotonic() + seconds
     for episode in make_episodes(seed):
         if time.monotonic() >= until:

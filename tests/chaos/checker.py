@@ -1,6 +1,6 @@
 """Judges a chaos run from what was recorded of it. Pure: records in, violations out.
 
-What is promised (docs/guarantees.md): no program on both nodes, except while the two machines can not reach each other by
+What is promised (docs/guarantees.md): no program on both nodes, except while the two machines cannot reach each other by
 IP and for ``RESOLVE_S`` afterwards; never two copies on one node; after the last fault was lifted the pair settles; no
 acknowledged edit is lost, and no content at all.
 """
@@ -17,7 +17,7 @@ RESOLVE_S = 15.0
 """After the machines can reach each other again: the link gives its dead connection up, connects, and one node stops."""
 
 SAMPLING_S = 0.05
-"""What the probe can not tell apart."""
+"""What the probe cannot tell apart."""
 
 Window = tuple[float, float]
 
@@ -58,7 +58,7 @@ Stretch = tuple[str, str, float, float]
 
 
 def find_overlaps(stretches: Iterable[Stretch]) -> list[Overlap]:
-    """Where a program was on two nodes at once for longer than sampling can not tell apart."""
+    """Where a program was on two nodes at once for longer than sampling cannot tell apart."""
     by_program: dict[str, list[tuple[str, float, float]]] = {}
     for program, node, began, ended in stretches:
         by_program.setdefault(program, []).append((node, began, ended))

@@ -20,7 +20,7 @@ NODES = ("node-a", "node-b")
 class Kind:
     """A kind of fault: how often it is drawn, for how long it lasts (seconds), and what it takes away.
 
-    ``severs``: the two machines can not reach each other by IP meanwhile. ``mutes``: the node's agent gives no answer.
+    ``severs``: the two machines cannot reach each other by IP meanwhile. ``mutes``: the node's agent gives no answer.
     """
 
     name: str
@@ -101,10 +101,10 @@ def _draw(rng: random.Random) -> Fault:
 
 
 def _clash(one: Fault, two: Fault) -> bool:
-    """Whether two faults can not be had in one episode.
+    """Whether two faults cannot be had in one episode.
 
     The same kind on the same node; two that mute the same node (together they could outlast ``takeover.silent_peer_s``,
-    which is a stated limit and has a test of its own); a node that is off or frozen can not be done anything else to.
+    which is a stated limit and has a test of its own); a node that is off or frozen cannot be done anything else to.
     """
     if one.node != two.node:
         return False

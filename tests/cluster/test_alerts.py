@@ -90,7 +90,7 @@ class Receivers:
         return [[note for note in got if note["code"] == code] for got in (list(self.hook.bodies), mailed, self.commanded())]
 
     def await_at_all(self, code: str, count: int = 1, limit_s: float = 25.0) -> dict[str, Any]:
-        """Waits until each of the three has ``count`` of ``code``, all the same ones; gives back the newest."""
+        """Waits until each of the three has ``count`` of ``code``, all the same ones; returns the newest."""
         wait_for(
             f"{count} {code} at all three",
             lambda: [len(got) for got in self.at_all(code)] == [count] * 3,
@@ -179,7 +179,7 @@ def test_a_program_killed_looping_growing_or_gone_is_one_alert_each_at_every_sin
 def test_a_failover_of_a_hundred_programs_is_one_summary_and_no_storm(receivers: Receivers) -> None:
     """Design, alerts: what a takeover does to programs is one summary.
 
-    Fault: the active node of 100 programs, two of which can not be started, loses its power; it comes back later.
+    Fault: the active node of 100 programs, two of which cannot be started, loses its power; it comes back later.
     Answer: one summary of the takeover with the failed ones named, one alert for those two, one about the peer, and its end.
     Bound: six notifications.
     """
@@ -274,7 +274,7 @@ def test_maintenance_silences_by_rule_and_what_lasts_is_told_after_it(receivers:
 
 
 def test_what_the_agent_itself_sees_is_told(receivers: Receivers) -> None:
-    """Design, alerts: peer lost and back, divergence kept, edits of a standby, confs that can not be loaded.
+    """Design, alerts: peer lost and back, divergence kept, edits of a standby, confs that cannot be loaded.
 
     Fault: the link is cut, a conf is changed on the standby, a bad one on the active node, and the change overwritten;
     most confs are deleted; a drill.

@@ -200,7 +200,7 @@ def _tell(pair: Pair) -> str:
 
 @pytest.mark.parametrize("who", ["command", "agent"])
 def test_a_link_that_was_taken_down_comes_back_though_its_command_or_agent_died(pair: Pair, who: str) -> None:
-    """Hazard 39: a failover test whose node can not be reached any more.
+    """Hazard 39: a failover test whose node cannot be reached any more.
 
     Fault: mode link-down; the command, or the agent that took the link down, gets SIGKILL meanwhile.
     Answer: the node, or the agent that comes after, brings the link up again by itself.

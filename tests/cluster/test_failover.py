@@ -125,7 +125,7 @@ def test_bad_confs_block_only_themselves_and_are_reported_by_name_and_reason(pai
     pair.await_runs("node-b", THREE, 5)
     text = pair.lab.run("node-b", "ha-agent", "status", check=False)
     for name in problems:
-        assert f"can not load {name}" in text
+        assert f"cannot load {name}" in text
     assert "/opt/not/here" in text
     assert any("nobin" in e["failed"] for e in pair.history("node-b", "takeover-verified")) or wait_for(
         "nobin reported", lambda: any("nobin" in e["failed"] for e in pair.history("node-b", "takeover-verified")), 10
@@ -299,7 +299,7 @@ def test_a_node_whose_cable_is_pulled_stops_its_programs(pair: Pair) -> None:
     """Hazard 34: everything dead on one side, and noticed there.
 
     Fault: the cable of the active node is pulled.
-    Answer: keepalived sees it: FAULT; the node releases by itself while the peer, which can not reach it, takes over.
+    Answer: keepalived sees it: FAULT; the node releases by itself while the peer, which cannot reach it, takes over.
     Bound: the programs' time to stop.
     """
     pair.up()

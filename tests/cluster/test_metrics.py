@@ -79,7 +79,7 @@ def test_a_real_prometheus_sees_roles_programs_and_a_failover_and_its_rules_fire
 ) -> None:
     """Design, metrics: scraped by a real Prometheus, rules loaded.
 
-    Fault: a program that can not be started, an edit that the peer does not get, a switchover, an agent that ends.
+    Fault: a program that cannot be started, an edit that the peer does not get, a switchover, an agent that ends.
     Answer: each of them is in the metrics, and the shipped rules fire.
     Bound: 20 s for roles; the rules' own times beyond that.
     """

@@ -81,7 +81,7 @@ def test_a_switchover_to_a_standby_that_can_not_run_everything_is_refused_with_t
     wait_for("the verdict on node-b", lambda: pair.lab.status("node-b")["readiness"]["warnings"], 10, 0.1)
     done = pair.ha("node-b", "switchover", "--yes")
     assert done.returncode == 3
-    assert "node-b: can not start only-a.conf" in done.stdout and "/etc/ha-agent/only-a is missing" in done.stdout
+    assert "node-b: cannot start only-a.conf" in done.stdout and "/etc/ha-agent/only-a is missing" in done.stdout
     assert "--force" in done.stderr
     forced = pair.ha("node-b", "switchover", "--yes", "--force")
     assert "overridden by --force" in forced.stdout and "only-a.conf" in forced.stdout
@@ -121,7 +121,7 @@ def test_with_the_standby_down_every_command_says_so_at_once_and_with_its_exit_s
     pair.lab.power_off("node-b")
     wait_for("the link is seen down", lambda: pair.ha("node-a", "status").returncode == 4, 15, 0.2)
     status = pair.ha("node-a", "status")
-    assert status.stdout.startswith("! node-b can not be reached")
+    assert status.stdout.startswith("! node-b cannot be reached")
     assert "standby when last heard" in status.stdout and "heard " in status.stdout
     for words, code in (
         (("history",), 4),
@@ -174,7 +174,7 @@ def test_in_a_full_partition_each_node_says_that_it_is_active_and_can_not_reach_
     pair.await_role("node-b", "active", 30)
     for node, peer in (("node-a", "node-b"), ("node-b", "node-a")):
         shown = pair.ha(node, "status")
-        assert shown.returncode == 4 and shown.stdout.startswith(f"! {peer} can not be reached")
+        assert shown.returncode == 4 and shown.stdout.startswith(f"! {peer} cannot be reached")
         assert pair.lab.status(node)["role"] == "active"
         assert pair.ha(node, "switchover", "--yes").returncode == 4
     pair.lab.rejoin("node-b")
@@ -414,8 +414,8 @@ def test_lint_asks_both_nodes_and_needs_no_daemon(pair: Pair) -> None:
     pair.shell("node-a", f"printf '{text}\\n' > /tmp/x.conf")
     done = pair.ha("node-a", "lint", "/tmp/x.conf", "--peer", "--format", "lines")
     assert done.returncode == 1
-    assert "/tmp/x.conf:3: error: node-b can not load it" in done.stdout and "[missing-user]" in done.stdout
-    assert "node-a can not load it" not in done.stdout
+    assert "/tmp/x.conf:3: error: node-b cannot load it" in done.stdout and "[missing-user]" in done.stdout
+    assert "node-a cannot load it" not in done.stdout
     assert "/tmp/x.conf:2: warning: nginx leaves the foreground" in done.stdout
     pair.lab.unit("node-a", "stop", "ha-agent")
     pair.shell("node-a", f"printf '{text}\\n{lines[3]}\\n' > /tmp/x.conf")

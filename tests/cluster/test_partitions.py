@@ -1,4 +1,4 @@
-"""The interlock under all conditions, and what is edited while the two nodes can not speak."""
+"""The interlock under all conditions, and what is edited while the two nodes cannot speak."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_link_that_is_dead_while_vrrp_lives_moves_nothing(pair: Pair) -> None:
     """Hazard 34: ssh dead while VRRP works.
 
     Fault: nothing but VRRP adverts gets through between the nodes.
-    Answer: the programs stay where they are; what can not be replicated is pending and shown.
+    Answer: the programs stay where they are; what cannot be replicated is pending and shown.
     Bound: none needed.
     """
     pair.up()
@@ -42,8 +42,8 @@ def test_without_a_link_the_old_node_still_releases_when_vrrp_leaves_it(pair: Pa
     """Hazard 34: ssh dead while VRRP works, and then the VIP moves.
 
     Fault: the link is dead and keepalived of the active node is stopped.
-    Answer: the peer can not ask and counts the machine as off; the old node releases by itself at the same time.
-    Bound: the programs' own time to stop; without fence_command the pair can not do better.
+    Answer: the peer cannot ask and counts the machine as off; the old node releases by itself at the same time.
+    Bound: the programs' own time to stop; without fence_command the pair cannot do better.
     """
     pair.up()
     pair.await_runs("node-a", THREE)
@@ -86,7 +86,7 @@ def test_a_full_partition_runs_twice_and_heals_to_one_active_node_with_every_edi
     pair.allowed_overlap_s = 60.0
     pair.lab.block("node-a", "all")
     pair.await_runs("node-b", THREE, 5)
-    assert pair.runs("node-a") == THREE, "two nodes can not tell a dead peer from one that they can not reach"
+    assert pair.runs("node-a") == THREE, "two nodes cannot tell a dead peer from one that they cannot reach"
     for node in NODES:
         pair.shell(node, f"echo '; only on {node}' >> /etc/supervisor/conf.d/p0.conf")
         with open(pair.path(node, f"{node}.conf"), "w", encoding="ascii") as file:

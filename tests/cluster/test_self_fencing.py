@@ -286,7 +286,7 @@ def test_programs_that_can_not_be_ended_fence_the_node_until_they_are_gone(pair:
 
 
 def test_a_node_whose_agent_never_started_is_never_master(pair: Pair) -> None:
-    """Hazards 11 and 38: the agent can not start at boot, and keepalived can.
+    """Hazards 11 and 38: the agent cannot start at boot, and keepalived can.
 
     Fault: a node boots with a broken agent.toml while its peer is off.
     Answer: the track file says 1 until an agent says 0, so keepalived is FAULT from its start. Mended, the agent takes over.

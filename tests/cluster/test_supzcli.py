@@ -95,7 +95,7 @@ def test_the_session_of_an_ordinary_user_and_what_a_failover_makes_of_it(pair: P
     assert states(pair, "node-b")["redis"] == "PARKED"
     alone = pair.sup("node-b", "start", "redis")
     assert alone.returncode == 7 and "registered on node-b only" in alone.stdout
-    assert "node-a can not be reached" in alone.stderr and "does not start redis" in alone.stderr
+    assert "node-a cannot be reached" in alone.stderr and "does not start redis" in alone.stderr
     pair.await_runs("node-b", {"web", "p0", "redis"})
 
     pair.power_on("node-a")
@@ -173,7 +173,7 @@ def test_a_stop_that_the_peer_can_not_hear_of_says_what_that_means(pair: Pair) -
     wait_for("no link", lambda: pair.lab.status("node-a")["replication"]["state"] == "unreachable")
     done = pair.sup("node-a", "stop", "p0", "p1")
     assert done.returncode == 7 and "p0: stopped, parked on node-a only" in done.stdout
-    assert "node-b can not be reached" in done.stderr and "it starts p0 and p1" in done.stderr
+    assert "node-b cannot be reached" in done.stderr and "it starts p0 and p1" in done.stderr
     assert pair.runs("node-a") == {"p2"}
     pair.lab.unit("node-b", "start", "ha-agent")
     pair.await_equal(15.0)
@@ -478,10 +478,10 @@ def test_who_stops_or_kills_behind_the_back_is_noticed(pair: Pair) -> None:
 
 
 def test_a_start_is_checked_on_both_nodes_before_anything_changes(pair: Pair) -> None:
-    """Hazard 15: a conf that one of the nodes can not load or run.
+    """Hazard 15: a conf that one of the nodes cannot load or run.
 
     Fault: parked confs with an unknown user, a missing executable, an executable that only this node has.
-    Answer: what can not run here stays parked, with the reason; what the peer could not run is a warning.
+    Answer: what cannot run here stays parked, with the reason; what the peer could not run is a warning.
     Bound: none.
     """
     only_a = "[program:only-a]\ncommand=/etc/ha-agent/only-a infinity\nstartsecs=0\n"
@@ -495,7 +495,7 @@ def test_a_start_is_checked_on_both_nodes_before_anything_changes(pair: Pair) ->
     }
     up(pair, {**confs, "p0.conf": SLEEPER.format(name="p0")}, {"p0"}, prepare=None)
     pair.shell("node-a", "cp /bin/sleep /etc/ha-agent/only-a")
-    refused(pair.sup("node-a", "start", "bad"), "bad.conf can not be loaded here", "nobody-of-that-name", "stays parked")
+    refused(pair.sup("node-a", "start", "bad"), "bad.conf cannot be loaded here", "nobody-of-that-name", "stays parked")
     refused(pair.sup("node-a", "start", "gone"), "/nonexistent/x is missing", "stays parked")
     assert {"bad.conf.parked", "gone.conf.parked"} <= set(pair.files("node-a"))
     done = pair.sup("node-a", "start", "only-a")
@@ -520,7 +520,7 @@ def test_an_update_checks_first_and_touches_only_what_changed(pair: Pair) -> Non
     with open(pair.path("node-a", "p3.conf"), "w", encoding="ascii") as file:
         file.write(SLEEPER.format(name="p3"))
     done = pair.sup("node-a", "update")
-    assert done.returncode == 1 and "p2.conf can not be loaded" in done.stderr and "stays" in done.stderr
+    assert done.returncode == 1 and "p2.conf cannot be loaded" in done.stderr and "stays" in done.stderr
     assert done.stdout.splitlines() == ["p1: stopped", "p1: updated process group", "p3: added process group"]
     after = pids(pair, "node-a")
     assert after["p0"] == before["p0"] and after["p2"] == before["p2"] and after["p1"] != before["p1"]
@@ -732,7 +732,7 @@ def test_a_program_lives_in_its_folder_from_the_first_start_to_the_next_release(
     pair.run_as("node-a", "alice", "sed", "-i", "s/^numprocs = 2/numprocs = 3/", "bill/program.ini")
     good(sup_run(pair, "update"), f"bill: updated as bill.conf on {BOTH}", "bill:bill_02: started")
     pair.run_as("node-a", "alice", "sed", "-i", "s/^numprocs = 3/numprocs = l/", "bill/program.ini")
-    refused(sup_run(pair, "update"), "bill.conf can not be loaded here", "the registry is as it was")
+    refused(sup_run(pair, "update"), "bill.conf cannot be loaded here", "the registry is as it was")
     assert len([n for n in pids(pair, "node-a") if n.startswith("bill")]) == 3
     good(sup_run(pair, "stop"), f"bill: stopped, parked on {BOTH}")
     refused(sup_run(pair, "restart"), "parked")

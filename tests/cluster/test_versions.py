@@ -57,7 +57,7 @@ def test_an_older_agent_on_either_node_replicates_hands_over_and_says_what_it_do
     """Design, upgrade: nodes of two adjacent versions work together.
 
     Fault: one node has an older agent, which lacks operations that the newer one asks for.
-    Answer: replication, acknowledgement, interlock and switchover work both ways; what can not be asked is said.
+    Answer: replication, acknowledgement, interlock and switchover work both ways; what cannot be asked is said.
     Bound: no overlap.
     """
     pair.up()

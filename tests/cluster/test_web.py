@@ -1,4 +1,4 @@
-"""The dashboard in a real browser and by hand-made requests, on a real pair: what people see, and what they can not do."""
+"""The dashboard in a real browser and by hand-made requests, on a real pair: what people see, and what they cannot do."""
 
 from __future__ import annotations
 
@@ -495,7 +495,7 @@ def test_it_refuses_to_listen_to_others_without_users_or_tls(pair: Pair) -> None
     )
     assert "web.prot: unknown key; allowed: did you mean" in serve("[web]\nprot = 1\n")
     assert "is no TOML" in serve("[web\n")
-    assert "/nowhere.pem can not be read" in serve('[web]\ntls_certificate = "/nowhere.pem"\ntls_key = "/nowhere.pem"\n')
+    assert "/nowhere.pem cannot be read" in serve('[web]\ntls_certificate = "/nowhere.pem"\ntls_key = "/nowhere.pem"\n')
     web.write_conf()
     add = f"echo short | ha-agent-web --config {web.config} user add eve --password-stdin"
     done = pair.run_as("node-a", "root", "sh", "-c", add)

@@ -29,7 +29,7 @@ NOTE = MADE.to_dict()
 
 
 def deliver(tmp_path: pathlib.Path, note: dict[str, Any] = NOTE, **sink: Any) -> tuple[int, str]:
-    """Runs the sender as the agent does; gives back its exit status and its line."""
+    """Runs the sender as the agent does; returns its exit status and its line."""
     settings = {**asdict(SinkSettings(kind=sink.pop("kind"))), **sink}
     done = subprocess.run(
         [sys.executable, "-m", "ha_agent.alert_sender"],

@@ -180,7 +180,7 @@ SYSTEM_CALLS = ["open", "write", "pwrite", "fdatasync", "fsync", "rename", "unli
 def commit_in_child(root: str, state: str, point: int, at_point: Callable[[str, tuple[Any, ...]], None]) -> int:
     """Commits in a child process that calls ``at_point`` (name, arguments) before every system call from ``point`` on.
 
-    Gives back how it ended: 0 done, 3 refused, 4 decided with files that could not be written yet, 5 done without a
+    Returns how it ended: 0 done, 3 refused, 4 decided with files that could not be written yet, 5 done without a
     checkpoint.
     """
     pid = os.fork()

@@ -49,7 +49,7 @@ def test_the_last_of_many_hooks_that_run_at_once_is_the_state(spool: str) -> Non
     """Hazards 2 and 3: hooks run concurrently, finish in any order, and may be killed.
 
     Fault: sixty hooks run at once.
-    Answer: one file an event, named by the start of its hook: the order of the starts counts, and half an event can not
+    Answer: one file an event, named by the start of its hook: the order of the starts counts, and half an event cannot
     be.
     Bound: none needed.
     """

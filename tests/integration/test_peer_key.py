@@ -140,7 +140,7 @@ with subprocess.Popen(sys.argv[1].split() + ["rpc"], stdin=subprocess.PIPE, stdo
 
 
 def talk(pair: Pair, *frames: object) -> list[dict[str, object]]:
-    """Sends frames with the peer's key and gives back the answers."""
+    """Sends frames with the peer's key and returns the answers."""
     words = ["timeout", "20", sys.executable, "-c", TALK, f"{SSH} {TARGET}", json.dumps(frames)]
     return [json.loads(line) for line in pair.lab.run("node-a", *words).splitlines()]
 

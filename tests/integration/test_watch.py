@@ -125,6 +125,6 @@ def test_a_move_out_does_not_hold_back_what_follows(watched: tuple[str, Sink, Wa
 
 def test_what_is_not_there_can_not_be_watched(tmp_path: os.PathLike[str]) -> None:
     watcher = Watcher()
-    with pytest.raises(WatchError, match="can not watch"):
+    with pytest.raises(WatchError, match="cannot watch"):
         watcher.watch(os.path.join(tmp_path, "no", "where"), lambda _: None)
     watcher.close()

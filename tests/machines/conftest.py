@@ -24,7 +24,7 @@ def bridge() -> None:
 def pair() -> Iterator[MachinePair]:
     """Two booted machines with the package installed and the pair at work; one ran its programs before."""
     directory = tempfile.mkdtemp(prefix="disks-", dir=BUILD)
-    # In memory: an overlay can not lie on one, and what the machines write goes with the namespace.
+    # In memory: an overlay cannot lie on one, and what the machines write goes with the namespace.
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory], check=True)
     machines = [Machine("node-a", "10.78.0.11", directory), Machine("node-b", "10.78.0.12", directory)]
     made = MachinePair(*machines)

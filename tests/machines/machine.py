@@ -32,7 +32,7 @@ class CommandFailed(AssertionError):
 
 
 def await_true(what: str, look: Callable[[], object], limit_s: float = 30.0, pause_s: float = 0.1) -> None:
-    """Waits until ``look`` gives back something true; raises with the last it gave."""
+    """Waits until ``look`` returns something true; raises with the last it gave."""
     deadline = time.monotonic() + limit_s
     seen: object = None
     while time.monotonic() < deadline:
@@ -140,7 +140,7 @@ class Machine:
         subprocess.run(["ip", "link", "del", f"vb-{self.name}"], check=False, stderr=subprocess.DEVNULL)
 
     def reboot(self) -> float:
-        """An orderly reboot; gives back the seconds until everything is up again."""
+        """An orderly reboot; returns the seconds until everything is up again."""
         before, began = self.leader(), time.monotonic()
         self.run("systemctl reboot || true")
         self.await_up(before)

@@ -1,4 +1,4 @@
-"""The active set: a conf that can not be loaded keeps no other one out."""
+"""The active set: a conf that cannot be loaded keeps no other one out."""
 
 from __future__ import annotations
 

@@ -64,11 +64,11 @@ def test_rows_are_chosen_as_supervisorctl_chooses_them_and_by_a_group_alone() ->
 
 
 def test_a_change_that_the_peer_lacks_says_what_that_means_now() -> None:
-    answer = {"node": "node-a", "peer": "node-b", "ack": {"on_peer": False, "reason": "node-b can not be reached (x)"}}
+    answer = {"node": "node-a", "peer": "node-b", "ack": {"on_peer": False, "reason": "node-b cannot be reached (x)"}}
     assert texts.places(answer) == "node-a only"
     said = texts.missing_on_peer(answer, "it starts web")
     assert (
-        said is not None and said.startswith("node-b can not be reached (x); if node-b takes over") and "starts web" in said
+        said is not None and said.startswith("node-b cannot be reached (x); if node-b takes over") and "starts web" in said
     )
     assert texts.missing_on_peer({**answer, "ack": {"on_peer": True}}, "") is None
     assert texts.missing_on_peer({**answer, "ack": None}, "") is None

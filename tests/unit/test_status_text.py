@@ -41,14 +41,14 @@ def test_two_active_nodes_are_the_first_thing_said() -> None:
 def test_a_node_that_is_not_reached_is_shown_with_the_age_of_what_is_known() -> None:
     gone = {"name": "b", "reachable": False, "problem": "no route", "since": 40.0, "role": "standby", "heard_at": 10.0}
     text = render_status([node("a", "active"), gone], now=100.0)
-    assert "b can not be reached for 1 min: no route" in text
+    assert "b cannot be reached for 1 min: no route" in text
     assert "standby when last heard" in text
     assert "heard 2 min ago" in text
 
 
 def test_confs_that_can_not_be_loaded_are_named_with_their_reason() -> None:
     bad = node("b", readiness={"loadable": 2, "problems": {"x.conf": "Invalid user name y"}, "warnings": {}})
-    assert "b can not load x.conf: Invalid user name y" in "\n".join(list_problems([node("a", "active"), bad], 0.0))
+    assert "b cannot load x.conf: Invalid user name y" in "\n".join(list_problems([node("a", "active"), bad], 0.0))
 
 
 def test_a_node_that_must_not_be_master_says_why() -> None:

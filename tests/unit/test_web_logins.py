@@ -146,5 +146,5 @@ def test_a_damaged_file_lets_nobody_in_and_says_so(tmp_path: pathlib.Path, conte
     users = UserFile(str(path))
     users.load()
     path.write_text(content, encoding="ascii")
-    with pytest.raises(UsersDamaged, match="can not be used"):
+    with pytest.raises(UsersDamaged, match="cannot be used"):
         users.load()

@@ -63,7 +63,7 @@ class Context:
         return next((path for path in places if os.access(path, os.X_OK)), None)
 
     def read(self, path: str) -> str | None:
-        """The text of a file; None where it can not be read."""
+        """The text of a file; None where it cannot be read."""
         with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
         return None

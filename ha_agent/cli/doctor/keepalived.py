@@ -83,7 +83,7 @@ def _load(context: Context) -> tuple[Block | None, Finding | None]:
     text = context.read(path)
     if text is None:
         if os.path.exists(path):
-            return None, unknown("keepalived-conf", f"{path} can not be read", "run doctor as root")
+            return None, unknown("keepalived-conf", f"{path} cannot be read", "run doctor as root")
         return None, error("keepalived-conf", f"{path} is not there", RENDER.format(path=path))
     try:
         return parse_keepalived(text), None
@@ -239,9 +239,9 @@ def _script_problems(path: str) -> Iterator[tuple[str, str]]:
     try:
         with open(path, "rb") as file:
             if file.read(2) != b"#!":
-                yield "has no shebang: it can not be executed", "its first line must be #!/bin/sh"
+                yield "has no shebang: it cannot be executed", "its first line must be #!/bin/sh"
     except OSError as problem:
-        yield f"can not be read: {problem.strerror}", "run doctor as root"
+        yield f"cannot be read: {problem.strerror}", "run doctor as root"
     current = os.path.realpath(path)
     while True:
         info = os.stat(current)
@@ -275,7 +275,7 @@ def check_track_file(context: Context) -> Iterator[Finding]:
     }
     used = [c.words[0] for b in instance.find_all("track_file") for c in b.children if c.words]
     if path not in [defined.get(name) for name in used]:
-        text = f"the instance does not track {path}: a node whose programs can not be ended would stay MASTER"
+        text = f"the instance does not track {path}: a node whose programs cannot be ended would stay MASTER"
         yield error("track-file", text, fix)
     else:
         yield ok("track-file", f"keepalived tracks {path}")

@@ -22,7 +22,7 @@ def check_files(context: Context) -> Iterator[Finding]:
     try:
         info = os.stat(link.key_file)
     except PermissionError:
-        yield unknown("ssh-key", f"{link.key_file} can not be seen", "run doctor as root")
+        yield unknown("ssh-key", f"{link.key_file} cannot be seen", "run doctor as root")
         return
     except OSError as problem:
         text = f"{link.key_file}: {problem.strerror}"
@@ -106,7 +106,7 @@ def check_link(context: Context) -> Iterator[Finding]:
         return
     own, peer = nodes[0], nodes[1]
     if not peer.get("reachable"):
-        yield error("peer-unreachable", f"{peer['name']} can not be reached: {peer.get('problem')}", "see the ssh checks")
+        yield error("peer-unreachable", f"{peer['name']} cannot be reached: {peer.get('problem')}", "see the ssh checks")
         return
     yield ok("link", f"both agents answer ({own['name']}: {own['role']}, {peer['name']}: {peer['role']})")
 

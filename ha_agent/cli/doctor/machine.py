@@ -83,7 +83,7 @@ def check_inotify(context: Context) -> Iterator[Finding]:
     watches = context.read("/proc/sys/fs/inotify/max_user_watches")
     instances = context.read("/proc/sys/fs/inotify/max_user_instances")
     if watches is None or instances is None:
-        yield unknown("inotify", "the kernel's limits on inotify can not be read")
+        yield unknown("inotify", "the kernel's limits on inotify cannot be read")
         return
     if int(watches) < wanted + WATCHES_SPARE:
         text = f"fs.inotify.max_user_watches is {int(watches)}, the registry needs {wanted} of them"
@@ -104,14 +104,14 @@ def check_clock(context: Context) -> Iterator[Finding]:
             yield warning("clock-sync", text, "apt install systemd-timesyncd (or chrony); look at timedatectl")
     nodes, problem = context.status()
     if problem or not nodes[1].get("reachable"):
-        yield unknown("clock-offset", "the peer's clock can not be asked")
+        yield unknown("clock-offset", "the peer's clock cannot be asked")
         return
     try:
         began = time.time()
         at = float(Nodes(context.settings).ask_peer({"op": "history", "count": 1})["at"])
         took = time.time() - began
     except (PeerUnreachable, CommandFailed, NoDaemon, TimeoutError) as trouble:
-        yield unknown("clock-offset", f"the peer's clock can not be asked: {trouble}")
+        yield unknown("clock-offset", f"the peer's clock cannot be asked: {trouble}")
         return
     offset = at - (began + took / 2)
     text = f"the clock of {nodes[1]['name']} is {offset:+.3f} s off this node's (known to {took / 2:.3f} s)"
@@ -186,7 +186,7 @@ def check_units(context: Context) -> Iterator[Finding]:
     shown = context.run("systemctl", "show", "ha-agent", "-p", "OnFailure,WatchdogUSec,KillMode").output
     if "ha-agent-fence.service" not in shown:
         clean = False
-        text = "an agent that can not be started any more would not fence this node"
+        text = "an agent that cannot be started any more would not fence this node"
         yield error("unit-fence", text, "install systemd/ha-agent.service and ha-agent-fence.service of this version")
     if clean:
         yield ok("units", f"{', '.join(UNITS)} are started at boot, and ha-agent is fenced when it fails")

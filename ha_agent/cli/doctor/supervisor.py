@@ -49,7 +49,7 @@ def check_include(context: Context) -> Iterator[Finding]:
     path, settings = context.settings.supervisor.config, context.settings
     parser = _read_conf(context)
     if parser is None:
-        text = f"{path} can not be read, or is no configuration of supervisord"
+        text = f"{path} cannot be read, or is no configuration of supervisord"
         yield error("supervisor-conf", text, "set supervisor.config, or run doctor as root")
         return
     patterns = [_same_file(p) for p in included_patterns(parser, path)]
@@ -193,7 +193,7 @@ def check_names(context: Context) -> Iterator[Finding]:
 
 
 def check_confs(context: Context) -> Iterator[Finding]:
-    """Confs that can not be loaded or started on either node, by what both agents know."""
+    """Confs that cannot be loaded or started on either node, by what both agents know."""
     nodes, problem = context.status()
     if problem:
         yield unknown("confs", f"the agent does not answer: {problem}", "systemctl start ha-agent")
