@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ha_agent.adapters.control import CommandFailed
+from ha_agent.adapters.terminal import complain, paint
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, positive_count, settings_of
-from ha_agent.cli.terminal import complain, paint
 from ha_agent.core.alert_codes import CODES
 from ha_agent.core.words import Exit
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ha_agent.adapters.control import CommandFailed, NoDaemon
+from ha_agent.adapters.terminal import finding_lines
 from ha_agent.cli.doctor import keepalived, link, machine, supervisor
 from ha_agent.cli.doctor.context import Context, error, run_checks
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, settings_of
-from ha_agent.cli.terminal import finding_lines
 from ha_agent.core.findings import Finding, Severity, worst_first, worst_severity
 from ha_agent.core.settings import SettingsError
 

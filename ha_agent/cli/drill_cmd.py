@@ -12,6 +12,7 @@ from typing import Any
 
 from ha_agent import __version__
 from ha_agent.adapters.control import CommandFailed, NoDaemon
+from ha_agent.adapters.terminal import complain, finding_lines, is_yes
 from ha_agent.cli.drill_report import render_html, render_list, render_text
 from ha_agent.cli.history_cmd import event_line, read_both
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
@@ -19,7 +20,6 @@ from ha_agent.cli.options import Commands, duration, settings_of
 from ha_agent.cli.probes import BadProbe, ProbeRun, parse_probe
 from ha_agent.cli.registry_cmd import compare_registries
 from ha_agent.cli.switchover_cmd import UNSETTLED, hand_over
-from ha_agent.cli.terminal import complain, finding_lines, is_yes
 from ha_agent.core.drill import MODES, MOVES, Seen, build_report
 from ha_agent.core.findings import Severity
 from ha_agent.core.history import Event

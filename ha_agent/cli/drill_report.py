@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ha_agent.cli.terminal import paint
+from ha_agent.adapters.terminal import paint
 
 Report = Mapping[str, Any]
 

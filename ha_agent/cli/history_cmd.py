@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterable
 
 from ha_agent.adapters.control import CommandFailed
+from ha_agent.adapters.terminal import complain, paint
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, duration, positive_count, settings_of
-from ha_agent.cli.terminal import complain, paint
 from ha_agent.core.history import Event, merge_events
 from ha_agent.core.words import Exit
 

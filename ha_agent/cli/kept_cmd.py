@@ -11,10 +11,10 @@ import time
 from typing import Any
 
 from ha_agent.adapters.control import CommandFailed
+from ha_agent.adapters.terminal import complain, is_yes, paint
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, duration, settings_of
 from ha_agent.cli.registry_cmd import SYNC_EXITS
-from ha_agent.cli.terminal import complain, is_yes, paint
 from ha_agent.core.words import Exit
 
 SCHEMA = 1

@@ -12,9 +12,9 @@ from typing import Any
 
 from ha_agent.adapters.conf_checker import CheckerFailed, ConfChecker
 from ha_agent.adapters.control import CommandFailed, NoDaemon
+from ha_agent.adapters.terminal import complain, paint
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, settings_of
-from ha_agent.cli.terminal import complain, paint
 from ha_agent.core.findings import Finding, Severity, worst_first
 from ha_agent.core.lint import lint_conf, lint_together, lint_verdict
 from ha_agent.core.names import PARKED, is_registry_path

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        from ha_agent.cli.defects import log_traceback
+        from ha_agent.adapters.defects import log_traceback
 
         _complain(f"{type(error).__name__}: {error}; this is a defect of ha-agent; {log_traceback('ha-agent', words)}")
         return Exit.FAILED

@@ -6,9 +6,9 @@ import argparse
 import time
 
 from ha_agent.adapters.control import CommandFailed
+from ha_agent.adapters.terminal import complain
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, duration, settings_of
-from ha_agent.cli.terminal import complain
 from ha_agent.core.words import Exit
 
 

@@ -110,14 +110,14 @@ def _run_config_sample(options: argparse.Namespace) -> int:
 
 
 def _run_listener_render(options: argparse.Namespace) -> int:
-    from ha_agent.cli.listener_conf import render_listener
+    from ha_agent.core.listener_conf import render_listener
 
     sys.stdout.write(render_listener(options.program) if options.program else render_listener())
     return Exit.DONE
 
 
 def _run_keepalived_render(options: argparse.Namespace) -> int:
-    from ha_agent.cli.keepalived import HOOK_PATH, render_keepalived
+    from ha_agent.adapters.keepalived_conf import HOOK_PATH, render_keepalived
 
     sys.stdout.write(render_keepalived(settings_of(options), options.hook or HOOK_PATH))
     return Exit.DONE

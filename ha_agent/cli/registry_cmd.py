@@ -8,9 +8,9 @@ import difflib
 import json
 from typing import Any
 
+from ha_agent.adapters.terminal import complain, paint
 from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands, duration, settings_of
-from ha_agent.cli.terminal import complain, paint
 from ha_agent.core.manifest import Entry, Manifest
 from ha_agent.core.words import Exit
 

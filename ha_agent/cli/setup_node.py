@@ -17,12 +17,12 @@ from typing import Any
 
 from ha_agent import __version__
 from ha_agent.adapters.files import make_dir, read_or_none, write_atomic
+from ha_agent.adapters.keepalived_conf import HOOK_PATH, render_keepalived
+from ha_agent.adapters.resources import find_resource
 from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
 from ha_agent.adapters.supervisord import Supervisord, SupervisordDown
-from ha_agent.cli.keepalived import HOOK_PATH, render_keepalived
 from ha_agent.cli.lint_cmd import read_registry
-from ha_agent.cli.listener_conf import GROUP, LISTENER_CONF, render_listener
-from ha_agent.cli.resources import find_resource
+from ha_agent.core.listener_conf import GROUP, LISTENER_CONF, render_listener
 from ha_agent.core.settings import LinkSettings, Settings, SettingsError, check_settings, flat_values, sample_toml
 from ha_agent.core.setup_plan import (
     FileChange,

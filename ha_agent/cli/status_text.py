@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ha_agent.cli.terminal import paint
+from ha_agent.adapters.terminal import paint
 from ha_agent.core.problems import age_text, list_problems
 
 Node = Mapping[str, Any]

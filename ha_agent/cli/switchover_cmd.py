@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ha_agent.adapters.control import CommandFailed, NotAllowed
+from ha_agent.adapters.terminal import complain, finding_lines, is_yes, paint
 from ha_agent.cli.history_cmd import ms_text, read_both, steps_text
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, duration, settings_of
-from ha_agent.cli.terminal import complain, finding_lines, is_yes, paint
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.history import Event
 from ha_agent.core.prechecks import find_active, find_obstacles, find_standby

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator
 
 from ha_agent.adapters.files import write_atomic
+from ha_agent.adapters.resources import find_resource
+from ha_agent.adapters.terminal import complain
 from ha_agent.cli.options import Commands
-from ha_agent.cli.resources import find_resource
-from ha_agent.cli.terminal import complain
 from ha_agent.core.words import Exit
 
 PACKAGE = "/usr/share/doc/ha-agent"

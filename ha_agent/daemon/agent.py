@@ -29,33 +29,33 @@ from ha_agent.adapters.store import History, Store
 from ha_agent.adapters.watch import Watcher, WatchError
 from ha_agent.core.frames import Message
 from ha_agent.core.manifest import diff_manifests
+from ha_agent.core.peer_summary import PeerSummary
 from ha_agent.core.plans import RELEASE_STEPS, TAKEOVER_STEPS, outranks
 from ha_agent.core.rules import Decision, Facts, decide
 from ha_agent.core.settings import Settings
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import OWNING_ROLES, Action, Role, Step, VrrpState
-from ha_agent.daemon.active_set import ActiveSet
-from ha_agent.daemon.alerting import Alerting
+from ha_agent.daemon.alerts.alerting import Alerting
+from ha_agent.daemon.alerts.program_watcher import ProgramAlerts
 from ha_agent.daemon.drill import Drill
-from ha_agent.daemon.figures import Figures
-from ha_agent.daemon.fitness import Fitness
-from ha_agent.daemon.maintenance import Maintenance, read_life
-from ha_agent.daemon.node_service import NodeService
-from ha_agent.daemon.operator_service import READABLE, OperatorService
-from ha_agent.daemon.peer_service import PeerService
-from ha_agent.daemon.peer_state import PeerSummary
-from ha_agent.daemon.program_alerts import ProgramAlerts
-from ha_agent.daemon.program_queries import ProgramQueries
-from ha_agent.daemon.program_service import ProgramService
-from ha_agent.daemon.programs import Programs
-from ha_agent.daemon.readiness import Readiness
-from ha_agent.daemon.receiver import Ledger, Receiver
-from ha_agent.daemon.registration import Registration
-from ha_agent.daemon.registry_view import RegistryView
-from ha_agent.daemon.release import Release
-from ha_agent.daemon.replicator import Replicator
-from ha_agent.daemon.takeover import Takeover
-from ha_agent.daemon.transition import PlanRun
+from ha_agent.daemon.operations.figures import Figures
+from ha_agent.daemon.operations.node import NodeService
+from ha_agent.daemon.operations.pair import READABLE, OperatorService
+from ha_agent.daemon.operations.program_views import ProgramQueries
+from ha_agent.daemon.operations.programs import ProgramService
+from ha_agent.daemon.operations.registration import Registration
+from ha_agent.daemon.peer.conversation import PeerService
+from ha_agent.daemon.programs.active_set import ActiveSet
+from ha_agent.daemon.programs.readiness import Readiness
+from ha_agent.daemon.programs.supervised import Programs
+from ha_agent.daemon.replication.receiver import Ledger, Receiver
+from ha_agent.daemon.replication.replicator import Replicator
+from ha_agent.daemon.replication.view import RegistryView
+from ha_agent.daemon.role.fitness import Fitness
+from ha_agent.daemon.role.maintenance import Maintenance, read_life
+from ha_agent.daemon.role.plan_run import PlanRun
+from ha_agent.daemon.role.release import Release
+from ha_agent.daemon.role.takeover import Takeover
 
 log = logging.getLogger(__name__)
 

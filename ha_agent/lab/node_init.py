@@ -20,7 +20,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from ha_agent.cli.resources import find_resource
+from ha_agent.adapters.resources import find_resource
 from ha_agent.lab.layout import ADDRESSES, DISK_DIRS, NODES, PREFIX
 from ha_agent.lab.sandbox import INNER, PATH, SandboxFailed, bind, build_file_system
 

@@ -112,7 +112,7 @@ class GuardedController(Controller):  # type: ignore[misc]
             text = "no such file" if error.errno == errno.ENOENT else "refused connection"
             self.fail(f"{self.options.serverurl} {text}" if error.filename is None else str(error), NO_ANSWER)
         except Exception as error:
-            from ha_agent.cli.defects import log_traceback
+            from ha_agent.adapters.defects import log_traceback
 
             where = log_traceback("supzcli", [self.lastcmd])
             self.fail(f"{type(error).__name__}: {error}; this is a defect of ha-agent; {where}", Exit.FAILED)

@@ -145,7 +145,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
             super().do_stop(name)
 
     def _is_sure(self, keep: bool) -> bool:
-        from ha_agent.cli.terminal import is_yes
+        from ha_agent.adapters.terminal import is_yes
 
         what = "Stop all programs of the registry?" if keep else "Stop and park all programs of the registry?"
         if is_yes(what):

@@ -10,7 +10,7 @@ from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.core.confs import Program, Selection, Verdict
 from ha_agent.core.manifest import EMPTY, Entry
 from ha_agent.core.settings import check_settings, sample_toml
-from ha_agent.daemon.active_set import ActiveSet
+from ha_agent.daemon.programs.active_set import ActiveSet
 
 
 def make_set(tmp_path: pathlib.Path, on_read: dict[str, object]) -> ActiveSet:

@@ -16,7 +16,7 @@ import pytest
 
 from ha_agent.adapters.supervisord import SupervisordDown
 from ha_agent.core.settings import check_settings
-from ha_agent.daemon.programs import GLANCE_S, Programs
+from ha_agent.daemon.programs.supervised import GLANCE_S, Programs
 
 
 class Stub(socketserver.ThreadingUnixStreamServer):

@@ -10,7 +10,7 @@ import tomllib
 
 import pytest
 
-from ha_agent.cli.keepalived import render_keepalived
+from ha_agent.adapters.keepalived_conf import render_keepalived
 from ha_agent.core.settings import check_settings, sample_toml
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from ha_agent.adapters.control import SOCKET_NAME
-from ha_agent.cli.listener_conf import render_listener
 from ha_agent.core.frames import FrameDecoder, encode_frame
+from ha_agent.core.listener_conf import render_listener
 from ha_agent.listener import HELD
 from tests.lab_support import wait_for
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from ha_agent.adapters.keepalived_conf import render_keepalived
 from ha_agent.cli.doctor import keepalived, link, machine, supervisor
 from ha_agent.cli.doctor.context import Context, Ran, run_checks
 from ha_agent.cli.doctor.keepalived import parse_keepalived
 from ha_agent.cli.doctor.supervisor import parse_time_span
 from ha_agent.cli.doctor_cmd import CHECKS, document, nagios_line
-from ha_agent.cli.keepalived import render_keepalived
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.settings import Settings, check_settings
 

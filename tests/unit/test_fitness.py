@@ -9,7 +9,7 @@ import pytest
 
 from ha_agent.adapters.store import History
 from ha_agent.core.words import Role, VrrpState
-from ha_agent.daemon.fitness import HOLD_LEAST_S, HOLD_S, VIP_LOST_S, Fitness
+from ha_agent.daemon.role.fitness import HOLD_LEAST_S, HOLD_S, VIP_LOST_S, Fitness
 
 
 class Node:

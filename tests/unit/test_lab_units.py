@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import configparser
 
-from ha_agent.cli.resources import find_resource
+from ha_agent.adapters.resources import find_resource
 from ha_agent.lab.node_init import UNITS
 
 

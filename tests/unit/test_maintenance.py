@@ -8,7 +8,7 @@ import pathlib
 import pytest
 
 from ha_agent.adapters.store import History
-from ha_agent.daemon.maintenance import LONGEST_S, Maintenance, read_life
+from ha_agent.daemon.role.maintenance import LONGEST_S, Maintenance, read_life
 
 
 class Clock:

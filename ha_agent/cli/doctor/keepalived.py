@@ -12,8 +12,8 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ha_agent.adapters.resources import find_resource
 from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
-from ha_agent.cli.resources import find_resource
 from ha_agent.core.findings import Finding
 
 RENDER = "ha-agent keepalived render > {path}, then systemctl reload keepalived"

@@ -11,9 +11,9 @@ from ha_agent.adapters.supervisord import Fault, SupervisordDown, find_superviso
 from ha_agent.adapters.supervisord import Supervisord as Client
 from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
 from ha_agent.cli.lint_cmd import read_registry
-from ha_agent.cli.listener_conf import GROUP
 from ha_agent.core.findings import Finding
 from ha_agent.core.lint import lint_together
+from ha_agent.core.listener_conf import GROUP
 
 DROP_IN = "install systemd/supervisor.service.d of ha-agent, then systemctl daemon-reload"
 

@@ -11,12 +11,12 @@ from ha_agent.adapters.rpc import Disconnected, Handler, Malformed, Progress, Re
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.core.frames import Message
 from ha_agent.core.manifest import Manifest
+from ha_agent.core.peer_summary import PeerSummary, WrongPeer, summary_message
 from ha_agent.core.plans import outranks
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import OWNING_ROLES, Role, VrrpState
-from ha_agent.daemon.node_service import HANDED_ON, NodeService
-from ha_agent.daemon.peer_state import PeerSummary, WrongPeer, summary_message
-from ha_agent.daemon.status import describe_node
+from ha_agent.daemon.operations.node import HANDED_ON, NodeService
+from ha_agent.daemon.operations.status import describe_node
 
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent

@@ -16,8 +16,8 @@ from ha_agent.core.guard import Access
 from ha_agent.core.manifest import Manifest
 from ha_agent.core.names import path_problem
 from ha_agent.core.words import Role
-from ha_agent.daemon.node_service import HANDED_ON, NodeService, take
-from ha_agent.daemon.status import describe_node
+from ha_agent.daemon.operations.node import HANDED_ON, NodeService, take
+from ha_agent.daemon.operations.status import describe_node
 
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent

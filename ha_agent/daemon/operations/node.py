@@ -24,7 +24,7 @@ from ha_agent.core.confs import Verdict
 from ha_agent.core.frames import Message
 from ha_agent.core.words import Role
 from ha_agent.daemon.drill import DrillRefused
-from ha_agent.daemon.status import describe_node
+from ha_agent.daemon.operations.status import describe_node
 
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent

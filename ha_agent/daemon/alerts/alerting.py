@@ -26,7 +26,7 @@ from ha_agent.core.frames import Message
 from ha_agent.core.settings import SinkSettings
 from ha_agent.core.words import Role
 from ha_agent.daemon.conditions import gather_conditions
-from ha_agent.daemon.node_service import take
+from ha_agent.daemon.operations.node import take
 
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent

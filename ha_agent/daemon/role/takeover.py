@@ -13,8 +13,8 @@ from ha_agent.adapters.runner import ProgramMissing, run_program
 from ha_agent.adapters.supervisord import RereadRefused, SupervisordDown
 from ha_agent.core.plans import claim_epoch, outranks
 from ha_agent.core.words import Role, Step
-from ha_agent.daemon.programs import culprit_of
-from ha_agent.daemon.transition import StepCode, StepFailed
+from ha_agent.daemon.programs.supervised import culprit_of
+from ha_agent.daemon.role.plan_run import StepCode, StepFailed
 
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent

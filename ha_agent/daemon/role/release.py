@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ha_agent.adapters.runner import find_program, run_program
 from ha_agent.adapters.supervisord import ShuttingDown, SupervisordDown
 from ha_agent.core.words import Step
-from ha_agent.daemon.transition import StepCode, StepFailed
+from ha_agent.daemon.role.plan_run import StepCode, StepFailed
 
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent

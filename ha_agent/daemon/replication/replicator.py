@@ -20,8 +20,8 @@ from ha_agent.core.push import GuardLimits, PushPlan, plan_push
 from ha_agent.core.settings import Settings
 from ha_agent.core.transaction import Transaction
 from ha_agent.core.words import Answer
-from ha_agent.daemon.receiver import Ledger
-from ha_agent.daemon.registry_view import RegistryView
+from ha_agent.daemon.replication.receiver import Ledger
+from ha_agent.daemon.replication.view import RegistryView
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from string import Template
 
-from ha_agent.cli.resources import find_resource
+from ha_agent.adapters.resources import find_resource
 from ha_agent.core.settings import Settings
 
 HOOK_PATH = "/usr/lib/ha-agent/ha-agent-notify"

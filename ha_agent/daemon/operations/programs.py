@@ -14,10 +14,10 @@ from ha_agent.core.guard import Access
 from ha_agent.core.names import PARKED
 from ha_agent.core.targets import Catalogue, plan_start, plan_stop
 from ha_agent.core.words import Role
-from ha_agent.daemon.node_service import take
-from ha_agent.daemon.program_queries import ProgramQueries, Refused, lint_remarks, take_words
-from ha_agent.daemon.program_runs import SUCCESS, LoadRefused, NotActiveAnyMore, ProgramRuns, Stopped
-from ha_agent.daemon.registry_editor import Acknowledgement, RegistryEditor
+from ha_agent.daemon.operations.node import take
+from ha_agent.daemon.operations.program_views import ProgramQueries, Refused, lint_remarks, take_words
+from ha_agent.daemon.programs.runs import SUCCESS, LoadRefused, NotActiveAnyMore, ProgramRuns, Stopped
+from ha_agent.daemon.replication.editor import Acknowledgement, RegistryEditor
 
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent

@@ -12,9 +12,9 @@ from ha_agent.core.frames import Message
 from ha_agent.core.names import PARKED
 from ha_agent.core.program_ini import LogRules, ProgramIniError, Registrant, registered_from, render_program
 from ha_agent.core.targets import Catalogue, Conf
-from ha_agent.daemon.node_service import take
-from ha_agent.daemon.program_queries import ProgramQueries, Refused, lint_remarks
-from ha_agent.daemon.program_service import ProgramService, answering
+from ha_agent.daemon.operations.node import take
+from ha_agent.daemon.operations.program_views import ProgramQueries, Refused, lint_remarks
+from ha_agent.daemon.operations.programs import ProgramService, answering
 
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent

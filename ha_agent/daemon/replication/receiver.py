@@ -27,7 +27,7 @@ from ha_agent.core.transaction import (
     parse_transaction,
 )
 from ha_agent.core.words import Answer, Role
-from ha_agent.daemon.registry_view import RegistryView
+from ha_agent.daemon.replication.view import RegistryView
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from ha_agent.core.lint import lint_conf
 from ha_agent.core.names import PARKED
 from ha_agent.core.targets import Catalogue, Conf, read_headers
 from ha_agent.core.words import Role
-from ha_agent.daemon.node_service import take
-from ha_agent.daemon.registry_editor import Acknowledgement
+from ha_agent.daemon.operations.node import take
+from ha_agent.daemon.replication.editor import Acknowledgement
 
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent

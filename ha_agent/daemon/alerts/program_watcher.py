@@ -20,7 +20,7 @@ from ha_agent.core.events import StateEvent
 from ha_agent.core.frames import Message
 from ha_agent.core.program_watch import Key, ProgramWatch, Rules, Seen, full_name
 from ha_agent.core.settings import parse_memory_limit
-from ha_agent.daemon.node_service import take
+from ha_agent.daemon.operations.node import take
 
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent

@@ -1,0 +1,1 @@
+"""The other node: signs of life, and the interlock."""

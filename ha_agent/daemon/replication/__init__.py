@@ -1,0 +1,1 @@
+"""The registry: what it holds here, sending it, receiving it, editing it."""

@@ -1,0 +1,1 @@
+"""The role of this node: sensing, deciding, taking over, releasing."""
