@@ -12,7 +12,7 @@ SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Ended:
     """How a program ended. ``code`` is None where it was ended at its deadline."""
 
     code: int | None
@@ -35,7 +35,7 @@ def find_program(name: str) -> str:
 
 async def run_program(
     words: Sequence[str], timeout_s: float, *, env: Mapping[str, str] | None = None, data: bytes | None = None
-) -> Outcome:
+) -> Ended:
     """Runs ``words`` and waits for its end, ``timeout_s`` at most; then it is killed, and what it started with it.
 
     ``data``: what it reads on its standard input; nothing where it is None. Raises ``ProgramMissing``.
@@ -54,10 +54,10 @@ async def run_program(
     try:
         out, err = await asyncio.wait_for(process.communicate(data), timeout_s)
     except TimeoutError:
-        return Outcome(None, "", f"no end after {timeout_s:g} s")
+        return Ended(None, "", f"no end after {timeout_s:g} s")
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, 9)
             await process.wait()
-    return Outcome(process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+    return Ended(process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))

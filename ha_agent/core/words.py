@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum, IntEnum
+from enum import IntEnum, StrEnum
 
 PROTOCOL_VERSION = 1
 """Version of the frames that two agents exchange; a peer with another one is told so and refused."""
 
 
-class VrrpState(str, Enum):
+class VrrpState(StrEnum):
     """What keepalived reports of its VRRP instance, and nothing else."""
 
     MASTER = "MASTER"
@@ -20,7 +20,7 @@ class VrrpState(str, Enum):
     """No report yet in this life of keepalived."""
 
 
-class Role(str, Enum):
+class Role(StrEnum):
     """What the agent has made of the VRRP state."""
 
     STANDBY = "standby"
@@ -35,7 +35,7 @@ OWNING_ROLES = frozenset({Role.TAKING_OVER, Role.ACTIVE})
 """Roles in which this node's registry is the truth."""
 
 
-class Answer(str, Enum):
+class Answer(StrEnum):
     """A receiver's answer to a transaction (design: replication)."""
 
     COMMITTED = "COMMITTED"
@@ -47,7 +47,7 @@ class Answer(str, Enum):
     BAD = "BAD"
 
 
-class Action(str, Enum):
+class Action(StrEnum):
     """What a decision asks the executor to do."""
 
     TAKE_OVER = "take_over"
@@ -55,7 +55,7 @@ class Action(str, Enum):
     NOTHING = "nothing"
 
 
-class Step(str, Enum):
+class Step(StrEnum):
     """Names of the steps of a takeover and of a release, as the history shows them."""
 
     CLAIM = "claim"
@@ -81,3 +81,45 @@ class Exit(IntEnum):
     NO_DAEMON = 5
     TIMED_OUT = 6
     INCOMPLETE = 7
+
+
+class Outcome(StrEnum):
+    """What became of a request, under ``outcome`` in the daemon's answer, and of the question to a peer at a takeover."""
+
+    DONE = "done"
+    FAILED = "failed"
+    REFUSED = "refused"
+    """Nothing has changed; ``reason`` says why and what to do instead."""
+    TIMED_OUT = "timeout"
+    UNREACHABLE = "unreachable"
+    """The peer does not answer. Whether it did what was asked is not known where ``reason`` says so."""
+    ANSWERED = "answered"
+    """The peer was asked; ``answer`` is its own answer."""
+
+    BEGUN = "begun"
+    """What was asked for goes on by itself; the history tells its end."""
+    ON = "on"
+    OFF = "off"
+    SAVED = "saved"
+    TAKEN = "taken"
+
+    UP = "up"
+    DOWN = "down"
+    """supervisord does not answer."""
+    FAULT = "fault"
+    """supervisord refused; ``code`` and ``text`` are its own."""
+
+    IN_SYNC = "in-sync"
+    HELD = "held"
+    """Deletions wait for an operator's word."""
+    REFUSED_BY_PEER = "refused-by-peer"
+
+    RELEASED = "released"
+    """The peer's word that nothing of the registry is left running there."""
+    MAINTENANCE = "maintenance"
+    LEFT_RUNNING = "left-running"
+    DEAD = "dead"
+    """No sign of life from the peer, on a link that was up."""
+    SILENT = "silent"
+    """The peer's machine answers, its agent does not."""
+    LINK_DOWN = "link-down"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ha_agent.adapters.alert_store import AlertStore, SinkState, Stored
 from ha_agent.adapters.rpc import Handler, Progress
-from ha_agent.adapters.runner import Outcome, ProgramMissing, run_program
+from ha_agent.adapters.runner import Ended, ProgramMissing, run_program
 from ha_agent.core.alert_codes import CODES, Severity
 from ha_agent.core.alerts import Book, Condition, Kind, Moment, Notification, is_wanted, matches
 from ha_agent.core.frames import Message
@@ -74,7 +74,7 @@ class Alerting:
         self._saving = asyncio.Lock()
         self._saved: object = None
         self._held_since_mono: float | None = None
-        self._sending: set[asyncio.Task[Outcome]] = set()
+        self._sending: set[asyncio.Task[Ended]] = set()
         self.handlers: dict[str, Handler] = {"alert-list": self._serve_list, "alert-test": self._serve_test}
 
     # ---- life ---------------------------------------------------------------------------------------------
