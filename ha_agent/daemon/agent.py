@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import time
@@ -18,7 +17,7 @@ from ha_agent.adapters import addresses
 from ha_agent.adapters.commit import Committer
 from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.adapters.control import READ_SOCKET_NAME, SOCKET_NAME
-from ha_agent.adapters.files import make_dir, read_or_none, write_atomic
+from ha_agent.adapters.files import make_dir
 from ha_agent.adapters.journald import JournalSink, runs_under_journal
 from ha_agent.adapters.procs import ProcessWatch, read_pid_file
 from ha_agent.adapters.rpc import RpcServer
@@ -28,7 +27,6 @@ from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.store import History, Store
 from ha_agent.adapters.watch import Watcher, WatchError
 from ha_agent.core.frames import Message
-from ha_agent.core.manifest import diff_manifests
 from ha_agent.core.peer_summary import PeerSummary
 from ha_agent.core.plans import RELEASE_STEPS, TAKEOVER_STEPS, outranks
 from ha_agent.core.rules import Decision, Facts, decide
@@ -48,7 +46,9 @@ from ha_agent.daemon.peer.conversation import PeerService
 from ha_agent.daemon.programs.active_set import ActiveSet
 from ha_agent.daemon.programs.readiness import Readiness
 from ha_agent.daemon.programs.supervised import Programs
-from ha_agent.daemon.replication.receiver import Ledger, Receiver
+from ha_agent.daemon.replication.acknowledgement import Acknowledger
+from ha_agent.daemon.replication.ledger import Ledger
+from ha_agent.daemon.replication.receiver import Receiver
 from ha_agent.daemon.replication.replicator import Replicator
 from ha_agent.daemon.replication.view import RegistryView
 from ha_agent.daemon.role.fitness import Fitness
@@ -56,6 +56,7 @@ from ha_agent.daemon.role.maintenance import Maintenance, read_life
 from ha_agent.daemon.role.plan_run import PlanRun
 from ha_agent.daemon.role.release import Release
 from ha_agent.daemon.role.takeover import Takeover
+from ha_agent.daemon.standing import Standing
 
 log = logging.getLogger(__name__)
 
@@ -114,33 +115,23 @@ class Agent:
         self.config_path = config_path
         self.node = settings.node.name
         self.loop = asyncio.get_running_loop()
-        self.role = Role.STANDBY
-        self.vrrp_state = VrrpState.UNKNOWN
-        self.vip_here: bool | None = None
-        self.claim = Watermark()
+        self.standing = Standing(self.node, os.path.join(settings.paths.run_dir, "role.json"))
         self.peer: PeerSummary | None = None
-        self.plan: PlanRun | None = None
-        self.last_transition: dict[str, Any] = {}
+        self._run: PlanRun | None = None
         self.failed = False
         self._retry_mono = 0.0
         self._look_vip_mono = 0.0
-        self.last_failure: str | None = None
-        """Why the last attempt at a plan could not be finished; None where it could."""
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self.begins_anew = False
         """Whether the process goes on with another agent when this one has ended."""
-        self.role_changed = asyncio.Event()
         self.link_changed = asyncio.Event()
         """Set (and replaced) whenever the link goes up or down."""
-        self.loaded_into: tuple[int, int] | None = None
-        """Process id and start time of the supervisord that was given the programs."""
         self._supervisord_lost_mono: float | None = None
         self._split_with = Watermark()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pid_max = read_pid_max()
         paths = settings.paths
-        self._role_path = os.path.join(paths.run_dir, "role.json")
         self._spool = os.path.join(paths.run_dir, "notify")
         self.store = Store(paths.state_dir)
         self._journal = JournalSink() if runs_under_journal() else None
@@ -154,7 +145,7 @@ class Agent:
         self.checker = ConfChecker(settings.supervisor)
         self.active_set = ActiveSet(settings, self.checker, self.view.read_content)
         self.programs = Programs(settings, self._supervisord_ended)
-        self.receiver = Receiver(settings, self.ledger, self.committer, self.view, self.history, lambda: self.role)
+        self.receiver = Receiver(settings, self.ledger, self.committer, self.view, self.history, lambda: self.standing.role)
         self.drill = Drill(self, self._start)
         self.program_alerts = ProgramAlerts(self)
         self.alerting = Alerting(self)
@@ -169,6 +160,7 @@ class Agent:
         self.replicator = Replicator(
             settings, self.view, self.ledger, self.link, self.history, self._may_push, self._push_was_stale, time.time
         )
+        self.acknowledger = Acknowledger(settings.peer.name, self.standing, self.link, self.replicator, self.loop.time)
         self.keepalived = ProcessWatch(lambda: read_pid_file(settings.vrrp.pid_file), self._keepalived_ended)
         self._reported_edits: frozenset[str] = frozenset()
         self.takeover, self.release = Takeover(self), Release(self)
@@ -181,14 +173,14 @@ class Agent:
         """Starts, works until ``stop``, and ends without touching a program. Raises what makes a start impossible."""
         self._prepare_dirs()
         loaded = self.store.load()
-        self.ledger.known, self.ledger.generation, self.ledger.agreed = loaded.known, loaded.generation, loaded.agreed
+        self.ledger.resume(loaded)
         for remark in loaded.remarks:
             log.error("%s", remark)
             self.history.add("state-damaged", remark)
         await self.receiver.recover()
         self.alerting.load()
         self.maintenance.load(read_life(self.settings.paths.run_dir))
-        self.last_transition = await asyncio.to_thread(self._find_last_transition)
+        self.standing.note_transition(await asyncio.to_thread(self._find_last_transition))
         self._resume_role()
         self._watch_spool()
         await self.view.start()
@@ -209,7 +201,9 @@ class Agent:
             self._start(work)
         self.drill.resume()
         self.fitness.begin()
-        self.history.add("agent-started", f"version {__version__}, role {self.role.value}", role=self.role.value)
+        self.history.add(
+            "agent-started", f"version {__version__}, role {self.standing.role.value}", role=self.standing.role.value
+        )
         notify_manager("READY=1")
         try:
             await self._decide_loop()
@@ -236,7 +230,7 @@ class Agent:
         """Puts an event of the history into systemd's journal, with its code, the role and the epoch as fields."""
         if self._journal is None:
             return
-        fields = {"HA_AGENT_CODE": str(event["code"]), "HA_AGENT_NODE": self.node, "HA_AGENT_ROLE": self.role.value}
+        fields = {"HA_AGENT_CODE": str(event["code"]), "HA_AGENT_NODE": self.node, "HA_AGENT_ROLE": self.standing.role.value}
         fields["HA_AGENT_EPOCH"] = str(self.ledger.known.epoch)
         if "by" in event:
             fields["HA_AGENT_BY"] = str(event["by"])
@@ -292,36 +286,21 @@ class Agent:
 
     def _resume_role(self) -> None:
         """The role that an agent of this boot had before. /run is empty after a reboot: then it is standby."""
-        raw = read_or_none(self._role_path)
-        if raw is None:
-            return
-        try:
-            saved = json.loads(raw)
-            self.role = Role(saved["role"])
-            self.claim = Watermark(int(saved["epoch"]), str(saved["claimed_by"]))
-            if saved.get("loaded_into"):
-                pid, ticks = saved["loaded_into"]
-                self.loaded_into = int(pid), int(ticks)
-        except (ValueError, KeyError, TypeError):
-            self.history.add("role-damaged", f"{self._role_path} cannot be read: releasing, to be sure")
-            self.role = Role.RELEASING
-        if outranks(self.claim, self.ledger.known):
-            self.ledger.known = self.claim
-        self.takeover.resuming = self.role in OWNING_ROLES
-        if self.role in (Role.TAKING_OVER, Role.RELEASING):
-            self.plan = PlanRun("resumed", "the agent was started again", done=False)
-        if self.role is Role.ACTIVE:
+        standing = self.standing
+        damage = standing.resume()
+        if damage is not None:
+            self.history.add("role-damaged", damage)
+        self.ledger.learn(standing.claim)
+        self.takeover.resuming = standing.owns
+        if standing.role in (Role.TAKING_OVER, Role.RELEASING):
+            self._run = PlanRun("resumed", "the agent was started again", done=False)
+            standing.note_plan(self._run)
+        if standing.role is Role.ACTIVE:
             self._start(self.takeover.verify("agent-resumed"))
 
     def _find_last_transition(self) -> dict[str, Any]:
         events = self.history.read(LAST_EVENTS)
         return next((e for e in reversed(events) if "from" in e and "to" in e), {})
-
-    def save_role(self) -> None:
-        """Puts role and claim into /run, for an agent that comes after this one in the same boot."""
-        saved: dict[str, Any] = {"role": self.role.value, "epoch": self.claim.epoch, "claimed_by": self.claim.claimed_by}
-        saved["loaded_into"] = self.loaded_into
-        write_atomic(self._role_path, json.dumps(saved).encode(), 0o644, durable=False)
 
     # ---- what wakes it ------------------------------------------------------------------------------------
 
@@ -342,7 +321,7 @@ class Agent:
     def _supervisord_ended(self) -> None:
         """A supervisord that is started again must not start the registry beside what the old one left running."""
         log.warning("supervisord ended")
-        if self.role in OWNING_ROLES and not self.maintenance.is_on:
+        if self.standing.role in OWNING_ROLES and not self.maintenance.is_on:
             self.active_set.remove()
         self._wake.set()
 
@@ -362,19 +341,15 @@ class Agent:
     def _registry_changed(self) -> None:
         self.replicator.wake()
         self.readiness.wake()
-        if self.role not in OWNING_ROLES:
+        if self.standing.role not in OWNING_ROLES:
             self._report_local_edits()
 
     def _report_local_edits(self) -> None:
         """On a standby a change that the peer did not send does not travel: say so once."""
-        if self.ledger.lock.locked():
-            # A commit is under way: inotify tells of its files before the ledger knows them.
-            return
-        local = diff_manifests(self.ledger.agreed, self.view.manifest)
-        edits = frozenset(e.path for e in local.puts) | frozenset(local.deletes)
+        edits = frozenset(self.ledger.local_edits(self.view.manifest))
         fresh = edits - self._reported_edits
         self._reported_edits = edits
-        if fresh and self.ledger.known.epoch and self.receiver.last_refusal is None:
+        if fresh and self.receiver.last_refusal is None:
             names = ", ".join(sorted(fresh)[:5])
             self.history.add("standby-edit", f"changed on the standby, does not travel: {names}", paths=sorted(fresh)[:20])
 
@@ -414,7 +389,7 @@ class Agent:
 
     def _decide(self, facts: Facts) -> None:
         for _ in range(len(Role) + 1):
-            decision = decide(self.role, facts)
+            decision = decide(self.standing.role, facts)
             if decision is None:
                 break
             self._carry_out(decision)
@@ -427,19 +402,20 @@ class Agent:
         supervisord_gone = self._is_supervisord_gone(now)
         if now >= self._look_vip_mono:
             self._look_vip_mono = now + VIP_LOOK_S
-            self.vip_here = addresses.has_address(self.settings.vrrp.vip)
+            self.standing.note_vip(addresses.has_address(self.settings.vrrp.vip))
         return Facts(
             now_mono=now,
-            vrrp_state=self.vrrp_state,
+            vrrp_state=self.standing.vrrp_state,
             keepalived_alive=self.keepalived.is_alive,
-            vip_here=self.vip_here,
+            vip_here=self.standing.vip_here,
             superseded=self._is_superseded(),
             refused=self.fitness.gives_way and not self.fitness.hands_over,
             handing_over=self.fitness.hands_over,
-            plan_done=self.plan.done if self.plan else None,
-            left_running=self.release.left_running,
+            plan_done=self._run.done if self._run else None,
+            left_running=self.standing.left_running,
             retry_due=now >= self._retry_mono,
-            supervisord_replaced=self.loaded_into is not None and self.programs.process.identity != self.loaded_into,
+            supervisord_replaced=self.standing.loaded_into is not None
+            and self.programs.process.identity != self.standing.loaded_into,
             supervisord_gone=supervisord_gone,
         )
 
@@ -465,49 +441,52 @@ class Agent:
             state = last.state
         elif last is not None and not self.keepalived.is_alive and last.state is VrrpState.STOP:
             state = VrrpState.STOP
-        if state is not self.vrrp_state:
+        if state is not self.standing.vrrp_state:
             if self._journal is None:
-                log.info("VRRP state %s -> %s", self.vrrp_state.value, state.value)
-            self.history.add("vrrp", f"{self.vrrp_state.value} -> {state.value}", vrrp_state=state.value)
-            self.vrrp_state = state
+                log.info("VRRP state %s -> %s", self.standing.vrrp_state.value, state.value)
+            self.history.add("vrrp", f"{self.standing.vrrp_state.value} -> {state.value}", vrrp_state=state.value)
+            self.standing.note_vrrp(state)
 
     def _is_superseded(self) -> bool:
         """Whether the peer is active under a newer epoch. While this node takes over, the interlock decides that."""
         peer = self.peer
         return (
-            self.role is Role.ACTIVE
+            self.standing.role is Role.ACTIVE
             and peer is not None
             and self.link.is_up
             and peer.role is Role.ACTIVE
-            and outranks(peer.mark, self.claim)
+            and outranks(peer.mark, self.standing.claim)
         )
 
     def _carry_out(self, decision: Decision) -> None:
-        before, plan = self.role, self.plan
-        report: dict[str, Any] = {"from": before.value, "to": decision.role.value, "vrrp_state": self.vrrp_state.value}
+        before, plan = self.standing.role, self._run
+        report: dict[str, Any] = {
+            "from": before.value,
+            "to": decision.role.value,
+            "vrrp_state": self.standing.vrrp_state.value,
+        }
         if plan is not None and plan.steps:
             report.update(plan=plan.name, steps=plan.steps, took_s=round(self.loop.time() - plan.began_mono, 4))
         if decision.role is not before:
-            self.role = decision.role
-            self.save_role()
+            self.standing.become(decision.role)
             if self._journal is None:
                 log.info("role %s -> %s: %s", before.value, decision.role.value, decision.reason)
-            self.last_transition = self.history.add(decision.code, decision.reason, **report)
-            self.role_changed.set()
-            self.role_changed = asyncio.Event()
+            self.standing.note_transition(self.history.add(decision.code, decision.reason, **report))
         if decision.action is Action.TAKE_OVER:
             self._begin("takeover", decision, TAKEOVER_STEPS)
         elif decision.action is Action.RELEASE:
             self._begin("release", decision, RELEASE_STEPS)
         else:
-            self.plan = None
+            self._run = None
+            self.standing.note_plan(None)
             self._settled()
 
     def _begin(self, name: str, decision: Decision, steps: tuple[Step, ...]) -> None:
-        previous, self.plan = self.plan, PlanRun(name, decision.reason)
+        previous, self._run = self._run, PlanRun(name, decision.reason)
+        self.standing.note_plan(self._run)
         if previous is not None:
             previous.abandon()
-        self._start(self._run_plan(previous, self.plan, steps))
+        self._start(self._run_plan(previous, self._run, steps))
 
     async def _run_plan(self, previous: PlanRun | None, plan: PlanRun, steps: tuple[Step, ...]) -> None:
         """Waits for a plan that is being abandoned, then runs this one. Two never overlap."""
@@ -519,15 +498,15 @@ class Agent:
         finally:
             plan.finished.set()
         if plan.done:
-            self.last_failure = None
+            self.standing.note_failure(None)
         else:
             pause = self.settings.takeover.retry_s if plan.name == "takeover" else self.settings.release.retry_s
             self._retry_at(self.loop.time() + pause)
             if not plan.abandoned:
                 log.error("%s could not be finished: %s", plan.name, plan.failure)
-                if plan.failure != self.last_failure:
+                if plan.failure != self.standing.last_failure:
                     self.history.add(f"{plan.name}-failed", str(plan.failure), steps=plan.steps)
-                self.last_failure = plan.failure
+                self.standing.note_failure(plan.failure)
         self._wake.set()
 
     def _retry_at(self, moment_mono: float) -> None:
@@ -535,24 +514,24 @@ class Agent:
         self._wake_at(moment_mono)
 
     def _settled(self) -> None:
-        if self.role is Role.ACTIVE:
+        if self.standing.role is Role.ACTIVE:
             self._start(self.takeover.verify("takeover-verified"))
             self.readiness.wake()
             self.replicator.wake()
-        elif self.role is Role.STANDBY:
+        elif self.standing.role is Role.STANDBY:
             self.takeover.resuming = False
-            self.loaded_into = None
+            self.standing.note_loaded(None)
             self.programs.forget_groups()
-        elif self.role is Role.FENCED:
+        elif self.standing.role is Role.FENCED:
             self._retry_at(self.loop.time() + self.settings.release.retry_s)
 
     def _look_at_fitness(self) -> None:
         now = self.loop.time()
         self.fitness.look(
             now,
-            self.role,
-            self.vrrp_state,
-            self.vip_here,
+            self.standing.role,
+            self.standing.vrrp_state,
+            self.standing.vip_here,
             supervisord_gone=self._is_supervisord_gone(now),
             peer_owns=self.link.is_up and self.peer is not None and self.peer.role in OWNING_ROLES,
         )
@@ -560,7 +539,7 @@ class Agent:
     # ---- replication --------------------------------------------------------------------------------------
 
     def _may_push(self) -> bool:
-        return self.role is Role.ACTIVE
+        return self.standing.role is Role.ACTIVE
 
     def _push_was_stale(self, answer: Message) -> None:
         """The peer knows a newer epoch, or is active. If it is not, this node raises its own and goes on."""
@@ -573,11 +552,11 @@ class Agent:
             self.peers.ask_now()
             self._wake.set()
             return
-        if peer_mark.epoch >= self.claim.epoch and peer_mark != self.claim:
+        if peer_mark.epoch >= self.standing.claim.epoch and peer_mark != self.standing.claim:
             self._start(self._raise_epoch(peer_mark))
 
     async def _raise_epoch(self, over: Watermark) -> None:
-        if self.role is not Role.ACTIVE:
+        if self.standing.role is not Role.ACTIVE:
             return
         raised = Watermark(over.epoch + 1, self.node)
         try:
@@ -585,9 +564,8 @@ class Agent:
         except OSError as error:
             log.error("the epoch cannot be raised above the peer's, it is tried again with the next push: %s", error)
             return
-        self.claim = raised
-        self.save_role()
-        text = f"epoch raised to {self.claim.epoch}: the standby knew {over.epoch} of {over.claimed_by}"
+        self.standing.claim_epoch(raised)
+        text = f"epoch raised to {self.standing.claim.epoch}: the standby knew {over.epoch} of {over.claimed_by}"
         self.history.add("epoch-raised", text)
         self.replicator.retry_now()
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ha_agent.core.alerts import Condition
-from ha_agent.core.manifest import diff_manifests
-from ha_agent.core.words import OWNING_ROLES, Role
+from ha_agent.core.words import Role
 
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent
@@ -20,7 +19,7 @@ def gather_conditions(agent: Agent, now_wall: float) -> list[Condition]:
     return [
         *_of_the_pair(agent),
         *_of_this_node(agent),
-        *(_of_replication(agent, now_wall) if agent.role is Role.ACTIVE else _of_a_standby(agent)),
+        *(_of_replication(agent, now_wall) if agent.standing.role is Role.ACTIVE else _of_a_standby(agent)),
         *_of_confs(agent),
     ]
 
@@ -29,19 +28,19 @@ def _of_the_pair(agent: Agent) -> Iterator[Condition]:
     peer, name = agent.peer, agent.settings.peer.name
     if not agent.link.is_up:
         why = agent.link.problem or "no connection"
-        yield Condition("peer-lost", name, f"{name} does not answer: {why}; {agent.node} is {agent.role.value}")
-    elif peer is not None and agent.role is Role.ACTIVE and peer.role is Role.ACTIVE:
-        epochs = {"own_epoch": agent.claim.epoch, "peer_epoch": peer.mark.epoch}
+        yield Condition("peer-lost", name, f"{name} does not answer: {why}; {agent.node} is {agent.standing.role.value}")
+    elif peer is not None and agent.standing.role is Role.ACTIVE and peer.role is Role.ACTIVE:
+        epochs = {"own_epoch": agent.standing.claim.epoch, "peer_epoch": peer.mark.epoch}
         yield Condition("split-brain", "pair", f"{agent.node} and {name} are both active", epochs)
-    elif peer is not None and agent.role is Role.STANDBY and peer.role is Role.STANDBY:
-        states = f"VRRP {agent.vrrp_state.value} here, {peer.vrrp_state.value} there"
+    elif peer is not None and agent.standing.role is Role.STANDBY and peer.role is Role.STANDBY:
+        states = f"VRRP {agent.standing.vrrp_state.value} here, {peer.vrrp_state.value} there"
         yield Condition("no-active-node", "pair", f"{agent.node} and {name} are both standby ({states})")
 
 
 def _of_this_node(agent: Agent) -> Iterator[Condition]:
     node = agent.node
-    if agent.role is Role.FENCED:
-        left = agent.release.left_running
+    if agent.standing.role is Role.FENCED:
+        left = agent.standing.left_running
         text = f"{left} processes of the registry cannot be ended on {node}"
         yield Condition("fenced", node, text, {"left_running": left})
     if not agent.programs.process.is_alive:
@@ -51,9 +50,11 @@ def _of_this_node(agent: Agent) -> Iterator[Condition]:
             "supervisord-down", node, f"supervisord on {node} does not answer: {agent.program_alerts.unanswered}"
         )
     if not agent.keepalived.is_alive:
-        yield Condition("keepalived-down", node, f"keepalived does not run on {node}, VRRP state {agent.vrrp_state.value}")
-    if agent.last_failure is not None and agent.plan is not None:
-        yield Condition("plan-failed", node, f"{agent.plan.name} on {node}: {agent.last_failure}")
+        yield Condition(
+            "keepalived-down", node, f"keepalived does not run on {node}, VRRP state {agent.standing.vrrp_state.value}"
+        )
+    if agent.standing.last_failure is not None and agent.standing.plan is not None:
+        yield Condition("plan-failed", node, f"{agent.standing.plan.name} on {node}: {agent.standing.last_failure}")
     if agent.view.unavailable:
         yield Condition("registry-unavailable", node, f"{agent.settings.registry.path}: {agent.view.unavailable}")
 
@@ -72,21 +73,18 @@ def _of_replication(agent: Agent, now_wall: float) -> Iterator[Condition]:
 
 
 def _of_a_standby(agent: Agent) -> Iterator[Condition]:
-    if agent.role in OWNING_ROLES or not agent.ledger.known.epoch or agent.ledger.lock.locked():
+    if agent.standing.owns:
         return
-    if agent.ledger.agreed.hash == agent.view.manifest.hash:
-        return
-    local = diff_manifests(agent.ledger.agreed, agent.view.manifest)
-    for path in sorted([e.path for e in local.puts] + list(local.deletes))[:MAX_PATHS]:
+    for path in agent.ledger.local_edits(agent.view.manifest)[:MAX_PATHS]:
         yield Condition("standby-edit", path, f"{path} was changed on the standby {agent.node}")
 
 
 def _of_confs(agent: Agent) -> Iterator[Condition]:
     selection = agent.active_set.selection
-    if agent.role is Role.ACTIVE:
+    if agent.standing.role is Role.ACTIVE:
         for path, problem in list(selection.problems.items())[:MAX_PATHS]:
             yield Condition("conf-not-loadable", path, f"{path} on {agent.node}: {problem}")
-    elif agent.role is Role.STANDBY:
+    elif agent.standing.role is Role.STANDBY:
         lacking: dict[str, Any] = {**selection.warnings, **selection.problems}
         for path, problem in list(lacking.items())[:MAX_PATHS]:
             text = problem if isinstance(problem, str) else "; ".join(map(str, problem))

@@ -110,8 +110,8 @@ class Drill:
         record, agent = self.record, self._agent
         if record is None or record.id != identifier:
             raise DrillRefused("this failover-test is not under way here")
-        if agent.role is not Role.ACTIVE:
-            raise DrillRefused(f"{agent.node} is {agent.role.value}, not active")
+        if agent.standing.role is not Role.ACTIVE:
+            raise DrillRefused(f"{agent.node} is {agent.standing.role.value}, not active")
         if mode in ("power", "link-down") and not (really or agent.settings.drill.dangerous_modes):
             raise DrillRefused(f"{mode} needs --yes-really")
         faults: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
@@ -241,7 +241,7 @@ class Drill:
 
     def _note(self, running: tuple[str, ...]) -> None:
         agent = self._agent
-        seen = (running, agent.role.value, agent.vrrp_state.value, agent.vip_here)
+        seen = (running, agent.standing.role.value, agent.standing.vrrp_state.value, agent.standing.vip_here)
         if seen == self._last:
             return
         self._last = seen

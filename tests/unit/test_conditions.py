@@ -9,8 +9,8 @@ import pytest
 
 from ha_agent.core.alert_codes import CODES
 from ha_agent.core.confs import Selection
-from ha_agent.core.manifest import EMPTY, Entry
-from ha_agent.core.words import Role, VrrpState
+from ha_agent.core.manifest import EMPTY
+from ha_agent.core.words import OWNING_ROLES, Role, VrrpState
 from ha_agent.daemon.conditions import gather_conditions
 
 NOW = 1000.0
@@ -21,25 +21,28 @@ def healthy(role: Role = Role.ACTIVE) -> Any:
     other = Role.STANDBY if role is Role.ACTIVE else Role.ACTIVE
     return SimpleNamespace(
         node="a",
-        role=role,
-        vrrp_state=VrrpState.MASTER if role is Role.ACTIVE else VrrpState.BACKUP,
-        claim=SimpleNamespace(epoch=3),
+        standing=SimpleNamespace(
+            role=role,
+            owns=role in OWNING_ROLES,
+            vrrp_state=VrrpState.MASTER if role is Role.ACTIVE else VrrpState.BACKUP,
+            claim=SimpleNamespace(epoch=3),
+            last_failure=None,
+            plan=None,
+            left_running=0,
+        ),
         peer=SimpleNamespace(role=other, vrrp_state=VrrpState.BACKUP, mark=SimpleNamespace(epoch=2)),
         link=SimpleNamespace(is_up=True, problem=None),
         settings=SimpleNamespace(
             peer=SimpleNamespace(name="b"), registry=SimpleNamespace(path="/r"), alerts=SimpleNamespace(lag_s=30.0)
         ),
-        release=SimpleNamespace(left_running=0),
         programs=SimpleNamespace(process=SimpleNamespace(is_alive=True)),
         program_alerts=SimpleNamespace(unanswered=None),
         keepalived=SimpleNamespace(is_alive=True),
-        last_failure=None,
-        plan=None,
         view=SimpleNamespace(unavailable=None, manifest=EMPTY),
         replicator=SimpleNamespace(
             state=SimpleNamespace(held=None, refused=None, pending_since_wall=None), pending=lambda: ["x"]
         ),
-        ledger=SimpleNamespace(known=SimpleNamespace(epoch=3), lock=SimpleNamespace(locked=lambda: False), agreed=EMPTY),
+        ledger=SimpleNamespace(local_edits=lambda manifest: ()),
         active_set=SimpleNamespace(selection=Selection()),
     )
 
@@ -79,9 +82,9 @@ def test_the_node() -> None:
     agent.program_alerts.unanswered, agent.view.unavailable = "no answer within 5 s", "Stale file handle"
     assert codes(agent) == {("supervisord-down", "a"), ("registry-unavailable", "a")}
     agent = healthy()
-    agent.last_failure = "load: refused"
+    agent.standing.last_failure = "load: refused"
     assert codes(agent) == set(), "it was tried again, and is over"
-    agent.plan = SimpleNamespace(name="takeover")
+    agent.standing.plan = SimpleNamespace(name="takeover")
     assert codes(agent) == {("plan-failed", "a")}
 
 
@@ -95,7 +98,7 @@ def test_replication() -> None:
     assert codes(agent) == set()
     agent.replicator.state.pending_since_wall = NOW - 30.0
     assert codes(agent) == {("replication-lag", "replication")}
-    agent.role = Role.STANDBY
+    agent.standing.role = Role.STANDBY
     assert ("replication-lag", "replication") not in codes(agent), "a standby sends nothing"
 
 
@@ -108,9 +111,5 @@ def test_confs() -> None:
     agent.active_set.selection = selection
     assert codes(agent) == {("standby-not-ready", "x.conf"), ("standby-not-ready", "y.conf")}
     agent = healthy(Role.STANDBY)
-    agent.view.manifest = EMPTY.changed({Entry("z.conf", 0o644, "0" * 64)}, set())
+    agent.ledger.local_edits = lambda manifest: ("z.conf",)
     assert codes(agent) == {("standby-edit", "z.conf")}
-    agent.ledger.lock.locked = lambda: True
-    assert codes(agent) == set(), "a commit is under way"
-    agent.ledger.lock.locked, agent.ledger.known.epoch = (lambda: False), 0
-    assert codes(agent) == set(), "the pair has never been one"

@@ -167,7 +167,7 @@ class Alerting:
 
     def _make_up_for(self, event: Mapping[str, Any]) -> None:
         """Sums up a takeover that an agent before this one did not live to tell of."""
-        last = self._agent.last_transition
+        last = self._agent.standing.last_transition
         at = float(last.get("at", 0.0))
         told = any(note.code == "role-active" and note.at >= at for note in self.notes)
         if last.get("to") == Role.ACTIVE.value and not told and time.time() - at < OLD_S and self.book.number:
@@ -202,7 +202,7 @@ class Alerting:
     def _must_wait(self) -> bool:
         """Whether a takeover or release is under way, for which the disk and the processor are to be free."""
         now = self._agent.loop.time()
-        if self._agent.plan is None:
+        if self._agent.standing.plan is None:
             self._held_since_mono = None
             return False
         if self._held_since_mono is None:

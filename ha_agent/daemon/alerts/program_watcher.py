@@ -114,7 +114,7 @@ class ProgramAlerts:
     def _is_quiet(self, group: str, at: float) -> bool:
         """Whether what happened to ``group`` at wall clock time ``at`` belongs to a takeover or release."""
         agent = self._agent
-        busy = agent.plan is not None or self._verifying or at < self._quiet_until
+        busy = agent.standing.plan is not None or self._verifying or at < self._quiet_until
         return busy and (group in agent.programs.groups or group in agent.active_set.selection.groups)
 
     # ---- looking ------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ class ProgramAlerts:
     async def look(self) -> None:
         """Asks supervisord what events do not tell. Never raises for one that does not answer."""
         agent = self._agent
-        if agent.plan is not None or not agent.programs.process.is_alive:
+        if agent.standing.plan is not None or not agent.programs.process.is_alive:
             # A takeover has more urgent questions, and its summary tells.
             return
         now = agent.loop.time()
@@ -211,7 +211,7 @@ class ProgramAlerts:
         has changed, unless ``GLIMPSE_S`` has passed, or the listener is silent.
         """
         agent, now = self._agent, self._agent.loop.time()
-        mark = (self.taken, self.lost, agent.role, agent.plan is None, agent.programs.process.identity)
+        mark = (self.taken, self.lost, agent.standing.role, agent.standing.plan is None, agent.programs.process.identity)
         heard = now - self._heard_mono <= SILENT_S
         if heard and self._seen is not None and self._seen_mark == mark and now - self._seen_mono < GLIMPSE_S:
             return self._seen

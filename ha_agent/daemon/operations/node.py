@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
 import os
 import sys
@@ -162,8 +161,11 @@ class NodeService:
             agent.maintenance.end(by)
             agent.wake()
             return {"outcome": "off"}
-        if agent.role in (Role.TAKING_OVER, Role.RELEASING):
-            return {"outcome": "refused", "reason": f"{agent.node} is {agent.role.value} just now; try again in a moment"}
+        if agent.standing.role in (Role.TAKING_OVER, Role.RELEASING):
+            return {
+                "outcome": "refused",
+                "reason": f"{agent.node} is {agent.standing.role.value} just now; try again in a moment",
+            }
         for_s = float(take(message, "for_s", (int, float)))
         reason = take(message, "reason", str, "")[:500]
         window = agent.maintenance.begin(for_s, reason, by)
@@ -208,8 +210,8 @@ class NodeService:
 
     async def _find_obstacle(self, *, force: bool) -> str | None:
         agent = self._agent
-        if agent.role is not Role.ACTIVE:
-            return f"{agent.node} is {agent.role.value}, not active"
+        if agent.standing.role is not Role.ACTIVE:
+            return f"{agent.node} is {agent.standing.role.value}, not active"
         if force:
             return None
         if agent.maintenance.is_on:
@@ -218,22 +220,10 @@ class NodeService:
         if peer_role is not Role.STANDBY:
             how = "cannot be reached" if peer_role is None else f"is {peer_role.value}, not standby"
             return f"{agent.settings.peer.name} {how}"
-        agent.view.request_compare()
-        await agent.view.settled()
-        if not await self._drain():
+        await agent.view.compare_now()
+        if not (await agent.acknowledger.wait(limit_s=DRAIN_S)).on_peer:
             return f"{agent.settings.peer.name} does not have every change yet"
         return None
-
-    async def _drain(self) -> bool:
-        """Waits until the peer has every change, ``DRAIN_S`` at most; says whether it has."""
-        replicator, clock = self._agent.replicator, self._agent.loop.time
-        until = clock() + DRAIN_S
-        while (pending := replicator.pending()) is None or pending:
-            if clock() >= until:
-                return False
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(replicator.progress.wait(), 0.05)
-        return True
 
 
 def describe_verdict(verdict: Verdict) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -51,8 +50,7 @@ class OperatorService:
 
     async def _serve_manifest(self, _message: Message, _progress: Progress) -> Message:
         """The manifest of the registry as it is now, not as it was last looked at."""
-        self._agent.view.request_compare()
-        await self._agent.view.settled()
+        await self._agent.view.compare_now()
         return await self._agent.receiver.answer_manifest()
 
     async def _serve_report_save(self, message: Message, _progress: Progress) -> Message:
@@ -93,8 +91,8 @@ class OperatorService:
     async def _serve_restore(self, message: Message, _progress: Progress) -> Message:
         """Puts a content into the registry of the active node; what stood there is kept. Answers as ``sync`` does."""
         agent = self._agent
-        if agent.role is not Role.ACTIVE:
-            return {"outcome": "refused", "reason": f"this node is {agent.role.value}; run it on the active one"}
+        if agent.standing.role is not Role.ACTIVE:
+            return {"outcome": "refused", "reason": f"this node is {agent.standing.role.value}; run it on the active one"}
         path = take(message, "path", str)
         if (problem := path_problem(path)) is not None:
             return {"outcome": "refused", "reason": f"{path}: {problem}"}
@@ -103,16 +101,14 @@ class OperatorService:
         if message.get("uid") != 0 and not await self._is_kept(content):
             reason = "the content is no kept copy of this pair; only root may put anything else into the registry"
             return {"outcome": "refused", "reason": reason}
-        ledger = agent.ledger
-        generation = f"{ledger.known.epoch}.{ledger.generation}"
-        async with ledger.lock:
+        generation = agent.ledger.label
+        async with agent.ledger.lock:
             replaced = await asyncio.to_thread(
                 agent.committer.write, path, content, mode, generation, "replaced by a restore"
             )
         text = f"{path} was restored" + (", what stood there is kept" if replaced else "")
         agent.history.add("restored", text, path=path, by=str(message.get("by", "?")))
-        agent.view.request_compare()
-        await agent.view.settled()
+        await agent.view.compare_now()
         agent.replicator.retry_now()
         return {**await self._await_sync(10.0), "replaced": generation if replaced else None}
 
@@ -137,8 +133,8 @@ class OperatorService:
     async def _serve_sync(self, message: Message, _progress: Progress) -> Message:
         """Compares everything, pushes, and answers when the peer has it, or why not."""
         agent = self._agent
-        if agent.role is not Role.ACTIVE:
-            return {"outcome": "refused", "reason": f"this node is {agent.role.value}; run it on the active one"}
+        if agent.standing.role is not Role.ACTIVE:
+            return {"outcome": "refused", "reason": f"this node is {agent.standing.role.value}; run it on the active one"}
         if message.get("full") is True:
             agent.view.forget()
             if agent.link.is_up:
@@ -148,8 +144,7 @@ class OperatorService:
                 except (Disconnected, RemoteError, TimeoutError) as error:
                     return {"outcome": "unreachable", "reason": str(error) or "no answer within 30 s"}
                 agent.replicator.learn_peer(Manifest.from_rows(rows))
-        agent.view.request_compare()
-        await agent.view.settled()
+        await agent.view.compare_now()
         if message.get("accept_deletes") is True:
             agent.history.add("deletes-accepted", "an operator confirmed the deletions")
             agent.replicator.accept_deletes()
@@ -157,19 +152,7 @@ class OperatorService:
         return await self._await_sync(float(message.get("timeout_s", 30.0)))
 
     async def _await_sync(self, timeout_s: float) -> Message:
-        agent = self._agent
-        until = agent.loop.time() + timeout_s
-        while agent.loop.time() < until:
-            if not agent.link.is_up:
-                return {"outcome": "unreachable", "reason": agent.link.problem}
-            pending = agent.replicator.pending()
-            if pending is not None and not pending:
-                return {"outcome": "in-sync", "confs": len(agent.view.manifest)}
-            state = agent.replicator.state
-            if state.held:
-                return {"outcome": "held", "reason": state.held}
-            if state.refused:
-                return {"outcome": "refused-by-peer", "reason": state.refused}
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(agent.replicator.progress.wait(), 0.2)
-        return {"outcome": "timeout", "reason": f"not in sync after {timeout_s:g} s"}
+        ack = await self._agent.acknowledger.wait(limit_s=timeout_s)
+        if ack.on_peer:
+            return {"outcome": ack.outcome, "confs": len(self._agent.view.manifest)}
+        return {"outcome": ack.outcome, "reason": ack.detail}

@@ -20,7 +20,7 @@ from ha_agent.core.names import PARKED
 from ha_agent.core.targets import Catalogue, Conf, read_headers
 from ha_agent.core.words import Role
 from ha_agent.daemon.operations.node import take
-from ha_agent.daemon.replication.editor import Acknowledgement
+from ha_agent.daemon.replication.acknowledgement import Acknowledgement
 
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent
@@ -66,7 +66,7 @@ class ProgramQueries:
         peer = agent.peer.role.value if agent.peer is not None and agent.link.is_up else None
         return {
             "node": agent.node,
-            "role": agent.role.value,
+            "role": agent.standing.role.value,
             "peer": agent.settings.peer.name,
             "peer_role": peer,
             "access": message.get("access", Access.OPERATE.value),
@@ -79,7 +79,7 @@ class ProgramQueries:
         try:
             infos = await agent.programs.call("getAllProcessInfo", [])
         except SupervisordDown as error:
-            return {"outcome": "down", "reason": str(error), "role": agent.role.value}
+            return {"outcome": "down", "reason": str(error), "role": agent.standing.role.value}
         catalogue = await self.read_catalogue()
         local = [i for i in infos if i["group"] not in agent.programs.groups]
         starts_all = agent.settings.takeover.start_all
@@ -93,7 +93,7 @@ class ProgramQueries:
         ]
         return {
             "outcome": "up",
-            "role": agent.role.value,
+            "role": agent.standing.role.value,
             "processes": infos,
             "local": sorted({i["group"] for i in local}),
             "parked": parked,
@@ -156,20 +156,19 @@ class ProgramQueries:
             params,
             access,
             is_registry=method in _LOCAL_CALLS and self._is_registry(name.partition(":")[0]),
-            is_active=agent.role is Role.ACTIVE and agent.plan is None,
+            is_active=agent.standing.role is Role.ACTIVE and agent.standing.plan is None,
         )
         if refusal is not None:
             return {"outcome": "refused", "reason": refusal}
         if method == "reloadConfig":
-            agent.view.request_compare()
-            await agent.view.settled()
+            await agent.view.compare_now()
             await agent.readiness.judge()
         try:
             if method == "addProcessGroup" and self._is_registry(name):
                 agent.programs.remember_groups([name])
                 async with agent.programs.loading:
-                    if agent.role is not Role.ACTIVE:
-                        return {"outcome": "refused", "reason": f"{agent.node} is {agent.role.value} now"}
+                    if agent.standing.role is not Role.ACTIVE:
+                        return {"outcome": "refused", "reason": f"{agent.node} is {agent.standing.role.value} now"}
                     result = await agent.programs.call(method, params)
             else:
                 result = await agent.programs.call(method, params)
@@ -216,13 +215,13 @@ class ProgramQueries:
     async def require_active(self) -> None:
         """Raises ``Refused`` where this node may not start or park anything, naming the one that may."""
         agent = self._agent
-        if agent.role is Role.ACTIVE and agent.plan is None:
+        if agent.standing.role is Role.ACTIVE and agent.standing.plan is None:
             return
         peer = agent.settings.peer.name
         # What it last said of itself may be two seconds old: it is asked.
         if await agent.peers.ask_role(PEER_ROLE_S) is Role.ACTIVE:
-            raise Refused(f"{agent.node} is {agent.role.value}; {peer} is active: run this there")
-        state = "busy" if agent.role is Role.ACTIVE else agent.role.value
+            raise Refused(f"{agent.node} is {agent.standing.role.value}; {peer} is active: run this there")
+        state = "busy" if agent.standing.role is Role.ACTIVE else agent.standing.role.value
         raise Refused(f"{agent.node} is {state}, and no node is known to be active; see ha-agent status")
 
     def describe(self, acknowledged: Acknowledgement | None, **more: Any) -> Message:

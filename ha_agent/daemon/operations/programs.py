@@ -17,7 +17,8 @@ from ha_agent.core.words import Role
 from ha_agent.daemon.operations.node import take
 from ha_agent.daemon.operations.program_views import ProgramQueries, Refused, lint_remarks, take_words
 from ha_agent.daemon.programs.runs import SUCCESS, LoadRefused, NotActiveAnyMore, ProgramRuns, Stopped
-from ha_agent.daemon.replication.editor import Acknowledgement, RegistryEditor
+from ha_agent.daemon.replication.acknowledgement import Acknowledgement
+from ha_agent.daemon.replication.editor import RegistryEditor
 
 if TYPE_CHECKING:
     from ha_agent.daemon.agent import Agent
@@ -237,8 +238,7 @@ class ProgramService:
         agent, by = self._agent, str(message.get("by", "?"))
         names = {w.removesuffix(":*") for w in take_words(message)} - {"all"}
         await self._queries.require_active()
-        agent.view.request_compare()
-        await agent.view.settled()
+        await agent.view.compare_now()
         selection = await agent.readiness.judge()
         acknowledging = asyncio.ensure_future(self.editor.acknowledged([e.path for e in agent.view.manifest]))
         lines: list[str] = []
@@ -285,8 +285,8 @@ class ProgramService:
     async def _update_added(self, group: str) -> list[str]:
         agent = self._agent
         async with agent.programs.loading:
-            if agent.role is not Role.ACTIVE or agent.plan is not None:
-                raise NotActiveAnyMore(f"{agent.node} is {agent.role.value} now")
+            if agent.standing.role is not Role.ACTIVE or agent.standing.plan is not None:
+                raise NotActiveAnyMore(f"{agent.node} is {agent.standing.role.value} now")
             if group in agent.active_set.selection.groups:
                 agent.programs.remember_groups([group])
             answer = await agent.programs.call("addProcessGroup", [group])

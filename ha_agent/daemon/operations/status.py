@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ha_agent import __version__
 from ha_agent.adapters.supervisord import FAILED_STATES, ProcessInfo, SupervisordDown
-from ha_agent.core.manifest import diff_manifests
 from ha_agent.core.names import is_parked_name
 from ha_agent.core.words import OWNING_ROLES
 
@@ -28,26 +27,26 @@ async def describe_node(agent: Agent, infos: Sequence[ProcessInfo] | None = None
         "reachable": True,
         "version": __version__,
         "at": round(time.time(), 3),
-        "role": agent.role.value,
-        "vrrp_state": agent.vrrp_state.value,
-        "vip": agent.vip_here,
+        "role": agent.standing.role.value,
+        "vrrp_state": agent.standing.vrrp_state.value,
+        "vip": agent.standing.vip_here,
         "keepalived": "up" if agent.keepalived.is_alive else "down",
         "supervisord": supervisord,
         "epoch": known.epoch,
         "claimed_by": known.claimed_by,
         "generation": agent.ledger.generation,
-        "left_running": agent.release.left_running,
+        "left_running": agent.standing.left_running,
         "unfit": agent.fitness.reason,
         "maintenance": _describe_maintenance(agent),
         "drill": _describe_drill(agent),
         "preempt": not agent.settings.vrrp.nopreempt,
         "priority": agent.settings.vrrp.priority,
-        "step": agent.plan.current_step if agent.plan else None,
+        "step": agent.standing.plan.current_step if agent.standing.plan else None,
         "registry": _describe_registry(agent),
         "replication": _describe_replication(agent),
         "readiness": _describe_readiness(agent),
         "programs": programs,
-        "last_transition": agent.last_transition or None,
+        "last_transition": agent.standing.last_transition or None,
     }
 
 
@@ -98,13 +97,12 @@ def _describe_registry(agent: Agent) -> dict[str, Any]:
 
 
 def _describe_replication(agent: Agent) -> dict[str, Any]:
-    if agent.role not in OWNING_ROLES:
-        local = diff_manifests(agent.ledger.agreed, agent.view.manifest)
-        edits = sorted([e.path for e in local.puts] + list(local.deletes)) if agent.ledger.known.epoch else []
+    if agent.standing.role not in OWNING_ROLES:
+        edits = agent.ledger.local_edits(agent.view.manifest)
         refusal = agent.receiver.last_refusal
         return {
             "state": "receiving" if agent.link.is_up else "unreachable",
-            "local_changes": edits[:50],
+            "local_changes": list(edits[:50]),
             "last_refusal": f"{refusal[0].value}: {refusal[1]}" if refusal else None,
         }
     state, pending = agent.replicator.state, agent.replicator.pending()

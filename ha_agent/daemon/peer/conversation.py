@@ -61,7 +61,12 @@ class PeerService:
         agent = self._agent
         ledger = agent.ledger
         return summary_message(
-            agent.node, agent.role, agent.vrrp_state, ledger.known, ledger.generation, agent.view.manifest.hash
+            agent.node,
+            agent.standing.role,
+            agent.standing.vrrp_state,
+            ledger.known,
+            ledger.generation,
+            agent.view.manifest.hash,
         )
 
     def learn(self, raw: Message) -> None:
@@ -73,8 +78,8 @@ class PeerService:
             raise WrongPeer(f"the node at {wanted.address} calls itself {summary.node!r}, not {wanted.name!r}")
         changed = agent.peer is None or agent.peer.role is not summary.role
         agent.peer = summary
-        if agent.role not in OWNING_ROLES and outranks(summary.mark, agent.ledger.known):
-            agent.ledger.known = summary.mark
+        if not agent.standing.owns:
+            agent.ledger.learn(summary.mark)
         if changed:
             agent.wake()
 
@@ -87,14 +92,14 @@ class PeerService:
         except WrongPeer as error:
             raise RemoteError(str(error)) from None
         agent.replicator.learn_peer(await self._peer_manifest(link, str(answer["manifest"])))
-        agent.ledger.generation = max(agent.ledger.generation, int(answer["generation"]))
+        agent.ledger.see_generation(int(answer["generation"]))
         agent.replicator.retry_now()
 
     async def _peer_manifest(self, link: PeerLink, manifest_hash: str) -> Manifest:
         agent = self._agent
         own = agent.view.manifest
         if own.hash == manifest_hash:
-            if agent.role in OWNING_ROLES:
+            if agent.standing.role in OWNING_ROLES:
                 agent.ledger.agree(own, agent.ledger.known, agent.ledger.generation)
             return own
         if agent.ledger.agreed.hash == manifest_hash:
@@ -179,25 +184,23 @@ class PeerService:
         """
         agent, limits = self._agent, self._agent.settings.takeover
         asking = parse_mark(message)
-        progress({"heard": True, "role": agent.role.value})
+        progress({"heard": True, "role": agent.standing.role.value})
         agent.wake()
         patience = agent.loop.time() + limits.dual_master_s
         limit = agent.loop.time() + limits.interlock_timeout_s
         while agent.loop.time() < limit:
-            if agent.role is Role.STANDBY:
-                if outranks(asking, agent.ledger.known):
-                    agent.ledger.known = asking
+            if agent.standing.role is Role.STANDBY:
+                agent.ledger.learn(asking)
                 return {"outcome": "released"}
             if agent.maintenance.is_on:
                 return {"outcome": "maintenance"}
-            if agent.role is Role.FENCED:
-                return {"outcome": "left-running", "left": agent.release.left_running}
-            owning_master = agent.role in OWNING_ROLES and agent.vrrp_state is VrrpState.MASTER
+            if agent.standing.role is Role.FENCED:
+                return {"outcome": "left-running", "left": agent.standing.left_running}
+            owning_master = agent.standing.role in OWNING_ROLES and agent.standing.vrrp_state is VrrpState.MASTER
             if owning_master and agent.loop.time() >= patience:
-                if agent.role is Role.ACTIVE or not outranks(asking, agent.claim):
+                if agent.standing.role is Role.ACTIVE or not outranks(asking, agent.standing.claim):
                     return {"outcome": "refused"}
                 agent.give_way("the peer takes over at the same time with a higher claim")
             wait = (patience if owning_master else limit) - agent.loop.time()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(agent.role_changed.wait(), max(0.01, wait))
+            await agent.standing.wait_change(max(0.01, wait))
         return {"outcome": "timeout"}

@@ -44,7 +44,7 @@ class Readiness:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), max(0.0, min(next_full - clock(), idle or interval)))
             if self._wanted.is_set():
-                await asyncio.sleep(PAUSE_ACTIVE_S if agent.role is Role.ACTIVE else PAUSE_STANDBY_S)
+                await asyncio.sleep(PAUSE_ACTIVE_S if agent.standing.role is Role.ACTIVE else PAUSE_STANDBY_S)
             self._wanted.clear()
             full = clock() >= next_full
             if full:
@@ -56,7 +56,7 @@ class Readiness:
                 # Nothing changed for a while: what the last judgements needed goes back to the system.
                 trim_due = False
                 trim_heap()
-            if agent.role not in OWNING_ROLES and clock() - agent.checker.last_used_mono >= idle:
+            if agent.standing.role not in OWNING_ROLES and clock() - agent.checker.last_used_mono >= idle:
                 await agent.checker.close()
 
     async def judge(self, *, afresh: bool = False) -> Selection:
@@ -65,7 +65,7 @@ class Readiness:
         manifest = agent.view.manifest
         before = dict(agent.active_set.selection.problems)
         selection = await agent.active_set.judge(manifest, afresh=afresh)
-        if agent.role is Role.ACTIVE and agent.plan is None and agent.active_set.is_current:
+        if agent.standing.role is Role.ACTIVE and agent.standing.plan is None and agent.active_set.is_current:
             try:
                 await agent.active_set.write(keep_last_good=True)
                 agent.programs.remember_groups(selection.groups)

@@ -134,8 +134,8 @@ class ProgramRuns:
         """
         agent = self._agent
         async with agent.programs.loading:
-            if agent.role is not Role.ACTIVE or agent.plan is not None:
-                raise NotActiveAnyMore(f"{agent.node} is {agent.role.value} now")
+            if agent.standing.role is not Role.ACTIVE or agent.standing.plan is not None:
+                raise NotActiveAnyMore(f"{agent.node} is {agent.standing.role.value} now")
             starts = {(catalogue.group_of(p), n) for p in programs for n in catalogue.processes(p)}
             known = {i.group for i in await agent.programs.read_some(starts)}
             fresh = {group for group, _ in starts} - known
@@ -167,7 +167,7 @@ class ProgramRuns:
         clock = agent.loop.time
         until, pause = clock() + START_LIMIT_S, 0.005
         waiting = {(r["group"], r["name"]): r for r in results if r["status"] == SUCCESS}
-        while waiting and agent.role is Role.ACTIVE and clock() < until:
+        while waiting and agent.standing.role is Role.ACTIVE and clock() < until:
             for info in await agent.programs.read_some(waiting):
                 if info.state == "STARTING":
                     continue
@@ -194,8 +194,8 @@ class ProgramRuns:
         if stopped.left:
             raise LoadRefused(f"not loaded anew, still running: {', '.join(stopped.left)}")
         async with agent.programs.loading:
-            if agent.role is not Role.ACTIVE or agent.plan is not None:
-                raise NotActiveAnyMore(f"{agent.node} is {agent.role.value} now")
+            if agent.standing.role is not Role.ACTIVE or agent.standing.plan is not None:
+                raise NotActiveAnyMore(f"{agent.node} is {agent.standing.role.value} now")
             agent.programs.remember_groups(groups)
             calls: list[tuple[str, Sequence[Any]]] = []
             for group in sorted(groups):

@@ -13,10 +13,8 @@ import time
 from collections.abc import Callable
 
 from ha_agent.adapters.commit import CHECKPOINT_BYTES, Committed, Committer, NoSpace, sweep_temporaries
-from ha_agent.adapters.kept import prune_kept
-from ha_agent.adapters.store import History, Store
+from ha_agent.adapters.store import History
 from ha_agent.core.frames import Message
-from ha_agent.core.manifest import EMPTY, Manifest
 from ha_agent.core.settings import Settings
 from ha_agent.core.transaction import (
     BadTransaction,
@@ -27,14 +25,10 @@ from ha_agent.core.transaction import (
     parse_transaction,
 )
 from ha_agent.core.words import Answer, Role
+from ha_agent.daemon.replication.ledger import Ledger
 from ha_agent.daemon.replication.view import RegistryView
 
 log = logging.getLogger(__name__)
-
-CHECKPOINT_IDLE_S = 1.0
-"""A checkpoint waits for a pause of this length, because its syncfs would make a change that comes meanwhile wait."""
-
-CHECKPOINT_LATEST_S = 30.0
 
 SMALL_CHANGE = 16
 """So many files at most are committed in the loop."""
@@ -42,81 +36,6 @@ SMALL_CHANGE = 16
 QUICK_DISK_S = 0.02
 WARY_COMMITS = 50
 """After a commit slower than ``QUICK_DISK_S`` so many are made in a thread before the disk counts as quick again."""
-
-
-class Ledger:
-    """The epoch, the generation and the agreed manifest: in memory at once, on disk by checkpoints.
-
-    On a receiver the journal makes every agreed change durable before it is acknowledged; the checkpoint only shortens
-    the journal. On a sender a lost second of agreement costs a false divergence mark at worst, never a conf.
-    """
-
-    def __init__(self, store: Store, committer: Committer, keep_generations: int) -> None:
-        self._store = store
-        self._keep_generations = keep_generations
-        self._committer = committer
-        self.known = Watermark()
-        self.generation = 0
-        self.agreed: Manifest = EMPTY
-        self.lock = asyncio.Lock()
-        """Held by whoever writes the registry, the journal or the state files."""
-        self._timer: asyncio.TimerHandle | None = None
-        self._due_mono = 0.0
-        self._task: asyncio.Task[None] | None = None
-
-    def agree(self, manifest: Manifest, known: Watermark, generation: int) -> None:
-        """Notes that both nodes hold ``manifest``."""
-        self.agreed, self.known, self.generation = manifest, known, generation
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        if self._timer is None:
-            self._due_mono = now + CHECKPOINT_LATEST_S
-        else:
-            self._timer.cancel()
-        self._timer = loop.call_at(min(now + CHECKPOINT_IDLE_S, self._due_mono), self.checkpoint_soon)
-
-    def checkpoint_soon(self) -> None:
-        """Begins a checkpoint unless one is under way."""
-        self._timer = None
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self.checkpoint())
-
-    async def claim(self, known: Watermark) -> None:
-        """Puts a raised epoch on disk. Returns when it is there. Raises ``OSError``."""
-        async with self.lock:
-            await asyncio.to_thread(self._claim, known)
-            self.known, self.generation = known, 0
-
-    def _claim(self, known: Watermark) -> None:
-        self._store.save_state(known, 0)
-        if self._committer.journal.size:
-            # From now on the registry is edited here: what was received must not be rolled forward over that.
-            self._checkpoint(known, 0, self.agreed)
-
-    async def checkpoint(self) -> None:
-        """Puts registry and agreed manifest on disk and clears the journal. A failure leaves the journal as it is."""
-        async with self.lock:
-            try:
-                await asyncio.to_thread(self._checkpoint, self.known, self.generation, self.agreed)
-            except OSError as error:
-                log.warning("checkpoint put off: %s", error)
-
-    def _checkpoint(self, known: Watermark, generation: int, agreed: Manifest) -> None:
-        self._committer.settle()
-        self._store.save_agreed(known, generation, agreed)
-        self._store.save_state(known, generation)
-        self._store.renew_reserve()
-        self._committer.journal.clear()
-        self._committer.clear_staging()
-        prune_kept(self._store.state_dir, self._keep_generations)
-
-    async def close(self) -> None:
-        """Makes a last checkpoint if one is due."""
-        if self._timer is not None:
-            self._timer.cancel()
-            await self.checkpoint()
-        if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
 
 
 class Receiver:
@@ -149,12 +68,11 @@ class Receiver:
         done, report = await asyncio.to_thread(self._committer.recover)
         if not done:
             return
+        agreed = self._ledger.agreed
         for txn in done:
-            self._ledger.agreed = self._ledger.agreed.changed(txn.puts, txn.deletes)
+            agreed = agreed.changed(txn.puts, txn.deletes)
         last = done[-1]
-        mark = Watermark(last.epoch, last.claimed_by)
-        if (mark.epoch, mark.claimed_by) >= (self._ledger.known.epoch, self._ledger.known.claimed_by):
-            self._ledger.known, self._ledger.generation = mark, last.generation
+        self._ledger.apply_again(agreed, Watermark(last.epoch, last.claimed_by), last.generation)
         text = f"{len(done)} journaled transactions were applied again after a crash"
         self._history.add("rolled-forward", text, left_alone=report.skipped[:20])
         self._report(last, report)

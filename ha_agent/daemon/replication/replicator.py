@@ -20,7 +20,7 @@ from ha_agent.core.push import GuardLimits, PushPlan, plan_push
 from ha_agent.core.settings import Settings
 from ha_agent.core.transaction import Transaction
 from ha_agent.core.words import Answer
-from ha_agent.daemon.replication.receiver import Ledger
+from ha_agent.daemon.replication.ledger import Ledger
 from ha_agent.daemon.replication.view import RegistryView
 
 log = logging.getLogger(__name__)
@@ -237,12 +237,11 @@ class Replicator:
 
     def _make(self, plan: PushPlan, contents: dict[str, bytes], staging: str | None) -> Transaction:
         assert self.peer_manifest is not None
-        self._ledger.generation += 1
-        known = self._ledger.known
+        generation, known = self._ledger.next_generation(), self._ledger.known
         return Transaction(
             epoch=known.epoch,
             claimed_by=known.claimed_by,
-            generation=self._ledger.generation,
+            generation=generation,
             base=self.peer_manifest.hash,
             result=plan.result(self.peer_manifest).hash,
             puts=plan.changes.puts,

@@ -94,8 +94,7 @@ class RegistryView:
     async def refresh(self, paths: set[str]) -> None:
         """Takes in what this agent has just done to ``paths``, without waiting for inotify."""
         if self._scanning is not None or self.unavailable:
-            self.request_compare()
-            await self.settled()
+            await self.compare_now()
         else:
             self._look_at(paths)
 
@@ -185,6 +184,11 @@ class RegistryView:
         self._signatures.clear()
         self._contents.clear()
         self._content_bytes = 0
+
+    async def compare_now(self) -> None:
+        """Compares everything and returns when what is on the disk now is known."""
+        self.request_compare()
+        await self.settled()
 
     async def settled(self) -> None:
         """Waits until no full compare is under way."""

@@ -18,7 +18,6 @@ class Release:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self.left_running = 0
         self._hung = False
         self.steps: dict[Step, StepCode] = {
             Step.DISARM: self._disarm,
@@ -31,7 +30,7 @@ class Release:
         """Makes sure that neither a restarted supervisord nor a VIP left behind goes on with what ends here."""
         agent = self._agent
         agent.active_set.remove()
-        if agent.keepalived.is_alive or not agent.vip_here:
+        if agent.keepalived.is_alive or not agent.standing.vip_here:
             return {}
         vrrp = agent.settings.vrrp
         outcome = await run_program([find_program("ip"), "addr", "del", vrrp.vip, "dev", vrrp.interface], 5.0)
@@ -58,7 +57,7 @@ class Release:
         """Ends what supervisord did not end, or no longer owns; then a supervisord that hangs itself."""
         programs = self._agent.programs
         left = await programs.sweep()
-        self.left_running = len(left)
+        self._agent.standing.note_left_running(len(left))
         if self._hung:
             await programs.end_supervisord()
             self._agent.history.add("supervisord-ended", "supervisord did not answer; its programs were ended without it")
@@ -76,5 +75,5 @@ class Release:
                 await programs.end_supervisord()
             elif not await programs.find_left():
                 raise StepFailed(str(error)) from None
-        self.left_running = len(await programs.sweep())
+        self._agent.standing.note_left_running(len(await programs.sweep()))
         return {}

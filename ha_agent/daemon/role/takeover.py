@@ -60,11 +60,11 @@ class Takeover:
         known = agent.ledger.known
         if agent.peer is not None and outranks(agent.peer.mark, known):
             known = agent.peer.mark
-        agent.claim = claim_epoch(known, agent.node, resuming=self.resuming)
-        await agent.ledger.claim(agent.claim)
-        agent.save_role()
+        claim = claim_epoch(known, agent.node, resuming=self.resuming)
+        await agent.ledger.claim(claim)
+        agent.standing.claim_epoch(claim)
         self.resuming = True
-        return {"epoch": agent.claim.epoch}
+        return {"epoch": agent.standing.claim.epoch}
 
     async def _interlock(self) -> dict[str, Any]:
         """Gets the peer's word that nothing is left running there, or settles by the stated policy that it will not come."""
@@ -132,7 +132,7 @@ class Takeover:
         if not agent.link.is_up:
             return {"interlock": "link-down", "because": agent.link.problem}
         heard = asyncio.Event()
-        message = {"op": "release", "epoch": agent.claim.epoch, "claimed_by": agent.claim.claimed_by}
+        message = {"op": "release", "epoch": agent.standing.claim.epoch, "claimed_by": agent.standing.claim.claimed_by}
         asking = asyncio.ensure_future(agent.link.ask(message, limits.interlock_timeout_s, lambda _: heard.set()))
         hearing = asyncio.ensure_future(heard.wait())
         try:
@@ -197,12 +197,12 @@ class Takeover:
         Fails where supervisord was replaced meanwhile: the new one has found an empty active set.
         """
         agent = self._agent
-        agent.loaded_into = agent.programs.process.identity
-        if agent.loaded_into is None:
+        supervisord = agent.programs.process.identity
+        if supervisord is None:
             raise StepFailed("there is no supervisord")
-        agent.save_role()
+        agent.standing.note_loaded(supervisord)
         result = await self._load_all()
-        if agent.programs.process.identity != agent.loaded_into:
+        if agent.programs.process.identity != supervisord:
             raise StepFailed("supervisord was replaced while it was being loaded")
         return result
 
@@ -235,7 +235,7 @@ class Takeover:
         agent = self._agent
         clock = agent.loop.time
         began = clock()
-        while agent.role is Role.ACTIVE:
+        while agent.standing.role is Role.ACTIVE:
             asked = clock()
             try:
                 seen = await agent.programs.verify(agent.active_set.selection.not_started)
@@ -247,7 +247,5 @@ class Takeover:
                 took = round(clock() - began, 3)
                 agent.history.add(code, text, failed=seen.failed, running=seen.running, took_s=took)
                 return
-            with contextlib.suppress(TimeoutError):
-                # supervisord needs 0.2 s to describe 500 processes and does nothing else meanwhile.
-                pause = max(VERIFY_POLL_S, 4 * (clock() - asked))
-                await asyncio.wait_for(agent.role_changed.wait(), pause)
+            # supervisord needs 0.2 s to describe 500 processes and does nothing else meanwhile.
+            await agent.standing.wait_change(max(VERIFY_POLL_S, 4 * (clock() - asked)))

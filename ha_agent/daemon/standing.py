@@ -1,0 +1,136 @@
+"""What this node is: its role, what keepalived says, where the VIP is, the claim, the plan under way.
+
+Values alone, and the file in /run by which they outlive the agent. Everybody may read them; only the modules of role/
+call what changes them, which a test checks. Must not act.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from ha_agent.adapters.files import read_or_none, write_atomic
+from ha_agent.core.transaction import Watermark
+from ha_agent.core.words import OWNING_ROLES, Role, VrrpState
+
+
+class PlanUnderWay(Protocol):
+    """What may be known of a takeover or release while it runs, and until the role that it leads to is taken."""
+
+    @property
+    def name(self) -> str:
+        """``takeover``, ``release``, or ``resumed``."""
+
+    @property
+    def current_step(self) -> str | None:
+        """The name of the step under way; None where there is none."""
+
+
+class Standing:
+    """The standing of one group on this node. ``path``: the file for an agent that comes after this one in the same boot."""
+
+    def __init__(self, node: str, path: str) -> None:
+        self.node = node
+        self._path = path
+        self._changed = asyncio.Event()
+        self.role = Role.STANDBY
+        self.vrrp_state = VrrpState.UNKNOWN
+        self.vip_here: bool | None = None
+        """None where it could not be found out."""
+        self.claim = Watermark()
+        """The epoch under which this node took over last."""
+        self.plan: PlanUnderWay | None = None
+        self.loaded_into: tuple[int, int] | None = None
+        """Process id and start time of the supervisord that was given the programs."""
+        self.left_running = 0
+        """Processes of the registry that the last release could not end."""
+        self.last_failure: str | None = None
+        """Why the last attempt at a plan could not be finished; None where it could."""
+        self.last_transition: Mapping[str, Any] = {}
+        """The event of the last change of role."""
+
+    @property
+    def owns(self) -> bool:
+        """Whether this node's registry is the truth: it is active, or about to be."""
+        return self.role in OWNING_ROLES
+
+    @property
+    def may_start(self) -> bool:
+        """Whether a program of the registry may be started here by an operator's command: active, and no plan under way."""
+        return self.role is Role.ACTIVE and self.plan is None
+
+    async def wait_change(self, limit_s: float) -> None:
+        """Waits for the next change of the role, ``limit_s`` at most."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), limit_s)
+
+    # ---- for role/ alone ----------------------------------------------------------------------------------
+
+    def resume(self) -> str | None:
+        """Takes up what an agent of this boot left; /run is empty after a reboot: then nothing changes.
+
+        Where the file cannot be read the role is RELEASING, to be sure, and the text that is returned says so.
+        """
+        raw = read_or_none(self._path)
+        if raw is None:
+            return None
+        try:
+            saved = json.loads(raw)
+            self.role = Role(saved["role"])
+            self.claim = Watermark(int(saved["epoch"]), str(saved["claimed_by"]))
+            if saved.get("loaded_into"):
+                pid, ticks = saved["loaded_into"]
+                self.loaded_into = int(pid), int(ticks)
+        except (ValueError, KeyError, TypeError):
+            self.role = Role.RELEASING
+            return f"{self._path} cannot be read: releasing, to be sure"
+        return None
+
+    def become(self, role: Role) -> None:
+        """Takes ``role`` and wakes those who wait for a change. Raises ``OSError`` where the file cannot be written."""
+        self.role = role
+        self._save()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def claim_epoch(self, mark: Watermark) -> None:
+        """Notes the epoch that is claimed here; it is on the disk by now. Raises ``OSError`` as ``become`` does."""
+        self.claim = mark
+        self._save()
+
+    def note_loaded(self, supervisord: tuple[int, int] | None) -> None:
+        """Notes which supervisord is given the programs. Raises ``OSError`` as ``become`` does."""
+        self.loaded_into = supervisord
+        self._save()
+
+    def note_vrrp(self, state: VrrpState) -> None:
+        """Notes what keepalived reports."""
+        self.vrrp_state = state
+
+    def note_vip(self, here: bool | None) -> None:
+        """Notes whether the VIP is on this node."""
+        self.vip_here = here
+
+    def note_plan(self, plan: PlanUnderWay | None) -> None:
+        """Notes the plan that is begun, or None where the role needs none."""
+        self.plan = plan
+
+    def note_left_running(self, count: int) -> None:
+        """Notes how many processes of the registry a release could not end."""
+        self.left_running = count
+
+    def note_failure(self, failure: str | None) -> None:
+        """Notes why a plan could not be finished."""
+        self.last_failure = failure
+
+    def note_transition(self, event: Mapping[str, Any]) -> None:
+        """Notes the event of a change of role."""
+        self.last_transition = event
+
+    def _save(self) -> None:
+        saved: dict[str, Any] = {"role": self.role.value, "epoch": self.claim.epoch, "claimed_by": self.claim.claimed_by}
+        saved["loaded_into"] = self.loaded_into
+        write_atomic(self._path, json.dumps(saved).encode(), 0o644, durable=False)

@@ -1,0 +1,79 @@
+"""What a node is, and what of it outlives the agent within one boot."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+
+import pytest
+
+from ha_agent.core.transaction import Watermark
+from ha_agent.core.words import Role
+from ha_agent.daemon.standing import Standing
+
+
+def make(tmp_path: pathlib.Path) -> Standing:
+    return Standing("a", str(tmp_path / "role.json"))
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_an_agent_that_is_started_again_goes_on_with_role_claim_and_supervisord(tmp_path: pathlib.Path, role: Role) -> None:
+    async def main() -> None:
+        standing = make(tmp_path)
+        standing.claim_epoch(Watermark(7, "a"))
+        standing.note_loaded((123, 456))
+        standing.become(role)
+        again = make(tmp_path)
+        assert again.resume() is None
+        assert (again.role, again.claim, again.loaded_into) == (role, Watermark(7, "a"), (123, 456))
+
+    asyncio.run(main())
+
+
+def test_after_a_reboot_a_node_is_standby(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        standing = make(tmp_path)
+        assert standing.resume() is None
+        assert (standing.role, standing.claim, standing.loaded_into) == (Role.STANDBY, Watermark(), None)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b'{"role": "king"}', b'{"role": "active"}', b"\xff"])
+def test_a_damaged_file_releases_to_be_sure_and_is_named(tmp_path: pathlib.Path, raw: bytes) -> None:
+    async def main() -> None:
+        (tmp_path / "role.json").write_bytes(raw)
+        standing = make(tmp_path)
+        remark = standing.resume()
+        assert remark is not None and str(tmp_path / "role.json") in remark
+        assert standing.role is Role.RELEASING
+
+    asyncio.run(main())
+
+
+def test_something_may_be_started_only_where_the_node_is_active_and_no_plan_is_under_way(tmp_path: pathlib.Path) -> None:
+    class Plan:
+        name = "takeover"
+        current_step = None
+
+    async def main() -> None:
+        standing = make(tmp_path)
+        for role in Role:
+            for plan in (None, Plan()):
+                standing.become(role)
+                standing.note_plan(plan)
+                assert standing.may_start == (role is Role.ACTIVE and plan is None)
+
+    asyncio.run(main())
+
+
+def test_whoever_waits_is_woken_by_a_change_of_the_role(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        standing = make(tmp_path)
+        waiting = asyncio.create_task(standing.wait_change(60.0))
+        await asyncio.sleep(0)
+        standing.become(Role.TAKING_OVER)
+        await asyncio.wait_for(waiting, 5.0)
+        await standing.wait_change(0.01)
+
+    asyncio.run(main())
