@@ -315,3 +315,31 @@ def _resident_pages(pid: int) -> int:
             return int(file.read().split()[1])
     except (OSError, IndexError, ValueError):
         return 0
+
+
+class ProcessTable:
+    """The machine's processes, for those who end what a supervisord left: one thing to hand over, and to stand in for."""
+
+    def __init__(self, socket_path: str) -> None:
+        """``socket_path``: the socket of the supervisord whose marks count."""
+        self._socket_path = socket_path
+
+    def find_marked(self, groups: frozenset[str], lineage: Lineage) -> list[Marked]:
+        """As the function of that name. Blocks for one pass over /proc."""
+        return find_marked(self._socket_path, groups, lineage)
+
+    def list_leaders(self, lineage: Lineage) -> list[tuple[str, str]]:
+        """As the function of that name."""
+        return list_leaders(lineage)
+
+    def leads_session(self, pid: int) -> bool:
+        """As the function of that name."""
+        return leads_session(pid)
+
+    def send(self, process: Marked, number: signal.Signals) -> None:
+        """Signals exactly this process; does nothing where it has ended."""
+        send_signal(process, number)
+
+    async def wait_ended(self, pids: Iterable[int], timeout_s: float) -> bool:
+        """As the function of that name."""
+        return await wait_ended(pids, timeout_s)

@@ -15,14 +15,12 @@ from dataclasses import dataclass
 
 from ha_agent.adapters.streams import FrameStream
 from ha_agent.core.frames import Message
+from ha_agent.core.guard import Access
+from ha_agent.core.requests import Malformed, NotPermitted
 
 log = logging.getLogger(__name__)
 
-WEB_USER = "ha-agent-web"
-"""The user that the dashboard runs as, who says on whose behalf it asks."""
-
 Progress = Callable[[Message], None]
-Handler = Callable[[Message, Progress], Awaitable[Message]]
 
 
 class Disconnected(Exception):
@@ -31,10 +29,6 @@ class Disconnected(Exception):
 
 class RemoteError(Exception):
     """The other end could not do what was asked; the text is its own."""
-
-
-class Malformed(Exception):
-    """A request does not hold what its operation needs; the text says what. For handlers to raise."""
 
 
 def user_of(sock: socket.socket) -> tuple[int, str]:
@@ -48,24 +42,15 @@ def user_of(sock: socket.socket) -> tuple[int, str]:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who made the requests of a connection, and the only operations that are served to them (None: all)."""
+    """Who made the requests of a connection, by the kernel's word, and what the socket that was used allows."""
 
     uid: int
     name: str
-    readable: frozenset[str] | None
+    access: Access
 
-    @property
-    def access(self) -> str:
-        """What the caller may do, as requests carry it."""
-        return "operate" if self.readable is None else "read"
 
-    def may(self, message: Message) -> bool:
-        """Whether the operation of ``message``, and the one that it hands on to the peer, is served."""
-        operation = message.get("op")
-        if operation == "at-peer":
-            ask = message.get("ask")
-            operation = ask.get("op") if isinstance(ask, dict) else None
-        return self.readable is None or operation in self.readable
+Answer = Callable[[Message, Caller | None, Progress], Awaitable[Message]]
+"""Answers a request; the caller is None where the descriptors were handed over: then it is the peer's agent."""
 
 
 class Requests:
@@ -122,26 +107,22 @@ class Requests:
 class RpcServer:
     """Serves requests that come in on a unix socket, or on descriptors that are handed over on one.
 
-    A request that came in on the socket itself has the user who made it under ``by`` and ``uid``, and under ``access`` what
-    that user may do, whatever it says there.
-
-    Of more than ``max_streams`` connections the oldest is closed, so that they cannot fill this node's memory.
+    ``answer`` is asked for each one; it raises ``Malformed`` and ``NotPermitted``. Of more than ``max_streams`` connections
+    the oldest is closed, so that they cannot fill this node's memory.
     """
 
-    def __init__(self, handlers: dict[str, Handler], max_streams: int = 64) -> None:
-        self._handlers = handlers
+    def __init__(self, answer: Answer, max_streams: int = 64) -> None:
+        self._answer_of = answer
         self._max_streams = max_streams
         self._tasks: set[asyncio.Task[None]] = set()
         self._streams: dict[FrameStream, socket.socket | None] = {}
         self._callers: dict[FrameStream, Caller] = {}
         self._listeners: list[tuple[socket.socket, str]] = []
 
-    def listen(
-        self, path: str, mode: int, group: str | None, *, handed_over: bool, readable: frozenset[str] | None = None
-    ) -> None:
+    def listen(self, path: str, mode: int, group: str | None, *, handed_over: bool, access: Access = Access.OPERATE) -> None:
         """Opens the socket at ``path`` with exactly ``mode``, owned by root and by ``group`` where that exists.
 
-        ``readable``: the only operations that are served there, none of which changes anything; all where it is None.
+        ``access``: what its callers may do.
 
         ``handed_over``: each connection brings two descriptors (SCM_RIGHTS) on which the peer is served, and stays open
         as long as that lasts. Raises ``OSError``.
@@ -163,15 +144,15 @@ class RpcServer:
         if handed_over:
             loop.add_reader(sock.fileno(), self._accept_handed_over, sock)
         else:
-            loop.add_reader(sock.fileno(), self._accept, sock, readable)
+            loop.add_reader(sock.fileno(), self._accept, sock, access)
         self._listeners.append((sock, path))
 
-    def _accept(self, listener: socket.socket, readable: frozenset[str] | None) -> None:
+    def _accept(self, listener: socket.socket, access: Access) -> None:
         try:
             sock, _ = listener.accept()
         except OSError:
             return
-        caller = Caller(*user_of(sock), readable)
+        caller = Caller(*user_of(sock), access)
         fd = sock.detach()
         self._callers[self._serve(fd, fd, None)] = caller
 
@@ -221,34 +202,27 @@ class RpcServer:
 
     def _received(self, stream: FrameStream, message: Message) -> None:
         caller = self._callers.get(stream)
-        if caller is not None:
-            sudo = message.pop("sudo_user", None)
-            behalf = message.pop("on_behalf", None)
-            message["by"] = f"{sudo} (sudo)" if caller.uid == 0 and isinstance(sudo, str) else caller.name
-            if isinstance(behalf, str) and (caller.uid == 0 or caller.name == WEB_USER):
-                message["by"] = f"{behalf[:60]} (web)"
-            message["uid"], message["access"] = caller.uid, caller.access
-            if not caller.may(message):
-                text = "you may look, not change anything: that takes membership of group ha-agent"
-                stream.send({"id": message.get("id", 0), "error": text, "refused": True})
-                return
-        task = asyncio.get_running_loop().create_task(self._answer(stream, message))
+        if caller is None and self._streams.get(stream) is None:
+            # Its connection is closed by now: nobody would be the peer's agent.
+            return
+        task = asyncio.get_running_loop().create_task(self._answer(stream, message, caller))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, stream: FrameStream, message: Message) -> None:
+    async def _answer(self, stream: FrameStream, message: Message, caller: Caller | None) -> None:
         number, operation = message.get("id"), message.get("op")
-        handler = self._handlers.get(operation) if isinstance(operation, str) else None
-        if handler is None or not isinstance(number, int):
-            stream.send({"id": number if isinstance(number, int) else 0, "error": f"unknown operation {operation!r:.60}"})
+        if not isinstance(number, int):
+            stream.send({"id": 0, "error": f"the request {operation!r:.60} has no number"})
             return
         try:
-            answer = await handler(message, lambda p: stream.send({"id": number, "progress": p}))
+            answer = await self._answer_of(message, caller, lambda p: stream.send({"id": number, "progress": p}))
+        except NotPermitted as error:
+            answer = {"error": str(error), "refused": True}
         except Malformed as error:
-            log.warning("malformed request %s: %s", operation, error)
-            answer = {"error": f"{operation}: {error}"}
+            log.warning("malformed request %r: %s", operation, error)
+            answer = {"error": str(error)}
         except Exception as error:
-            log.exception("operation %s failed", operation)
+            log.exception("operation %r failed", operation)
             answer = {"error": f"{operation} failed: {type(error).__name__}: {error}"}
         stream.send({**answer, "id": number})
 

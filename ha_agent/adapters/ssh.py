@@ -71,6 +71,7 @@ class PeerLink:
         self._stream: FrameStream | None = None
         self._closed = asyncio.Event()
         self._nudged = asyncio.Event()
+        self._changed = asyncio.Event()
         self.is_up = False
         self.problem = "not connected yet"
         self.since_wall = 0.0
@@ -89,11 +90,21 @@ class PeerLink:
             elif problem != self.problem:
                 log.warning("no link to %s: %s", self._peer.name, problem)
             self.problem = problem
-            self._on_change()
+            self._tell_change()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._nudged.wait(), pause)
             self._nudged.clear()
             pause = min(pause * 1.6, self._settings.retry_max_s)
+
+    def _tell_change(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+        self._on_change()
+
+    async def wait_change(self, limit_s: float) -> None:
+        """Waits until the link goes up or down, or an attempt has failed, ``limit_s`` at most."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), limit_s)
 
     async def _connect_once(self, wall: Callable[[], float]) -> str:
         try:
@@ -109,7 +120,7 @@ class PeerLink:
             else:
                 self.is_up, self.problem, self.since_wall = True, "", wall()
                 log.info("link to %s is up", self._peer.name)
-                self._on_change()
+                self._tell_change()
                 await self._closed.wait()
             return await self._reason(process)
         finally:

@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,17 +141,13 @@ def _check_shape(path: str, content: dict[str, Any]) -> None:
 class History:
     """``history.jsonl``: one JSON object a line, every transition and decision with its cause."""
 
-    def __init__(
-        self, state_dir: str, node: str, max_bytes: int, on_event: Callable[[dict[str, Any]], None] | None = None
-    ) -> None:
-        """``on_event`` is told of each event, also of one that the disk does not take."""
+    def __init__(self, state_dir: str, node: str, max_bytes: int) -> None:
         self._path = os.path.join(state_dir, "history.jsonl")
         self._node = node
         self._max_bytes = max_bytes
-        self._on_event = on_event
 
     def add(self, code: str, text: str, **details: Any) -> dict[str, Any]:
-        """Appends an event and gives it back. A full disk loses the line, not the agent."""
+        """Appends an event and returns it. A full disk loses the line, not the agent."""
         event = {"at": round(time.time(), 3), "node": self._node, "code": code, "text": text, **details}
         with contextlib.suppress(OSError):
             with open(self._path, "a", encoding="utf-8") as file:
@@ -160,8 +156,6 @@ class History:
                 size = file.tell()
             if size > self._max_bytes:
                 os.rename(self._path, self._path + ".1")
-        if self._on_event is not None:
-            self._on_event(event)
         return event
 
     def read(self, count: int, since_wall: float = 0.0) -> list[dict[str, Any]]:

@@ -21,6 +21,9 @@ class Access(str, Enum):
     OPERATE = "operate"
 
 
+READ_ONLY = "you may look, not change anything: that takes membership of group ha-agent"
+"""The answer to everybody who may only look and asks for more."""
+
 READING = frozenset(
     {
         "getAPIVersion",
@@ -88,7 +91,7 @@ def refusal_of(method: str, params: Sequence[Any], access: Access, *, is_registr
         why = _REASONS.get(method, "not a call that the guard lets through")
         return f"{method} is refused: {why}" + (f"; {_INSTEAD[method]}" if method in _INSTEAD else "")
     if access is not Access.OPERATE:
-        return "you may look, not change anything: that takes membership of group ha-agent"
+        return READ_ONLY
     if method in LOCAL_ONLY and is_registry:
         return f"{method} is refused: the program is of the registry; supzcli start, stop and restart keep that true"
     if method == "addProcessGroup" and is_registry and not is_active:

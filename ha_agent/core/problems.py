@@ -11,8 +11,7 @@ Node = Mapping[str, Any]
 TEXTS: Mapping[str, str] = {
     "split-brain": "SPLIT-BRAIN: both nodes are active; stop keepalived on the one that must not be",
     "no-active": "no node is active: look at keepalived on both nodes (systemctl status keepalived)",
-    "unreachable": "{node} cannot be reached{age}: {why}; is it up, and its agent? "
-    "(ha-agent doctor tells the faults apart)",
+    "unreachable": "{node} cannot be reached{age}: {why}; is it up, and its agent? (ha-agent doctor tells the faults apart)",
     "maintenance": "{node} is in maintenance for {age} more{why}, by {by}: no role is changed, nothing is started or "
     "stopped; ha-agent maintenance off ends it",
     "drill": "{node}: a failover-test by {by} is under way ({why})",

@@ -70,6 +70,10 @@ class Step(StrEnum):
     UNLOAD = "unload"
 
 
+class Refused(Exception):
+    """A command is refused and nothing has changed; the text says why and what to do instead."""
+
+
 class Exit(IntEnum):
     """Exit codes of the command line."""
 

@@ -18,23 +18,29 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ha_agent.adapters.files import read_or_none, write_atomic
 from ha_agent.adapters.interface import SavedInterface, bring_up, save_interface, take_down
-from ha_agent.adapters.procs import find_marked, list_leaders
+from ha_agent.adapters.procs import Lineage, ProcessTable, ProcessWatch
 from ha_agent.adapters.runner import ProgramMissing, run_program
+from ha_agent.core.program_watch import full_name
+from ha_agent.core.settings import DrillSettings
 from ha_agent.core.words import Role
-
-if TYPE_CHECKING:
-    from ha_agent.daemon.agent import Agent
+from ha_agent.daemon.events import Events
+from ha_agent.daemon.programs.active_set import ActiveSet
+from ha_agent.daemon.programs.loaded_groups import LoadedGroups
+from ha_agent.daemon.programs.supervised import Supervised
+from ha_agent.daemon.programs.sweep import Sweeper
+from ha_agent.daemon.role.maintenance import Maintenance
+from ha_agent.daemon.standing import Standing
 
 log = logging.getLogger(__name__)
 
 SAMPLE_S = 0.02
 LONGEST_S = 1800.0
 ANSWER_FIRST_S = 0.1
-"""A fault begins so much later than its answer is sent, which must still leave this node."""
+"""A fault begins this much later than its answer is sent, which must still leave this node."""
 
 RB_AUTOBOOT = 0x01234567
 """reboot(2): at once, without a word to any process or disk; within a process namespace it ends that namespace alone."""
@@ -57,15 +63,34 @@ class Record:
 
 
 class Drill:
-    """Serves one agent. ``start`` runs a coroutine as one of the agent's tasks."""
+    """For one node. ``paths``: the file of what is under way, and that of what is seen; both below the run directory.
 
-    def __init__(self, agent: Agent, start: Callable[[Coroutine[Any, Any, None]], object]) -> None:
-        self._agent, self._start = agent, start
-        run_dir = agent.settings.paths.run_dir
-        self._path = os.path.join(run_dir, "drill.json")
-        self._samples_path = os.path.join(run_dir, "drill-samples.jsonl")
+    ``interface``: the network interface of the VIP. ``start_task`` has a coroutine done as one of the agent's tasks.
+    """
+
+    def __init__(
+        self,
+        settings: DrillSettings,
+        interface: str,
+        paths: tuple[str, str],
+        standing: Standing,
+        maintenance: Maintenance,
+        keepalived: ProcessWatch,
+        supervised: Supervised,
+        loaded: LoadedGroups,
+        active_set: ActiveSet,
+        sweeper: Sweeper,
+        table: ProcessTable,
+        events: Events,
+        start_task: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self._settings, self._interface = settings, interface
+        self._path, self._samples_path = paths
+        self._standing, self._maintenance = standing, maintenance
+        self._keepalived, self._supervised = keepalived, supervised
+        self._loaded, self._active_set, self._sweeper, self._table = loaded, active_set, sweeper, table
+        self._events, self._start_task = events, start_task
         self.record: Record | None = None
-        self._executor: ThreadPoolExecutor | None = None
         self._last: tuple[Any, ...] | None = None
 
     def resume(self) -> None:
@@ -84,9 +109,9 @@ class Drill:
     def begin(self, identifier: str, for_s: float, by: str) -> None:
         """Begins to watch, for ``for_s`` at most. Raises ``DrillRefused`` beside another test, and ``OSError``."""
         if self.record is not None and self.record.id != identifier:
-            raise DrillRefused(f"a failover-test of {self.record.by} is under way on {self._agent.node}")
-        if self._agent.maintenance.is_on:
-            raise DrillRefused(f"maintenance is on at {self._agent.node}")
+            raise DrillRefused(f"a failover-test of {self.record.by} is under way on {self._standing.node}")
+        if self._maintenance.is_on:
+            raise DrillRefused(f"maintenance is on at {self._standing.node}")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._samples_path)
         self.record = Record(identifier, by, time.monotonic() + min(for_s, LONGEST_S))
@@ -95,8 +120,8 @@ class Drill:
 
     def _begin_work(self) -> None:
         self._last = None
-        self._start(self._watch())
-        self._start(self._keep_end())
+        self._start_task(self._watch())
+        self._start_task(self._keep_end())
 
     def _save(self) -> None:
         assert self.record is not None
@@ -107,12 +132,12 @@ class Drill:
 
         It ends ``hold_s`` later by itself where it does not end at once. Raises ``DrillRefused`` and ``OSError``.
         """
-        record, agent = self.record, self._agent
+        record, standing = self.record, self._standing
         if record is None or record.id != identifier:
             raise DrillRefused("this failover-test is not under way here")
-        if agent.standing.role is not Role.ACTIVE:
-            raise DrillRefused(f"{agent.node} is {agent.standing.role.value}, not active")
-        if mode in ("power", "link-down") and not (really or agent.settings.drill.dangerous_modes):
+        if standing.role is not Role.ACTIVE:
+            raise DrillRefused(f"{standing.node} is {standing.role.value}, not active")
+        if mode in ("power", "link-down") and not (really or self._settings.dangerous_modes):
             raise DrillRefused(f"{mode} needs --yes-really")
         faults: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "keepalived-kill": self._kill_keepalived,
@@ -124,10 +149,10 @@ class Drill:
         if mode not in faults:
             raise DrillRefused(f"there is no mode {mode!r:.40}")
         if mode == "link-down":
-            record.interface = asdict(await save_interface(agent.settings.vrrp.interface))
+            record.interface = asdict(await save_interface(self._interface))
         record.mode, record.undo_mono = mode, time.monotonic() + ANSWER_FIRST_S + min(hold_s, LONGEST_S)
         self._save()
-        agent.history.add("drill-fault", f"failover-test: {mode}", mode=mode, drill=identifier, by=record.by)
+        self._events.add("drill-fault", f"failover-test: {mode}", mode=mode, drill=identifier, by=record.by)
         if mode == "power":
             os.sync()
 
@@ -137,28 +162,28 @@ class Drill:
             if self.record is record and record.undo_mono is not None:
                 await faults[mode]()
 
-        self._start(later())
+        self._start_task(later())
         return time.time() + ANSWER_FIRST_S
 
     async def _kill_keepalived(self) -> None:
-        self._agent.keepalived.send(signal.SIGKILL)
+        self._keepalived.send(signal.SIGKILL)
 
     async def _kill_agent(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     async def _kill_supervisord(self) -> None:
-        self._agent.programs.process.send(signal.SIGKILL)
+        self._supervised.process.send(signal.SIGKILL)
 
     async def _take_link_down(self) -> None:
-        await take_down(self._agent.settings.vrrp.interface)
+        await take_down(self._interface)
 
     async def _cut_power(self) -> None:
         # Whatever the kernel still does until the machine is reset, nothing may hear of it.
         with contextlib.suppress(OSError):
-            await take_down(self._agent.settings.vrrp.interface)
+            await take_down(self._interface)
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.reboot(RB_AUTOBOOT) != 0:
-            self._agent.history.add("drill-failed", f"reboot(2): {os.strerror(ctypes.get_errno())}")
+            self._events.add("drill-failed", f"reboot(2): {os.strerror(ctypes.get_errno())}")
 
     async def undo(self) -> None:
         """Ends the fault now. Idempotent; what cannot be ended is tried again until the test's own end."""
@@ -171,18 +196,18 @@ class Drill:
             elif record.mode == "link-down" and record.interface is not None:
                 await bring_up(SavedInterface(**record.interface))
         except (OSError, ProgramMissing) as error:
-            self._agent.history.add("drill-failed", f"failover-test: {record.mode} could not be ended: {error}")
+            self._events.add("drill-failed", f"failover-test: {record.mode} could not be ended: {error}")
             record.undo_mono = time.monotonic() + 5.0
             return
         record.undo_mono = None
         self._save()
-        self._agent.history.add("drill-undone", f"failover-test: {record.mode} is over", drill=record.id)
+        self._events.add("drill-undone", f"failover-test: {record.mode} is over", drill=record.id)
 
     async def _start_keepalived(self) -> None:
-        self._agent.keepalived.look()
-        if self._agent.keepalived.is_alive:
+        self._keepalived.look()
+        if self._keepalived.is_alive:
             return
-        outcome = await run_program(self._agent.settings.drill.keepalived_start_command, 30.0)
+        outcome = await run_program(self._settings.keepalived_start_command, 30.0)
         if outcome.code != 0:
             raise OSError(f"keepalived could not be started: {outcome.errors.strip()[-200:]}")
 
@@ -211,7 +236,7 @@ class Drill:
             if record.undo_mono is not None and now >= record.undo_mono:
                 await self.undo()
             if now >= record.until_mono and record.undo_mono is None:
-                self._agent.history.add("drill-abandoned", "failover-test: its command did not come back", drill=record.id)
+                self._events.add("drill-abandoned", "failover-test: its command did not come back", drill=record.id)
                 self._forget()
                 return
             await asyncio.sleep(0.1)
@@ -225,23 +250,22 @@ class Drill:
         executor = ThreadPoolExecutor(1, "drill")
         try:
             while record is not None and self.record is record:
-                running = await self._agent.loop.run_in_executor(executor, self._look)
+                running = await asyncio.get_running_loop().run_in_executor(executor, self._look)
                 self._note(running)
                 await asyncio.sleep(SAMPLE_S)
         finally:
             executor.shutdown(wait=False)
 
     def _look(self) -> tuple[str, ...]:
-        agent = self._agent
-        groups = agent.programs.groups | frozenset(agent.active_set.selection.groups)
-        seen = {(p.group, p.process) for p in find_marked(agent.settings.supervisor.socket, groups)}
+        groups = self._loaded.names | frozenset(self._active_set.selection.groups)
+        seen = {(p.group, p.process) for p in self._table.find_marked(groups, Lineage())}
         # Programs that overwrite their environment are seen by what supervisord last said of them.
-        seen |= set(list_leaders(agent.programs.lineage))
-        return tuple(sorted(name if name == group else f"{group}:{name}" for group, name in seen))
+        seen |= set(self._table.list_leaders(self._sweeper.lineage))
+        return tuple(sorted(full_name(group, name) for group, name in seen))
 
     def _note(self, running: tuple[str, ...]) -> None:
-        agent = self._agent
-        seen = (running, agent.standing.role.value, agent.standing.vrrp_state.value, agent.standing.vip_here)
+        standing = self._standing
+        seen = (running, standing.role.value, standing.vrrp_state.value, standing.vip_here)
         if seen == self._last:
             return
         self._last = seen

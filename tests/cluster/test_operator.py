@@ -241,7 +241,7 @@ def test_maintenance_ends_by_itself_and_with_a_reboot(pair: Pair) -> None:
     pair.lab.power_off("node-b")
     pair.power_on("node-b")
     assert pair.lab.status("node-b")["maintenance"] is None
-    assert "started anew" in pair.history("node-b", "maintenance-off")[-1]["text"]
+    assert "started again" in pair.history("node-b", "maintenance-off")[-1]["text"]
 
 
 def test_a_node_in_maintenance_keeps_its_programs_from_a_peer_that_is_not(pair: Pair) -> None:

@@ -24,7 +24,8 @@ def make_set(tmp_path: pathlib.Path, on_read: dict[str, object]) -> ActiveSet:
             action()
         return f"[program:{path[0]}]\ncommand=x\n".encode()
 
-    made = ActiveSet(settings, ConfChecker(settings.supervisor), read)
+    directory = str(tmp_path / "active")
+    made = ActiveSet(settings.registry.path, directory, ConfChecker(settings.supervisor), read)
     paths = ("a.conf", "b.conf", "c.conf")
     made.judged = EMPTY.changed([Entry(p, 0o644, "0" * 64) for p in paths], [])
     made.selection = Selection(loadable=paths, groups={p[0]: (p[0],) for p in paths})

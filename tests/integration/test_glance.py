@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import pathlib
 import socketserver
 import threading
@@ -14,9 +13,10 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from ha_agent.adapters.supervisord import SupervisordDown
-from ha_agent.core.settings import check_settings
-from ha_agent.daemon.programs.supervised import GLANCE_S, Programs
+from ha_agent.adapters.procs import ProcessTable, ProcessWatch
+from ha_agent.adapters.supervisord import Supervisord, SupervisordDown
+from ha_agent.core.settings import SupervisorSettings
+from ha_agent.daemon.programs.supervised import GLANCE_S, Lane, Supervised
 
 
 class Stub(socketserver.ThreadingUnixStreamServer):
@@ -56,20 +56,12 @@ def stub(tmp_path: pathlib.Path) -> Iterator[Stub]:
         server.shutdown()
 
 
-def make(tmp_path: pathlib.Path) -> Programs:
-    os.makedirs(tmp_path / "run", exist_ok=True)
-    settings = check_settings(
-        {
-            "node": {"name": "a", "address": "192.0.2.1"},
-            "peer": {"name": "b", "address": "192.0.2.2"},
-            "vrrp": {"vip": "192.0.2.3/24"},
-            "supervisor": {"socket": str(tmp_path / "sock"), "rpc_timeout_s": 2.0},
-            "paths": {"run_dir": str(tmp_path / "run"), "state_dir": str(tmp_path)},
-        }
-    )
-    programs = Programs(settings, lambda: None)
-    programs.remember_groups(["p"])
-    return programs
+def make(tmp_path: pathlib.Path) -> Supervised:
+    socket = str(tmp_path / "sock")
+    settings = SupervisorSettings(socket=socket, rpc_timeout_s=2.0)
+    process = ProcessWatch(lambda: None, lambda: None)
+    client = Supervisord(socket, settings.rpc_timeout_s)
+    return Supervised(settings, client, process, ProcessTable(socket), str(tmp_path / "supervisords"))
 
 
 def test_those_who_look_at_once_share_one_question_and_one_who_looks_again_disturbs_nobody(
@@ -79,10 +71,10 @@ def test_those_who_look_at_once_share_one_question_and_one_who_looks_again_distu
         programs = make(tmp_path)
 
         async def twice() -> int:
-            return len(await programs.glance()) + len(await programs.glance())
+            return len(await programs.read_all(Lane.GLANCE)) + len(await programs.read_all(Lane.GLANCE))
 
         try:
-            assert await asyncio.gather(twice(), programs.glance(), programs.glance())
+            assert await asyncio.gather(twice(), programs.read_all(Lane.GLANCE), programs.read_all(Lane.GLANCE))
         finally:
             programs.close()
 
@@ -98,7 +90,7 @@ def test_a_supervisord_that_hangs_is_said_to_and_holds_up_no_worker(tmp_path: pa
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            results = await asyncio.gather(*(programs.glance() for _ in range(10)), return_exceptions=True)
+            results = await asyncio.gather(*(programs.read_all(Lane.GLANCE) for _ in range(10)), return_exceptions=True)
             assert all(isinstance(r, SupervisordDown) for r in results)
             assert loop.time() - began < GLANCE_S + 0.4
             assert await asyncio.wait_for(asyncio.to_thread(lambda: 1), 0.3) == 1

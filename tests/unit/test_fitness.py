@@ -9,6 +9,7 @@ import pytest
 
 from ha_agent.adapters.store import History
 from ha_agent.core.words import Role, VrrpState
+from ha_agent.daemon.events import Events
 from ha_agent.daemon.role.fitness import HOLD_LEAST_S, HOLD_S, VIP_LOST_S, Fitness
 
 
@@ -18,13 +19,13 @@ class Node:
     def __init__(self, directory: pathlib.Path) -> None:
         self.track = directory / "track"
         self.wakes: list[float] = []
-        self.fitness = Fitness(str(self.track), History(str(directory), "n", 10**6), self.wakes.append)
+        self.fitness = Fitness(str(self.track), Events(History(str(directory), "n", 10**6)), self.wakes.append)
         self.fitness.begin()
 
     def look(self, now: float, **changes: Any) -> str:
         facts = {"role": Role.STANDBY, "vrrp_state": VrrpState.BACKUP, "vip_here": False, **changes}
         more = {"supervisord_gone": facts.pop("supervisord_gone", False), "peer_owns": facts.pop("peer_owns", True)}
-        self.fitness.look(now, facts["role"], facts["vrrp_state"], facts["vip_here"], **more)
+        self.fitness.update(now, facts["role"], facts["vrrp_state"], facts["vip_here"], **more)
         return self.track.read_text(encoding="ascii").strip()
 
 

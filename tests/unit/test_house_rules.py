@@ -72,6 +72,7 @@ def test_the_core_imports_nothing_that_can_see_the_world() -> None:
         "struct",
         "textwrap",
         "time",
+        "types",
         "typing",
         "urllib",
         "zlib",

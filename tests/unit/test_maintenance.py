@@ -8,6 +8,7 @@ import pathlib
 import pytest
 
 from ha_agent.adapters.store import History
+from ha_agent.daemon.events import Events
 from ha_agent.daemon.role.maintenance import LONGEST_S, Maintenance, read_life
 
 
@@ -25,7 +26,7 @@ def clock() -> Clock:
 
 
 def make(directory: pathlib.Path, clock: Clock, life: str = "this") -> Maintenance:
-    made = Maintenance(str(directory), History(str(directory), "n", 10**6), clock)
+    made = Maintenance(str(directory / "maintenance.json"), Events(History(str(directory), "n", 10**6)), clock)
     made.load(life)
     return made
 
@@ -37,11 +38,11 @@ def codes(directory: pathlib.Path) -> list[str]:
 
 def test_it_is_off_until_it_is_begun_and_ends_by_itself(tmp_path: pathlib.Path, clock: Clock) -> None:
     it = make(tmp_path, clock)
-    assert not it.is_on and not it.look()
+    assert not it.is_on and not it.update()
     it.begin(60.0, "why", "alice")
-    assert it.is_on and it.look()
+    assert it.is_on and it.update()
     clock.now += 61
-    assert not it.is_on and not it.look()
+    assert not it.is_on and not it.update()
     assert codes(tmp_path) == ["maintenance-on", "maintenance-off"]
 
 
@@ -55,7 +56,7 @@ def test_a_reboot_ends_it_and_the_history_says_so(tmp_path: pathlib.Path, clock:
     make(tmp_path, clock).begin(60.0, "why", "alice")
     assert not make(tmp_path, clock, "another life").is_on
     assert codes(tmp_path) == ["maintenance-on", "maintenance-off"]
-    assert "started anew" in (tmp_path / "history.jsonl").read_text()
+    assert "started again" in (tmp_path / "history.jsonl").read_text()
     assert not (tmp_path / "maintenance.json").exists()
 
 
@@ -84,7 +85,7 @@ def test_an_operator_ends_it(tmp_path: pathlib.Path, clock: Clock) -> None:
 
 
 def test_a_life_is_the_same_until_run_is_empty(tmp_path: pathlib.Path) -> None:
-    first = read_life(str(tmp_path))
-    assert read_life(str(tmp_path)) == first
+    first = read_life(str(tmp_path / "life"))
+    assert read_life(str(tmp_path / "life")) == first
     (tmp_path / "life").unlink()
-    assert read_life(str(tmp_path)) != first
+    assert read_life(str(tmp_path / "life")) != first

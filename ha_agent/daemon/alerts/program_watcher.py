@@ -8,26 +8,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ha_agent.adapters.procs import read_memory
-from ha_agent.adapters.rpc import Handler, Malformed, Progress
 from ha_agent.adapters.supervisord import Fault, ProcessInfo, SupervisordDown
-from ha_agent.core.alerts import Condition, Moment
+from ha_agent.core.alerts import Condition, Moment, matches
 from ha_agent.core.events import StateEvent
-from ha_agent.core.frames import Message
 from ha_agent.core.program_watch import Key, ProgramWatch, Rules, Seen, full_name
-from ha_agent.core.settings import parse_memory_limit
-from ha_agent.daemon.operations.node import take
-
-if TYPE_CHECKING:
-    from ha_agent.daemon.agent import Agent
+from ha_agent.core.settings import AlertSettings, parse_memory_limit
+from ha_agent.core.transitions import Transition
+from ha_agent.core.words import Role
+from ha_agent.daemon.programs.active_set import ActiveSet
+from ha_agent.daemon.programs.loaded_groups import LoadedGroups
+from ha_agent.daemon.programs.supervised import GLANCE_S, Lane, Supervised
+from ha_agent.daemon.standing import Standing
 
 log = logging.getLogger(__name__)
 
-MAX_EVENTS = 10_000
 LOOK_S = 300.0
 """Between two looks at all processes, whatever the events said. One of 1,000 costs a fifth of a second."""
 
@@ -38,12 +36,13 @@ SILENT_S = 90.0
 """The listener gives a sign of life every 30 s."""
 
 AFTERMATH_S = 0.1
-"""supervisord notices an end so much later than whoever brought it about."""
+"""supervisord notices an exit up to this long after it happened."""
 
-ANSWER_S, AGAIN_S, FAILURES = 5.0, 2.0, 3
-"""supervisord that does not answer so often in a row counts as one that does not."""
+ANSWER_S, AGAIN_S = 5.0, 2.0
+FAILURES = 3
+"""This many unanswered calls in a row mean it is down."""
 
-GLANCE_S, GLIMPSE_S = 0.5, 10.0
+GLIMPSE_S = 10.0
 
 ASK_S = 3.0
 ASKED_AT_ONCE = 20
@@ -54,12 +53,22 @@ MEMORY_HYSTERESIS = 0.9
 _EXITED = re.compile(r"exited: (\S+) \((.+?); (?:not )?expected\)")
 
 
-class ProgramAlerts:
-    """The programs of one node."""
+class ProgramWatcher:
+    """The programs of one node. ``clock``: monotonic, ``wall``: wall clock seconds."""
 
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
-        limits = agent.settings.alerts
+    def __init__(
+        self,
+        limits: AlertSettings,
+        standing: Standing,
+        supervised: Supervised,
+        loaded: LoadedGroups,
+        active_set: ActiveSet,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._limits, self._standing = limits, standing
+        self._supervised, self._loaded, self._active_set = supervised, loaded, active_set
+        self._clock, self._wall = clock, wall
         self.watch = ProgramWatch(Rules(limits.loop_count, limits.loop_window_s), self._is_quiet)
         self._memory_limits = [pair for text in limits.memory_limits if (pair := parse_memory_limit(text)) is not None]
         self._memory: dict[Key, tuple[int, int]] = {}
@@ -69,96 +78,88 @@ class ProgramAlerts:
         self._verifying = False
         self._look_at_mono = self._probe_at_mono = 0.0
         self._memory_at_mono = 0.0
-        self._heard_mono = agent.loop.time()
+        self._heard_mono = clock()
         self._failures = 0
-        self.unanswered: str | None = None
+        self.silence: str | None = None
         """How supervisord does not answer; None where it does."""
         self.lost = self.merged = self.taken = 0
-        self._seen: list[ProcessInfo] | None = None
+        self._seen: Sequence[ProcessInfo] | None = None
         self._seen_mark: object = None
         self._seen_mono = 0.0
-        self.handlers: dict[str, Handler] = {"program-events": self._serve_events}
 
     # ---- what comes in ------------------------------------------------------------------------------------
 
-    async def _serve_events(self, message: Message, _progress: Progress) -> Message:
-        """Takes what the listener brings; only root, which supervisord runs as, may bring it."""
-        if message.get("uid") != 0:
-            return {"outcome": "refused", "reason": "events come from supervisord's listener, which runs as root"}
-        rows, lost = take(message, "events", list), take(message, "lost", int, 0)
-        if len(rows) > MAX_EVENTS:
-            raise Malformed(f"{len(rows)} events at once")
-        try:
-            events = [StateEvent.from_dict(row) for row in rows]
-        except (KeyError, ValueError, TypeError) as error:
-            raise Malformed(f"an event that is none: {error!r}") from None
-        self._heard_mono = self._agent.loop.time()
+    def feed(self, events: Sequence[StateEvent], lost: int, *, began: bool) -> None:
+        """Takes what the listener brings. ``lost``: events that supervisord threw away; ``began``: the listener is new."""
+        self._heard_mono = self._clock()
         self.watch.feed(events)
         self.taken += len(events)
         self.merged += sum(event.merged for event in events)
         if lost:
             self.lost += lost
             self._moments.append(Moment("events-lost", "listener", f"supervisord threw {lost} events away", {"lost": lost}))
-        if lost or message.get("began") is True:
+        if lost or began:
             self._look_at_mono = 0.0
-        if events or lost:
-            self._agent.alerting.wake()
-        return {"outcome": "taken"}
+
+    def hear_transition(self, told: Transition) -> None:
+        """Takes in a change of role: what happens to programs around it belongs to that."""
+        if told.after is Role.ACTIVE:
+            self.plan_ended(verifying=True)
+        elif told.after is not Role.TAKING_OVER and told.before in (Role.RELEASING, Role.FENCED):
+            self.plan_ended(verifying=False)
 
     def plan_ended(self, *, verifying: bool) -> None:
         """A takeover or release is over; ``verifying``: its programs are still being looked at."""
         self._verifying = verifying
-        self._quiet_until = time.time() + AFTERMATH_S
+        self._quiet_until = self._wall() + AFTERMATH_S
         self._look_at_mono = 0.0
 
     def _is_quiet(self, group: str, at: float) -> bool:
         """Whether what happened to ``group`` at wall clock time ``at`` belongs to a takeover or release."""
-        agent = self._agent
-        busy = agent.standing.plan is not None or self._verifying or at < self._quiet_until
-        return busy and (group in agent.programs.groups or group in agent.active_set.selection.groups)
+        busy = self._standing.plan is not None or self._verifying or at < self._quiet_until
+        return busy and (group in self._loaded.names or group in self._active_set.selection.groups)
 
     # ---- looking ------------------------------------------------------------------------------------------
 
-    async def look(self) -> None:
+    async def update(self) -> None:
         """Asks supervisord what events do not tell. Never raises for one that does not answer."""
-        agent = self._agent
-        if agent.standing.plan is not None or not agent.programs.process.is_alive:
+        if self._standing.plan is not None or not self._supervised.process.is_alive:
             # A takeover has more urgent questions, and its summary tells.
             return
-        now = agent.loop.time()
+        now = self._clock()
         if now >= self._look_at_mono:
             self._look_at_mono, self._probe_at_mono = now + LOOK_S, now + PROBE_S
             await self._resync()
         elif now >= self._probe_at_mono:
             self._probe_at_mono = now + PROBE_S
-            if not await agent.programs.is_up():
-                # Counted there, and asked again soon.
+            if not await self._supervised.is_up():
+                # _resync counts the failure; force it at the next look.
                 self._look_at_mono = 0.0
         # What went down during a takeover was nobody's question then.
         fresh = sorted(
-            {*self.watch.take_fresh(), *(key for key in self.watch.down(time.time()) if key not in self._reports)}
+            {*self.watch.take_fresh(), *(key for key in self.watch.down(self._wall()) if key not in self._reports)}
         )
         if fresh:
             await self._ask_about(fresh)
         if self._memory_limits and now >= self._memory_at_mono:
-            self._memory_at_mono = now + agent.settings.alerts.memory_interval_s
+            self._memory_at_mono = now + self._limits.memory_interval_s
             await self._weigh()
 
     async def _resync(self) -> None:
-        asked = time.time()
+        asked = self._wall()
         try:
-            infos = await self._agent.programs.glance_at_all(ANSWER_S)
+            infos = await self._supervised.read_all(Lane.GLANCE, ANSWER_S)
         except SupervisordDown as error:
             self._failures += 1
             if self._failures >= FAILURES:
-                self.unanswered = str(error)
-            self._look_at_mono = self._agent.loop.time() + AGAIN_S
+                self.silence = str(error)
+            self._look_at_mono = self._clock() + AGAIN_S
             return
-        self._failures, self.unanswered = 0, None
+        self._failures, self.silence = 0, None
         seen = [Seen(i.group, i.name, i.state, i.pid, float(i.started)) for i in infos]
-        missed = self.watch.resync(seen, asked, time.time())
+        missed = self.watch.resync(seen, asked, self._wall())
         if self.watch.doubts:
-            self._look_at_mono = self._agent.loop.time() + AGAIN_S
+            self._look_at_mono = self._clock() + AGAIN_S
         if missed:
             log.warning("ended without an event that said so: %s", ", ".join(missed[:20]))
         self._reports = {key: report for key, report in self._reports.items() if key in self.watch.lives}
@@ -171,12 +172,12 @@ class ProgramAlerts:
             calls += [(f"tailProcess{which}Log", [f"{group}:{name}", 0, LOG_BYTES]) for which in ("Stderr", "Stdout")]
         try:
             async with asyncio.timeout(ASK_S):
-                answers = await self._agent.programs.batch(calls)
+                answers = await self._supervised.batch(calls)
         except (SupervisordDown, TimeoutError) as error:
             log.warning("the logs of %d programs cannot be read: %s", len(asked), error or "no answer in time")
             answers = [Fault(0, "") for _ in calls]
         endings = read_endings("" if isinstance(answers[0], Fault) else str(answers[0]))
-        lines = self._agent.settings.alerts.log_lines
+        lines = self._limits.log_lines
         for number, key in enumerate(asked):
             logs = [last_lines(answers[1 + 2 * number + which], lines) for which in (0, 1)]
             self._reports[key] = {"exit": endings.get(key[1]), "log": logs[0] or logs[1]}
@@ -197,30 +198,25 @@ class ProgramAlerts:
         self._memory = found
 
     def _limit_of(self, *names: str) -> int | None:
-        import fnmatch
+        return next((limit for pattern, limit in self._memory_limits if any(matches(n, (pattern,)) for n in names)), None)
 
-        for pattern, limit in self._memory_limits:
-            if any(fnmatch.fnmatchcase(name, pattern) for name in names):
-                return limit
-        return None
-
-    async def glimpse(self) -> list[ProcessInfo] | None:
+    async def read_shown(self) -> Sequence[ProcessInfo] | None:
         """All processes as they are now, for showing; None where supervisord does not answer.
 
         It needs a third of a millisecond to describe each: it is not asked again as long as no event says that something
         has changed, unless ``GLIMPSE_S`` has passed, or the listener is silent.
         """
-        agent, now = self._agent, self._agent.loop.time()
-        mark = (self.taken, self.lost, agent.standing.role, agent.standing.plan is None, agent.programs.process.identity)
+        now, standing = self._clock(), self._standing
+        mark = (self.taken, self.lost, standing.role, standing.plan is None, self._supervised.process.identity)
         heard = now - self._heard_mono <= SILENT_S
         if heard and self._seen is not None and self._seen_mark == mark and now - self._seen_mono < GLIMPSE_S:
             return self._seen
         try:
-            infos = await agent.programs.glance_at_all(GLANCE_S)
+            infos = await self._supervised.read_all(Lane.GLANCE, GLANCE_S)
         except SupervisordDown:
             self._seen = None
             return None
-        # Of a change that came while it was asked the next one is to know.
+        # A change during this call is seen by the next one.
         self._seen, self._seen_mark, self._seen_mono = infos, mark, now
         return infos
 
@@ -233,9 +229,9 @@ class ProgramAlerts:
             name = full_name(*key)
             text = f"{name} uses {used >> 20} MiB of memory, more than {limit >> 20} MiB"
             found.append(Condition("program-memory", name, text, {"used_bytes": used, "limit_bytes": limit}))
-        silent_s = self._agent.loop.time() - self._heard_mono
-        if silent_s > SILENT_S and self._agent.programs.process.is_alive:
-            text = f"nothing was heard from ha-agent-listener on {self._agent.node} for more than {SILENT_S:.0f} s"
+        silent_s = self._clock() - self._heard_mono
+        if silent_s > SILENT_S and self._supervised.process.is_alive:
+            text = f"nothing was heard from ha-agent-listener on {self._standing.node} for more than {SILENT_S:.0f} s"
             found.append(Condition("listener-silent", "listener", text))
         return found
 

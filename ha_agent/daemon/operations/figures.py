@@ -5,56 +5,68 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from ha_agent.daemon.agent import Agent
+from ha_agent.adapters.commit import Committer
+from ha_agent.core.transitions import Transition
+from ha_agent.core.words import Role
+from ha_agent.daemon.alerts.program_watcher import ProgramWatcher
+from ha_agent.daemon.events import Event
+from ha_agent.daemon.replication.replicator import Replicator
+
+PLAN_OF = {Role.ACTIVE: "takeover", Role.STANDBY: "release"}
 
 
 class Figures:
-    """Counts from the events of the history; the rest is looked at when somebody asks."""
+    """Counts the events of the history and the changes of role; the rest is looked at when somebody asks.
 
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
-        self._started = time.time()
+    ``started``: wall clock seconds of the agent's start.
+    """
+
+    def __init__(
+        self, state_dir: str, replicator: Replicator, committer: Committer, watcher: ProgramWatcher, started: float
+    ) -> None:
+        self._state_dir, self._replicator, self._committer, self._watcher = state_dir, replicator, committer, watcher
+        self._started = started
         self._plans: dict[str, dict[str, float]] = {
             name: {"count": 0, "sum_s": 0.0, "last_s": 0.0, "failed": 0} for name in ("takeover", "release")
         }
         self._events: dict[str, int] = {}
 
-    def take_event(self, event: Mapping[str, Any]) -> None:
+    def hear_event(self, event: Event) -> None:
         """Counts an event of the history."""
         code = str(event["code"])
         self._events[code] = self._events.get(code, 0) + 1
-        plan = self._plans.get(str(event.get("plan")))
-        if plan is not None and "took_s" in event and event.get("to") in ("active", "standby"):
-            plan["count"] += 1
-            plan["sum_s"] += float(event["took_s"])
-            plan["last_s"] = float(event["took_s"])
         if code in ("takeover-failed", "release-failed"):
             self._plans[code.removesuffix("-failed")]["failed"] += 1
 
+    def hear_transition(self, told: Transition) -> None:
+        """Counts a takeover or release that ended."""
+        name = PLAN_OF.get(told.after)
+        if name is not None and told.took_s is not None:
+            plan = self._plans[name]
+            plan["count"] += 1
+            plan["sum_s"] += told.took_s
+            plan["last_s"] = told.took_s
+
     def describe(self) -> dict[str, Any]:
         """Everything, as JSON-able data: durations in seconds, sizes in bytes."""
-        agent, used = self._agent, resource.getrusage(resource.RUSAGE_SELF)
-        state_dir = agent.settings.paths.state_dir
-        watch = agent.program_alerts
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        state_dir, watcher = self._state_dir, self._watcher
         return {
             "started": round(self._started, 3),
             "plans": self._plans,
             "history_events": dict(self._events),
-            "pushes": agent.replicator.state.pushed,
+            "pushes": self._replicator.state.pushed,
             "listener": {
-                "taken": watch.taken,
-                "merged": watch.merged,
-                "lost": watch.lost,
-                "in_transitions": watch.watch.swallowed,
+                "taken": watcher.taken,
+                "merged": watcher.merged,
+                "lost": watcher.lost,
+                "in_transitions": watcher.watch.swallowed,
             },
             "sizes": {
                 "history": _size(os.path.join(state_dir, "history.jsonl")),
-                "journal": agent.committer.journal.size,
+                "journal": self._committer.journal.size,
                 "alerts": _size(os.path.join(state_dir, "alerts.json")),
                 "state_dir_free": _free(state_dir),
             },

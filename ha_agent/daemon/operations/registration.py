@@ -4,90 +4,109 @@ from __future__ import annotations
 
 import asyncio
 import pwd
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from ha_agent.adapters.rpc import Handler, Progress
 from ha_agent.adapters.supervisord import SupervisordDown
-from ha_agent.core.frames import Message
+from ha_agent.core.answers import CommandAnswer
 from ha_agent.core.names import PARKED
 from ha_agent.core.program_ini import LogRules, ProgramIniError, Registrant, registered_from, render_program
+from ha_agent.core.requests import DeregisterRequest, RegisterRequest
+from ha_agent.core.settings import ProgramSettings
 from ha_agent.core.targets import Catalogue, Conf
-from ha_agent.daemon.operations.node import take
-from ha_agent.daemon.operations.program_views import ProgramQueries, Refused, lint_remarks
-from ha_agent.daemon.operations.programs import ProgramService, answering
-
-if TYPE_CHECKING:
-    from ha_agent.daemon.agent import Agent
+from ha_agent.core.words import Outcome, Refused
+from ha_agent.daemon.operations.call import Call
+from ha_agent.daemon.operations.commands import Commands
+from ha_agent.daemon.operations.programs import ProgramCommands
+from ha_agent.daemon.programs.catalogue import CatalogueReader
+from ha_agent.daemon.programs.judgement import Judgement, lint_remarks
+from ha_agent.daemon.programs.readiness import Readiness
+from ha_agent.daemon.programs.runs import ProgramRuns
+from ha_agent.daemon.replication.editor import RegistryEditor
 
 MAX_INI_BYTES = 64 * 1024
 
 
 class Registration:
-    """Serves one agent's operators, under the lock of ``ProgramService``."""
+    """For one group. ``start_task`` has a coroutine done beside the command."""
 
-    def __init__(self, agent: Agent, queries: ProgramQueries, programs: ProgramService) -> None:
-        self._agent, self._queries = agent, queries
-        self._programs = programs
-        self.handlers: dict[str, Handler] = {
-            "program-register": answering(programs, self._register),
-            "program-deregister": answering(programs, self._deregister),
-        }
+    def __init__(
+        self,
+        settings: ProgramSettings,
+        commands: Commands,
+        programs: ProgramCommands,
+        catalogue: CatalogueReader,
+        judgement: Judgement,
+        readiness: Readiness,
+        runs: ProgramRuns,
+        editor: RegistryEditor,
+        start_task: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self._settings, self._commands, self._programs = settings, commands, programs
+        self._catalogue, self._judgement, self._readiness = catalogue, judgement, readiness
+        self._runs, self._editor, self._start_task = runs, editor, start_task
 
     # ---- register -----------------------------------------------------------------------------------------
 
-    async def _register(self, message: Message, _progress: Progress) -> Message:
+    async def register(self, request: RegisterRequest, call: Call) -> CommandAnswer:
         """Writes the conf of a folder's program and starts it; where the conf is there already, brings it up to date."""
-        programs, by = self._programs, str(message.get("by", "?"))
-        name, directory = take(message, "name", str), take(message, "directory", str)
-        start, only_update = take(message, "start", bool, True), take(message, "update", bool, False)
-        await self._queries.require_active()
-        text = self._render(name, directory, message)
-        catalogue = await self._queries.read_catalogue()
-        path, present = self._find_place(name, directory, catalogue)
-        if only_update and present is None:
+        return await self._commands.run(lambda: self._register(request, call))
+
+    async def _register(self, request: RegisterRequest, call: Call) -> CommandAnswer:
+        name, by = request.name, call.by
+        await self._commands.require_active()
+        text = self._render(request, call)
+        catalogue = await self._catalogue.read()
+        path, present = self._find_place(name, request.directory, catalogue)
+        if request.update and present is None:
             raise Refused(f"{name} is not registered; ./sup_run.sh start registers it")
-        await self._queries.check_texts({path.removesuffix(PARKED): text}, "the registry is as it was")
-        warnings = lint_remarks(path.removesuffix(PARKED), text)
-        if present is None and not start:
+        own_name = path.removesuffix(PARKED)
+        await self._judgement.require_loadable({own_name: text}, "the registry is as it was")
+        warnings = lint_remarks(own_name, text)
+        if present is None and not request.start:
             path += PARKED
-        changed = self._read(path) != text
+        changed = self._judgement.read_text(path) != text
         if changed:
-            await programs.editor.write(path, text, by)
+            await self._editor.write(path, text, by)
         parked = path
-        if start and path.endswith(PARKED):
-            path = await programs.editor.unpark(path, by)
-        acknowledging = asyncio.ensure_future(programs.editor.acknowledged({path, parked}))
-        judging = asyncio.ensure_future(self._queries.ask_peer_about((), {path.removesuffix(PARKED): text}))
-        fields: Message = {"results": []}
+        if request.start and path.endswith(PARKED):
+            path = await self._editor.unpark(path, by)
+        acknowledging = asyncio.ensure_future(self._editor.acknowledged({path, parked}))
+        judging = asyncio.ensure_future(self._judgement.ask_peer((), {own_name: text}))
+        fields: CommandAnswer = {"results": []}
         if not path.endswith(PARKED):
-            catalogue = await self._queries.read_catalogue()
-            loaded = await programs.runs.choose(catalogue, [name])
-            anew = [catalogue.group_of(name)] if changed and loaded else []
-            if start or anew:
-                fields = await programs.start_programs([name], (), [path], anew)
+            fields = await self._start(name, path, changed=changed, start=request.start)
         fields["warnings"] = [*warnings, *await judging]
         what = {"path": path, "changed": changed, "unparked": path != parked, "was_registered": present is not None}
-        return self._queries.describe(await acknowledging, **what, **fields)
+        return self._commands.answer(await acknowledging, **what, **fields)
 
-    def _render(self, name: str, directory: str, message: Message) -> str:
-        settings = self._agent.settings.programs
-        text, owner = take(message, "text", str), take(message, "owner", str)
-        if len(text) > MAX_INI_BYTES:
+    async def _start(self, name: str, path: str, *, changed: bool, start: bool) -> CommandAnswer:
+        """Starts what is registered by now; what is loaded with an older conf is loaded again."""
+        catalogue = await self._catalogue.read()
+        loaded = await self._runs.choose(catalogue, [name])
+        again = [catalogue.group_of(name)] if changed and loaded else []
+        if not start and not again:
+            return {"results": []}
+        return await self._programs.start_programs([name], (), [path], again)
+
+    def _render(self, request: RegisterRequest, call: Call) -> str:
+        if len(request.text) > MAX_INI_BYTES:
             raise Refused(f"program.ini is longer than {MAX_INI_BYTES} bytes")
-        uid = take(message, "uid", int)
-        registrant = Registrant(owner, None) if uid == 0 else self._ordinary(uid)
+        if call.uid is None:
+            raise Refused("a program is registered on the node where its folder is")
+        registrant = Registrant(request.owner, None) if call.uid == 0 else self._ordinary(call.uid)
         try:
-            logs = LogRules(settings.log_dir, settings.log_maxbytes, settings.log_backups)
-            return render_program(name, directory, text, registrant, logs)
+            logs = LogRules(self._settings.log_dir, self._settings.log_maxbytes, self._settings.log_backups)
+            return render_program(request.name, request.directory, request.text, registrant, logs)
         except ProgramIniError as error:
-            raise Refused("; ".join(f"{directory}/program.ini: {p}" for p in error.problems)) from None
+            raise Refused("; ".join(f"{request.directory}/program.ini: {p}" for p in error.problems)) from None
 
     def _ordinary(self, uid: int) -> Registrant:
         try:
             own = pwd.getpwuid(uid).pw_name
         except KeyError:
             raise Refused(f"user {uid} has no name on this node: its programs could not be started as that user") from None
-        return Registrant(own, frozenset({own, *self._agent.settings.programs.run_as}))
+        return Registrant(own, frozenset({own, *self._settings.run_as}))
 
     def _find_place(self, name: str, directory: str, catalogue: Catalogue) -> tuple[str, Conf | None]:
         """The path of the program's conf, and the conf there is now. Raises ``Refused`` where that is not the folder's."""
@@ -98,7 +117,7 @@ class Registration:
             if taken:
                 raise Refused(f"{taken[0].path} is there already and defines {', '.join(taken[0].programs) or 'no program'}")
             return f"{name}.conf", None
-        origin = registered_from(self._read(present.path) or "")
+        origin = registered_from(self._judgement.read_text(present.path) or "")
         if origin is None:
             raise Refused(
                 f"{name} is defined in {present.path}, which was written by hand: deregister it, or rename the folder"
@@ -107,45 +126,48 @@ class Registration:
             raise Refused(f"{name} is registered from {origin} already: deregister it first, or rename the folder")
         return present.path, present
 
-    def _read(self, path: str) -> str | None:
-        view = self._agent.view
-        entry = view.manifest.find(path)
-        content = view.read_content(path, entry.sha256) if entry else None
-        return None if content is None else content.decode("utf-8", "surrogateescape")
-
     # ---- deregister ---------------------------------------------------------------------------------------
 
-    async def _deregister(self, message: Message, _progress: Progress) -> Message:
+    async def deregister(self, request: DeregisterRequest, call: Call) -> CommandAnswer:
         """Stops a program and removes its conf, parked or not; the conf is kept."""
-        programs, by = self._programs, str(message.get("by", "?"))
-        name, whole_file = take(message, "name", str), take(message, "file", bool, False)
-        await self._queries.require_active()
-        catalogue = await self._queries.read_catalogue()
-        confs = [c for c in catalogue.confs if name in c.programs]
-        if not confs:
-            raise Refused(f"{name} is not registered: no conf of the registry defines it")
-        if len(confs) > 1:
-            raise Refused(f"{name} is defined in {' and '.join(c.path for c in confs)}: remove one of them")
-        conf = confs[0]
+        return await self._commands.run(lambda: self._deregister(request, call.by))
+
+    async def _deregister(self, request: DeregisterRequest, by: str) -> CommandAnswer:
+        name = request.name
+        await self._commands.require_active()
+        catalogue = await self._catalogue.read()
+        conf = _find_only(name, catalogue)
         rest = sorted({*conf.programs, *(m for ms in conf.groups.values() for m in ms)} - {name})
-        if rest and not whole_file:
+        if rest and not request.file:
             raise Refused(f"{conf.path} is the conf of {', '.join(rest)}, too; deregister --file {name} removes all of it")
-        await programs.editor.remove(conf.path, by)
-        acknowledging = asyncio.ensure_future(programs.editor.acknowledged([conf.path]))
+        await self._editor.remove(conf.path, by)
+        acknowledging = asyncio.ensure_future(self._editor.acknowledged([conf.path]))
         problem = await self._end(conf, catalogue)
-        failed = {"outcome": "failed", "reason": f"{conf.path} is removed, but {problem}"} if problem else {}
-        return self._queries.describe(await acknowledging, path=conf.path, **failed)
+        ack = await acknowledging
+        if problem is None:
+            return self._commands.answer(ack, path=conf.path)
+        reason = f"{conf.path} is removed, but {problem}"
+        return self._commands.answer(ack, path=conf.path, outcome=Outcome.FAILED, reason=reason)
 
     async def _end(self, conf: Conf, catalogue: Catalogue) -> str | None:
         """Stops and unloads what ``conf`` defines; returns what went wrong."""
-        runs = self._programs.runs
         try:
-            stopped = await runs.stop(await runs.choose(catalogue, conf.programs))
+            stopped = await self._runs.stop(await self._runs.choose(catalogue, conf.programs))
             if stopped.left:
                 return f"still running: {', '.join(stopped.left)}"
-            selection = await self._agent.readiness.judge()
-            await runs.unload({catalogue.group_of(p) for p in conf.programs} - set(selection.groups))
-            self._agent.start_task(runs.reread())
+            selection = await self._readiness.judge()
+            await self._runs.unload({catalogue.group_of(p) for p in conf.programs} - set(selection.groups))
+            self._start_task(self._runs.reread())
         except SupervisordDown as error:
             return f"supervisord: {error}"
         return None
+
+
+def _find_only(name: str, catalogue: Catalogue) -> Conf:
+    """The one conf that defines ``name``. Raises ``Refused``."""
+    confs = [c for c in catalogue.confs if name in c.programs]
+    if not confs:
+        raise Refused(f"{name} is not registered: no conf of the registry defines it")
+    if len(confs) > 1:
+        raise Refused(f"{name} is defined in {' and '.join(c.path for c in confs)}: remove one of them")
+    return confs[0]

@@ -1,67 +1,58 @@
-"""Describes this node for operators: the ``nodes[]`` entry of ``ha-agent status --json``."""
+"""This node for operators: the ``nodes[]`` entry of ``ha-agent status --json``, made of its account and its programs."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from ha_agent import __version__
 from ha_agent.adapters.supervisord import FAILED_STATES, ProcessInfo, SupervisordDown
+from ha_agent.core.account import NodeAccount
 from ha_agent.core.names import is_parked_name
-from ha_agent.core.words import OWNING_ROLES
+from ha_agent.daemon.account import Accountant
+from ha_agent.daemon.programs.active_set import ActiveSet
+from ha_agent.daemon.programs.loaded_groups import LoadedGroups
+from ha_agent.daemon.programs.loader import Loader
+from ha_agent.daemon.programs.supervised import Lane
 
-if TYPE_CHECKING:
-    from ha_agent.daemon.agent import Agent
-
-
-async def describe_node(agent: Agent, infos: Sequence[ProcessInfo] | None = None) -> dict[str, Any]:
-    """Everything about this node, as JSON-able data. Never raises for a neighbour that is down: it says so.
-
-    ``infos``: what supervisord said of all its processes, where it was asked already.
-    """
-    supervisord, programs = await _describe_programs(agent, infos)
-    known = agent.ledger.known
-    return {
-        "name": agent.node,
-        "reachable": True,
-        "version": __version__,
-        "at": round(time.time(), 3),
-        "role": agent.standing.role.value,
-        "vrrp_state": agent.standing.vrrp_state.value,
-        "vip": agent.standing.vip_here,
-        "keepalived": "up" if agent.keepalived.is_alive else "down",
-        "supervisord": supervisord,
-        "epoch": known.epoch,
-        "claimed_by": known.claimed_by,
-        "generation": agent.ledger.generation,
-        "left_running": agent.standing.left_running,
-        "unfit": agent.fitness.reason,
-        "maintenance": _describe_maintenance(agent),
-        "drill": _describe_drill(agent),
-        "preempt": not agent.settings.vrrp.nopreempt,
-        "priority": agent.settings.vrrp.priority,
-        "step": agent.standing.plan.current_step if agent.standing.plan else None,
-        "registry": _describe_registry(agent),
-        "replication": _describe_replication(agent),
-        "readiness": _describe_readiness(agent),
-        "programs": programs,
-        "last_transition": agent.standing.last_transition or None,
-    }
+MAX_EDITS = 50
 
 
-async def _describe_programs(agent: Agent, infos: Sequence[ProcessInfo] | None) -> tuple[str, list[dict[str, Any]]]:
-    if infos is not None:
-        infos = [info for info in infos if info.group in agent.programs.groups]
-    else:
-        try:
-            infos = await agent.programs.glance()
-        except SupervisordDown as error:
-            return str(error), []
-    idle: frozenset[str] = frozenset() if agent.settings.takeover.start_all else agent.active_set.selection.not_started
-    return "up", [
-        _describe_program(info, not idle & {info.name, info.group}) for info in sorted(infos, key=lambda i: i.full_name)
-    ]
+class StatusReporter:
+    """``start_all``: whether a takeover starts every program. ``wall``: the wall clock, in seconds."""
+
+    def __init__(
+        self,
+        accountant: Accountant,
+        loader: Loader,
+        loaded: LoadedGroups,
+        active_set: ActiveSet,
+        wall: Callable[[], float],
+        *,
+        start_all: bool,
+    ) -> None:
+        self._accountant, self._loader, self._loaded, self._active_set = accountant, loader, loaded, active_set
+        self._wall, self._start_all = wall, start_all
+
+    async def describe(self, infos: Sequence[ProcessInfo] | None = None) -> dict[str, Any]:
+        """Everything about this node, as JSON-able data. Never raises for a neighbour that is down: it says so.
+
+        ``infos``: what supervisord said of all its processes, where it was asked already.
+        """
+        supervisord, programs = await self._describe_programs(infos)
+        return describe_account(self._accountant.gather(self._wall()), supervisord, programs)
+
+    async def _describe_programs(self, infos: Sequence[ProcessInfo] | None) -> tuple[str, list[dict[str, Any]]]:
+        if infos is not None:
+            infos = [info for info in infos if info.group in self._loaded.names]
+        else:
+            try:
+                infos = await self._loader.read_registry(Lane.GLANCE)
+            except SupervisordDown as error:
+                return str(error), []
+        idle: frozenset[str] = frozenset() if self._start_all else self._active_set.selection.not_started
+        rows = sorted(infos, key=lambda i: i.full_name)
+        return "up", [_describe_program(info, not idle & {info.name, info.group}) for info in rows]
 
 
 def _describe_program(info: ProcessInfo, starts: bool) -> dict[str, Any]:
@@ -72,65 +63,94 @@ def _describe_program(info: ProcessInfo, starts: bool) -> dict[str, Any]:
     return row
 
 
-def _describe_drill(agent: Agent) -> dict[str, Any] | None:
-    record = agent.drill.record
-    return None if record is None else {"id": record.id, "by": record.by, "mode": record.mode}
+def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """An account in the form of ``status --json``. ``supervisord``: "up", or how it does not answer."""
+    return {
+        "name": account.node,
+        "reachable": True,
+        "version": __version__,
+        "at": round(account.at_wall, 3),
+        "role": account.role.value,
+        "vrrp_state": account.vrrp_state.value,
+        "vip": account.vip_here,
+        "keepalived": "up" if account.keepalived_alive else "down",
+        "supervisord": supervisord,
+        "epoch": account.known.epoch,
+        "claimed_by": account.known.claimed_by,
+        "generation": account.generation,
+        "left_running": account.left_running,
+        "unfit": account.unfit,
+        "maintenance": _describe_maintenance(account),
+        "drill": _describe_drill(account),
+        "preempt": account.preempt,
+        "priority": account.priority,
+        "step": account.step,
+        "registry": _describe_registry(account),
+        "replication": _describe_push(account) if account.owns else _describe_receiving(account),
+        "readiness": _describe_readiness(account),
+        "programs": list(programs),
+        "last_transition": account.last_transition or None,
+    }
 
 
-def _describe_maintenance(agent: Agent) -> dict[str, Any] | None:
-    window = agent.maintenance.window
-    if window is None or not agent.maintenance.is_on:
+def _describe_drill(account: NodeAccount) -> dict[str, Any] | None:
+    drill = account.drill
+    return None if drill is None else {"id": drill.id, "by": drill.by, "mode": drill.mode}
+
+
+def _describe_maintenance(account: NodeAccount) -> dict[str, Any] | None:
+    window = account.maintenance
+    if window is None:
         return None
     return {"since": round(window.since, 3), "until": round(window.until, 3), "reason": window.reason, "by": window.by}
 
 
-def _describe_registry(agent: Agent) -> dict[str, Any]:
-    manifest = agent.view.manifest
+def _describe_registry(account: NodeAccount) -> dict[str, Any]:
     return {
-        "path": agent.settings.registry.path,
-        "confs": len(manifest),
-        "hash": manifest.hash,
-        "parked": [entry.path for entry in manifest if is_parked_name(entry.path)],
-        "refused": dict(agent.view.refused),
-        "problem": agent.view.unavailable,
+        "path": account.registry_path,
+        "confs": len(account.manifest),
+        "hash": account.manifest.hash,
+        "parked": [entry.path for entry in account.manifest if is_parked_name(entry.path)],
+        "refused": dict(account.refused_files),
+        "problem": account.registry_problem,
     }
 
 
-def _describe_replication(agent: Agent) -> dict[str, Any]:
-    if agent.standing.role not in OWNING_ROLES:
-        edits = agent.ledger.local_edits(agent.view.manifest)
-        refusal = agent.receiver.last_refusal
-        return {
-            "state": "receiving" if agent.link.is_up else "unreachable",
-            "local_changes": list(edits[:50]),
-            "last_refusal": f"{refusal[0].value}: {refusal[1]}" if refusal else None,
-        }
-    state, pending = agent.replicator.state, agent.replicator.pending()
-    since = state.pending_since_wall
+def _describe_receiving(account: NodeAccount) -> dict[str, Any]:
+    return {
+        "state": "receiving" if account.link_up else "unreachable",
+        "local_changes": list(account.local_edits[:MAX_EDITS]),
+        "last_refusal": account.last_refusal,
+    }
+
+
+def _describe_push(account: NodeAccount) -> dict[str, Any]:
+    push = account.push
     word = "in_sync"
-    if not agent.link.is_up:
+    if not account.link_up:
         word = "unreachable"
-    elif state.held:
+    elif push.held:
         word = "held"
-    elif state.refused:
+    elif push.refused:
         word = "refused"
-    elif pending is None or pending:
+    elif push.pending is None or push.pending:
         word = "pending"
+    since = push.pending_since_wall
     return {
         "state": word,
-        "pending": None if pending is None else len(pending),
+        "pending": push.pending,
         "pending_since": round(since, 3) if since else None,
-        "reason": state.held or state.refused or (agent.link.problem or None),
-        "pushed": state.pushed,
+        "reason": push.held or push.refused or (account.link_problem or None),
+        "pushed": push.pushed,
     }
 
 
-def _describe_readiness(agent: Agent) -> dict[str, Any]:
-    selection = agent.active_set.selection
+def _describe_readiness(account: NodeAccount) -> dict[str, Any]:
+    selection = account.selection
     return {
-        "current": agent.active_set.is_current and agent.active_set.judged == agent.view.manifest,
+        "current": account.judged_is_current,
         "loadable": len(selection.loadable),
         "problems": dict(selection.problems),
         "warnings": dict(selection.warnings),
-        "failure": agent.active_set.failure,
+        "failure": account.checker_failure,
     }

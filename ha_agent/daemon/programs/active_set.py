@@ -18,7 +18,6 @@ from ha_agent.adapters.files import make_dir, write_atomic
 from ha_agent.core.confs import Selection, Verdict, render_conf, select_confs
 from ha_agent.core.manifest import EMPTY, Manifest
 from ha_agent.core.names import active_name, is_loadable_name
-from ha_agent.core.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +25,11 @@ log = logging.getLogger(__name__)
 class ActiveSet:
     """Verdicts on every conf of the registry, and the directory that supervisord includes."""
 
-    def __init__(self, settings: Settings, checker: ConfChecker, read_content: Callable[[str, str], bytes | None]) -> None:
-        self._registry = settings.registry.path
+    def __init__(
+        self, registry: str, directory: str, checker: ConfChecker, read_content: Callable[[str, str], bytes | None]
+    ) -> None:
+        """``registry``: the path of the registry; ``directory``: the one that supervisord includes."""
+        self._registry = registry
         self._checker = checker
         self._read_content = read_content
         self._verdicts: dict[str, tuple[str, Verdict]] = {}
@@ -37,7 +39,7 @@ class ActiveSet:
         self._files = threading.Lock()
         """Held for each change of the directory: a writing that began before must not fill what ``remove`` emptied."""
         self._removals = 0
-        self.directory = os.path.join(settings.paths.run_dir, "active")
+        self.directory = directory
         self.judged: Manifest = EMPTY
         self.selection = Selection()
         self.failure: str | None = None

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.adapters.heap import trim_heap
 from ha_agent.core.confs import Selection
-from ha_agent.core.words import OWNING_ROLES, Role
-
-if TYPE_CHECKING:
-    from ha_agent.daemon.agent import Agent
+from ha_agent.core.settings import ReadinessSettings
+from ha_agent.core.words import Role
+from ha_agent.daemon.events import Events
+from ha_agent.daemon.programs.active_set import ActiveSet
+from ha_agent.daemon.programs.loaded_groups import LoadedGroups
+from ha_agent.daemon.replication.view import RegistryView
+from ha_agent.daemon.standing import Standing
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +26,31 @@ PAUSE_STANDBY_S = 0.1
 
 
 class Readiness:
-    """Judges when ``wake`` is called, and everything afresh now and then, because the machine changes too."""
+    """Judges when ``wake`` is called, and everything afresh now and then, because the machine changes too.
 
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
+    ``clock``: the loop's monotonic clock.
+    """
+
+    def __init__(
+        self,
+        limits: ReadinessSettings,
+        standing: Standing,
+        view: RegistryView,
+        active_set: ActiveSet,
+        loaded: LoadedGroups,
+        checker: ConfChecker,
+        events: Events,
+        clock: Callable[[], float],
+    ) -> None:
+        self._limits, self._standing, self._view = limits, standing, view
+        self._active_set, self._loaded, self._checker = active_set, loaded, checker
+        self._events, self._clock = events, clock
         self._wanted = asyncio.Event()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the verdicts are those on the registry as it is known now."""
+        return self._active_set.is_current and self._active_set.judged == self._view.manifest
 
     def wake(self) -> None:
         """Says that the registry or the role changed."""
@@ -34,9 +58,7 @@ class Readiness:
 
     async def run(self) -> None:
         """Works until cancelled."""
-        agent = self._agent
-        interval, idle = agent.settings.readiness.interval_s, agent.settings.readiness.idle_s
-        clock = agent.loop.time
+        interval, idle, clock = self._limits.interval_s, self._limits.idle_s, self._clock
         next_full = clock() + interval
         trim_due = False
         self.wake()
@@ -44,33 +66,31 @@ class Readiness:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), max(0.0, min(next_full - clock(), idle or interval)))
             if self._wanted.is_set():
-                await asyncio.sleep(PAUSE_ACTIVE_S if agent.standing.role is Role.ACTIVE else PAUSE_STANDBY_S)
+                await asyncio.sleep(PAUSE_ACTIVE_S if self._standing.role is Role.ACTIVE else PAUSE_STANDBY_S)
             self._wanted.clear()
             full = clock() >= next_full
             if full:
                 next_full = clock() + interval
-            if full or agent.view.manifest != agent.active_set.judged:
+            if full or self._view.manifest != self._active_set.judged:
                 await self.judge(afresh=full)
                 trim_due = True
             elif trim_due:
-                # Nothing changed for a while: what the last judgements needed goes back to the system.
+                # Nothing changed for a while: what the last judgements needed is returned to the system.
                 trim_due = False
                 trim_heap()
-            if agent.standing.role not in OWNING_ROLES and clock() - agent.checker.last_used_mono >= idle:
-                await agent.checker.close()
+            if not self._standing.owns and clock() - self._checker.last_used_mono >= idle:
+                await self._checker.close()
 
     async def judge(self, *, afresh: bool = False) -> Selection:
         """Judges the registry as it is known now; on an active node the active set follows."""
-        agent = self._agent
-        manifest = agent.view.manifest
-        before = dict(agent.active_set.selection.problems)
-        selection = await agent.active_set.judge(manifest, afresh=afresh)
-        if agent.standing.role is Role.ACTIVE and agent.standing.plan is None and agent.active_set.is_current:
+        before = dict(self._active_set.selection.problems)
+        selection = await self._active_set.judge(self._view.manifest, afresh=afresh)
+        if self._standing.may_start and self._active_set.is_current:
             try:
-                await agent.active_set.write(keep_last_good=True)
-                agent.programs.remember_groups(selection.groups)
+                await self._active_set.write(keep_last_good=True)
+                self._loaded.remember(selection.groups)
             except OSError as error:
                 log.error("the active set cannot be written: %s", error)
         for path in selection.problems.keys() - before.keys():
-            agent.history.add("conf-not-loadable", f"{path}: {selection.problems[path]}", path=path)
+            self._events.add("conf-not-loadable", f"{path}: {selection.problems[path]}", path=path)
         return selection

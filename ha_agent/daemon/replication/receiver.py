@@ -10,12 +10,11 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable
+from typing import Any
 
 from ha_agent.adapters.commit import CHECKPOINT_BYTES, Committed, Committer, NoSpace, sweep_temporaries
-from ha_agent.adapters.store import History
 from ha_agent.core.frames import Message
-from ha_agent.core.settings import Settings
+from ha_agent.core.settings import RegistrySettings
 from ha_agent.core.transaction import (
     BadTransaction,
     ReceiverView,
@@ -24,18 +23,20 @@ from ha_agent.core.transaction import (
     judge_transaction,
     parse_transaction,
 )
-from ha_agent.core.words import Answer, Role
+from ha_agent.core.words import Answer
+from ha_agent.daemon.events import Events
 from ha_agent.daemon.replication.ledger import Ledger
 from ha_agent.daemon.replication.view import RegistryView
+from ha_agent.daemon.standing import Standing
 
 log = logging.getLogger(__name__)
 
 SMALL_CHANGE = 16
-"""So many files at most are committed in the loop."""
+"""Most files that are committed in the loop."""
 
 QUICK_DISK_S = 0.02
 WARY_COMMITS = 50
-"""After a commit slower than ``QUICK_DISK_S`` so many are made in a thread before the disk counts as quick again."""
+"""After a commit slower than ``QUICK_DISK_S`` this many are made in a thread before the disk counts as quick again."""
 
 
 class Receiver:
@@ -43,25 +44,23 @@ class Receiver:
 
     def __init__(
         self,
-        settings: Settings,
+        limits: RegistrySettings,
+        standing: Standing,
         ledger: Ledger,
         committer: Committer,
         view: RegistryView,
-        history: History,
-        role: Callable[[], Role],
+        events: Events,
     ) -> None:
-        self._settings = settings
-        self._ledger = ledger
-        self._committer = committer
-        self._view = view
-        self._history = history
-        self._role = role
+        self._limits, self._standing = limits, standing
+        self._ledger, self._committer, self._view = ledger, committer, view
+        self._events = events
+        self._reported_edits: frozenset[str] = frozenset()
         self._thread_for = 0
         self.last_refusal: tuple[Answer, str] | None = None
 
     async def recover(self) -> None:
         """Rolls forward what a crash left in the journal, and removes files in the making. Raises ``OSError``."""
-        root = self._settings.registry.path
+        root = self._limits.path
         if not os.path.isdir(root):
             return
         await asyncio.to_thread(sweep_temporaries, root)
@@ -74,14 +73,25 @@ class Receiver:
         last = done[-1]
         self._ledger.apply_again(agreed, Watermark(last.epoch, last.claimed_by), last.generation)
         text = f"{len(done)} journaled transactions were applied again after a crash"
-        self._history.add("rolled-forward", text, left_alone=report.skipped[:20])
+        self._events.add("rolled-forward", text, left_alone=report.skipped[:20])
         self._report(last, report)
         if not report.failed:
             await self._ledger.checkpoint()
 
-    async def answer_manifest(self) -> Message:
-        """This node's whole manifest."""
-        return {"rows": self._view.manifest.to_rows()}
+    def report_local_edits(self) -> None:
+        """On a standby a change that the peer did not send does not travel: says so once."""
+        if self._standing.owns:
+            return
+        edits = frozenset(self._ledger.local_edits(self._view.manifest))
+        fresh = sorted(edits - self._reported_edits)
+        self._reported_edits = edits
+        if fresh and self.last_refusal is None:
+            text = f"changed on the standby, does not travel: {', '.join(fresh[:5])}"
+            self._events.add("standby-edit", text, paths=fresh[:20])
+
+    def manifest_rows(self) -> list[list[Any]]:
+        """This node's whole manifest as it is known, as rows for a message."""
+        return self._view.manifest.to_rows()
 
     async def receive(self, raw: object) -> Message:
         """Judges and commits one transaction; the answer is one of ``Answer`` with what the sender needs to go on."""
@@ -120,9 +130,13 @@ class Receiver:
                 self._thread_for = WARY_COMMITS
 
     def _receiver_view(self) -> ReceiverView:
-        limits = self._settings.registry
+        limits = self._limits
         return ReceiverView(
-            self._role(), self._ledger.known, self._view.manifest, limits.mass_delete_fraction, limits.mass_delete_minimum
+            self._standing.role,
+            self._ledger.known,
+            self._view.manifest,
+            limits.mass_delete_fraction,
+            limits.mass_delete_minimum,
         )
 
     def _committed(self, txn: Transaction, report: Committed) -> Message:
@@ -142,7 +156,7 @@ class Receiver:
     def _report(self, txn: Transaction, report: Committed) -> None:
         lost = [kept.path for kept in report.kept if kept.divergence]
         if lost:
-            self._history.add(
+            self._events.add(
                 "divergence-kept",
                 f"{len(lost)} local contents that never were agreed were replaced by the active node's and kept",
                 paths=lost[:20],
@@ -151,7 +165,7 @@ class Receiver:
 
     def _refuse(self, answer: Answer, reason: str) -> Message:
         if self.last_refusal != (answer, reason) and answer is not Answer.NEED_FULL:
-            self._history.add("transaction-refused", f"{answer.value}: {reason}")
+            self._events.add("transaction-refused", f"{answer.value}: {reason}")
         self.last_refusal = (answer, reason)
         known = self._ledger.known
         message: Message = {
@@ -159,7 +173,7 @@ class Receiver:
             "reason": reason,
             "epoch": known.epoch,
             "claimed_by": known.claimed_by,
-            "role": self._role().value,
+            "role": self._standing.role.value,
         }
         if answer is Answer.NEED_FULL:
             message["rows"] = self._view.manifest.to_rows()

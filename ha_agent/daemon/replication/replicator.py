@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.ssh import PeerLink, TransferFailed
-from ha_agent.adapters.store import History
 from ha_agent.core.frames import Message
 from ha_agent.core.manifest import Difference, Manifest, diff_manifests
 from ha_agent.core.push import GuardLimits, PushPlan, plan_push
-from ha_agent.core.settings import Settings
+from ha_agent.core.settings import LinkSettings, RegistrySettings
 from ha_agent.core.transaction import Transaction
-from ha_agent.core.words import Answer
+from ha_agent.core.words import Answer, Role
+from ha_agent.daemon.events import Events
 from ha_agent.daemon.replication.ledger import Ledger
 from ha_agent.daemon.replication.view import RegistryView
+from ha_agent.daemon.standing import Standing
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ RETRY_S = 2.0
 BULK_TIMEOUT_S = 600.0
 
 INLINE_FILES = 16
-"""So many files at most are read and sent at once, without leaving the loop."""
+"""Most files that are read and sent at once, without leaving the loop."""
 
 
 @dataclass(slots=True)
@@ -44,23 +44,29 @@ class PushState:
 
 
 class Replicator:
-    """Pushes whenever ``may_push`` allows it and the two manifests differ. Woken by ``wake``; idle otherwise."""
+    """Pushes whenever this node is active and the two manifests differ. Woken by ``wake``; idle otherwise.
+
+    ``outgoing``: a directory for what goes out by rsync. ``wall``: the wall clock, in seconds.
+    """
 
     def __init__(
         self,
-        settings: Settings,
+        registry: RegistrySettings,
+        link_limits: LinkSettings,
+        outgoing: str,
+        standing: Standing,
         view: RegistryView,
         ledger: Ledger,
         link: PeerLink,
-        history: History,
-        may_push: Callable[[], bool],
-        on_stale: Callable[[Message], None],
+        events: Events,
         wall: Callable[[], float],
     ) -> None:
-        self._settings = settings
-        self._view, self._ledger, self._link, self._history = view, ledger, link, history
-        self._may_push, self._on_stale, self._wall = may_push, on_stale, wall
-        self._limits = GuardLimits(settings.registry.mass_delete_fraction, settings.registry.mass_delete_minimum)
+        self._registry, self._link_limits, self._outgoing = registry, link_limits, outgoing
+        self._standing, self._view, self._ledger, self._link = standing, view, ledger, link
+        self._events, self._wall = events, wall
+        self._limits = GuardLimits(registry.mass_delete_fraction, registry.mass_delete_minimum)
+        self.on_stale: list[Callable[[Message], None]] = []
+        """Called with an answer by which the peer knows a newer epoch, or is active itself."""
         self._wake = asyncio.Event()
         self._not_before_mono = 0.0
         self._intent = False
@@ -129,7 +135,10 @@ class Replicator:
 
     def _can_push(self) -> bool:
         loop = asyncio.get_running_loop()
-        if not (self._link.is_up and self._may_push() and self.peer_manifest is not None) or self._view.unavailable:
+        if (
+            not (self._link.is_up and self._standing.role is Role.ACTIVE and self.peer_manifest is not None)
+            or self._view.unavailable
+        ):
             return False
         if loop.time() < self._not_before_mono:
             loop.call_at(self._not_before_mono, self.wake)
@@ -142,7 +151,7 @@ class Replicator:
         if not plan.changes or len(plan.changes) > INLINE_FILES:
             return None
         contents = self._collect(plan)
-        if contents is None or sum(map(len, contents.values())) > self._settings.link.inline_max_bytes:
+        if contents is None or sum(map(len, contents.values())) > self._link_limits.inline_max_bytes:
             return None
         return plan, self._make(plan, contents, None), asyncio.get_running_loop().time()
 
@@ -178,7 +187,7 @@ class Replicator:
         plan = self._plan()
         self._note_held(plan)
         if plan.wait_for_deletes:
-            asyncio.get_running_loop().call_later(self._settings.registry.delete_settle_s, self.wake)
+            asyncio.get_running_loop().call_later(self._registry.delete_settle_s, self.wake)
         return plan
 
     async def _send(self, plan: PushPlan, txn: Transaction, began: float) -> bool:
@@ -196,7 +205,7 @@ class Replicator:
 
     def _plan(self) -> PushPlan:
         assert self.peer_manifest is not None
-        settled_at = self._view.last_deletion_mono + self._settings.registry.delete_settle_s
+        settled_at = self._view.last_deletion_mono + self._registry.delete_settle_s
         settled = asyncio.get_running_loop().time() >= settled_at
         plan = plan_push(self.peer_manifest, self._view.manifest, self._limits, deletes_settled=settled, intent=self._intent)
         if self._view.foreign_device and plan.changes.deletes and not self._intent:
@@ -207,12 +216,12 @@ class Replicator:
     def _note_held(self, plan: PushPlan) -> None:
         if plan.held and not self.state.held:
             text = f"deletions are not sent: {plan.held}; if they are meant: ha-agent sync --accept-deletes"
-            self._history.add("registry-held", text)
+            self._events.add("registry-held", text)
             log.error("%s", text)
         self.state.held = plan.held
 
     def _answer_timeout(self, txn: Transaction) -> float:
-        return self._settings.link.answer_timeout_s if txn.staging is None else BULK_TIMEOUT_S
+        return self._link_limits.answer_timeout_s if txn.staging is None else BULK_TIMEOUT_S
 
     def _collect(self, plan: PushPlan) -> dict[str, bytes] | None:
         """The contents of the files that ``plan`` writes, by digest; None where the registry has moved on."""
@@ -229,10 +238,9 @@ class Replicator:
         contents = await asyncio.to_thread(self._collect, plan)
         if contents is None:
             return None
-        if sum(map(len, contents.values())) <= self._settings.link.inline_max_bytes:
+        if sum(map(len, contents.values())) <= self._link_limits.inline_max_bytes:
             return self._make(plan, contents, None)
-        outgoing = os.path.join(self._settings.paths.state_dir, "outgoing")
-        staging = await self._link.transfer(outgoing, list(contents.items()), BULK_TIMEOUT_S)
+        staging = await self._link.transfer(self._outgoing, list(contents.items()), BULK_TIMEOUT_S)
         return self._make(plan, {}, staging)
 
     def _make(self, plan: PushPlan, contents: dict[str, bytes], staging: str | None) -> Transaction:
@@ -267,13 +275,14 @@ class Replicator:
             return True
         self._pause(f"{kind}: {reason}")
         if kind in (Answer.STALE.value, Answer.ACTIVE.value):
-            self._on_stale(answer)
+            for listener in self.on_stale:
+                listener(answer)
         return False
 
     def _pause(self, refused: str) -> None:
         if self.state.refused != refused:
             log.warning("change not taken by the peer: %s", refused)
-            self._history.add("push-refused", refused)
+            self._events.add("push-refused", refused)
         self.state.refused = refused
         self._full_in_a_row = 0
         self._not_before_mono = asyncio.get_running_loop().time() + RETRY_S

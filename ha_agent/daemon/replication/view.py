@@ -33,12 +33,13 @@ CACHE_BYTES = 256 * 1024
 
 
 class RegistryView:
-    """The manifest of the registry and the recent contents. ``on_change`` is called after every change of the manifest."""
+    """The manifest of the registry and the recent contents."""
 
-    def __init__(self, settings: RegistrySettings, watcher: Watcher, on_change: Callable[[], None]) -> None:
+    def __init__(self, settings: RegistrySettings, watcher: Watcher) -> None:
         self._settings = settings
         self._watcher = watcher
-        self._on_change = on_change
+        self.on_change: list[Callable[[], None]] = []
+        """Called after every change of the manifest, and when the registry becomes available or not."""
         self._loop = asyncio.get_running_loop()
         self._hints: set[str] = set()
         self._hint_scheduled = False
@@ -59,6 +60,10 @@ class RegistryView:
         """Watches the registry and reads it for the first time."""
         self._rewatch()
         await self.compare()
+
+    def _tell_change(self) -> None:
+        for listener in self.on_change:
+            listener()
 
     def _rewatch(self) -> None:
         identity = identify(self._settings.path)
@@ -128,7 +133,7 @@ class RegistryView:
     def _set(self, manifest: Manifest) -> None:
         if manifest is not self.manifest and manifest != self.manifest:
             self.manifest = manifest
-            self._on_change()
+            self._tell_change()
 
     def _remember(self, sha: str, content: bytes) -> None:
         if sha in self._contents or len(content) > CACHE_BYTES // 4:
@@ -204,7 +209,7 @@ class RegistryView:
             if self.unavailable != str(error):
                 log.error("registry: %s", error)
                 self.unavailable = str(error)
-                self._on_change()
+                self._tell_change()
             return
         self._accept(scan)
 
@@ -218,7 +223,7 @@ class RegistryView:
             self.last_deletion_mono = self._loop.time()
         if scan.manifest != self.manifest or was_unavailable:
             self.manifest = scan.manifest
-            self._on_change()
+            self._tell_change()
 
     def accept_device(self) -> None:
         """Takes the file system on which the registry is now for the right one (an operator's word)."""
@@ -229,4 +234,4 @@ class RegistryView:
     def committed(self, manifest: Manifest) -> None:
         """Takes over what the receiver has just written itself."""
         self.manifest = manifest
-        self._on_change()
+        self._tell_change()

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ha_agent.adapters.files import read_or_none, write_atomic
-from ha_agent.adapters.store import History
 from ha_agent.core.words import Role, VrrpState
+from ha_agent.daemon.events import Events
 
 HOLD_S = 60.0
-"""So long a node that was refused stays FAULT beside a peer that is active, before it may try to be MASTER again."""
+"""A node that was refused stays FAULT for this long beside a peer that is active, before it may be MASTER again."""
 
 HOLD_LEAST_S = 2.0
 """The peer needs a moment to become MASTER; it must not lose the election against the node that gives way."""
@@ -29,9 +29,9 @@ _FIT, _UNFIT = b"0\n", b"1\n"
 class Fitness:
     """Keeps the track file. ``wake_at`` has the rules asked again at a monotonic moment."""
 
-    def __init__(self, track_path: str, history: History, wake_at: Callable[[float], None]) -> None:
+    def __init__(self, track_path: str, events: Events, wake_at: Callable[[float], None]) -> None:
         self._path = track_path
-        self._history = history
+        self._events = events
         self._wake_at = wake_at
         self._told_unfit = False
         self._held_mono: float | None = None
@@ -64,7 +64,7 @@ class Fitness:
         self._wake_at(now + HAND_OVER_LEAST_S + 0.01)
         self._wake_at(now + limit_s + 0.01)
 
-    def look(
+    def update(
         self,
         now: float,
         role: Role,
@@ -80,7 +80,7 @@ class Fitness:
         """
         self._end_hold(now, vrrp_state, peer_owns)
         if self._is_vip_lost(now, vrrp_state, vip_here):
-            self._history.add("vip-lost", "keepalived goes on to say MASTER without the VIP: told to give up")
+            self._events.add("vip-lost", "keepalived still says MASTER without the VIP: told to give up")
             self.give_way(now, "keepalived said MASTER without the VIP", HOLD_LEAST_S)
         self.reason = self._find_reason(role, supervisord_gone)
         unfit = self.reason is not None

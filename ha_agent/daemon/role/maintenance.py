@@ -11,33 +11,24 @@ import logging
 import os
 import secrets
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from ha_agent.adapters.files import read_or_none, write_atomic
-from ha_agent.adapters.store import History
+from ha_agent.core.account import Window
+from ha_agent.daemon.events import Events
 
 log = logging.getLogger(__name__)
 
 LONGEST_S = 7 * 86400.0
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """One maintenance: wall clock times, why, and who began it."""
-
-    since: float
-    until: float
-    reason: str
-    by: str
-    boot: str
-
-
 class Maintenance:
     """The flag of one node."""
 
-    def __init__(self, state_dir: str, history: History, wall: Callable[[], float]) -> None:
-        self._path = os.path.join(state_dir, "maintenance.json")
-        self._history, self._wall = history, wall
+    def __init__(self, path: str, events: Events, wall: Callable[[], float]) -> None:
+        """``path``: its file, in the state directory; ``wall``: the wall clock, in seconds."""
+        self._path = path
+        self._events, self._wall = events, wall
         self._life = ""
         self.window: Window | None = None
 
@@ -63,10 +54,10 @@ class Maintenance:
             self._end(f"{self._path} cannot be read")
             return
         if window.boot != self._life:
-            self._end("the machine was started anew")
+            self._end("the machine was started again")
             return
         self.window = window
-        self.look()
+        self.update()
 
     def begin(self, for_s: float, reason: str, by: str) -> Window:
         """Begins, or changes the end and the reason of the one under way. Raises ``OSError``; nothing has changed then."""
@@ -76,7 +67,7 @@ class Maintenance:
         write_atomic(self._path, json.dumps(asdict(window)).encode())
         self.window = window
         text = f"maintenance for {for_s:.0f} s: nothing is decided, started or stopped" + (f" ({reason})" if reason else "")
-        self._history.add("maintenance-on", text, by=by, until=round(window.until, 3))
+        self._events.add("maintenance-on", text, by=by, until=round(window.until, 3))
         return window
 
     def end(self, by: str) -> None:
@@ -84,7 +75,7 @@ class Maintenance:
         if self.window is not None:
             self._end("ended by an operator", by=by)
 
-    def look(self) -> bool:
+    def update(self) -> bool:
         """Ends what has had its time; says whether maintenance is on."""
         if self.window is not None and self._wall() >= self.window.until:
             self._end("its time is over")
@@ -98,12 +89,11 @@ class Maintenance:
             pass
         except OSError as error:
             log.error("%s cannot be removed: %s", self._path, error)
-        self._history.add("maintenance-off", f"maintenance is over: {why}", **details)
+        self._events.add("maintenance-off", f"maintenance is over: {why}", **details)
 
 
-def read_life(run_dir: str) -> str:
-    """What tells this boot from every other: a token in ``run_dir``, which a reboot empties. Raises ``OSError``."""
-    path = os.path.join(run_dir, "life")
+def read_life(path: str) -> str:
+    """What tells this boot from every other: a token at ``path``, in /run, which a reboot empties. Raises ``OSError``."""
     raw = read_or_none(path)
     if not raw:
         raw = secrets.token_hex(8).encode()

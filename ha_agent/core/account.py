@@ -1,0 +1,98 @@
+"""One node's account of itself: everything that status, alerts and metrics say of it, as one frozen value of one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ha_agent.core.confs import Selection
+from ha_agent.core.manifest import EMPTY, Manifest
+from ha_agent.core.peer_summary import PeerSummary
+from ha_agent.core.transaction import Watermark
+from ha_agent.core.words import OWNING_ROLES, Role, VrrpState
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One maintenance: wall clock times, why, and who began it. ``boot`` tells the boot in which it counts."""
+
+    since: float
+    until: float
+    reason: str
+    by: str
+    boot: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrillAccount:
+    """A failover-test under way on this node. ``mode`` is None before its fault."""
+
+    id: str
+    by: str
+    mode: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PushAccount:
+    """How far the peer is behind, as the active node sees it. ``pending`` is None where it is not known what it holds."""
+
+    held: str | None = None
+    refused: str | None = None
+    pushed: int = 0
+    pending: int | None = 0
+    pending_since_wall: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAccount:
+    """What this node knows of itself and of its peer. Times are wall clock seconds."""
+
+    node: str
+    peer_name: str
+    at_wall: float
+
+    role: Role
+    vrrp_state: VrrpState
+    vip_here: bool | None
+    claim: Watermark = field(default_factory=Watermark)
+    known: Watermark = field(default_factory=Watermark)
+    generation: int = 0
+    plan: str | None = None
+    """The takeover or release under way, or not yet finished; None where there is none."""
+    step: str | None = None
+    last_failure: str | None = None
+    left_running: int = 0
+    last_transition: Mapping[str, Any] = field(default_factory=dict)
+    unfit: str | None = None
+    maintenance: Window | None = None
+    drill: DrillAccount | None = None
+    preempt: bool = False
+    priority: int = 0
+
+    keepalived_alive: bool = True
+    supervisord_alive: bool = True
+    supervisord_silence: str | None = None
+    """How supervisord does not answer; None where it does, or nobody has asked."""
+
+    link_up: bool = True
+    link_problem: str = ""
+    peer: PeerSummary | None = None
+
+    registry_path: str = ""
+    manifest: Manifest = EMPTY
+    refused_files: Mapping[str, str] = field(default_factory=dict)
+    registry_problem: str | None = None
+    push: PushAccount = field(default_factory=PushAccount)
+    local_edits: tuple[str, ...] = ()
+    """Paths that a standby holds otherwise than both nodes agreed."""
+    last_refusal: str | None = None
+
+    selection: Selection = field(default_factory=Selection)
+    judged_is_current: bool = True
+    checker_failure: str | None = None
+
+    @property
+    def owns(self) -> bool:
+        """Whether this node's registry is the truth."""
+        return self.role in OWNING_ROLES

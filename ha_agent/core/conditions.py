@@ -1,0 +1,88 @@
+"""What of a node is an alert as long as it lasts, judged from its account. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ha_agent.core.account import NodeAccount
+from ha_agent.core.alerts import Condition
+from ha_agent.core.words import Role
+
+MAX_PATHS = 200
+
+
+def find_conditions(account: NodeAccount, lag_s: float) -> list[Condition]:
+    """Everything that holds and that somebody should know.
+
+    ``lag_s``: seconds that a change of the registry may wait for the peer.
+    """
+    return [
+        *_list_of_pair(account),
+        *_list_of_node(account),
+        *(_list_of_replication(account, lag_s) if account.role is Role.ACTIVE else _list_of_standby(account)),
+        *_list_of_confs(account),
+    ]
+
+
+def _list_of_pair(account: NodeAccount) -> Iterator[Condition]:
+    node, name, peer = account.node, account.peer_name, account.peer
+    if not account.link_up:
+        why = account.link_problem or "no connection"
+        yield Condition("peer-lost", name, f"{name} does not answer: {why}; {node} is {account.role.value}")
+    elif peer is not None and account.role is Role.ACTIVE and peer.role is Role.ACTIVE:
+        epochs = {"own_epoch": account.claim.epoch, "peer_epoch": peer.mark.epoch}
+        yield Condition("split-brain", "pair", f"{node} and {name} are both active", epochs)
+    elif peer is not None and account.role is Role.STANDBY and peer.role is Role.STANDBY:
+        states = f"VRRP {account.vrrp_state.value} here, {peer.vrrp_state.value} there"
+        yield Condition("no-active-node", "pair", f"{node} and {name} are both standby ({states})")
+
+
+def _list_of_node(account: NodeAccount) -> Iterator[Condition]:
+    node = account.node
+    if account.role is Role.FENCED:
+        text = f"{account.left_running} processes of the registry cannot be ended on {node}"
+        yield Condition("fenced", node, text, {"left_running": account.left_running})
+    if not account.supervisord_alive:
+        yield Condition("supervisord-down", node, f"supervisord does not run on {node}")
+    elif account.supervisord_silence is not None:
+        text = f"supervisord on {node} does not answer: {account.supervisord_silence}"
+        yield Condition("supervisord-down", node, text)
+    if not account.keepalived_alive:
+        state = account.vrrp_state.value
+        yield Condition("keepalived-down", node, f"keepalived does not run on {node}, VRRP state {state}")
+    if account.last_failure is not None and account.plan is not None:
+        yield Condition("plan-failed", node, f"{account.plan} on {node}: {account.last_failure}")
+    if account.registry_problem:
+        yield Condition("registry-unavailable", node, f"{account.registry_path}: {account.registry_problem}")
+
+
+def _list_of_replication(account: NodeAccount, lag_s: float) -> Iterator[Condition]:
+    push, pair = account.push, "replication"
+    if push.held:
+        yield Condition("registry-held", pair, push.held)
+    elif push.refused:
+        yield Condition("replication-refused", pair, f"{account.peer_name}: {push.refused}")
+    elif push.pending_since_wall and account.at_wall - push.pending_since_wall >= lag_s:
+        count = "changes" if push.pending is None else f"{push.pending} changes"
+        text = f"{count} wait for {account.peer_name}"
+        yield Condition("replication-lag", pair, text, {"oldest_since": round(push.pending_since_wall, 3)})
+
+
+def _list_of_standby(account: NodeAccount) -> Iterator[Condition]:
+    if account.owns:
+        return
+    for path in account.local_edits[:MAX_PATHS]:
+        yield Condition("standby-edit", path, f"{path} was changed on the standby {account.node}")
+
+
+def _list_of_confs(account: NodeAccount) -> Iterator[Condition]:
+    selection = account.selection
+    if account.role is Role.ACTIVE:
+        for path, problem in list(selection.problems.items())[:MAX_PATHS]:
+            yield Condition("conf-not-loadable", path, f"{path} on {account.node}: {problem}")
+    elif account.role is Role.STANDBY:
+        lacking: dict[str, Any] = {**selection.warnings, **selection.problems}
+        for path, problem in list(lacking.items())[:MAX_PATHS]:
+            text = problem if isinstance(problem, str) else "; ".join(map(str, problem))
+            yield Condition("standby-not-ready", path, f"{path} on {account.node}: {text}")

@@ -1,0 +1,104 @@
+"""Gathers a node's account of itself: the only reader of everything. Changes nothing, and waits for nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ha_agent.adapters.procs import ProcessWatch
+from ha_agent.adapters.ssh import PeerLink
+from ha_agent.core.account import DrillAccount, NodeAccount, PushAccount
+from ha_agent.core.settings import PeerSettings, VrrpSettings
+from ha_agent.daemon.drill import Drill
+from ha_agent.daemon.peer.conversation import Conversation
+from ha_agent.daemon.programs.active_set import ActiveSet
+from ha_agent.daemon.programs.readiness import Readiness
+from ha_agent.daemon.programs.supervised import Supervised
+from ha_agent.daemon.replication.ledger import Ledger
+from ha_agent.daemon.replication.receiver import Receiver
+from ha_agent.daemon.replication.replicator import Replicator
+from ha_agent.daemon.replication.view import RegistryView
+from ha_agent.daemon.role.fitness import Fitness
+from ha_agent.daemon.role.maintenance import Maintenance
+from ha_agent.daemon.standing import Standing
+
+
+class Accountant:
+    """For one group on this node. ``silence``: how supervisord does not answer, None where it does."""
+
+    def __init__(
+        self,
+        peer: PeerSettings,
+        vrrp: VrrpSettings,
+        registry_path: str,
+        standing: Standing,
+        ledger: Ledger,
+        view: RegistryView,
+        receiver: Receiver,
+        replicator: Replicator,
+        active_set: ActiveSet,
+        readiness: Readiness,
+        supervised: Supervised,
+        keepalived: ProcessWatch,
+        fitness: Fitness,
+        maintenance: Maintenance,
+        drill: Drill,
+        link: PeerLink,
+        conversation: Conversation,
+        silence: Callable[[], str | None],
+    ) -> None:
+        self._peer, self._vrrp, self._registry_path = peer, vrrp, registry_path
+        self._standing, self._ledger, self._view = standing, ledger, view
+        self._receiver, self._replicator = receiver, replicator
+        self._active_set, self._readiness, self._supervised = active_set, readiness, supervised
+        self._keepalived, self._fitness, self._maintenance = keepalived, fitness, maintenance
+        self._drill, self._link, self._conversation = drill, link, conversation
+        self._silence = silence
+
+    def gather(self, at_wall: float) -> NodeAccount:
+        """The account as of now, which is ``at_wall`` by the wall clock."""
+        standing, view, refusal = self._standing, self._view, self._receiver.last_refusal
+        record = self._drill.record
+        return NodeAccount(
+            node=standing.node,
+            peer_name=self._peer.name,
+            at_wall=at_wall,
+            role=standing.role,
+            vrrp_state=standing.vrrp_state,
+            vip_here=standing.vip_here,
+            claim=standing.claim,
+            known=self._ledger.known,
+            generation=self._ledger.generation,
+            plan=standing.plan.name if standing.plan else None,
+            step=standing.plan.current_step if standing.plan else None,
+            last_failure=standing.last_failure,
+            left_running=standing.left_running,
+            last_transition=standing.last_transition,
+            unfit=self._fitness.reason,
+            maintenance=self._maintenance.window if self._maintenance.is_on else None,
+            drill=DrillAccount(record.id, record.by, record.mode) if record else None,
+            preempt=not self._vrrp.nopreempt,
+            priority=self._vrrp.priority,
+            keepalived_alive=self._keepalived.is_alive,
+            supervisord_alive=self._supervised.process.is_alive,
+            supervisord_silence=self._silence(),
+            link_up=self._link.is_up,
+            link_problem=self._link.problem,
+            peer=self._conversation.peer,
+            registry_path=self._registry_path,
+            manifest=view.manifest,
+            refused_files=view.refused,
+            registry_problem=view.unavailable,
+            push=self._gather_push(),
+            local_edits=() if standing.owns else self._ledger.local_edits(view.manifest),
+            last_refusal=f"{refusal[0].value}: {refusal[1]}" if refusal else None,
+            selection=self._active_set.selection,
+            judged_is_current=self._readiness.is_current,
+            checker_failure=self._active_set.failure,
+        )
+
+    def _gather_push(self) -> PushAccount:
+        if not self._standing.owns:
+            return PushAccount()
+        state, pending = self._replicator.state, self._replicator.pending()
+        count = None if pending is None else len(pending)
+        return PushAccount(state.held, state.refused, state.pushed, count, state.pending_since_wall)

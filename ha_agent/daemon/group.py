@@ -1,0 +1,289 @@
+"""One group of programs on this node: everything that a role, a registry and their programs need, built from its settings.
+
+A pair has one group today, ``default``. What the groups of a node would share comes in as ``SharedNode``.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from ha_agent.adapters.commit import Committer
+from ha_agent.adapters.conf_checker import ConfChecker
+from ha_agent.adapters.machine import Machine
+from ha_agent.adapters.procs import ProcessTable, ProcessWatch
+from ha_agent.adapters.ssh import PeerLink
+from ha_agent.adapters.store import Store
+from ha_agent.adapters.watch import Watcher
+from ha_agent.core.settings import (
+    LinkSettings,
+    PeerSettings,
+    ReadinessSettings,
+    RegistrySettings,
+    ReleaseSettings,
+    Settings,
+    SupervisorSettings,
+    TakeoverSettings,
+    VrrpSettings,
+)
+from ha_agent.core.words import Role
+from ha_agent.daemon.events import Events
+from ha_agent.daemon.peer.conversation import Conversation
+from ha_agent.daemon.peer.interlock import Interlock
+from ha_agent.daemon.programs.active_set import ActiveSet
+from ha_agent.daemon.programs.loaded_groups import LoadedGroups
+from ha_agent.daemon.programs.loader import Loader
+from ha_agent.daemon.programs.readiness import Readiness
+from ha_agent.daemon.programs.supervised import Supervised
+from ha_agent.daemon.programs.sweep import Sweeper
+from ha_agent.daemon.replication.acknowledgement import Acknowledger
+from ha_agent.daemon.replication.editor import RegistryEditor
+from ha_agent.daemon.replication.ledger import Ledger
+from ha_agent.daemon.replication.receiver import Receiver
+from ha_agent.daemon.replication.replicator import Replicator
+from ha_agent.daemon.replication.view import RegistryView
+from ha_agent.daemon.role.claims import Claims
+from ha_agent.daemon.role.fitness import Fitness
+from ha_agent.daemon.role.loop import RoleLoop
+from ha_agent.daemon.role.maintenance import Maintenance
+from ha_agent.daemon.role.release import Release
+from ha_agent.daemon.role.rival import Rival
+from ha_agent.daemon.role.senses import Senses
+from ha_agent.daemon.role.takeover import Takeover
+from ha_agent.daemon.role.verification import Verifier
+from ha_agent.daemon.standing import Standing
+from ha_agent.daemon.waker import Waker
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSettings:
+    """What is configured of one group. ``label``: what its events carry in the history; None where there is one group."""
+
+    label: str | None
+    registry: RegistrySettings
+    vrrp: VrrpSettings
+    takeover: TakeoverSettings
+    release: ReleaseSettings
+    readiness: ReadinessSettings
+    run_dir: str
+    state_dir: str
+    keep_generations: int
+
+
+def default_group(settings: Settings) -> GroupSettings:
+    """The one group of a configuration without groups."""
+    paths = settings.paths
+    return GroupSettings(
+        None,
+        settings.registry,
+        settings.vrrp,
+        settings.takeover,
+        settings.release,
+        settings.readiness,
+        paths.run_dir,
+        paths.state_dir,
+        paths.keep_generations,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SharedNode:
+    """What all groups of a node share.
+
+    ``clock``: monotonic, ``wall``: wall clock seconds. ``logs``: changes go to the log, because no journal takes events.
+    """
+
+    name: str
+    peer: PeerSettings
+    link_limits: LinkSettings
+    supervisor: SupervisorSettings
+    link: PeerLink
+    watcher: Watcher
+    checker: ConfChecker
+    supervised: Supervised
+    table: ProcessTable
+    keepalived: ProcessWatch
+    machine: Machine
+    maintenance: Maintenance
+    events: Events
+    start_task: Callable[[Coroutine[Any, Any, None]], object]
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    logs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The parts of one group, for those who wire them to the node's own."""
+
+    settings: GroupSettings
+    events: Events
+    waker: Waker
+    standing: Standing
+    store: Store
+    committer: Committer
+    ledger: Ledger
+    view: RegistryView
+    receiver: Receiver
+    replicator: Replicator
+    acknowledger: Acknowledger
+    editor: RegistryEditor
+    conversation: Conversation
+    interlock: Interlock
+    active_set: ActiveSet
+    loaded: LoadedGroups
+    sweeper: Sweeper
+    loader: Loader
+    readiness: Readiness
+    fitness: Fitness
+    senses: Senses
+    verifier: Verifier
+    loop: RoleLoop
+
+    def supervisord_ended(self) -> None:
+        """A supervisord that is started again must not start the registry beside what the old one left running.
+
+        Under maintenance nothing is touched: the caller looks.
+        """
+        if self.standing.owns:
+            self.active_set.remove()
+        self.waker.wake()
+
+    def link_changed(self, *, is_up: bool) -> None:
+        """The link went up or down."""
+        if not is_up:
+            self.replicator.learn_peer(None)
+        self.replicator.wake()
+        self.waker.wake()
+
+    def addresses_changed(self) -> None:
+        """An address came to this machine, or went."""
+        self.senses.expect_vip_change()
+        self.waker.wake()
+
+
+def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
+    """Builds a group and wires its parts to each other. Reads what a run directory holds; changes and starts nothing."""
+    run_dir, state_dir = settings.run_dir, settings.state_dir
+    events = shared.events if settings.label is None else shared.events.labelled(settings.label)
+    waker = Waker()
+    standing = Standing(shared.name, os.path.join(run_dir, "role.json"))
+
+    store = Store(state_dir)
+    committer = Committer(settings.registry.path, state_dir)
+    ledger = Ledger(store, committer, settings.keep_generations)
+    view = RegistryView(settings.registry, shared.watcher)
+    receiver = Receiver(settings.registry, standing, ledger, committer, view, events)
+    outgoing = os.path.join(state_dir, "outgoing")
+    replicator = Replicator(
+        settings.registry, shared.link_limits, outgoing, standing, view, ledger, shared.link, events, shared.wall
+    )
+    acknowledger = Acknowledger(shared.peer.name, standing, shared.link, replicator, shared.clock)
+    editor = RegistryEditor(committer, ledger, view, events, acknowledger)
+
+    conversation = Conversation(
+        shared.peer, shared.link_limits, standing, ledger, view, shared.link, replicator, waker.wake, shared.wall
+    )
+    peer, limits = shared.peer, settings.takeover
+    is_machine_up = functools.partial(shared.machine.answers, peer.address, peer.ssh_port, limits.peer_probe_s)
+    interlock = Interlock(limits, standing, ledger, shared.link, events, is_machine_up, shared.clock)
+
+    directory = os.path.join(run_dir, "active")
+    active_set = ActiveSet(settings.registry.path, directory, shared.checker, view.read_content)
+    loaded = LoadedGroups(os.path.join(run_dir, "groups"))
+    sweeper = Sweeper(settings.release, shared.table, shared.supervised, loaded)
+    loader = Loader(shared.supervisor, settings.release, shared.supervised, loaded, shared.table)
+    readiness = Readiness(settings.readiness, standing, view, active_set, loaded, shared.checker, events, shared.clock)
+
+    vrrp = settings.vrrp
+    fitness = Fitness(os.path.join(run_dir, "track"), events, waker.wake_at)
+
+    def give_way(reason: str) -> None:
+        fitness.give_way(shared.clock(), reason)
+        waker.wake()
+
+    claims = Claims(standing, ledger, events, replicator.retry_now)
+    takeover = Takeover(
+        limits,
+        standing,
+        claims,
+        interlock,
+        view,
+        active_set,
+        shared.supervised,
+        loaded,
+        loader,
+        sweeper,
+        events,
+        peer=lambda: conversation.peer,
+        fence=functools.partial(shared.machine.fence, limits.fence_command, limits.fence_timeout_s),
+        give_way=give_way,
+    )
+    remove_vip = functools.partial(shared.machine.remove_address, vrrp.vip, vrrp.interface)
+    release = Release(standing, active_set, shared.supervised, loader, sweeper, shared.keepalived, events, remove_vip)
+    verifier = Verifier(standing, active_set, loader, events, shared.clock)
+    senses = Senses(
+        os.path.join(run_dir, "notify"),
+        shared.keepalived,
+        shared.supervised,
+        functools.partial(shared.machine.has_address, vrrp.vip),
+        waker.wake_at,
+        shared.supervisor.restart_wait_s,
+    )
+    loop = RoleLoop(
+        standing,
+        senses,
+        takeover,
+        release,
+        verifier,
+        claims,
+        fitness,
+        shared.maintenance,
+        conversation,
+        loaded,
+        events,
+        waker,
+        shared.start_task,
+        shared.clock,
+        (limits.retry_s, settings.release.retry_s),
+        logs=shared.logs,
+    )
+    rival = Rival(claims, conversation, events, waker, shared.start_task)
+
+    replicator.on_stale.append(rival.hear)
+    view.on_change += [replicator.wake, readiness.wake, receiver.report_local_edits]
+
+    def settled() -> None:
+        if standing.role is Role.ACTIVE:
+            readiness.wake()
+            replicator.wake()
+
+    loop.on_settled.append(settled)
+    return Group(
+        settings,
+        events,
+        waker,
+        standing,
+        store,
+        committer,
+        ledger,
+        view,
+        receiver,
+        replicator,
+        acknowledger,
+        editor,
+        conversation,
+        interlock,
+        active_set,
+        loaded,
+        sweeper,
+        loader,
+        readiness,
+        fitness,
+        senses,
+        verifier,
+        loop,
+    )

@@ -1,0 +1,52 @@
+"""Who asks, and on whose behalf: what every handler is told besides its request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ha_agent.adapters.rpc import Caller, Progress
+from ha_agent.core.frames import Message
+from ha_agent.core.guard import Access
+
+WEB_USER = "ha-agent-web"
+"""The user that the dashboard runs as, who says on whose behalf it asks."""
+
+MAX_NAME = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of an operation.
+
+    ``by``: the user's name, for the history. ``uid``: by the kernel's word; None where the peer's agent asks, for itself or
+    for an operator there. ``progress`` sends a word ahead of the answer.
+    """
+
+    by: str
+    uid: int | None
+    access: Access
+    progress: Progress
+
+    @property
+    def from_peer(self) -> bool:
+        """Whether the peer's agent asks."""
+        return self.uid is None
+
+
+def call_of_user(message: Message, caller: Caller, progress: Progress) -> Call:
+    """The call of a user of this node. What the message says of the user counts only where root or the dashboard says it."""
+    by, sudo, behalf = caller.name, message.get("sudo_user"), message.get("on_behalf")
+    if caller.uid == 0 and isinstance(sudo, str):
+        by = f"{sudo} (sudo)"
+    if isinstance(behalf, str) and (caller.uid == 0 or caller.name == WEB_USER):
+        by = f"{behalf[:60]} (web)"
+    return Call(by[:MAX_NAME], caller.uid, caller.access, progress)
+
+
+def call_of_peer(message: Message, progress: Progress) -> Call:
+    """The call of the peer's agent, which says for whom it asks and what that one may do; for itself it may do all."""
+    try:
+        access = Access(message.get("access", Access.OPERATE))
+    except ValueError:
+        access = Access.READ
+    return Call(str(message.get("by", "?"))[:MAX_NAME], None, access, progress)

@@ -1,0 +1,77 @@
+"""What the peer's agent asks: signs of life, this node's status and manifest, a change to commit, the interlock."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ha_agent.adapters.ssh import PeerLink
+from ha_agent.core.answers import ManifestAnswer, NodeAnswer
+from ha_agent.core.peer_summary import WrongPeer
+from ha_agent.core.requests import Malformed, ReleaseRequest, Request, SummaryRequest, TransactionRequest
+from ha_agent.core.transaction import Watermark
+from ha_agent.daemon.operations.call import Call
+from ha_agent.daemon.operations.status import StatusReporter
+from ha_agent.daemon.peer.conversation import Conversation
+from ha_agent.daemon.peer.interlock import Interlock
+from ha_agent.daemon.replication.receiver import Receiver
+from ha_agent.daemon.role.maintenance import Maintenance
+from ha_agent.daemon.waker import Waker
+
+MAX_EPOCH = 2**63
+MAX_NODE_NAME = 64
+
+
+class PeerOperations:
+    """``give_way`` has keepalived give up MASTER here."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        interlock: Interlock,
+        receiver: Receiver,
+        status: StatusReporter,
+        maintenance: Maintenance,
+        link: PeerLink,
+        waker: Waker,
+        give_way: Callable[[str], None],
+    ) -> None:
+        self._conversation, self._interlock, self._receiver = conversation, interlock, receiver
+        self._status, self._maintenance, self._link = status, maintenance, link
+        self._waker, self._give_way = waker, give_way
+
+    async def hello(self, request: SummaryRequest, call: Call) -> Mapping[str, Any]:
+        """The greeting on the peer's new connection: it can be reached, so this node's own link is tried at once."""
+        self._link.nudge()
+        return await self.ping(request, call)
+
+    async def ping(self, request: SummaryRequest, _call: Call) -> Mapping[str, Any]:
+        """Exchanges signs of life."""
+        with contextlib.suppress(WrongPeer):
+            self._conversation.learn(dict(request.summary))
+        return self._conversation.summary()
+
+    async def status(self, _request: Request, _call: Call) -> NodeAnswer:
+        """This node's account of itself."""
+        return {"node": await self._status.describe()}
+
+    async def manifest(self, _request: Request, _call: Call) -> ManifestAnswer:
+        """This node's whole manifest as it is known."""
+        return {"rows": self._receiver.manifest_rows()}
+
+    async def transaction(self, request: TransactionRequest, _call: Call) -> Mapping[str, Any]:
+        """Judges and commits one change of the registry."""
+        return await self._receiver.receive(request.txn)
+
+    async def release(self, request: ReleaseRequest, call: Call) -> Mapping[str, Any]:
+        """The interlock: answers when nothing of the registry is left running here, or why that will not be."""
+        if not 0 <= request.epoch < MAX_EPOCH or len(request.claimed_by) >= MAX_NODE_NAME:
+            raise Malformed("release: epoch and claimed_by are no claim")
+        return await self._interlock.answer(
+            Watermark(request.epoch, request.claimed_by),
+            call.progress,
+            in_maintenance=lambda: self._maintenance.is_on,
+            give_way=self._give_way,
+            wake=self._waker.wake,
+        )

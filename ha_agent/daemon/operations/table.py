@@ -1,0 +1,169 @@
+"""The one table of what the daemon can be asked: name, request, handler, who may, whether the peer serves it, too.
+
+Rights are decided here and nowhere else; only for ``supervisor`` the guard (core/guard.py) decides call by call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+from ha_agent.adapters.rpc import Caller, Progress
+from ha_agent.core import requests as req
+from ha_agent.core.frames import Message
+from ha_agent.core.guard import READ_ONLY, Access
+from ha_agent.core.requests import Malformed, NotPermitted, Request
+from ha_agent.daemon.operations.alerts import AlertOperations
+from ha_agent.daemon.operations.call import Call, call_of_peer, call_of_user
+from ha_agent.daemon.operations.drill import DrillOperations
+from ha_agent.daemon.operations.from_peer import PeerOperations
+from ha_agent.daemon.operations.kept import KeptOperations
+from ha_agent.daemon.operations.node import NodeOperations
+from ha_agent.daemon.operations.pair import PairOperations
+from ha_agent.daemon.operations.program_views import ProgramViews
+from ha_agent.daemon.operations.programs import ProgramCommands
+from ha_agent.daemon.operations.registration import Registration
+from ha_agent.daemon.operations.role import RoleOperations
+from ha_agent.daemon.operations.supervisor_calls import SupervisorCalls
+from ha_agent.daemon.operations.update import UpdateCommand
+
+R = TypeVar("R", bound=Request)
+
+
+class Who(Enum):
+    """Who may ask."""
+
+    READER = "members of ha-agent-read, and whoever may more"
+    OPERATOR = "members of ha-agent, and root"
+    ROOT = "root"
+    PEER = "the peer's agent"
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """The objects whose methods are handlers."""
+
+    node: NodeOperations
+    pair: PairOperations
+    role: RoleOperations
+    kept: KeptOperations
+    drill: DrillOperations
+    alerts: AlertOperations
+    views: ProgramViews
+    supervisor: SupervisorCalls
+    programs: ProgramCommands
+    update: UpdateCommand
+    registration: Registration
+    peer: PeerOperations
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[R]):
+    """One operation. ``at_peer``: an operator may also have it done by the other node, by way of this one (``at-peer``)."""
+
+    name: str
+    request: type[R]
+    handler: Callable[[Rooms], Callable[[R, Call], Awaitable[Mapping[str, Any]]]]
+    who: Who
+    at_peer: bool = False
+
+
+READER, OPERATOR, ROOT, PEER = Who.READER, Who.OPERATOR, Who.ROOT, Who.PEER
+
+OPERATIONS: tuple[Operation[Any], ...] = (
+    # What this node, or the pair, is and does.
+    Operation("status", Request, lambda r: r.pair.status, READER),
+    Operation("view", Request, lambda r: r.node.view, READER, at_peer=True),
+    Operation("history", req.HistoryRequest, lambda r: r.node.history, READER, at_peer=True),
+    Operation("whoami", Request, lambda r: r.views.whoami, READER),
+    Operation("programs", Request, lambda r: r.views.programs, READER, at_peer=True),
+    Operation("doctor", Request, lambda r: r.node.doctor, OPERATOR, at_peer=True),
+    # The registry.
+    Operation("manifest", Request, lambda r: r.pair.manifest, OPERATOR, at_peer=True),
+    Operation("contents", req.ContentsRequest, lambda r: r.node.contents, OPERATOR, at_peer=True),
+    Operation("judge", req.JudgeRequest, lambda r: r.node.judge, OPERATOR, at_peer=True),
+    Operation("sync", req.SyncRequest, lambda r: r.pair.sync, OPERATOR),
+    Operation("kept-list", Request, lambda r: r.kept.list_copies, READER, at_peer=True),
+    Operation("kept-read", req.KeptReadRequest, lambda r: r.kept.read_copy, OPERATOR, at_peer=True),
+    Operation("kept-prune", req.KeptPruneRequest, lambda r: r.kept.prune, OPERATOR, at_peer=True),
+    Operation("restore", req.RestoreRequest, lambda r: r.kept.restore, OPERATOR),
+    # The role.
+    Operation("maintenance", req.MaintenanceRequest, lambda r: r.role.set_maintenance, OPERATOR, at_peer=True),
+    Operation("hand-over", req.HandOverRequest, lambda r: r.role.hand_over, OPERATOR, at_peer=True),
+    # Failover-tests.
+    Operation("drill-begin", req.DrillBeginRequest, lambda r: r.drill.begin, OPERATOR, at_peer=True),
+    Operation("drill-fault", req.DrillFaultRequest, lambda r: r.drill.make_fault, OPERATOR, at_peer=True),
+    Operation("drill-end", req.DrillRequest, lambda r: r.drill.end, OPERATOR, at_peer=True),
+    Operation("report-save", req.ReportRequest, lambda r: r.drill.save_report, OPERATOR),
+    Operation("report-list", req.CountRequest, lambda r: r.drill.list_reports, READER),
+    # Alerts.
+    Operation("alert-list", req.CountRequest, lambda r: r.alerts.list_alerts, READER, at_peer=True),
+    Operation("alert-test", req.AlertTestRequest, lambda r: r.alerts.test_sinks, OPERATOR, at_peer=True),
+    Operation("program-events", req.EventsRequest, lambda r: r.alerts.take_events, ROOT),
+    # Programs.
+    Operation("supervisor", req.SupervisorRequest, lambda r: r.supervisor.call, READER, at_peer=True),
+    Operation("program-stop", req.StopRequest, lambda r: r.programs.stop, OPERATOR, at_peer=True),
+    Operation("program-start", req.StartRequest, lambda r: r.programs.start, OPERATOR, at_peer=True),
+    Operation("program-restart", req.NamesRequest, lambda r: r.programs.restart, OPERATOR, at_peer=True),
+    Operation("program-update", req.NamesRequest, lambda r: r.update.update, OPERATOR),
+    Operation("program-register", req.RegisterRequest, lambda r: r.registration.register, OPERATOR),
+    Operation("program-deregister", req.DeregisterRequest, lambda r: r.registration.deregister, OPERATOR),
+    # Between the two agents.
+    Operation("at-peer", req.AtPeerRequest, lambda r: r.pair.ask_peer, READER),
+    Operation("hello", req.SummaryRequest, lambda r: r.peer.hello, PEER),
+    Operation("ping", req.SummaryRequest, lambda r: r.peer.ping, PEER),
+    Operation("status", Request, lambda r: r.peer.status, PEER),
+    Operation("manifest", Request, lambda r: r.peer.manifest, PEER),
+    Operation("transaction", req.TransactionRequest, lambda r: r.peer.transaction, PEER),
+    Operation("release", req.ReleaseRequest, lambda r: r.peer.release, PEER),
+)
+
+_OF_USERS = {one.name: one for one in OPERATIONS if one.who is not PEER}
+_OF_PEER = {one.name: one for one in OPERATIONS if one.at_peer} | {one.name: one for one in OPERATIONS if one.who is PEER}
+
+
+def find_operation(name: object, *, from_peer: bool) -> Operation[Any]:
+    """The operation ``name`` as users of this node, or the peer's agent, can ask for it. Raises ``Malformed``."""
+    found = (_OF_PEER if from_peer else _OF_USERS).get(name) if isinstance(name, str) else None
+    if found is None:
+        raise Malformed(f"unknown operation {name!r:.60}")
+    return found
+
+
+def require_right(operation: Operation[Any], call: Call) -> None:
+    """Raises ``NotPermitted`` where ``call`` may not have ``operation``."""
+    if operation.who is ROOT and call.uid != 0:
+        raise NotPermitted(f"{operation.name}: only root may ask for this")
+    if operation.who is OPERATOR and call.access is not Access.OPERATE:
+        raise NotPermitted(READ_ONLY)
+
+
+def require_right_at_peer(ask: Mapping[str, Any], call: Call) -> None:
+    """Raises ``Malformed`` where the peer does not serve ``ask``, and ``NotPermitted`` where ``call`` may not have it."""
+    name = ask.get("op")
+    operation = _OF_USERS.get(name) if isinstance(name, str) else None
+    if operation is None or not operation.at_peer:
+        raise Malformed(f"{name!r:.40} is nothing to ask a peer")
+    require_right(operation, call)
+
+
+class Dispatcher:
+    """Answers requests by the table."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    async def answer(self, message: Message, caller: Caller | None, progress: Progress) -> Message:
+        """The answer to ``message``; ``caller`` is None for the peer's agent. Raises ``Malformed`` and ``NotPermitted``."""
+        operation = find_operation(message.get("op"), from_peer=caller is None)
+        call = call_of_peer(message, progress) if caller is None else call_of_user(message, caller, progress)
+        require_right(operation, call)
+        try:
+            request = operation.request.read(message)
+        except Malformed as error:
+            raise Malformed(f"{operation.name}: {error}") from None
+        if isinstance(request, req.AtPeerRequest):
+            require_right_at_peer(request.ask, call)
+        return dict(await operation.handler(self._rooms)(request, call))

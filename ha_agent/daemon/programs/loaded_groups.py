@@ -1,0 +1,34 @@
+"""Which of supervisord's groups are the registry's.
+
+They are remembered before supervisord knows them, so that a release finds them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+
+from ha_agent.adapters.files import read_or_none, write_atomic
+
+
+class LoadedGroups:
+    """The names, in memory and in the file ``path``: one a line, because ha-agent-fence, a shell script, reads it too."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        raw = read_or_none(path)
+        self.names: frozenset[str] = frozenset(os.fsdecode(raw).splitlines()) if raw else frozenset()
+
+    def remember(self, groups: Iterable[str]) -> None:
+        """Notes that ``groups`` belong to the registry. Raises ``OSError``; nothing has changed then."""
+        merged = self.names | frozenset(groups)
+        if merged != self.names:
+            write_atomic(self._path, os.fsencode("".join(f"{g}\n" for g in sorted(merged))), durable=False)
+            self.names = merged
+
+    def forget(self) -> None:
+        """Notes that nothing of the registry is loaded any more."""
+        self.names = frozenset()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)

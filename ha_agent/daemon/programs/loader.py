@@ -1,0 +1,184 @@
+"""All of the registry's groups at once, by way of supervisord: loading and starting, stopping, unloading.
+
+Only groups of the registry are ever touched; local programs and event listeners are not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ha_agent.adapters.procs import ProcessTable
+from ha_agent.adapters.supervisord import RUNNING_STATES, Fault, ProcessInfo, RereadRefused, SupervisordDown
+from ha_agent.core.settings import ReleaseSettings, SupervisorSettings
+from ha_agent.daemon.programs.loaded_groups import LoadedGroups
+from ha_agent.daemon.programs.supervised import SPAWN_S, Lane, Supervised
+
+_CULPRIT = re.compile(r"file: '([^']+)'")
+
+FIRST_GROUPS = 8
+"""This many groups are added first, so that the first program does not wait for the last group."""
+
+UNLOAD_ATTEMPTS = 40
+SETTLED = frozenset({"RUNNING", "FATAL", "EXITED", "STOPPED", "UNKNOWN"})
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a look at supervisord found: processes running, and the failed ones with their reasons."""
+
+    running: int
+    failed: dict[str, str]
+    waiting: int
+    not_started: int
+
+
+def culprit_of(message: str) -> str | None:
+    """The file name that supervisord's parser blames in ``message``, if it blames one."""
+    match = _CULPRIT.search(message)
+    return os.path.basename(match[1]) if match else None
+
+
+class Loader:
+    """For one registry. No call blocks the loop."""
+
+    def __init__(
+        self,
+        supervisor: SupervisorSettings,
+        release: ReleaseSettings,
+        supervised: Supervised,
+        loaded: LoadedGroups,
+        table: ProcessTable,
+    ) -> None:
+        self._supervisor, self._release = supervisor, release
+        self._supervised, self._loaded, self._table = supervised, loaded, table
+
+    async def read_registry(self, lane: Lane = Lane.WORK) -> list[ProcessInfo]:
+        """The registry's processes. Raises ``SupervisordDown``."""
+        return [info for info in await self._supervised.read_all(lane) if info.group in self._loaded.names]
+
+    # ---- loading ------------------------------------------------------------------------------------------
+
+    async def load(self, order: Sequence[str], start_all: bool) -> list[str]:
+        """Has supervisord load and start what is new or changed among the registry's groups; what runs unchanged goes on.
+
+        ``order`` is that of the starts. Returns what supervisord refused, one text each. Raises ``RereadRefused`` and
+        ``SupervisordDown``.
+        """
+        return await asyncio.to_thread(self._load, order, start_all)
+
+    def _load(self, order: Sequence[str], start_all: bool) -> list[str]:
+        """Adds a few groups with the reread and the others after them.
+
+        supervisord spawns what was added only when it has answered, and then all of it before it answers again: so the
+        first programs start while the others are still being added.
+        """
+        groups = [group for group in order if group in self._loaded.names]
+        reread, *results = self._add(groups[:FIRST_GROUPS], reread=True)
+        if isinstance(reread, Fault):
+            raise RereadRefused(reread.text)
+        results += self._add(groups[FIRST_GROUPS:])
+        added, changed, _ = reread[0]
+        fresh = frozenset(added)
+        refused = [r.text for g, r in zip(groups, results, strict=True) if isinstance(r, Fault) and g in fresh]
+        refused += self._replace([group for group in changed if group in self._loaded.names])
+        if start_all or len(fresh & self._loaded.names) < len(groups):
+            refused += self._start_stopped(fresh, start_all)
+        return refused
+
+    def _add(self, groups: Sequence[str], *, reread: bool = False) -> list[Any]:
+        calls: list[tuple[str, list[object]]] = [("reloadConfig", [])] if reread else []
+        calls += [("addProcessGroup", [group]) for group in groups]
+        limit_s = self._supervisor.rpc_timeout_s + SPAWN_S * len(self._loaded.names)
+        return self._supervised.client.batch(calls, limit_s)
+
+    def _replace(self, groups: list[str]) -> list[str]:
+        """Stops and loads again groups whose conf changed while they were loaded (a takeover that was cut off)."""
+        calls: list[tuple[str, list[object]]] = []
+        for group in groups:
+            calls += [("stopProcessGroup", [group]), ("removeProcessGroup", [group]), ("addProcessGroup", [group])]
+        return [f.text for f in self._supervised.client.batch(calls) if isinstance(f, Fault)]
+
+    def _start_stopped(self, fresh: frozenset[str], start_all: bool) -> list[str]:
+        """Starts what supervisord does not start by itself: programs with autostart=false, and those loaded before."""
+        idle = [
+            info
+            for info in self._supervised.client.read_processes()
+            if info.group in self._loaded.names
+            and info.state not in RUNNING_STATES
+            and (start_all or info.group not in fresh)
+        ]
+        calls = [("startProcess", [f"{i.group}:{i.name}", False]) for i in idle]
+        return [f.text for f in self._supervised.client.batch(calls) if isinstance(f, Fault)]
+
+    async def verify(self, not_started: frozenset[str]) -> Verified:
+        """One look at the registry's processes. Raises ``SupervisordDown``."""
+        running = waiting = idle = 0
+        failed: dict[str, str] = {}
+        for info in await self.read_registry():
+            if info.state == "RUNNING":
+                running += 1
+            elif info.state in SETTLED and info.started == 0 and (info.group in not_started or info.state == "STOPPED"):
+                idle += 1
+            elif info.state in SETTLED:
+                failed[info.full_name] = info.spawn_error or f"{info.state}, exit status {info.exit_status}"
+            else:
+                waiting += 1
+        return Verified(running, failed, waiting, idle)
+
+    # ---- stopping -----------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Signals every process of the registry at once and waits until all have ended, ``stop_timeout_s`` at most.
+
+        Raises ``SupervisordDown``. supervisord itself kills a program after its ``stopwaitsecs``.
+        """
+        if not await self._supervised.is_up():
+            raise SupervisordDown(f"no answer within {self._supervisor.hung_s:g} s")
+        live = [info for info in await self.read_registry() if info.state in RUNNING_STATES]
+        if not live:
+            return
+        # Not stopProcessGroup: supervisord answers that one deferred, one group every 50 ms within a multicall.
+        calls = [("stopProcess", [f"{info.group}:{info.name}", False]) for info in live]
+        await asyncio.to_thread(self._supervised.client.batch, calls)
+        await self.wait_stopped([info.pid for info in live if info.pid])
+
+    async def wait_stopped(self, pids: list[int]) -> None:
+        """Waits for the ends of ``pids``, ``stop_timeout_s`` at most.
+
+        Looks meanwhile whether supervisord is still there to kill the stubborn ones. Raises ``SupervisordDown``.
+        """
+        clock = asyncio.get_running_loop().time
+        limit = clock() + self._release.stop_timeout_s
+        while (left_s := limit - clock()) > 0:
+            if await self._table.wait_ended(pids, min(left_s, self._supervisor.hung_s)):
+                return
+            if not await self._supervised.is_up():
+                raise SupervisordDown("it has been hanging since it was told to stop its programs")
+
+    async def unload(self) -> None:
+        """Has supervisord forget the registry's groups. The active set must be empty by now.
+
+        Raises ``SupervisordDown``; where supervisord is gone there is nothing to unload.
+        """
+        await asyncio.to_thread(self._unload)
+
+    def _unload(self) -> None:
+        client = self._supervised.client
+        with contextlib.suppress(RereadRefused):
+            client.reread()
+        known = {info.group for info in client.read_processes()}
+        todo = sorted(self._loaded.names & known)
+        for attempt in range(UNLOAD_ATTEMPTS):
+            results = client.batch([("removeProcessGroup", [g]) for g in todo])
+            todo = [g for g, r in zip(todo, results, strict=True) if isinstance(r, Fault)]
+            if not todo:
+                return
+            time.sleep(0.005 * (attempt + 1))
+        raise SupervisordDown(f"supervisord keeps {', '.join(todo)} though nothing of it is running")
