@@ -36,28 +36,11 @@ from ha_agent.daemon.alerts.takeover_summary import TakeoverSummary
 from ha_agent.daemon.drill import Drill
 from ha_agent.daemon.events import Events, JournalTeller
 from ha_agent.daemon.group import Group, SharedNode, build_group, default_group
-from ha_agent.daemon.operations.alerts import AlertOperations
-from ha_agent.daemon.operations.commands import Commands
-from ha_agent.daemon.operations.drill import DrillOperations
 from ha_agent.daemon.operations.figures import Figures
-from ha_agent.daemon.operations.from_peer import PeerOperations
-from ha_agent.daemon.operations.kept import KeptOperations
-from ha_agent.daemon.operations.node import NodeOperations
-from ha_agent.daemon.operations.pair import PairOperations
-from ha_agent.daemon.operations.program_views import ProgramViews
-from ha_agent.daemon.operations.programs import ProgramCommands
-from ha_agent.daemon.operations.registration import Registration
-from ha_agent.daemon.operations.role import RoleOperations
-from ha_agent.daemon.operations.status import StatusReporter
-from ha_agent.daemon.operations.supervisor_calls import SupervisorCalls
-from ha_agent.daemon.operations.table import Dispatcher, Rooms
-from ha_agent.daemon.operations.update import UpdateCommand
-from ha_agent.daemon.programs.catalogue import CatalogueReader
-from ha_agent.daemon.programs.judgement import Judgement
-from ha_agent.daemon.programs.partial_groups import PartialGroups
-from ha_agent.daemon.programs.runs import ProgramRuns
+from ha_agent.daemon.operations.table import Dispatcher
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.maintenance import Maintenance, read_life
+from ha_agent.daemon.rooms import AlertParts, build_rooms
 
 log = logging.getLogger(__name__)
 
@@ -185,152 +168,10 @@ class Agent:
 
     def _build_operations(self) -> None:
         settings, shared, group = self._settings, self._shared, self._group
-        state_dir, peer = settings.paths.state_dir, settings.peer.name
-        catalogue = CatalogueReader(group.view, group.active_set, group.readiness)
-        judgement = Judgement(settings.registry.path, peer, group.view, shared.checker, shared.link)
-        partial = PartialGroups(os.path.join(settings.paths.run_dir, "partial-groups.json"), group.active_set)
-        runs = ProgramRuns(
-            group.standing, shared.supervised, group.loaded, group.loader, group.sweeper, partial, shared.clock
-        )
-        status = StatusReporter(
-            self._accountant,
-            group.loader,
-            group.loaded,
-            group.active_set,
-            shared.wall,
-            start_all=settings.takeover.start_all,
-        )
+        state_dir = settings.paths.state_dir
         self._figures = Figures(state_dir, group.replicator, group.committer, self._watcher, shared.wall())
-        commands = Commands(peer, group.standing, group.conversation, group.editor)
-        programs = ProgramCommands(
-            commands,
-            catalogue,
-            judgement,
-            group.readiness,
-            runs,
-            partial,
-            shared.supervised,
-            group.editor,
-            group.events,
-            self._start,
-        )
-        views = ProgramViews(
-            settings,
-            group.standing,
-            shared.supervised,
-            group.loaded,
-            group.active_set,
-            catalogue,
-            group.conversation,
-            shared.link,
-        )
-        alerts = AlertOperations(
-            shared.name,
-            self._config_path,
-            self._records,
-            self._delivery,
-            self._watcher,
-            self._alerting.wake,
-            shared.wall,
-        )
-        rooms = Rooms(
-            node=NodeOperations(
-                self._config_path,
-                group.events,
-                group.view,
-                judgement,
-                group.readiness,
-                self._watcher,
-                status,
-                views,
-                alerts,
-                self._figures,
-                shared.wall,
-            ),
-            pair=PairOperations(
-                peer,
-                group.standing,
-                group.view,
-                group.receiver,
-                group.replicator,
-                group.acknowledger,
-                group.conversation,
-                shared.link,
-                status,
-                group.events,
-            ),
-            role=RoleOperations(
-                peer,
-                settings.vrrp,
-                group.standing,
-                shared.maintenance,
-                group.fitness,
-                group.view,
-                group.conversation,
-                group.acknowledger,
-                group.events,
-                group.waker,
-                shared.clock,
-                shared.wall,
-            ),
-            kept=KeptOperations(
-                state_dir,
-                group.standing,
-                group.ledger,
-                group.view,
-                group.editor,
-                group.acknowledger,
-                shared.link,
-                group.events,
-                shared.wall,
-            ),
-            drill=DrillOperations(self._drill, state_dir, settings.drill.keep_reports, group.events, shared.wall),
-            alerts=alerts,
-            views=views,
-            supervisor=SupervisorCalls(
-                group.standing,
-                group.view,
-                group.active_set,
-                group.loaded,
-                group.readiness,
-                runs,
-                shared.supervised,
-                group.events,
-            ),
-            programs=programs,
-            update=UpdateCommand(
-                commands,
-                group.view,
-                group.readiness,
-                group.active_set,
-                runs,
-                partial,
-                shared.supervised,
-                group.editor,
-                group.events,
-            ),
-            registration=Registration(
-                settings.programs,
-                commands,
-                programs,
-                catalogue,
-                judgement,
-                group.readiness,
-                runs,
-                group.editor,
-                self._start,
-            ),
-            peer=PeerOperations(
-                group.conversation,
-                group.interlock,
-                group.receiver,
-                status,
-                shared.maintenance,
-                shared.link,
-                group.waker,
-                group.loop.give_way,
-            ),
-        )
+        parts = AlertParts(self._accountant, self._watcher, self._records, self._delivery, self._alerting, self._drill)
+        rooms = build_rooms(settings, self._config_path, shared, group, parts, self._figures)
         dispatcher = Dispatcher(rooms)
         self._server = RpcServer(dispatcher.answer)
         self._peer_server = RpcServer(dispatcher.answer, MAX_PEER_STREAMS)
