@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-RUNNING_STATES = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
-FAILED_STATES = frozenset({"FATAL", "EXITED", "UNKNOWN", "BACKOFF"})
+from ha_agent.core.supervisor_words import EXPLAINED_STATES, LIVE_STATES, FaultCode, full_name
+
+RUNNING_STATES, FAILED_STATES = LIVE_STATES, EXPLAINED_STATES
 
 
 class SupervisordDown(Exception):
@@ -21,10 +22,6 @@ class SupervisordDown(Exception):
 
 class ShuttingDown(SupervisordDown):
     """supervisord is stopping its programs, in order to end or to begin anew."""
-
-
-SHUTDOWN_STATE = 6
-"""Fault code of every call to a supervisord that is shutting down (supervisor.xmlrpc.Faults)."""
 
 
 class RereadRefused(Exception):
@@ -46,7 +43,7 @@ class ProcessInfo:
     @property
     def full_name(self) -> str:
         """The name that supervisorctl shows."""
-        return self.name if self.name == self.group else f"{self.group}:{self.name}"
+        return full_name(self.group, self.name)
 
 
 def _info(row: dict[str, Any]) -> ProcessInfo:
@@ -97,7 +94,7 @@ class Supervisord:
         try:
             return xmlrpc.client.loads(answer)[0][0]
         except xmlrpc.client.Fault as fault:
-            if fault.faultCode == SHUTDOWN_STATE:
+            if fault.faultCode == FaultCode.SHUTDOWN_STATE:
                 raise ShuttingDown("it is shutting down") from None
             raise
 
@@ -152,7 +149,7 @@ class Supervisord:
         wire = [{"methodName": "supervisor." + name, "params": list(params)} for name, params in calls]
         results = self._call("system.multicall", wire, timeout_s=timeout_s)
         found = [Fault(r["faultCode"], r["faultString"]) if isinstance(r, dict) and "faultCode" in r else r for r in results]
-        if any(isinstance(r, Fault) and r.code == SHUTDOWN_STATE for r in found):
+        if any(isinstance(r, Fault) and r.code == FaultCode.SHUTDOWN_STATE for r in found):
             raise ShuttingDown("it is shutting down")
         return found
 

@@ -19,13 +19,14 @@ from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, duration, settings_of
 from ha_agent.cli.probes import BadProbe, ProbeRun, parse_probe
 from ha_agent.cli.registry_cmd import compare_registries
-from ha_agent.cli.switchover_cmd import UNSETTLED, hand_over
+from ha_agent.cli.switchover_cmd import hand_over
 from ha_agent.core.drill import MODES, MOVES, Seen, build_report
 from ha_agent.core.findings import Severity
 from ha_agent.core.history import Event
 from ha_agent.core.prechecks import find_active, find_obstacles, find_standby
 from ha_agent.core.problems import failed_programs
 from ha_agent.core.settings import settings_as_dict
+from ha_agent.core.supervisor_words import UNSETTLED_STATES, State
 from ha_agent.core.words import Exit
 
 SCHEMA = 1
@@ -216,7 +217,7 @@ class FailoverTest:
             seen.recovered, samples = self._recover(source, target)
             if not samples.get(source):
                 # What it saw itself went with its power: it is known what ran there until then.
-                running = [p["name"] for p in active["programs"] if p["state"] == "RUNNING"]
+                running = [p["name"] for p in active["programs"] if p["state"] == State.RUNNING]
                 samples[source] = [{"at": self._began, "running": running}]
             seen.samples = samples
         after = self._status()
@@ -337,7 +338,7 @@ class FailoverTest:
     def _is_settled(self, node: Mapping[str, Any]) -> bool:
         if not node.get("reachable") or node["role"] != "active" or node["supervisord"] != "up" or not node["vip"]:
             return False
-        if any(p["state"] in UNSETTLED for p in node["programs"]):
+        if any(p["state"] in UNSETTLED_STATES for p in node["programs"]):
             return False
         # What was done about the fault ends with a line in the history; before that all may look well.
         wanted = "agent-resumed" if self._options.mode == "agent-kill" else "takeover-verified"

@@ -18,14 +18,13 @@ from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.history import Event
 from ha_agent.core.prechecks import find_active, find_obstacles, find_standby
 from ha_agent.core.problems import failed_programs
+from ha_agent.core.supervisor_words import UNSETTLED_STATES, State
 from ha_agent.core.words import Exit
 
 SCHEMA = 1
 POLL_S = 0.1
 BEGIN_S = 40.0
 """The active node compares its whole registry first."""
-
-UNSETTLED = ("STARTING", "BACKOFF", "STOPPING")
 
 
 def add_parser(commands: Commands) -> None:
@@ -131,7 +130,7 @@ def _prepare(nodes: Nodes, options: argparse.Namespace, say: Callable[[str], Non
 
 def describe_plan(active: Mapping[str, Any], standby: Mapping[str, Any]) -> str:
     """What a switchover would do."""
-    live = sum(1 for p in active["programs"] if p["state"] in ("RUNNING", "STARTING"))
+    live = sum(1 for p in active["programs"] if p["state"] in (State.RUNNING, State.STARTING))
     return (
         f"{active['name']} stops {live} programs and gives up the VIP; when nothing of them is left, {standby['name']}, "
         f"which has the VIP by then, starts {standby['readiness']['loadable']} confs. {active['name']} stays as the standby."
@@ -208,7 +207,7 @@ def is_settled(seen: Mapping[str, Mapping[str, Any]], source: str, target: str) 
         and new["role"] == "active"
         and new["vip"]
         and new["supervisord"] == "up"
-        and not any(p["state"] in UNSETTLED for p in new["programs"])
+        and not any(p["state"] in UNSETTLED_STATES for p in new["programs"])
     )
 
 
@@ -220,7 +219,7 @@ def _judge(result: Result, seen: Mapping[str, Mapping[str, Any]], timeout_s: flo
         result.outcome = "timeout"
         result.problem = f"not finished after {timeout_s:g} s: {now}; it goes on by itself, see ha-agent status --watch"
         return
-    result.running = sum(1 for p in new["programs"] if p["state"] == "RUNNING")
+    result.running = sum(1 for p in new["programs"] if p["state"] == State.RUNNING)
     result.failed = {p["name"]: str(p.get("problem") or p["state"]) for p in failed_programs(new)}
     if result.failed:
         result.outcome = "incomplete"

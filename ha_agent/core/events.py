@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ha_agent.core.supervisor_words import State
+
 MAX_HEADER_CHARS = 4096
 MAX_PAYLOAD_CHARS = 16 * 1024 * 1024
 
@@ -122,9 +124,9 @@ def state_event(raw: RawEvent, at: float) -> StateEvent | None:
     except (KeyError, ValueError):
         raise ProtocolError(f"no change of state: {raw.payload[:200]!r}") from None
     expected = pairs.get("expected", "1") != "0"
-    unexpected = after == "EXITED" and not expected
+    unexpected = after == State.EXITED and not expected
     group, name, before = names
-    return StateEvent(group, name, before, after, at, pid, expected, int(unexpected), int(after == "BACKOFF"))
+    return StateEvent(group, name, before, after, at, pid, expected, int(unexpected), int(after == State.BACKOFF))
 
 
 def merge_events(events: Sequence[StateEvent]) -> list[StateEvent]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ha_agent.core.supervisor_words import TROUBLED_STATES, State
+
 Node = Mapping[str, Any]
 
 TEXTS: Mapping[str, str] = {
@@ -122,10 +124,11 @@ def failed_programs(node: Node) -> list[Mapping[str, Any]]:
     return [
         p
         for p in node["programs"]
-        if p["state"] in ("FATAL", "BACKOFF", "UNKNOWN") or (p["state"] == "EXITED" and p.get("problem") != "exit status 0")
+        if p["state"] in TROUBLED_STATES
+        or (p["state"] == State.EXITED and p.get("problem") != "exit status 0")
     ]
 
 
 def stopped_programs(node: Node) -> list[Mapping[str, Any]]:
     """Programs that somebody stopped on the active node, and that a takeover would start."""
-    return [p for p in node["programs"] if node["role"] == "active" and p["state"] == "STOPPED" and p.get("starts")]
+    return [p for p in node["programs"] if node["role"] == "active" and p["state"] == State.STOPPED and p.get("starts")]

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-STOPPED_STATES = frozenset({"STOPPED", "EXITED", "FATAL", "UNKNOWN"})
-"""States for which supervisorctl's status exits with 3 (supervisor.states)."""
+from ha_agent.core.supervisor_words import PARKED_STATE, STOPPED_STATES, State, full_name
 
 NEXT_FAILOVER = "the next failover would start it"
 
@@ -23,11 +22,6 @@ class Row:
     counts: bool
 
 
-def full_name(group: str, name: str) -> str:
-    """A process's name as supervisorctl shows it."""
-    return name if group == name else f"{group}:{name}"
-
-
 def status_rows(answer: Mapping[str, Any]) -> list[Row]:
     """The lines of a status, from the agent's answer to ``programs``: what supervisord has, and what is parked."""
     parked = {row["name"]: row for row in answer["parked"]}
@@ -39,18 +33,18 @@ def status_rows(answer: Mapping[str, Any]) -> list[Row]:
         is_parked = name in parked and parked[name]["group"] == group and state in STOPPED_STATES
         if is_parked:
             shown.add(name)
-            rows.append(Row(full_name(group, name), "PARKED", _parked_text(parked[name]), False))
+            rows.append(Row(full_name(group, name), PARKED_STATE, _parked_text(parked[name]), False))
             continue
         text = str(info["description"])
         registered = group not in answer["local"] and bool({group, name} & autostart)
-        if registered and state == "STOPPED":
+        if registered and state == State.STOPPED:
             text += f"  stopped but registered: {NEXT_FAILOVER}"
-        elif registered and state == "EXITED" and info["exitstatus"] != 0:
+        elif registered and state == State.EXITED and info["exitstatus"] != 0:
             text += f"  ended but registered: {NEXT_FAILOVER}"
         rows.append(Row(full_name(group, name), state, text, state in STOPPED_STATES))
     for name, row in parked.items():
         if name not in shown:
-            rows.append(Row(full_name(row["group"], name), "PARKED", _parked_text(row), False))
+            rows.append(Row(full_name(row["group"], name), PARKED_STATE, _parked_text(row), False))
     return sorted(rows, key=lambda row: row.name)
 
 

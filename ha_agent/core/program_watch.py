@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 from ha_agent.core.alerts import Condition, Moment
 from ha_agent.core.events import StateEvent
+from ha_agent.core.supervisor_words import FALLEN_STATES, UP_STATES, State
+from ha_agent.core.supervisor_words import full_name as full_name
 
 GRACE_S = 2.0
 """A program that ended and runs again within this time was restarted; after it, it is down."""
-
-UP = frozenset({"STARTING", "RUNNING", "BACKOFF"})
 
 Key = tuple[str, str]
 
@@ -65,11 +65,6 @@ class Ending:
     count: int = 1
 
 
-def full_name(group: str, name: str) -> str:
-    """The name that supervisorctl shows."""
-    return name if group == name else f"{group}:{name}"
-
-
 class ProgramWatch:
     """The programs of one node. ``is_quiet`` says whether a group was being started or stopped on purpose at a time."""
 
@@ -108,9 +103,9 @@ class ProgramWatch:
         elif count:
             self._ended(key, life, Ending(event.at, event.pid or life.pid, event.before, event.after, count))
         life.state, life.since = event.after, event.at
-        life.pid = event.pid if event.after in ("RUNNING", "STOPPING", "STARTING") else life.pid
+        life.pid = event.pid if event.after in (State.RUNNING, State.STOPPING, State.STARTING) else life.pid
         # A program that had ended before the summary of a takeover is in there; afterwards it counts by its state.
-        life.unexpected = event.after == "EXITED" and not event.expected
+        life.unexpected = event.after == State.EXITED and not event.expected
 
     def _ended(self, key: Key, life: Life, ending: Ending) -> None:
         life.ends += [ending.at] * min(ending.count, 1000)
@@ -153,7 +148,7 @@ class ProgramWatch:
     def _adopted(self, key: Key, life: Life, now: float) -> Life:
         """A process that is seen for the first time, with what one before this one had found of it."""
         name = full_name(*key)
-        life.unexpected = life.state == "EXITED" and name in self._told_down
+        life.unexpected = life.state == State.EXITED and name in self._told_down
         if name in self._told_looping:
             # It goes on for a whole window, as if it had ended just now.
             life.looping, life.ends = True, [now]
@@ -164,12 +159,12 @@ class ProgramWatch:
 
     def _correct(self, key: Key, life: Life, seen: Seen, now: float) -> bool:
         """Makes ``life`` what was seen; says whether the process had ended meanwhile, which nobody had told."""
-        replaced = seen.state == "RUNNING" and life.state == "RUNNING"
-        fell = life.state in UP and seen.state in ("EXITED", "FATAL", "BACKOFF")
+        replaced = seen.state == State.RUNNING and life.state == State.RUNNING
+        fell = life.state in UP_STATES and seen.state in FALLEN_STATES
         told = (replaced or fell) and not self._is_quiet(seen.group, now)
         if told:
             self._ended(key, life, Ending(now, life.pid, life.state, seen.state))
-        life.unexpected = fell and seen.state == "EXITED"
+        life.unexpected = fell and seen.state == State.EXITED
         life.state, life.since, life.pid = seen.state, now, seen.pid or life.pid
         return told
 
@@ -183,7 +178,8 @@ class ProgramWatch:
         return [
             key
             for key, life in self.lives.items()
-            if (life.state == "FATAL" or (life.state == "EXITED" and life.unexpected)) and not self._is_quiet(key[0], now)
+            if (life.state == State.FATAL or (life.state == State.EXITED and life.unexpected))
+            and not self._is_quiet(key[0], now)
         ]
 
     # ---- what goes out ------------------------------------------------------------------------------------
@@ -192,7 +188,7 @@ class ProgramWatch:
         """What holds now: programs that are down, given up, or in a loop."""
         found = []
         for key, life in self.lives.items():
-            if not life.ends and not life.looping and life.state not in ("FATAL", "EXITED"):
+            if not life.ends and not life.looping and life.state not in (State.FATAL, State.EXITED):
                 continue
             self._look_for_loop(life, now)
             if self._is_quiet(key[0], now):
@@ -201,12 +197,12 @@ class ProgramWatch:
             details = {**describe(key), "after": life.state}
             if life.last_end is not None:
                 details["before"] = life.last_end.before
-            if life.state == "FATAL":
+            if life.state == State.FATAL:
                 found.append(Condition("program-fatal", name, f"{name} is FATAL{_how(details)}", details))
             elif life.looping:
                 text = f"{name} ended {len(life.ends)} times within {self._rules.loop_window_s:g} s, is {life.state}"
                 found.append(Condition("program-looping", name, text + _how(details), details))
-            elif life.state == "EXITED" and life.unexpected and now - life.since >= GRACE_S:
+            elif life.state == State.EXITED and life.unexpected and now - life.since >= GRACE_S:
                 text = f"{name} ended unexpectedly{_how(details)}, and is EXITED"
                 found.append(Condition("program-exited", name, text, details))
         return found
@@ -216,7 +212,7 @@ class ProgramWatch:
         life.ends = [at for at in life.ends if 0 <= now - at < window]
         if len(life.ends) >= self._rules.loop_count:
             life.looping = True
-        elif not life.ends or life.state in ("STOPPED", "STOPPING"):
+        elif not life.ends or life.state in (State.STOPPED, State.STOPPING):
             life.looping = False
 
     def moments(self, now: float, describe: Callable[[Key], Mapping[str, object]]) -> list[Moment]:
@@ -228,9 +224,9 @@ class ProgramWatch:
         for key, life in self.lives.items():
             if not life.untold:
                 continue
-            if life.looping or life.state == "FATAL" or (life.state == "EXITED" and now - life.since >= GRACE_S):
+            if life.looping or life.state == State.FATAL or (life.state == State.EXITED and now - life.since >= GRACE_S):
                 life.untold = []
-            elif life.state in ("STOPPED", "STOPPING", "RUNNING"):
+            elif life.state in (State.STOPPED, State.STOPPING, State.RUNNING):
                 found.append(self._tell_restart(key, life, describe))
         return found
 
@@ -240,13 +236,13 @@ class ProgramWatch:
         name = full_name(*key)
         times = "" if count == 1 else f" {count} times"
         details = {**describe(key), "before": endings[0].before, "after": life.state, "ends": count}
-        now = "and runs again" if life.state == "RUNNING" else f"was {endings[0].before}, is {life.state}"
+        now = "and runs again" if life.state == State.RUNNING else f"was {endings[0].before}, is {life.state}"
         text = f"{name} ended unexpectedly{times}{_how(details)}, {now}".replace(", and", " and")
         return Moment("program-restarted", name, text, details)
 
 
 def _differs(life: Life, seen: Seen) -> bool:
-    return life.state != seen.state or (seen.state == "RUNNING" and bool(life.pid) and life.pid != seen.pid)
+    return life.state != seen.state or (seen.state == State.RUNNING and bool(life.pid) and life.pid != seen.pid)
 
 
 def _how(details: Mapping[str, object]) -> str:

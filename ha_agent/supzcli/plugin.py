@@ -13,6 +13,7 @@ from supervisor.xmlrpc import Faults
 
 from ha_agent.core import program_texts as texts
 from ha_agent.core.frames import Message
+from ha_agent.core.supervisor_words import PARKED_STATE, full_name
 from ha_agent.core.words import Exit
 from ha_agent.supzcli.errors import BadUsage, GuardRefused
 from ha_agent.supzcli.proxy import raise_down
@@ -87,7 +88,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
             self.ctl.exitstatus = LSBStatusExitStatuses.UNKNOWN
         for line in texts.format_rows(rows):
             self.ctl.output(indent + line)
-        if any(row.counts or (words and row.state == "PARKED") for row in rows):
+        if any(row.counts or (words and row.state == PARKED_STATE) for row in rows):
             self.ctl.exitstatus = LSBStatusExitStatuses.NOT_RUNNING
 
     def _pair_status(self, words: list[str]) -> None:
@@ -191,7 +192,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
     def _show_results(self, answer: Message, more: str = "") -> None:
         for result in answer.get("results", ()):
             if result["status"] == Faults.FAILED:
-                self.ctl.output(f"{texts.full_name(result['group'], result['name'])}: ERROR (not RUNNING in time)")
+                self.ctl.output(f"{full_name(result['group'], result['name'])}: ERROR (not RUNNING in time)")
             else:
                 added = more if result["status"] == Faults.SUCCESS else ""
                 self.ctl.output(self._startresult(result) + added)
@@ -218,7 +219,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         answer = self._ask({"op": "program-restart", "names": names})
         for name in answer.get("stopped", ()):
             group, _, process = name.partition(":")
-            self.ctl.output(f"{texts.full_name(group, process)}: stopped")
+            self.ctl.output(f"{full_name(group, process)}: stopped")
         self._show_results(answer)
         self._finish(answer, "restart", "")
         for name in answer.get("unknown", ()):
@@ -245,7 +246,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         super().do_avail(arg)
         if not arg:
             for row in self._ask({"op": "programs"}, 30.0).get("parked", ()):
-                self.ctl.output(f"{texts.full_name(row['group'], row['name']):<32} {'parked':<9} {row['path']}")
+                self.ctl.output(f"{full_name(row['group'], row['name']):<32} {'parked':<9} {row['path']}")
 
     def do_remove(self, arg: str) -> None:
         """Unloads a group, and says that it is still registered."""
@@ -374,7 +375,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
                 self.ctl.output(line)
         runs = [r for r in answer.get("results", ()) if r["status"] == Faults.ALREADY_STARTED]
         for result in runs:
-            self.ctl.output(f"{texts.full_name(result['group'], result['name'])}: runs already")
+            self.ctl.output(f"{full_name(result['group'], result['name'])}: runs already")
         self._show_results({"results": [r for r in answer.get("results", ()) if r not in runs]})
         for warning in answer.get("warnings", ()):
             self.ctl.warn(warning)

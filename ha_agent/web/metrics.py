@@ -12,9 +12,9 @@ from typing import Any
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
+from ha_agent.core.supervisor_words import PARKED_STATE, State
 from ha_agent.core.words import Role, VrrpState
 
-PROGRAM_STATES = ("STARTING", "RUNNING", "BACKOFF", "STOPPING", "STOPPED", "EXITED", "FATAL", "UNKNOWN", "PARKED")
 KINDS = ("registry", "local", "parked")
 
 
@@ -110,14 +110,14 @@ def _programs(rows: list[Mapping[str, Any]]) -> Iterator[Metric]:
     counts = Counter((row["kind"], row["state"]) for row in rows)
     family = GaugeMetricFamily("ha_agent_programs", "Processes by kind and state", labels=["kind", "state"])
     for kind in KINDS:
-        for state in PROGRAM_STATES:
-            if (state == "PARKED") == (kind == "parked"):
+        for state in (*State, PARKED_STATE):
+            if (state == PARKED_STATE) == (kind == "parked"):
                 family.add_metric([kind, state], counts[kind, state])
     yield family
     up = GaugeMetricFamily("ha_agent_program_up", "1 where a program is RUNNING", labels=["program", "kind"])
     started = GaugeMetricFamily("ha_agent_program_start_time_seconds", "When a program was started", labels=["program"])
     for row in rows:
-        up.add_metric([row["name"], row["kind"]], int(row["state"] == "RUNNING"))
+        up.add_metric([row["name"], row["kind"]], int(row["state"] == State.RUNNING))
         if row["since"] and row["pid"]:
             started.add_metric([row["name"]], row["since"])
     yield up

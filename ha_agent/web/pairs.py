@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ha_agent.core.history import merge_events
-from ha_agent.core.program_texts import full_name, missing_on_peer, stop_lines
+from ha_agent.core.program_texts import missing_on_peer, stop_lines
+from ha_agent.core.supervisor_words import FaultCode, full_name
 from ha_agent.web.agent_client import AgentClient, AgentRefused, AgentSilent
 
 VIEW_S = 3.0
@@ -33,8 +34,6 @@ LOOKS_AT_ONCE, ACTS_AT_ONCE = 6, 4
 EVENTS = 60
 LOG_BYTES = 65536
 ACTIONS = ("start", "stop", "restart")
-ALREADY_STARTED, SUCCESS = 60, 80
-"""Of supervisor.xmlrpc.Faults."""
 
 
 class PairUnreachable(Exception):
@@ -351,9 +350,9 @@ def describe_answer(action: str, program: str, answer: Mapping[str, Any]) -> Res
         return Result("incomplete" if late else "done", tuple(stop_lines(answer, keep=False)), (late,) if late else ())
     lines, failed = [], False
     for row in answer.get("results", ()):
-        name, good = full_name(row["group"], row["name"]), row["status"] in (SUCCESS, ALREADY_STARTED)
+        name, good = full_name(row["group"], row["name"]), row["status"] in (FaultCode.SUCCESS, FaultCode.ALREADY_STARTED)
         failed |= not good
-        words = {SUCCESS: "started", ALREADY_STARTED: "was running already"}
+        words = {FaultCode.SUCCESS: "started", FaultCode.ALREADY_STARTED: "was running already"}
         lines.append(f"{name}: {words.get(row['status'], 'ERROR (not RUNNING in time)')}")
     late = missing_on_peer(answer, f"it does not start {program}")
     warnings = [*answer.get("warnings", ()), *([late] if late else [])]

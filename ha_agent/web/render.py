@@ -13,6 +13,7 @@ import jinja2
 from ha_agent.core.alert_codes import CODES
 from ha_agent.core.guard import Access
 from ha_agent.core.problems import TEXTS, age_text, find_problems
+from ha_agent.core.supervisor_words import State
 from ha_agent.web.pairs import Pair, Sight
 from ha_agent.web.texts import LANGUAGES, translate
 
@@ -116,7 +117,7 @@ def describe_sight(sight: Sight, now: float) -> dict[str, Any]:
         "age_s": None if sight.at is None else max(0.0, now - sight.at),
         "problem": sight.problem,
         "programs": programs,
-        "running": sum(1 for row in programs if row["state"] == "RUNNING" and row["kind"] == "registry"),
+        "running": sum(1 for row in programs if row["state"] == State.RUNNING and row["kind"] == "registry"),
     }
 
 

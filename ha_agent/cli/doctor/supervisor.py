@@ -14,6 +14,7 @@ from ha_agent.cli.lint_cmd import read_registry
 from ha_agent.core.findings import Finding
 from ha_agent.core.lint import lint_together
 from ha_agent.core.listener_conf import GROUP
+from ha_agent.core.supervisor_words import State
 
 DROP_IN = "install systemd/supervisor.service.d of ha-agent, then systemctl daemon-reload"
 
@@ -223,7 +224,7 @@ def check_listener(context: Context) -> Iterator[Finding]:
         return
     if isinstance(info, Fault):
         yield warning("listener", "supervisord has no event listener of ha-agent: ends of programs are not told", remedy)
-    elif info["statename"] != "RUNNING":
+    elif info["statename"] != State.RUNNING:
         text = f"the event listener is {info['statename']}: {info['spawnerr'] or 'see its log'}"
         yield warning("listener", text, "its log is /var/log/supervisor/ha-agent-listener.log")
     else:
