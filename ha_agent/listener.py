@@ -15,8 +15,9 @@ import time
 from typing import Any
 
 from ha_agent.adapters.control import CommandFailed, NoDaemon, ask_daemon
-from ha_agent.adapters.settings_paths import DEFAULT_PATH, RUN_DIR, read_places
+from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
 from ha_agent.core.events import EventDecoder, ProtocolError, StateEvent, lost_between, merge_events, state_event
+from ha_agent.core.places import DEFAULT_RUN_DIR
 
 HELD = 2000
 """So many events are held as they came; above it they are merged per program."""
@@ -152,7 +153,7 @@ def main() -> int:
         run_dir = read_places(options.config)[0]
     except (OSError, ValueError):
         # The agent says what is wrong with it; events are held until it runs.
-        run_dir = RUN_DIR
+        run_dir = DEFAULT_RUN_DIR
     teller = threading.Thread(target=tell_agent, args=(backlog, run_dir), daemon=True)
     teller.start()
     code = 0

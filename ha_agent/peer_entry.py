@@ -18,10 +18,11 @@ from ha_agent.adapters.files import make_dir
 from ha_agent.adapters.runner import SAFE_PATH, ProgramMissing, find_program
 from ha_agent.adapters.settings_file import load_settings
 from ha_agent.adapters.settings_paths import DEFAULT_PATH
+from ha_agent.core.places import STAGING, RunPlaces, StatePlaces
 from ha_agent.core.settings import SettingsError
 from ha_agent.core.words import Exit
 
-RSYNC = re.compile(r"rsync --server (-[rW]{1,4}e\.[A-Za-z]{0,20}) \. (staging/([0-9a-f]{16})/)")
+RSYNC = re.compile(rf"rsync --server (-[rW]{{1,4}}e\.[A-Za-z]{{0,20}}) \. ({STAGING}/([0-9a-f]{{16}})/)")
 
 
 def main() -> int:
@@ -35,7 +36,7 @@ def main() -> int:
         return _refuse(f"{options.config}: {error}")
     asked = os.environ.get("SSH_ORIGINAL_COMMAND", "")
     if asked == "rpc":
-        return _serve_rpc(os.path.join(settings.paths.run_dir, "peer.sock"))
+        return _serve_rpc(RunPlaces(settings.paths.run_dir).peer_socket)
     match = RSYNC.fullmatch(asked)
     if match:
         return _serve_rsync(settings.paths.state_dir, match)
@@ -66,7 +67,7 @@ def _serve_rsync(state_dir: str, match: re.Match[str]) -> int:
     """Becomes rsync; comes back only where that is not possible."""
     try:
         rsync = find_program("rsync")
-        make_dir(os.path.join(state_dir, "staging", match[3]), 0o700)
+        make_dir(os.path.join(StatePlaces(state_dir).staging, match[3]), 0o700)
     except (ProgramMissing, OSError) as error:
         return _refuse(str(error))
     os.chdir(state_dir)

@@ -15,6 +15,7 @@ from typing import Any
 
 from ha_agent.adapters.files import read_or_none, write_atomic
 from ha_agent.core.alerts import Notification
+from ha_agent.core.places import StatePlaces
 
 VERSION = 1
 
@@ -47,7 +48,7 @@ class AlertStore:
     """Reads once, writes often. Writing blocks: call it in a thread."""
 
     def __init__(self, state_dir: str) -> None:
-        self._path = os.path.join(state_dir, "alerts.json")
+        self._path = StatePlaces(state_dir).alerts
 
     def load(self) -> Stored:
         """What was saved last. A damaged file is put aside, and ``remark`` says so. Raises ``OSError``."""

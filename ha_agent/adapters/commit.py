@@ -23,6 +23,7 @@ from ha_agent.adapters.journal import Journal
 from ha_agent.adapters.kept import Kept, write_kept, write_new
 from ha_agent.adapters.registry import read_file
 from ha_agent.core.manifest import Entry, Manifest
+from ha_agent.core.places import StatePlaces
 from ha_agent.core.transaction import BadTransaction, Transaction, parse_transaction
 
 RESERVE_BYTES = 1024 * 1024
@@ -63,13 +64,13 @@ class Committer:
 
     def __init__(self, root: str, state_dir: str) -> None:
         self.root = root
-        self._staging = os.path.join(state_dir, "staging")
-        self._kept_dir = os.path.join(state_dir, "kept")
+        places = StatePlaces(state_dir)
+        self._staging, self._kept_dir = places.staging, places.kept
         self._state_dir = state_dir
         self._unkept: list[tuple[str, Kept]] = []
         self._one_mount = True
         """Whether staging and registry are one mount, so that a file can be moved from one to the other; found by trying."""
-        self.journal = Journal(os.path.join(state_dir, "journal"))
+        self.journal = Journal(places.journal)
 
     def commit(self, txn: Transaction, agreed: Manifest) -> Committed:
         """Makes ``txn`` durable and then true. When this returns, the change survives any crash.

@@ -7,10 +7,9 @@ import socket
 from collections.abc import Callable
 
 from ha_agent.core.frames import FrameDecoder, FrameError, Message, encode_frame
+from ha_agent.core.places import CONTROL_SOCKET, READ_SOCKET, RunPlaces
 
-SOCKET_NAME = "control.sock"
-READ_SOCKET_NAME = "read.sock"
-"""For those who may look and not change anything."""
+SOCKET_NAME, READ_SOCKET_NAME = CONTROL_SOCKET, READ_SOCKET
 
 
 class NoDaemon(Exception):
@@ -45,8 +44,8 @@ def ask_daemon(
 
 def _connect(sock: socket.socket, run_dir: str) -> None:
     """Connects to the socket that this user may use, the one for operators first."""
-    for name in (SOCKET_NAME, READ_SOCKET_NAME):
-        path = os.path.join(run_dir, name)
+    places = RunPlaces(run_dir)
+    for path in (places.control_socket, places.read_socket):
         try:
             sock.connect(path)
             return
@@ -59,7 +58,7 @@ def _connect(sock: socket.socket, run_dir: str) -> None:
                 f"the agent is not running on this node ({path}: {error.strerror}); systemctl start ha-agent"
             ) from None
     raise NoDaemon(
-        f"no permission for {os.path.join(run_dir, SOCKET_NAME)}: run as root or as a member of group ha-agent, or of group "
+        f"no permission for {places.control_socket}: run as root or as a member of group ha-agent, or of group "
         "ha-agent-read to look only"
     )
 

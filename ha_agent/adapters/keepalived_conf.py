@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from string import Template
 
 from ha_agent.adapters.resources import find_resource
+from ha_agent.core.places import RunPlaces
 from ha_agent.core.settings import Settings
 
 HOOK_PATH = "/usr/lib/ha-agent/ha-agent-notify"
@@ -29,6 +29,6 @@ def render_keepalived(settings: Settings, hook: str = HOOK_PATH) -> str:
         nopreempt="    nopreempt" if vrrp.nopreempt else "    # preempt: the higher priority always gets the VIP back",
         nopreempt_remark=", which nopreempt requires" if vrrp.nopreempt else "; the priorities decide",
         vip=vrrp.vip,
-        track_file=os.path.join(settings.paths.run_dir, "track"),
+        track_file=RunPlaces(settings.paths.run_dir).track_file,
         hook=hook,
     )

@@ -19,6 +19,7 @@ from typing import Any
 
 from ha_agent.adapters.files import make_dir, write_all
 from ha_agent.core.names import is_registry_path
+from ha_agent.core.places import StatePlaces
 
 _INDEX = ".kept.jsonl"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -132,13 +133,13 @@ def _find_file(directory: str, path: str, sha256: str) -> tuple[str, int] | None
 
 def list_kept(state_dir: str) -> list[KeptEntry]:
     """Every kept copy, oldest generation first."""
-    kept = os.path.join(state_dir, "kept")
+    kept = StatePlaces(state_dir).kept
     return [entry for name in _generation_names(kept) for entry in _read_index(kept, name)]
 
 
 def read_kept(state_dir: str, generation: str, path: str, sha256: str) -> bytes | None:
     """The content of one kept copy; None where there is none (any more) with this digest. Raises ``OSError``."""
-    kept = os.path.join(state_dir, "kept")
+    kept = StatePlaces(state_dir).kept
     if generation not in _generation_names(kept) or not is_registry_path(path):
         return None
     for name in (f"{path}.{sha256[:12]}", path):
@@ -157,7 +158,7 @@ def prune_kept(state_dir: str, keep_generations: int, *, before_wall: float | No
     Where ``before_wall`` is given, only generations whose newest copy is older. One with a divergence stays unless
     ``divergences``.
     """
-    kept = os.path.join(state_dir, "kept")
+    kept = StatePlaces(state_dir).kept
     names = _generation_names(kept)
     removed = 0
     for name in names[: max(0, len(names) - keep_generations)]:

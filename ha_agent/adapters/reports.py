@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from ha_agent.adapters.files import make_dir, write_atomic
+from ha_agent.core.places import StatePlaces
 
 _NAME = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{4}")
 
@@ -17,7 +18,7 @@ def save_report(state_dir: str, identifier: str, report: dict[str, Any], keep: i
     """Stores a report, removes the oldest beyond ``keep``. Raises ``OSError``, and ``ValueError`` for a bad identifier."""
     if not _NAME.fullmatch(identifier):
         raise ValueError(f"{identifier!r:.40} is no identifier of a failover-test")
-    folder = os.path.join(state_dir, "drills")
+    folder = StatePlaces(state_dir).reports
     make_dir(folder, 0o700)
     write_atomic(os.path.join(folder, f"{identifier}.json"), json.dumps(report).encode() + b"\n")
     for name in _names(folder)[:-keep]:
@@ -27,7 +28,7 @@ def save_report(state_dir: str, identifier: str, report: dict[str, Any], keep: i
 
 def read_reports(state_dir: str, count: int) -> list[dict[str, Any]]:
     """The newest ``count`` reports, oldest first; damaged ones are left out."""
-    folder = os.path.join(state_dir, "drills")
+    folder = StatePlaces(state_dir).reports
     reports = []
     for name in _names(folder)[-count:]:
         with contextlib.suppress(OSError, ValueError), open(os.path.join(folder, f"{name}.json"), encoding="utf-8") as file:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tomllib
 
+from ha_agent.core.places import DEFAULT_RUN_DIR
+
 DEFAULT_PATH = "/etc/ha-agent/agent.toml"
-RUN_DIR, SOCKET = "/run/ha-agent", "/run/supervisor.sock"
-"""The defaults of ``paths.run_dir`` and ``supervisor.socket``."""
+SOCKET = "/run/supervisor.sock"
+"""The default of ``supervisor.socket``."""
 
 
 def read_places(path: str) -> tuple[str, str]:
@@ -14,7 +16,7 @@ def read_places(path: str) -> tuple[str, str]:
     with open(path, "rb") as file:
         raw = tomllib.load(file)
     found = []
-    for section, key, default in (("paths", "run_dir", RUN_DIR), ("supervisor", "socket", SOCKET)):
+    for section, key, default in (("paths", "run_dir", DEFAULT_RUN_DIR), ("supervisor", "socket", SOCKET)):
         table = raw.get(section, {})
         value = table.get(key, default) if isinstance(table, dict) else default
         if not isinstance(value, str):

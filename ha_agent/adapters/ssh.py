@@ -16,6 +16,7 @@ from ha_agent.adapters.rpc import Disconnected, Progress, RemoteError, Requests
 from ha_agent.adapters.runner import SAFE_PATH, ProgramMissing, find_program, run_program
 from ha_agent.adapters.streams import FrameStream
 from ha_agent.core.frames import Message
+from ha_agent.core.places import STAGING, RunPlaces
 from ha_agent.core.settings import LinkSettings, PeerSettings
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class PeerLink:
         on_change: Callable[[], None],
     ) -> None:
         self._settings, self._peer = link, peer
-        self._ssh_dir = os.path.join(run_dir, "ssh")
+        self._ssh_dir = RunPlaces(run_dir).ssh_dir
         self._control_path = os.path.join(self._ssh_dir, "peer")
         self._on_up, self._on_change = on_up, on_change
         self._requests = Requests()
@@ -199,7 +200,7 @@ class PeerLink:
         try:
             await asyncio.to_thread(_write_objects, source, contents)
             ssh = " ".join(["ssh", *ssh_options(self._settings, self._peer, self._control_path), "-o", "ControlMaster=no"])
-            target = f"{self._peer.ssh_user}@{self._peer.address}:staging/{identifier}/"
+            target = f"{self._peer.ssh_user}@{self._peer.address}:{STAGING}/{identifier}/"
             words = [find_program("rsync"), "-r", "--whole-file", "-e", ssh, source + "/", target]
             outcome = await run_program(words, timeout_s)
         except (ProgramMissing, OSError) as error:

@@ -17,6 +17,7 @@ from typing import Any
 
 from ha_agent.adapters.files import make_dir, read_or_none, write_all, write_atomic
 from ha_agent.core.manifest import EMPTY, Manifest
+from ha_agent.core.places import StatePlaces
 from ha_agent.core.transaction import Watermark
 
 VERSION = 1
@@ -44,26 +45,24 @@ class Store:
 
     def __init__(self, state_dir: str) -> None:
         self.state_dir = state_dir
-        self._state_path = os.path.join(state_dir, "state.json")
-        self._agreed_path = os.path.join(state_dir, "agreed.json")
-        self._reserve_path = os.path.join(state_dir, "reserve")
+        self._places = StatePlaces(state_dir)
 
     def prepare(self) -> None:
         """Makes the directories, readable by root alone, and the reserve. Raises ``OSError``."""
         make_dir(self.state_dir, 0o700)
-        for name in ("staging", "outgoing", "kept"):
-            make_dir(os.path.join(self.state_dir, name), 0o700)
+        for path in (self._places.staging, self._places.outgoing, self._places.kept):
+            make_dir(path, 0o700)
         self.renew_reserve()
 
     def renew_reserve(self) -> None:
         """Makes the reserve again where it was used up. A full disk is no error."""
-        if os.path.exists(self._reserve_path):
+        if os.path.exists(self._places.reserve):
             return
-        temporary = self._reserve_path + ".new"
+        temporary = self._places.reserve + ".new"
         try:
             with open(temporary, "wb", buffering=0) as file:
                 write_all(file.fileno(), bytes(RESERVE_BYTES))
-            os.rename(temporary, self._reserve_path)
+            os.rename(temporary, self._places.reserve)
         except OSError:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
@@ -71,8 +70,8 @@ class Store:
     def load(self) -> Loaded:
         """Reads everything. Raises ``StateTooNew``, and ``OSError`` where a file is there and cannot be read."""
         loaded = Loaded()
-        state = self._read(self._state_path, loaded.remarks)
-        agreed = self._read(self._agreed_path, loaded.remarks)
+        state = self._read(self._places.state, loaded.remarks)
+        agreed = self._read(self._places.agreed, loaded.remarks)
         if state is not None:
             loaded.known = Watermark(int(state["epoch"]), str(state["claimed_by"]))
             loaded.generation = int(state["generation"])
@@ -94,7 +93,7 @@ class Store:
                     f"{path} is of version {content['version']}, this agent knows {VERSION}: "
                     "install the newer ha-agent again, or move the file away to begin anew"
                 )
-            _check_shape(path, content)
+            _check_shape(content, has_rows=path == self._places.agreed)
         except (ValueError, TypeError, KeyError) as error:
             aside = f"{path}.damaged-{int(time.time())}"
             os.rename(path, aside)
@@ -112,12 +111,12 @@ class Store:
         content = {"version": VERSION, "epoch": known.epoch, "claimed_by": known.claimed_by, "generation": generation}
         data = json.dumps(content).encode() + b"\n"
         try:
-            write_atomic(self._state_path, data)
+            write_atomic(self._places.state, data)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not os.path.exists(self._reserve_path):
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not os.path.exists(self._places.reserve):
                 raise
-            os.unlink(self._reserve_path)
-            write_atomic(self._state_path, data)
+            os.unlink(self._places.reserve)
+            write_atomic(self._places.state, data)
 
     def save_agreed(self, known: Watermark, generation: int, agreed: Manifest) -> None:
         """Puts the agreed manifest on disk, durably. Raises ``OSError``; the old one is kept then."""
@@ -128,13 +127,13 @@ class Store:
             "generation": generation,
             "rows": agreed.to_rows(),
         }
-        write_atomic(self._agreed_path, json.dumps(content, separators=(",", ":")).encode() + b"\n")
+        write_atomic(self._places.agreed, json.dumps(content, separators=(",", ":")).encode() + b"\n")
 
 
-def _check_shape(path: str, content: dict[str, Any]) -> None:
+def _check_shape(content: dict[str, Any], *, has_rows: bool) -> None:
     Watermark(int(content["epoch"]), str(content["claimed_by"]))
     int(content["generation"])
-    if path.endswith("agreed.json"):
+    if has_rows:
         Manifest.from_rows(content["rows"])
 
 
@@ -142,7 +141,8 @@ class History:
     """``history.jsonl``: one JSON object a line, every transition and decision with its cause."""
 
     def __init__(self, state_dir: str, node: str, max_bytes: int) -> None:
-        self._path = os.path.join(state_dir, "history.jsonl")
+        places = StatePlaces(state_dir)
+        self._path, self._older_path = places.history, places.older_history
         self._node = node
         self._max_bytes = max_bytes
 
@@ -155,7 +155,7 @@ class History:
                 file.write(json.dumps(event) + "\n")
                 size = file.tell()
             if size > self._max_bytes:
-                os.rename(self._path, self._path + ".1")
+                os.rename(self._path, self._older_path)
         return event
 
     def read(self, count: int, since_wall: float = 0.0) -> list[dict[str, Any]]:
@@ -164,7 +164,7 @@ class History:
         Lines that are no JSON (cut off by a crash) are left out. Raises ``OSError``.
         """
         events: list[dict[str, Any]] = []
-        for path in (self._path, self._path + ".1"):
+        for path in (self._path, self._older_path):
             for line in _lines_backwards(path):
                 with contextlib.suppress(ValueError, TypeError, KeyError):
                     event = json.loads(line)

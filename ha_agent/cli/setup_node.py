@@ -23,6 +23,7 @@ from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
 from ha_agent.adapters.supervisord import Supervisord, SupervisordDown
 from ha_agent.cli.lint_cmd import read_registry
 from ha_agent.core.listener_conf import GROUP, LISTENER_CONF, render_listener
+from ha_agent.core.places import DEFAULT_STATE_DIR, RunPlaces, StatePlaces
 from ha_agent.core.settings import LinkSettings, Settings, SettingsError, check_settings, flat_values, sample_toml
 from ha_agent.core.setup_plan import (
     FileChange,
@@ -36,18 +37,16 @@ from ha_agent.core.setup_plan import (
     replace_include,
 )
 
-RECORD = "/var/lib/ha-agent/setup.json"
+_PLACES = StatePlaces(DEFAULT_STATE_DIR)
+RECORD = _PLACES.setup_record
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 AUTHORIZED = "/root/.ssh/authorized_keys"
 KEEPALIVED = "/etc/keepalived/keepalived.conf"
 DROP_INS = ("supervisor.service.d", "keepalived.service.d")
 SAVED = ".before-ha-agent"
 REGISTRY = "/etc/supervisor/conf.d"
-UNDONE = "/var/lib/ha-agent/undone"
+UNDONE = _PLACES.undone
 """Where an undo puts confs that setup had brought into the registry."""
-
-ROLE_FILES = ("role.json", "groups", "partial-groups.json")
-"""What an agent of this boot knows of its role, in its run directory."""
 
 COMMAND_S = 60.0
 
@@ -180,7 +179,7 @@ def _changes(request: dict[str, Any]) -> list[FileChange]:
     text = _text(main)
     if text is None:
         raise SetupFailed(f"{main} is missing: is supervisor installed?")
-    active = os.path.join(settings.paths.run_dir, "active", "*.conf")
+    active = RunPlaces(settings.paths.run_dir).active_pattern
     wanted = [
         (DEFAULT_PATH, text_of_settings, 0o644),
         *_trust(request, settings.link.known_hosts, settings.peer.name),
@@ -206,7 +205,7 @@ def _moved(main: str, settings: Settings) -> list[tuple[str, str, int]]:
             f"{settings.registry.path} (or of /etc/supervisor/local.d, if that is meant), supervisorctl update, and again"
         )
     registry = os.path.realpath(settings.registry.path)
-    kept = (registry, "/etc/supervisor/local.d", os.path.join(os.path.realpath(settings.paths.run_dir), "active"))
+    kept = (registry, "/etc/supervisor/local.d", RunPlaces(os.path.realpath(settings.paths.run_dir)).active_set)
     found: dict[str, str] = {}
     for pattern in included_patterns(main, settings.supervisor.config):
         for path in sorted(glob.glob(pattern)):
@@ -280,9 +279,9 @@ def _undo(_request: dict[str, Any]) -> dict[str, Any]:
     for unit in ("ha-agent", "keepalived"):
         _run("systemctl", "disable", "--now", unit)
     run_dir, _ = read_places(DEFAULT_PATH)
-    for name in ROLE_FILES:
+    for path in RunPlaces(run_dir).role_files:
         # An agent that is set up again must not go on as the active one, find no keepalived, and stop everything.
-        _remove(os.path.join(run_dir, name))
+        _remove(path)
     for path, saved in record.items():
         if saved is None and path.endswith((".conf", ".ini")) and path.startswith(REGISTRY + "/"):
             # It may have been edited since it came into the registry.

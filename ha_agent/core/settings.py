@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
 
+from ha_agent.core.places import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
+
 Check = Callable[[Any], str | None]
 _REQUIRED: Any = object()
 
@@ -448,8 +450,8 @@ class SinkSettings:
 class PathSettings:
     """[paths]: where the agent keeps its files."""
 
-    run_dir: str = key("/run/ha-agent", "Gone at reboot: active set, sockets, notify spool, track file.", ABSOLUTE)
-    state_dir: str = key("/var/lib/ha-agent", "Kept: epoch, agreed manifest, journal, kept copies, history.", ABSOLUTE)
+    run_dir: str = key(DEFAULT_RUN_DIR, "Gone at reboot: active set, sockets, notify spool, track file.", ABSOLUTE)
+    state_dir: str = key(DEFAULT_STATE_DIR, "Kept: epoch, agreed manifest, journal, kept copies, history.", ABSOLUTE)
     keep_generations: int = key(
         1000, "How many generations of replaced confs are kept; divergences are never removed.", between(1, 10**6)
     )

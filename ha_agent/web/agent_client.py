@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
-from ha_agent.adapters.control import READ_SOCKET_NAME, SOCKET_NAME
 from ha_agent.core.frames import FrameDecoder, FrameError, Message, encode_frame
+from ha_agent.core.places import RunPlaces
 
 
 class AgentSilent(Exception):
@@ -21,7 +20,7 @@ class AgentClient:
     """Questions to one agent, ``at_once`` at most: however many pages are asked for, operators' own commands find room."""
 
     def __init__(self, run_dir: str, at_once: int) -> None:
-        self._run_dir = run_dir
+        self._places = RunPlaces(run_dir)
         self._slots = asyncio.Semaphore(at_once)
 
     async def ask(self, message: Message, timeout_s: float, by: str | None = None) -> Message:
@@ -54,8 +53,7 @@ class AgentClient:
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         problem = ""
-        for name in (SOCKET_NAME, READ_SOCKET_NAME):
-            path = os.path.join(self._run_dir, name)
+        for path in (self._places.control_socket, self._places.read_socket):
             try:
                 return await asyncio.open_unix_connection(path)
             except PermissionError:

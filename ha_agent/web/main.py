@@ -10,8 +10,9 @@ import tomllib
 from collections.abc import Sequence
 
 from ha_agent import __version__
-from ha_agent.adapters.settings_paths import DEFAULT_PATH, RUN_DIR, read_places
+from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
 from ha_agent.core.guard import Access
+from ha_agent.core.places import DEFAULT_RUN_DIR
 from ha_agent.core.settings import SettingsError
 from ha_agent.core.web_settings import Dashboard, check_dashboard, is_loopback, sample_web_toml
 from ha_agent.core.words import Exit
@@ -86,7 +87,7 @@ def load_dashboard(path: str) -> Dashboard:
     try:
         run_dir = read_places(DEFAULT_PATH)[0]
     except (OSError, ValueError):
-        run_dir = RUN_DIR
+        run_dir = DEFAULT_RUN_DIR
     try:
         with open(path, "rb") as file:
             raw = tomllib.load(file)

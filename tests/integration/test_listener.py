@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from ha_agent.adapters.control import SOCKET_NAME
 from ha_agent.core.frames import FrameDecoder, encode_frame
 from ha_agent.core.listener_conf import render_listener
+from ha_agent.core.places import RunPlaces
 from ha_agent.listener import HELD
 from tests.lab_support import wait_for
 
@@ -29,7 +29,7 @@ class Agent:
 
     def __init__(self, run_dir: pathlib.Path) -> None:
         self.told: list[dict[str, Any]] = []
-        self._path = str(run_dir / SOCKET_NAME)
+        self._path = RunPlaces(str(run_dir)).control_socket
         self._sock = socket.socket(socket.AF_UNIX)
         self._sock.bind(self._path)
         self._sock.listen(8)

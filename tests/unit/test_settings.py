@@ -7,7 +7,8 @@ import tomllib
 
 import pytest
 
-from ha_agent.adapters.settings_paths import RUN_DIR, SOCKET, read_places
+from ha_agent.adapters.settings_paths import SOCKET, read_places
+from ha_agent.core.places import DEFAULT_RUN_DIR
 from ha_agent.core.settings import (
     SECTIONS,
     PathSettings,
@@ -115,12 +116,12 @@ def test_a_memory_limit_names_programs_and_a_size() -> None:
 
 
 def test_a_client_that_reads_two_places_only_finds_what_the_agent_finds(tmp_path: pathlib.Path) -> None:
-    assert (PathSettings().run_dir, SupervisorSettings().socket) == (RUN_DIR, SOCKET)
+    assert (PathSettings().run_dir, SupervisorSettings().socket) == (DEFAULT_RUN_DIR, SOCKET)
     path = tmp_path / "agent.toml"
     path.write_text('[paths]\nrun_dir = "/run/x"\n[supervisor]\nsocket = "/run/y.sock"\n', encoding="ascii")
     assert read_places(str(path)) == ("/run/x", "/run/y.sock")
     path.write_text("[link]\n", encoding="ascii")
-    assert read_places(str(path)) == (RUN_DIR, SOCKET)
+    assert read_places(str(path)) == (DEFAULT_RUN_DIR, SOCKET)
     for bad in ("= broken", "[paths]\nrun_dir = 1\n"):
         path.write_text(bad, encoding="ascii")
         with pytest.raises(ValueError):

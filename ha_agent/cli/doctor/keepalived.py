@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from ha_agent.adapters.resources import find_resource
 from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
 from ha_agent.core.findings import Finding
+from ha_agent.core.places import RunPlaces
 
 RENDER = "ha-agent keepalived render > {path}, then systemctl reload keepalived"
 HOOKS = {
@@ -266,7 +267,7 @@ def check_track_file(context: Context) -> Iterator[Finding]:
     if conf is None or instance is None:
         return
     fix = RENDER.format(path=context.keepalived_conf)
-    path = os.path.join(context.settings.paths.run_dir, "track")
+    path = RunPlaces(context.settings.paths.run_dir).track_file
     defined = {
         b.words[1]: b.value("file")
         for kind in ("track_file", "vrrp_track_file")

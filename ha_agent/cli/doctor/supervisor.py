@@ -14,6 +14,7 @@ from ha_agent.cli.lint_cmd import read_registry
 from ha_agent.core.findings import Finding
 from ha_agent.core.lint import lint_together
 from ha_agent.core.listener_conf import GROUP
+from ha_agent.core.places import RunPlaces
 from ha_agent.core.supervisor_words import State
 
 DROP_IN = "install systemd/supervisor.service.d of ha-agent, then systemctl daemon-reload"
@@ -54,7 +55,7 @@ def check_include(context: Context) -> Iterator[Finding]:
         yield error("supervisor-conf", text, "set supervisor.config, or run doctor as root")
         return
     patterns = [_same_file(p) for p in included_patterns(parser, path)]
-    active = _same_file(os.path.join(settings.paths.run_dir, "active", "*.conf"))
+    active = _same_file(RunPlaces(settings.paths.run_dir).active_pattern)
     wanted = f"[include] files = {active} /etc/supervisor/local.d/*.conf"
     if not any(fnmatch.fnmatch(active.replace("*", "x"), p) for p in patterns):
         text = f"{path} does not include the active set: nothing of the registry would ever start"

@@ -1,0 +1,188 @@
+"""Where the agent's files lie below its run directory and its state directory. Names only: its owner says what is in it.
+
+Also of use to those that read beside the agent: the hook and ``ha-agent-fence`` are shell and repeat what they need.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+
+DEFAULT_RUN_DIR, DEFAULT_STATE_DIR = "/run/ha-agent", "/var/lib/ha-agent"
+
+CONTROL_SOCKET = "control.sock"
+READ_SOCKET = "read.sock"
+"""For those who may look and not change anything."""
+
+STAGING = "staging"
+"""Also on the wire: what the peer's rsync may name of the state directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlaces:
+    """Below ``paths.run_dir``, which is gone at reboot."""
+
+    run_dir: str
+
+    def _at(self, name: str) -> str:
+        return posixpath.join(self.run_dir, name)
+
+    @property
+    def control_socket(self) -> str:
+        """Where operators ask the agent."""
+        return self._at(CONTROL_SOCKET)
+
+    @property
+    def read_socket(self) -> str:
+        """Where those ask who may look and not change anything."""
+        return self._at(READ_SOCKET)
+
+    @property
+    def peer_socket(self) -> str:
+        """Where the forced command of the peer's key hands its session over."""
+        return self._at("peer.sock")
+
+    @property
+    def ssh_dir(self) -> str:
+        """The directory of the link's control socket."""
+        return self._at("ssh")
+
+    @property
+    def spool(self) -> str:
+        """The directory where keepalived's hook leaves one file a notify."""
+        return self._at("notify")
+
+    @property
+    def track_file(self) -> str:
+        """What tells keepalived that this node must not be MASTER."""
+        return self._at("track")
+
+    @property
+    def active_set(self) -> str:
+        """The directory that supervisord includes."""
+        return self._at("active")
+
+    @property
+    def active_pattern(self) -> str:
+        """``[include] files`` for the active set."""
+        return posixpath.join(self.active_set, "*.conf")
+
+    @property
+    def role(self) -> str:
+        """The role, for an agent that is started again within this boot."""
+        return self._at("role.json")
+
+    @property
+    def groups(self) -> str:
+        """The groups of the registry that supervisord has, one a line."""
+        return self._at("groups")
+
+    @property
+    def partial_groups(self) -> str:
+        """Groups that were loaded without all of their programs."""
+        return self._at("partial-groups.json")
+
+    @property
+    def sessions(self) -> str:
+        """Sessions of the supervisords of this boot, by which their descendants are found."""
+        return self._at("supervisords")
+
+    @property
+    def life(self) -> str:
+        """A word of this boot: what was written before it is another life's."""
+        return self._at("life")
+
+    @property
+    def drill(self) -> str:
+        """The failover-test under way."""
+        return self._at("drill.json")
+
+    @property
+    def drill_samples(self) -> str:
+        """What was seen of programs and roles during it."""
+        return self._at("drill-samples.jsonl")
+
+    @property
+    def role_files(self) -> tuple[str, ...]:
+        """What an agent of this boot knows of its role. Without these it begins as a standby that runs nothing."""
+        return self.role, self.groups, self.partial_groups
+
+
+@dataclass(frozen=True, slots=True)
+class StatePlaces:
+    """Below ``paths.state_dir``, which is kept."""
+
+    state_dir: str
+
+    def _at(self, name: str) -> str:
+        return posixpath.join(self.state_dir, name)
+
+    @property
+    def state(self) -> str:
+        """The epoch and the generation."""
+        return self._at("state.json")
+
+    @property
+    def agreed(self) -> str:
+        """The agreed manifest."""
+        return self._at("agreed.json")
+
+    @property
+    def reserve(self) -> str:
+        """Room for the one write that a takeover cannot do without."""
+        return self._at("reserve")
+
+    @property
+    def journal(self) -> str:
+        """The commit under way."""
+        return self._at("journal")
+
+    @property
+    def staging(self) -> str:
+        """The directory that the peer's rsync writes into."""
+        return self._at(STAGING)
+
+    @property
+    def outgoing(self) -> str:
+        """The directory of what is sent to the peer by rsync."""
+        return self._at("outgoing")
+
+    @property
+    def kept(self) -> str:
+        """The directory of kept copies, a directory a generation."""
+        return self._at("kept")
+
+    @property
+    def history(self) -> str:
+        """The history's newest events."""
+        return self._at("history.jsonl")
+
+    @property
+    def older_history(self) -> str:
+        """The history's events before these."""
+        return self._at("history.jsonl.1")
+
+    @property
+    def alerts(self) -> str:
+        """The book of alerts and the notifications that sinks lack."""
+        return self._at("alerts.json")
+
+    @property
+    def maintenance(self) -> str:
+        """The maintenance that is on."""
+        return self._at("maintenance.json")
+
+    @property
+    def reports(self) -> str:
+        """The directory of the reports of failover-tests."""
+        return self._at("drills")
+
+    @property
+    def setup_record(self) -> str:
+        """What ``ha-agent setup`` has changed on this node, for its undo."""
+        return self._at("setup.json")
+
+    @property
+    def undone(self) -> str:
+        """The directory where an undo puts confs that setup had brought into the registry."""
+        return self._at("undone")
