@@ -19,7 +19,7 @@ from ha_agent.adapters.runner import SAFE_PATH, ProgramMissing, find_program
 from ha_agent.adapters.settings_file import load_settings
 from ha_agent.adapters.settings_paths import DEFAULT_PATH
 from ha_agent.core.places import STAGING, RunPlaces, StatePlaces
-from ha_agent.core.settings import SettingsError
+from ha_agent.core.schema import SettingsError
 from ha_agent.core.words import Exit
 
 RSYNC = re.compile(rf"rsync --server (-[rW]{{1,4}}e\.[A-Za-z]{{0,20}}) \. ({STAGING}/([0-9a-f]{{16}})/)")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tomllib
 
-from ha_agent.core.settings import Problem, Settings, SettingsError, check_settings
+from ha_agent.core.schema import Problem, SettingsError
+from ha_agent.core.settings import Settings, check_settings
 
 
 def load_settings(path: str) -> Settings:

@@ -14,7 +14,7 @@ from ha_agent.cli.doctor.context import Context, error, run_checks
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, settings_of
 from ha_agent.core.findings import Finding, Severity, worst_first, worst_severity
-from ha_agent.core.settings import SettingsError
+from ha_agent.core.schema import SettingsError
 
 SCHEMA = 1
 PEER_S = 40.0

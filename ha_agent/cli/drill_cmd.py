@@ -25,7 +25,7 @@ from ha_agent.core.findings import Severity
 from ha_agent.core.history import Event
 from ha_agent.core.prechecks import find_active, find_obstacles, find_standby
 from ha_agent.core.problems import failed_programs
-from ha_agent.core.settings import settings_as_dict
+from ha_agent.core.settings_sample import settings_as_dict
 from ha_agent.core.supervisor_words import UNSETTLED_STATES, State
 from ha_agent.core.words import Exit
 

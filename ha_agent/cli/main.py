@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ha_agent.adapters.control import CommandFailed, NoDaemon, NotAllowed
 from ha_agent.adapters.settings_paths import DEFAULT_PATH
-from ha_agent.core.settings import SettingsError
+from ha_agent.core.schema import SettingsError
 from ha_agent.core.words import Exit
 
 

@@ -9,7 +9,7 @@ import sys
 
 from ha_agent import __version__
 from ha_agent.cli.options import Commands, settings_of
-from ha_agent.core.settings import sample_toml, settings_as_dict, toml_value
+from ha_agent.core.settings_sample import sample_toml, settings_as_dict, toml_value
 from ha_agent.core.words import Exit
 
 MODULES = {

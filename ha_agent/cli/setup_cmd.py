@@ -15,7 +15,8 @@ from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands
 from ha_agent.cli.remote import RemoteFailed, ask_node, connect
 from ha_agent.cli.setup_node import SetupFailed, main_remote, run_part
-from ha_agent.core.settings import SettingsError, check_settings
+from ha_agent.core.schema import SettingsError
+from ha_agent.core.settings import check_settings
 from ha_agent.core.setup_plan import FileChange, find_address, find_interface
 from ha_agent.core.words import Exit
 

@@ -24,7 +24,9 @@ from ha_agent.adapters.supervisord import Supervisord, SupervisordDown
 from ha_agent.cli.lint_cmd import read_registry
 from ha_agent.core.listener_conf import GROUP, LISTENER_CONF, render_listener
 from ha_agent.core.places import DEFAULT_STATE_DIR, RunPlaces, StatePlaces
-from ha_agent.core.settings import LinkSettings, Settings, SettingsError, check_settings, flat_values, sample_toml
+from ha_agent.core.schema import SettingsError
+from ha_agent.core.settings import LinkSettings, Settings, check_settings
+from ha_agent.core.settings_sample import flat_values, sample_toml
 from ha_agent.core.setup_plan import (
     FileChange,
     UnusableConf,

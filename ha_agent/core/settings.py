@@ -6,100 +6,44 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import ipaddress
 import re
-import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, get_type_hints
 
 from ha_agent.core.places import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
-
-Check = Callable[[Any], str | None]
-_REQUIRED: Any = object()
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing wrong with a configuration: where, what was found, what is allowed."""
-
-    key: str
-    found: str
-    allowed: str
-
-    def __str__(self) -> str:
-        return f"{self.key}: {self.found}; allowed: {self.allowed}"
-
-
-def between(low: float, high: float, unit: str = "") -> tuple[Check, str]:
-    """A check that a number lies between two others, both allowed."""
-    text = f"{low:g} to {high:g}{' ' + unit if unit else ''}"
-    return (lambda v: None if low <= v <= high else text), text
-
-
-def matching(pattern: str, text: str) -> tuple[Check, str]:
-    """A check that the whole of a text matches ``pattern``; ``text`` says in words what is allowed."""
-    return (lambda v: None if re.fullmatch(pattern, v) else text), text
-
-
-def one_of(*words: str) -> tuple[Check, str]:
-    """A check that a text is one of ``words``."""
-    text = " or ".join(f'"{w}"' for w in words)
-    return (lambda v: None if v in words else text), text
-
-
-def _is_address(value: str) -> bool:
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_interface_address(value: str) -> bool:
-    try:
-        ipaddress.ip_interface(value)
-    except ValueError:
-        return False
-    return "/" in value
-
-
-ABSOLUTE = matching(r"/[^\0\n]*", "an absolute path")
-NAME = matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "1 to 63 letters, digits, '.', '_' or '-'")
-HOST = matching(r"[A-Za-z0-9:][A-Za-z0-9.:_-]{0,253}", "a host name or an address")
-ADDRESS: tuple[Check, str] = (lambda v: None if _is_address(v) else "an IP address", "an IP address")
-INTERFACE_ADDRESS: tuple[Check, str] = (
-    lambda v: None if _is_interface_address(v) else "an address with its prefix length, as 192.0.2.10/24",
-    "an address with its prefix length, as 192.0.2.10/24",
+from ha_agent.core.schema import (
+    ABSOLUTE,
+    ADDRESS,
+    INTERFACE_ADDRESS,
+    NAME,
+    REQUIRED,
+    Problem,
+    between,
+    check_section,
+    each,
+    key,
+    matching,
+    nearest,
+    one_of,
 )
-
-
-def key(default: Any, doc: str, check: tuple[Check, str] | None = None) -> Any:
-    """A configuration key: its default (``_REQUIRED`` for none), its documentation, and what values are allowed."""
-    metadata = {"doc": doc, "check": check}
-    if default is _REQUIRED:
-        return field(metadata=metadata)
-    if isinstance(default, tuple):
-        return field(default=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+from ha_agent.core.schema import SettingsError as SettingsError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSettings:
     """[node]: this machine."""
 
-    name: str = key(_REQUIRED, "Name of this node, as the peer and the history call it.", NAME)
-    address: str = key(_REQUIRED, "Address of this node that VRRP adverts are sent from.", ADDRESS)
+    name: str = key(REQUIRED, "Name of this node, as the peer and the history call it.", NAME)
+    address: str = key(REQUIRED, "Address of this node that VRRP adverts are sent from.", ADDRESS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerSettings:
     """[peer]: the other machine."""
 
-    name: str = key(_REQUIRED, "Name of the peer, as its own [node] name says.", NAME)
-    address: str = key(_REQUIRED, "Address of the peer, for VRRP adverts and for ssh.", ADDRESS)
+    name: str = key(REQUIRED, "Name of the peer, as its own [node] name says.", NAME)
+    address: str = key(REQUIRED, "Address of the peer, for VRRP adverts and for ssh.", ADDRESS)
     ssh_port: int = key(22, "TCP port of the peer's sshd.", between(1, 65535))
     ssh_user: str = key("root", "User at the peer whose authorized_keys holds this node's restricted key.", NAME)
 
@@ -108,7 +52,7 @@ class PeerSettings:
 class VrrpSettings:
     """[vrrp]: what `ha-agent keepalived render` puts into keepalived.conf, and what the agent expects of it."""
 
-    vip: str = key(_REQUIRED, "The virtual address with its prefix length.", INTERFACE_ADDRESS)
+    vip: str = key(REQUIRED, "The virtual address with its prefix length.", INTERFACE_ADDRESS)
     interface: str = key("eth0", "Network interface that carries the VIP.", matching(r"[^\s/]{1,15}", "an interface name"))
     instance: str = key("HA_AGENT", "Name of the VRRP instance in keepalived.conf.", NAME)
     router_id: int = key(51, "virtual_router_id; the same on both nodes, unique in the network.", between(1, 255))
@@ -351,10 +295,6 @@ def parse_memory_limit(text: str) -> tuple[str, int] | None:
     return pattern.strip(), int(float(match[1]) * UNITS[match[2].upper()])
 
 
-def _each(check: Callable[[str], bool], text: str) -> tuple[Check, str]:
-    return (lambda values: None if all(map(check, values)) else text), text
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertSettings:
     """[alerts]: when the agent raises the alarm; where it goes is said by [sinks.NAME]."""
@@ -379,7 +319,7 @@ class AlertSettings:
         (),
         'What a program and its children may use of memory (resident, in all), as "NAME=SIZE"; NAME may hold * and ?, the '
         'first that fits counts. Example: ["redis=512MB", "tomcat-*=2GB", "*=1GB"].',
-        _each(lambda v: parse_memory_limit(v) is not None, '"NAME=SIZE" with a size such as 512MB'),
+        each(lambda v: parse_memory_limit(v) is not None, '"NAME=SIZE" with a size such as 512MB'),
     )
     memory_interval_s: float = key(30.0, "Seconds between two looks at that.", between(1.0, 86400.0, "s"))
     log_lines: int = key(10, "So many of the last lines of a program's log go with an alert.", between(0, 100))
@@ -400,7 +340,7 @@ WEBHOOK_FORMATS = ("json", "slack", "dingtalk", "wecom", "template")
 class SinkSettings:
     """[sinks.NAME]: one place that alerts go to; as many sections as there are places."""
 
-    kind: str = key(_REQUIRED, "What it is.", one_of(*SINK_KINDS))
+    kind: str = key(REQUIRED, "What it is.", one_of(*SINK_KINDS))
     severity: str = key("info", "Least severity that goes there.", one_of("info", "warning", "critical"))
     codes: tuple[str, ...] = key((), "Only these alerts go there (* and ? are allowed); all where it is empty.")
     ends: bool = key(True, "Whether the end of an alert is told, too.")
@@ -494,31 +434,13 @@ class Settings:
 SECTIONS: dict[str, type[Any]] = {name: cls for name, cls in get_type_hints(Settings).items() if name != "sinks"}
 """The sections that there are once; of [sinks.NAME] there are as many as there are places that alerts go to."""
 
-_TYPE_WORDS: dict[Any, str] = {
-    str: "a text in quotes",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    tuple[str, ...]: "a list of texts",
-}
-
-T = TypeVar("T")
-
-
-class SettingsError(ValueError):
-    """A configuration with problems; ``problems`` lists all of them."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("\n".join(map(str, problems)))
-        self.problems = problems
-
 
 def check_settings(raw: Mapping[str, Any]) -> Settings:
     """The settings in ``raw`` (a parsed TOML file). Raises ``SettingsError`` with every problem found."""
     problems: list[Problem] = []
     for name in raw:
         if name not in SECTIONS and name != "sinks":
-            problems.append(Problem(f"[{name}]", "unknown section", _nearest(name, {**SECTIONS, "sinks": None})))
+            problems.append(Problem(f"[{name}]", "unknown section", nearest(name, {**SECTIONS, "sinks": None})))
     parts: dict[str, Any] = {}
     for name, cls in SECTIONS.items():
         table = raw.get(name, {})
@@ -566,49 +488,6 @@ def _lacking(sink: SinkSettings) -> list[str]:
     return []
 
 
-def _nearest(word: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f'did you mean "{close[0]}"?' if close else "one of " + ", ".join(sorted(known))
-
-
-def check_section(name: str, cls: type[Any], table: Mapping[str, Any], problems: list[Problem]) -> Any:
-    """The section ``name`` as a ``cls``; None, with what is wrong added to ``problems``, where it is none."""
-    hints = get_type_hints(cls)
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    before = len(problems)
-    for word in table:
-        if word not in known:
-            problems.append(Problem(f"{name}.{word}", "unknown key", _nearest(word, known)))
-    values: dict[str, Any] = {}
-    for word, spec in known.items():
-        if word in table:
-            values[word] = _check_value(f"{name}.{word}", table[word], hints[word], spec.metadata["check"], problems)
-        elif spec.default is dataclasses.MISSING:
-            problems.append(Problem(f"{name}.{word}", "missing", spec.metadata["doc"]))
-    return cls(**values) if len(problems) == before else None
-
-
-def _check_value(where: str, value: Any, wanted: Any, check: tuple[Check, str] | None, problems: list[Problem]) -> Any:
-    words = _TYPE_WORDS[wanted]
-    if wanted is float and type(value) is int:
-        value = float(value)
-    if wanted == tuple[str, ...]:
-        if not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
-            problems.append(Problem(where, repr(value), words))
-            return ()
-        wrong = check[0](value) if check else None
-        if wrong:
-            problems.append(Problem(where, repr(value), wrong))
-        return tuple(value)
-    if type(value) is not wanted:
-        problems.append(Problem(where, repr(value), f"{words}, {check[1]}" if check else words))
-        return value
-    wrong = check[0](value) if check else None
-    if wrong:
-        problems.append(Problem(where, repr(value), wrong))
-    return value
-
-
 def _check_whole(parts: Mapping[str, Any]) -> list[Problem]:
     problems = []
     if parts["node"].name == parts["peer"].name:
@@ -622,83 +501,3 @@ def _check_whole(parts: Mapping[str, Any]) -> list[Problem]:
         if command and not command[0].startswith("/"):
             problems.append(Problem(where, repr(command[0]), "an absolute path as its first word"))
     return problems
-
-
-def settings_as_dict(settings: Settings) -> dict[str, dict[str, Any]]:
-    """All values in force, by section."""
-    plain = dataclasses.asdict(settings)
-    sinks = plain.pop("sinks")
-    plain.update({f"sinks.{name}": table for name, table in sinks.items()})
-    return {s: {k: list(v) if isinstance(v, tuple) else v for k, v in t.items()} for s, t in plain.items()}
-
-
-def flat_values(raw: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
-    """The values of a parsed file by section and key, as ``sample_toml`` takes them; a sink's section is ``sinks.NAME``."""
-    flat: dict[tuple[str, str], Any] = {}
-    for section, table in raw.items():
-        if section == "sinks":
-            flat.update({(f"sinks.{name}", k): v for name, keys in table.items() for k, v in keys.items()})
-        else:
-            flat.update({(section, k): v for k, v in table.items()})
-    return flat
-
-
-def toml_value(value: Any) -> str:
-    """``value`` as it is written in TOML."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(toml_value(v) for v in value) + "]"
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return repr(value)
-
-
-_EXAMPLES = {
-    ("node", "name"): "node-a",
-    ("node", "address"): "192.0.2.11",
-    ("peer", "name"): "node-b",
-    ("peer", "address"): "192.0.2.12",
-    ("vrrp", "vip"): "192.0.2.10/24",
-}
-
-
-def sample_toml(values: Mapping[tuple[str, str], Any] | None = None, *, unset: bool = False) -> str:
-    """A commented configuration file: every key with its documentation, at its default unless ``values`` names another.
-
-    ``unset``: also the keys without a default are comments, with examples.
-    """
-    given = {**_EXAMPLES, **(values or {})}
-    lines: list[str] = []
-    for name, cls in SECTIONS.items():
-        doc = (cls.__doc__ or "").split(": ", 1)[1]
-        lines += ["", f"[{name}]  # {doc}", *sample_section(name, cls, given, unset=unset)]
-    sinks = sorted({section for section, _ in given if section.startswith("sinks.")})
-    for name in sinks:
-        lines += ["", f"[{name}]", *(f"{k} = {toml_value(v)}" for (s, k), v in given.items() if s == name)]
-    doc = (SinkSettings.__doc__ or "").split(": ", 1)[1]
-    lines += ["", f"#[sinks.NAME]  # {doc}", *sample_section("sinks.NAME", SinkSettings)]
-    head = "# Configuration of ha-agent. Commented keys show their defaults"
-    head += "; those of [node] and [peer] and the VIP are examples, and must be set.\n" if unset else ".\n"
-    return head + "\n".join(lines) + "\n"
-
-
-def sample_section(
-    name: str, cls: type[Any], given: Mapping[tuple[str, str], Any] | None = None, *, unset: bool = False
-) -> list[str]:
-    """The commented lines of one section; ``given`` and ``unset`` as for ``sample_toml``."""
-    given = given or {}
-    lines: list[str] = []
-    for spec in dataclasses.fields(cls):
-        chosen = given.get((name, spec.name), "journal" if spec.default is dataclasses.MISSING else spec.default)
-        check = spec.metadata["check"]
-        lines += ["", *(f"# {line}" for line in _wrap(spec.metadata["doc"]))]
-        if check:
-            lines.append(f"# Allowed: {check[1]}.")
-        prefix = "" if (name, spec.name) in given and not unset else "#"
-        lines.append(f"{prefix}{spec.name} = {toml_value(chosen)}")
-    return lines
-
-
-def _wrap(text: str, width: int = 100) -> list[str]:
-    return textwrap.wrap(text, width)

@@ -8,19 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ha_agent.core.settings import (
-    ABSOLUTE,
-    HOST,
-    NAME,
-    Problem,
-    SettingsError,
-    between,
-    check_section,
-    key,
-    matching,
-    one_of,
-    sample_section,
-)
+from ha_agent.core.schema import ABSOLUTE, HOST, NAME, Problem, SettingsError, between, check_section, key, matching, one_of
+from ha_agent.core.settings_sample import sample_section
 
 OPTIONAL_PATH = matching(r"(/[^\0\n]*)?", "an absolute path")
 

@@ -18,7 +18,8 @@ from ha_agent.adapters.keepalived_conf import render_keepalived
 from ha_agent.adapters.procs import start_ticks
 from ha_agent.adapters.resources import find_resource
 from ha_agent.core.listener_conf import render_listener
-from ha_agent.core.settings import check_settings, sample_toml
+from ha_agent.core.settings import check_settings
+from ha_agent.core.settings_sample import sample_toml
 from ha_agent.lab.keys import make_key_pair
 from ha_agent.lab.layout import ADDRESSES, DISK_DIRS, NODES, PREFIX, PRIORITIES, VIP, LabPaths, other
 from ha_agent.lab.node_init import SOCKET

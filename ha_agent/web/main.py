@@ -13,7 +13,7 @@ from ha_agent import __version__
 from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
 from ha_agent.core.guard import Access
 from ha_agent.core.places import DEFAULT_RUN_DIR
-from ha_agent.core.settings import SettingsError
+from ha_agent.core.schema import SettingsError
 from ha_agent.core.web_settings import Dashboard, check_dashboard, is_loopback, sample_web_toml
 from ha_agent.core.words import Exit
 from ha_agent.web.users import UserFile, UsersDamaged

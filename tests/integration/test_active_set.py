@@ -9,7 +9,8 @@ import pathlib
 from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.core.confs import Program, Selection, Verdict
 from ha_agent.core.manifest import EMPTY, Entry
-from ha_agent.core.settings import check_settings, sample_toml
+from ha_agent.core.settings import check_settings
+from ha_agent.core.settings_sample import sample_toml
 from ha_agent.daemon.programs.active_set import ActiveSet
 
 

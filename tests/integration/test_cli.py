@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from ha_agent.core.settings import sample_toml
+from ha_agent.core.settings_sample import sample_toml
 
 
 def ha_agent(*words: str, config: str | None = None) -> subprocess.CompletedProcess[str]:

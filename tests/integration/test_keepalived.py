@@ -11,7 +11,8 @@ import tomllib
 import pytest
 
 from ha_agent.adapters.keepalived_conf import render_keepalived
-from ha_agent.core.settings import check_settings, sample_toml
+from ha_agent.core.settings import check_settings
+from ha_agent.core.settings_sample import sample_toml
 
 ROOT = pathlib.Path(__file__).parents[2]
 

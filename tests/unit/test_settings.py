@@ -9,17 +9,9 @@ import pytest
 
 from ha_agent.adapters.settings_paths import SOCKET, read_places
 from ha_agent.core.places import DEFAULT_RUN_DIR
-from ha_agent.core.settings import (
-    SECTIONS,
-    PathSettings,
-    SettingsError,
-    SupervisorSettings,
-    check_settings,
-    flat_values,
-    parse_memory_limit,
-    sample_toml,
-    settings_as_dict,
-)
+from ha_agent.core.schema import SettingsError
+from ha_agent.core.settings import SECTIONS, PathSettings, SupervisorSettings, check_settings, parse_memory_limit
+from ha_agent.core.settings_sample import flat_values, sample_toml, settings_as_dict
 
 GOOD = """
 [node]

@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from ha_agent.core.settings import SettingsError
+from ha_agent.core.schema import SettingsError
 from ha_agent.core.web_settings import PairSettings, WebSettings, check_dashboard, is_loopback, sample_web_toml
 
 

@@ -1,0 +1,146 @@
+"""The machinery of configurations: keys with their documentation and limits, and the check of one section.
+
+``core/settings.py`` and ``core/web_settings.py`` describe their sections with it. All problems of a file are told at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_type_hints
+
+Check = Callable[[Any], str | None]
+REQUIRED: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a configuration: where, what was found, what is allowed."""
+
+    key: str
+    found: str
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.found}; allowed: {self.allowed}"
+
+
+def between(low: float, high: float, unit: str = "") -> tuple[Check, str]:
+    """A check that a number lies between two others, both allowed."""
+    text = f"{low:g} to {high:g}{' ' + unit if unit else ''}"
+    return (lambda v: None if low <= v <= high else text), text
+
+
+def matching(pattern: str, text: str) -> tuple[Check, str]:
+    """A check that the whole of a text matches ``pattern``; ``text`` says in words what is allowed."""
+    return (lambda v: None if re.fullmatch(pattern, v) else text), text
+
+
+def one_of(*words: str) -> tuple[Check, str]:
+    """A check that a text is one of ``words``."""
+    text = " or ".join(f'"{w}"' for w in words)
+    return (lambda v: None if v in words else text), text
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_interface_address(value: str) -> bool:
+    try:
+        ipaddress.ip_interface(value)
+    except ValueError:
+        return False
+    return "/" in value
+
+
+ABSOLUTE = matching(r"/[^\0\n]*", "an absolute path")
+NAME = matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "1 to 63 letters, digits, '.', '_' or '-'")
+HOST = matching(r"[A-Za-z0-9:][A-Za-z0-9.:_-]{0,253}", "a host name or an address")
+ADDRESS: tuple[Check, str] = (lambda v: None if _is_address(v) else "an IP address", "an IP address")
+INTERFACE_ADDRESS: tuple[Check, str] = (
+    lambda v: None if _is_interface_address(v) else "an address with its prefix length, as 192.0.2.10/24",
+    "an address with its prefix length, as 192.0.2.10/24",
+)
+
+
+def key(default: Any, doc: str, check: tuple[Check, str] | None = None) -> Any:
+    """A configuration key: its default (``REQUIRED`` for none), its documentation, and what values are allowed."""
+    metadata = {"doc": doc, "check": check}
+    if default is REQUIRED:
+        return field(metadata=metadata)
+    if isinstance(default, tuple):
+        return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def each(check: Callable[[str], bool], text: str) -> tuple[Check, str]:
+    return (lambda values: None if all(map(check, values)) else text), text
+
+
+_TYPE_WORDS: dict[Any, str] = {
+    str: "a text in quotes",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple[str, ...]: "a list of texts",
+}
+
+
+class SettingsError(ValueError):
+    """A configuration with problems; ``problems`` lists all of them."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+def nearest(word: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f'did you mean "{close[0]}"?' if close else "one of " + ", ".join(sorted(known))
+
+
+def check_section(name: str, cls: type[Any], table: Mapping[str, Any], problems: list[Problem]) -> Any:
+    """The section ``name`` as a ``cls``; None, with what is wrong added to ``problems``, where it is none."""
+    hints = get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    before = len(problems)
+    for word in table:
+        if word not in known:
+            problems.append(Problem(f"{name}.{word}", "unknown key", nearest(word, known)))
+    values: dict[str, Any] = {}
+    for word, spec in known.items():
+        if word in table:
+            values[word] = _check_value(f"{name}.{word}", table[word], hints[word], spec.metadata["check"], problems)
+        elif spec.default is dataclasses.MISSING:
+            problems.append(Problem(f"{name}.{word}", "missing", spec.metadata["doc"]))
+    return cls(**values) if len(problems) == before else None
+
+
+def _check_value(where: str, value: Any, wanted: Any, check: tuple[Check, str] | None, problems: list[Problem]) -> Any:
+    words = _TYPE_WORDS[wanted]
+    if wanted is float and type(value) is int:
+        value = float(value)
+    if wanted == tuple[str, ...]:
+        if not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
+            problems.append(Problem(where, repr(value), words))
+            return ()
+        wrong = check[0](value) if check else None
+        if wrong:
+            problems.append(Problem(where, repr(value), wrong))
+        return tuple(value)
+    if type(value) is not wanted:
+        problems.append(Problem(where, repr(value), f"{words}, {check[1]}" if check else words))
+        return value
+    wrong = check[0](value) if check else None
+    if wrong:
+        problems.append(Problem(where, repr(value), wrong))
+    return value
