@@ -25,6 +25,7 @@ EVENT = {
     "node": "string",
     "code": "string",
     "text": "string",
+    "alias?": "string",
     "by?": "string",
     "from?": "string",
     "to?": "string",

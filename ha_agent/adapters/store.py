@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ha_agent.adapters.files import make_dir, read_or_none, write_all, write_atomic
+from ha_agent.core.history_codes import former_event_code
 from ha_agent.core.manifest import EMPTY, Manifest
 from ha_agent.core.places import StatePlaces
 from ha_agent.core.transaction import Watermark
@@ -147,8 +148,13 @@ class History:
         self._max_bytes = max_bytes
 
     def add(self, code: str, text: str, **details: Any) -> dict[str, Any]:
-        """Appends an event and returns it. A full disk loses the line, not the agent."""
+        """Appends an event and returns it, with the ``alias`` of its code where there is one.
+
+        A full disk loses the line, not the agent.
+        """
         event = {"at": round(time.time(), 3), "node": self._node, "code": code, "text": text, **details}
+        if (alias := former_event_code(event)) is not None:
+            event["alias"] = alias
         with contextlib.suppress(OSError):
             with open(self._path, "a", encoding="utf-8") as file:
                 os.fchmod(file.fileno(), 0o640)

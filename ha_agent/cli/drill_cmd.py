@@ -157,7 +157,7 @@ def _check(nodes: Nodes, options: argparse.Namespace, say: Callable[[str], None]
                 json.dumps({"schema": SCHEMA, "outcome": "refused", "obstacles": [f.to_dict() for f in obstacles]}, indent=2)
             )
         complain("refused: a failover-test needs a healthy pair; nothing was changed")
-        return Exit.PEER_UNREACHABLE if any(f.code == "unreachable" for f in obstacles) else Exit.REFUSED
+        return Exit.PEER_UNREACHABLE if any(f.code == "peer-lost" for f in obstacles) else Exit.REFUSED
     source, target = str(active["name"]), str(standby["name"])
     if options.mode in ("power", "link-down") and source == nodes.own_name:
         complain(f"refused: {options.mode} would cut this node off; run it on {target}")

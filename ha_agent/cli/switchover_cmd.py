@@ -110,7 +110,7 @@ def _prepare(nodes: Nodes, options: argparse.Namespace, say: Callable[[str], Non
     errors = [f for f in obstacles if f.severity is Severity.ERROR]
     active, standby = find_active(seen), find_standby(seen)
     if active is None or standby is None:
-        outcome = "unreachable" if any(f.code == "unreachable" for f in errors) else "refused"
+        outcome = "unreachable" if any(f.code == "peer-lost" for f in errors) else "refused"
         return Result(
             outcome, obstacles=obstacles, problem="refused: there is no active node with a standby to hand over to"
         )

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from ha_agent.core.alert_codes import CODES, RANK, Severity
+from ha_agent.core.alert_codes import CODES
+from ha_agent.core.faults import RANK, Urgency
 
 GATHER_S = 10.0
 """After one alert of a code, more of that code are gathered for so long and told together."""
@@ -74,7 +75,7 @@ class Notification:
     node: str
     kind: Kind
     code: str
-    severity: Severity
+    severity: Urgency
     subjects: tuple[str, ...]
     text: str
     remedy: str
@@ -98,7 +99,7 @@ class Notification:
             str(raw["node"]),
             Kind(raw["kind"]),
             str(raw["code"]),
-            Severity(raw["severity"]),
+            Urgency(raw["severity"]),
             tuple(map(str, raw["subjects"])),
             str(raw["text"]),
             str(raw["remedy"]),
@@ -237,7 +238,7 @@ class Book:
         if len(items) > 1:
             text = f"{len(items)} times: {code.title}: {_one_each(items)}"
             details = {"merged": len(items), "each": [{"subject": i.subject, "text": i.text} for i in items[:100]]}
-        severity = Severity.INFO if first.kind is Kind.END else code.severity
+        severity = Urgency.INFO if first.kind is Kind.END else code.severity
         return Notification(
             self.number,
             round(now, 3),
@@ -296,7 +297,7 @@ def matches(code: str, patterns: Collection[str]) -> bool:
     return any(fnmatch.fnmatchcase(code, pattern) for pattern in patterns)
 
 
-def is_wanted(note: Notification, least: Severity, codes: Collection[str], ends: bool) -> bool:
+def is_wanted(note: Notification, least: Urgency, codes: Collection[str], ends: bool) -> bool:
     """Whether a sink with these rules is given ``note``. An end comes to whoever was told of the beginning."""
     if note.kind is Kind.END and not ends:
         return False

@@ -206,6 +206,7 @@ def _timeline(seen: Seen, events: Sequence[Event]) -> list[dict[str, Any]]:
             "node": e["node"],
             "code": e["code"],
             "text": (f"{e['from']} -> {e['to']}: " if "from" in e and "to" in e else "") + str(e["text"]),
+            **({"alias": e["alias"]} if "alias" in e else {}),
         }
         for e in events
     ]

@@ -20,7 +20,10 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a check found. ``where`` is a node, a file or a conf; ``line`` counts from 1, 0 where there is none."""
+    """One thing that a check found. ``where`` is a node, a file or a conf; ``line`` counts from 1, 0 where there is none.
+
+    ``alias`` is what the check called it before (``core/faults.py``); empty where it is still called so.
+    """
 
     code: str
     severity: Severity
@@ -28,11 +31,13 @@ class Finding:
     remedy: str = ""
     where: str = ""
     line: int = 0
+    alias: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The finding as it stands in JSON."""
         return {
             "code": self.code,
+            "alias": self.alias or None,
             "severity": self.severity.name.lower(),
             "where": self.where,
             "line": self.line or None,
@@ -45,7 +50,8 @@ class Finding:
         """The inverse of ``to_dict``. Raises ``KeyError`` for anything else."""
         severity = Severity[str(raw["severity"]).upper()]
         where, line = str(raw.get("where") or ""), int(raw.get("line") or 0)
-        return cls(str(raw["code"]), severity, str(raw["text"]), str(raw.get("remedy") or ""), where, line)
+        alias = str(raw.get("alias") or "")
+        return cls(str(raw["code"]), severity, str(raw["text"]), str(raw.get("remedy") or ""), where, line, alias)
 
 
 _ORDER = {Severity.ERROR: 0, Severity.UNKNOWN: 1, Severity.WARNING: 2, Severity.OK: 3}

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ha_agent.core.faults import Face, former_code
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.names import PARKED
 
@@ -213,7 +214,7 @@ def lint_conf(path: str, text: str) -> list[Finding]:
 
 
 def _error(code: str, path: str, line: int, text: str, fix: str) -> Finding:
-    return Finding(code, Severity.ERROR, text, fix, path, line)
+    return Finding(code, Severity.ERROR, text, fix, path, line, former_code(code, Face.LINT) or "")
 
 
 def _warning(code: str, path: str, line: int, text: str, fix: str) -> Finding:
@@ -383,7 +384,7 @@ def lint_verdict(path: str, text: str, verdict: Mapping[str, Any], node: str) ->
                 return [_error(code, path, line, f"{node} cannot load it: {problem}", fix.format(node=node))]
         line = _line_of(sections, problem, None)
         fix = "mend it; until then the last good content runs on"
-        return [_error("not-loadable", path, line, f"{node} cannot load it: {problem}", fix)]
+        return [_error("conf-not-loadable", path, line, f"{node} cannot load it: {problem}", fix)]
     found = []
     for program in verdict.get("programs", ()):
         section = next((s for s in sections if s.is_program and s.program == program["name"]), None)

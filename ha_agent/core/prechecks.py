@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ha_agent.core.faults import REPLICATION_FAULTS, Face, former_code
 from ha_agent.core.findings import Finding, Severity
 
 Node = Mapping[str, Any]
+
 
 
 def find_active(nodes: Sequence[Node]) -> Node | None:
@@ -23,7 +25,8 @@ def find_standby(nodes: Sequence[Node]) -> Node | None:
 
 
 def _error(code: str, where: Any, text: str, remedy: str) -> Finding:
-    return Finding(code, Severity.ERROR, text, remedy, str(where))
+    alias = former_code(code, Face.PRECHECK) or ""
+    return Finding(code, Severity.ERROR, text, remedy, str(where), alias=alias)
 
 
 def find_obstacles(nodes: Sequence[Node]) -> list[Finding]:
@@ -32,7 +35,7 @@ def find_obstacles(nodes: Sequence[Node]) -> list[Finding]:
     for node in nodes:
         if not node.get("reachable"):
             why = str(node.get("problem") or "no answer")
-            found.append(_error("unreachable", node["name"], f"cannot be reached: {why}", "see ha-agent doctor --peer"))
+            found.append(_error("peer-lost", node["name"], f"cannot be reached: {why}", "see ha-agent doctor --peer"))
     if found:
         return found
     active, standby = find_active(nodes), find_standby(nodes)
@@ -40,10 +43,12 @@ def find_obstacles(nodes: Sequence[Node]) -> list[Finding]:
         for node in nodes:
             if node["role"] not in ("active", "standby"):
                 why = f"is {node['role']}" + (f" ({node['step']})" if node.get("step") else "")
-                found.append(_error("role", node["name"], why, "wait until it has settled: ha-agent status --watch"))
+                code = "fenced" if node["role"] == "fenced" else "role-changing"
+                found.append(_error(code, node["name"], why, "wait until it has settled: ha-agent status --watch"))
         if not found:
             roles = " and ".join(f"{n['name']} {n['role']}" for n in nodes)
-            found.append(_error("role", "", f"there is no active node with a standby: {roles}", "see ha-agent status"))
+            code = "split-brain" if nodes and all(n["role"] == "active" for n in nodes) else "no-active-node"
+            found.append(_error(code, "", f"there is no active node with a standby: {roles}", "see ha-agent status"))
         return found
     for node in nodes:
         found += _node_obstacles(node)
@@ -59,11 +64,11 @@ def find_obstacles(nodes: Sequence[Node]) -> list[Finding]:
 def _node_obstacles(node: Node) -> list[Finding]:
     name, found = node["name"], []
     if node.get("maintenance"):
-        found.append(_error("maintenance", name, "maintenance is on: no role is changed", "ha-agent maintenance off"))
+        found.append(_error("maintenance-on", name, "maintenance is on: no role is changed", "ha-agent maintenance off"))
     if node["keepalived"] != "up":
-        found.append(_error("keepalived", name, "keepalived is not running", "systemctl start keepalived"))
+        found.append(_error("keepalived-down", name, "keepalived is not running", "systemctl start keepalived"))
     if node["supervisord"] != "up":
-        found.append(_error("supervisord", name, f"supervisord: {node['supervisord']}", "systemctl start supervisor"))
+        found.append(_error("supervisord-down", name, f"supervisord: {node['supervisord']}", "systemctl start supervisor"))
     if node.get("unfit"):
         found.append(_error("unfit", name, f"must not be MASTER: {node['unfit']}", "see ha-agent history"))
     wanted = "MASTER" if node["role"] == "active" else "BACKUP"
@@ -80,14 +85,15 @@ def _replication_obstacles(active: Node, standby: Node) -> list[Finding]:
     if local:
         text = f"was changed locally ({', '.join(local[:3])}): that would become the truth"
         remedy = "see ha-agent diff; ha-agent sync --full on the active node replaces it, and keeps it"
-        found.append(_error("local-changes", standby["name"], text, remedy))
+        found.append(_error("standby-edit", standby["name"], text, remedy))
     replication = active["replication"]
     if replication["state"] != "in_sync":
         pending = replication.get("pending")
         text = f"replication is {replication['state']}" + (f", {pending} changes are pending" if pending else "")
         if replication.get("reason"):
             text += f" ({replication['reason']})"
-        found.append(_error("not-in-sync", active["name"], text, "ha-agent sync"))
+        code = REPLICATION_FAULTS.get(replication["state"], "replication-lag")
+        found.append(_error(code, active["name"], text, "ha-agent sync"))
     return found
 
 
@@ -98,13 +104,17 @@ def _readiness_obstacles(active: Node, standby: Node) -> list[Finding]:
     for path, why in sorted(readiness["problems"].items()):
         if path in here:
             # It does not run on the active node either: nothing is lost.
-            found.append(Finding("not-loadable", Severity.WARNING, f"{path}: {why}", "", str(standby["name"])))
+            alias = former_code("conf-not-loadable", Face.PRECHECK) or ""
+            text = f"{path}: {why}"
+            found.append(Finding("conf-not-loadable", Severity.WARNING, text, "", str(standby["name"]), alias=alias))
         else:
-            found.append(_error("not-ready", standby["name"], f"cannot load {path}: {why}", f"mend {path}, or park it"))
+            text = f"cannot load {path}: {why}"
+            found.append(_error("standby-not-ready", standby["name"], text, f"mend {path}, or park it"))
     warned = set(active["readiness"]["warnings"])
     for path, why in sorted(readiness["warnings"].items()):
         if path not in warned:
-            found.append(_error("not-ready", standby["name"], f"cannot start {path}: {why}", f"mend {path}, or park it"))
+            text = f"cannot start {path}: {why}"
+            found.append(_error("standby-not-ready", standby["name"], text, f"mend {path}, or park it"))
     if readiness.get("failure"):
         text = f"the confs could not be checked: {readiness['failure']}"
         found.append(_error("not-checked", standby["name"], text, "see ha-agent doctor"))

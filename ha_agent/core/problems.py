@@ -1,4 +1,7 @@
-"""What is wrong with a pair, judged from the two nodes' own accounts (``status --json``). Pure; texts by key."""
+"""What is wrong with a pair, judged from the two nodes' own accounts (``status --json``). Pure.
+
+A problem has its code of ``core/faults.py``, and the key of its sentence in ``TEXTS``, which are translated.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ha_agent.core.faults import PROGRAM_FAULTS, REPLICATION_FAULTS, code_of_conf
 from ha_agent.core.supervisor_words import TROUBLED_STATES, State
 
 Node = Mapping[str, Any]
@@ -33,10 +37,12 @@ TEXTS: Mapping[str, str] = {
 }
 
 
+
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that an operator must know: a key of ``TEXTS`` and what to fill in."""
+    """One thing that an operator must know: its fault, a key of ``TEXTS``, and what to fill in."""
 
+    code: str
     key: str
     words: Mapping[str, object]
 
@@ -60,9 +66,9 @@ def find_problems(nodes: Sequence[Node], now: float) -> list[Problem]:
     found: list[Problem] = []
     active = [n["name"] for n in reachable if n["role"] == "active"]
     if len(active) > 1:
-        found.append(Problem("split-brain", {}))
+        found.append(Problem("split-brain", "split-brain", {}))
     if not active and not any(n["role"] in ("taking_over", "releasing") for n in reachable):
-        found.append(Problem("no-active", {}))
+        found.append(Problem("no-active-node", "no-active", {}))
     for node in nodes:
         found += _of_node(node, now)
     return found
@@ -77,46 +83,48 @@ def _of_node(node: Node, now: float) -> Iterator[Problem]:
     name = node["name"]
     if not node.get("reachable"):
         age = f" for {age_text(now - node['since'])}" if node.get("since") else ""
-        yield Problem("unreachable", {"node": name, "age": age, "why": node.get("problem") or "no answer"})
+        yield Problem("peer-lost", "unreachable", {"node": name, "age": age, "why": node.get("problem") or "no answer"})
         return
     if maintenance := node.get("maintenance"):
         why = f" ({maintenance['reason']})" if maintenance["reason"] else ""
         age = age_text(maintenance["until"] - now)
-        yield Problem("maintenance", {"node": name, "age": age, "why": why, "by": maintenance["by"]})
+        yield Problem("maintenance-on", "maintenance", {"node": name, "age": age, "why": why, "by": maintenance["by"]})
     if drill := node.get("drill"):
-        yield Problem("drill", {"node": name, "by": drill["by"], "why": drill["mode"] or "switchover"})
+        yield Problem("drill", "drill", {"node": name, "by": drill["by"], "why": drill["mode"] or "switchover"})
     if node["role"] == "fenced":
-        yield Problem("fenced", {"node": name, "count": node["left_running"]})
+        yield Problem("fenced", "fenced", {"node": name, "count": node["left_running"]})
     if node.get("unfit") and node["role"] != "fenced":
-        yield Problem("unfit", {"node": name, "why": node["unfit"]})
+        yield Problem("unfit", "unfit", {"node": name, "why": node["unfit"]})
     for part in ("keepalived", "supervisord"):
         if node[part] != "up":
             why = f" ({node[part]})" if node[part] != "down" else ""
             unit = "supervisor" if part == "supervisord" else part
-            yield Problem("part-down", {"node": name, "part": part, "why": why, "unit": unit})
+            yield Problem(f"{part}-down", "part-down", {"node": name, "part": part, "why": why, "unit": unit})
     yield from _of_registry(node)
     for program in failed_programs(node):
         why = program.get("problem") or "see its log"
-        yield Problem("program-failed", {"node": name, "name": program["name"], "state": program["state"], "why": why})
+        words = {"node": name, "name": program["name"], "state": program["state"], "why": why}
+        yield Problem(PROGRAM_FAULTS.get(program["state"], "program-failed"), "program-failed", words)
     for program in stopped_programs(node):
-        yield Problem("program-stopped", {"node": name, "name": program["name"]})
+        yield Problem("program-stopped", "program-stopped", {"node": name, "name": program["name"]})
     readiness = node["readiness"]
     for key, paths in (("not-loadable", readiness["problems"]), ("not-ready", readiness["warnings"])):
         for path, why in sorted(paths.items()):
-            yield Problem(key, {"node": name, "path": path, "why": why})
+            code = code_of_conf(node["role"], is_loadable=path not in readiness["problems"])
+            yield Problem(code, key, {"node": name, "path": path, "why": why})
 
 
 def _of_registry(node: Node) -> Iterator[Problem]:
     name = node["name"]
     if node["registry"]["problem"]:
-        yield Problem("registry", {"node": name, "why": node["registry"]["problem"]})
+        yield Problem("registry-unavailable", "registry", {"node": name, "why": node["registry"]["problem"]})
     for path, why in node["registry"]["refused"].items():
-        yield Problem("not-replicated", {"node": name, "path": path, "why": why})
+        yield Problem("conf-refused", "not-replicated", {"node": name, "path": path, "why": why})
     replication = node["replication"]
-    if replication["state"] in ("held", "refused"):
-        yield Problem("replication", {"node": name, "state": replication["state"], "why": replication["reason"]})
+    if code := REPLICATION_FAULTS.get(replication["state"]):
+        yield Problem(code, "replication", {"node": name, "state": replication["state"], "why": replication["reason"]})
     if local := replication.get("local_changes") or []:
-        yield Problem("local-changes", {"node": name, "path": ", ".join(local[:3])})
+        yield Problem("standby-edit", "local-changes", {"node": name, "path": ", ".join(local[:3])})
 
 
 def failed_programs(node: Node) -> list[Mapping[str, Any]]:

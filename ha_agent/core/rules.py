@@ -81,10 +81,10 @@ _LOSSES: tuple[tuple[str, Callable[[Facts], bool], str], ...] = (
     ("superseded", lambda f: f.superseded, "the peer has taken over with a newer epoch"),
     ("interlock-refused", lambda f: f.refused, "the peer is active and stays so: it is MASTER itself, or in maintenance"),
     ("hand-over", lambda f: f.handing_over, "an operator asked for a switchover"),
-    ("keepalived-gone", _keepalived_gone, "keepalived is not running, so nothing says that this node may be active"),
+    ("keepalived-down", _keepalived_gone, "keepalived is not running, so nothing says that this node may be active"),
     ("vrrp-left-master", _left_master, "keepalived no longer reports MASTER"),
-    ("vip-gone", _vip_gone, "keepalived reports MASTER but the VIP is not on this node"),
-    ("supervisord-gone", lambda f: f.supervisord_gone, "supervisord is gone and did not come back"),
+    ("vip-lost", _vip_gone, "keepalived reports MASTER but the VIP is not on this node"),
+    ("supervisord-down", lambda f: f.supervisord_gone, "supervisord is gone and did not come back"),
 )
 
 
@@ -137,7 +137,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         Role.RELEASING,
-        "left-running",
+        "fenced",
         lambda f: f.plan_done is True and f.left_running > 0,
         Role.FENCED,
         Action.NOTHING,

@@ -23,7 +23,7 @@ def test_a_killed_keepalived_takes_vip_and_programs_with_it_before_the_peer_star
     pair.await_runs("node-b", THREE, 5)
     wait_for("the VIP is gone", lambda: "10.77.0.100" not in pair.shell("node-a", "ip -4 -o addr show eth0"), 3)
     assert pair.runs("node-a") == frozenset()
-    assert any(e["code"] == "keepalived-gone" for e in pair.history("node-a"))
+    assert any(e["code"] == "keepalived-down" for e in pair.history("node-a"))
     done = pair.history("node-b", "takeover-done")[-1]
     assert next(s for s in done["steps"] if s["step"] == "interlock")["interlock"] == "released"
 
@@ -147,7 +147,7 @@ def test_a_node_whose_supervisord_does_not_come_back_gives_the_vip_to_its_peer(p
     pair.await_runs("node-a", THREE)
     pair.lab.unit("node-a", "stop", "supervisord")
     pair.await_runs("node-b", THREE, 10)
-    assert pair.history("node-a", "supervisord-gone")
+    assert pair.history("node-a", "supervisord-down")
     assert pair.lab.status("node-a")["vrrp_state"] == "FAULT"
     pair.lab.unit("node-a", "start", "supervisord")
     wait_for("BACKUP again", lambda: pair.lab.status("node-a")["vrrp_state"] == "BACKUP", 5, 0.05)

@@ -304,6 +304,8 @@ def with_status(context: Scripted, **peer: Any) -> Scripted:
     own = {"name": "node-a", "reachable": True, "version": "9", "priority": 100, "preempt": False}
     own["registry"] = {"path": "/etc/supervisor/conf.d", "refused": {}}
     own["readiness"] = {"problems": {}, "warnings": {}}
+    own["role"] = "active"
+    peer = {"role": "standby", **peer}
     context._status = [own, {**own, "name": "node-b", "priority": 90, **peer}], None
     return context
 
@@ -314,10 +316,16 @@ def test_nodes_that_do_not_go_together_are_found(context: Scripted) -> None:
     assert codes(machine.check_agreement, with_status(context, preempt=True)) == {"nopreempt-differs": Severity.ERROR}
     assert codes(machine.check_maintenance, with_status(context)) == {}
     forgotten = with_status(context, maintenance={"until": 0.0})
-    assert codes(machine.check_maintenance, forgotten) == {"maintenance": Severity.WARNING}
+    assert codes(machine.check_maintenance, forgotten) == {"maintenance-on": Severity.WARNING}
     assert "version-differs" in codes(machine.check_versions, with_status(context, version="10"))
     bad = {"problems": {"x.conf": "no user"}, "warnings": {}}
-    assert codes(supervisor.check_confs, with_status(context, readiness=bad)) == {"conf-not-ready": Severity.ERROR}
+    assert codes(supervisor.check_confs, with_status(context, readiness=bad)) == {"standby-not-ready": Severity.ERROR}
+    on_both = with_status(
+        context, role="active", readiness={"problems": {"x.conf": "no user"}, "warnings": {"y.conf": "no binary"}}
+    )
+    assert codes(supervisor.check_confs, on_both) == dict.fromkeys(
+        ("conf-not-loadable", "conf-not-startable"), Severity.ERROR
+    )
 
 
 def test_modes_that_give_secrets_or_power_away_are_found(context: Scripted, tmp_path: pathlib.Path) -> None:
@@ -333,7 +341,7 @@ def test_a_check_that_breaks_is_a_finding_and_keeps_no_other_from_being_made(con
         raise RuntimeError("oh")
 
     found = run_checks({"one": broken, "include": supervisor.check_include}, context)
-    assert [(f.code, f.severity) for f in found] == [("one-failed", Severity.UNKNOWN), ("include", Severity.OK)]
+    assert [(f.code, f.severity) for f in found] == [("check-failed", Severity.UNKNOWN), ("include", Severity.OK)]
 
 
 def test_every_finding_that_is_not_well_says_what_to_do(context: Scripted, tmp_path: pathlib.Path) -> None:

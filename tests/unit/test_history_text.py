@@ -63,3 +63,10 @@ def test_the_newest_events_are_read_from_the_end_across_a_turned_over_file(tmp_p
 
 def test_a_history_that_is_not_there_is_empty(tmp_path: pathlib.Path) -> None:
     assert History(str(tmp_path), "a", 1000).read(10) == []
+
+
+def test_an_event_whose_code_has_changed_has_the_former_one_beside_it(tmp_path: pathlib.Path) -> None:
+    history = History(str(tmp_path), "a", 20_000)
+    history.add("keepalived-down", "gone", **{"from": "active", "to": "releasing"})
+    history.add("vrrp", "MASTER -> BACKUP")
+    assert [(e["code"], e.get("alias")) for e in history.read(2)] == [("keepalived-down", "keepalived-gone"), ("vrrp", None)]

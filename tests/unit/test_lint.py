@@ -188,7 +188,7 @@ def test_what_the_parser_said_gets_its_line_and_code() -> None:
             "missing-log-directory",
             5,
         ),
-        ("Source contains parsing errors: [line 4]: 'x'", "not-loadable", 4),
+        ("Source contains parsing errors: [line 4]: 'x'", "conf-not-loadable", 4),
     ):
         (found,) = lint_verdict("web.conf", text, {"problem": problem}, "node-b")
         assert (found.code, found.line) == (code, line) and "node-b" in found.text

@@ -30,22 +30,24 @@ def test_a_healthy_pair_is_fit_whichever_node_is_asked() -> None:
 @pytest.mark.parametrize(
     ("active", "standby", "code"),
     [
-        ({}, {"maintenance": {"until": 1}}, "maintenance"),
-        ({}, {"keepalived": "down"}, "keepalived"),
-        ({}, {"supervisord": "no answer"}, "supervisord"),
+        ({}, {"maintenance": {"until": 1}}, "maintenance-on"),
+        ({}, {"keepalived": "down"}, "keepalived-down"),
+        ({}, {"supervisord": "no answer"}, "supervisord-down"),
         ({}, {"unfit": "fenced"}, "unfit"),
         ({}, {"vrrp_state": "FAULT"}, "vrrp-state"),
         ({"vrrp_state": "BACKUP"}, {}, "vrrp-state"),
-        ({"replication": {"state": "pending", "pending": 3}}, {}, "not-in-sync"),
-        ({}, {"replication": {"state": "receiving", "local_changes": ["x.conf"]}}, "local-changes"),
-        ({}, {"readiness": {**READY, "problems": {"x.conf": "no user"}}}, "not-ready"),
-        ({}, {"readiness": {**READY, "warnings": {"x.conf": "executable missing"}}}, "not-ready"),
+        ({"replication": {"state": "pending", "pending": 3}}, {}, "replication-lag"),
+        ({"replication": {"state": "held"}}, {}, "registry-held"),
+        ({"replication": {"state": "refused"}}, {}, "replication-refused"),
+        ({}, {"replication": {"state": "receiving", "local_changes": ["x.conf"]}}, "standby-edit"),
+        ({}, {"readiness": {**READY, "problems": {"x.conf": "no user"}}}, "standby-not-ready"),
+        ({}, {"readiness": {**READY, "warnings": {"x.conf": "executable missing"}}}, "standby-not-ready"),
         ({}, {"readiness": {**READY, "failure": "no parser"}}, "not-checked"),
         ({"preempt": True, "priority": 150}, {}, "preempt"),
-        ({}, {"role": "fenced", "left_running": 1}, "role"),
-        ({"role": "taking_over", "step": "interlock"}, {}, "role"),
-        ({}, {"role": "active"}, "role"),
-        ({"role": "standby"}, {}, "role"),
+        ({}, {"role": "fenced", "left_running": 1}, "fenced"),
+        ({"role": "taking_over", "step": "interlock"}, {}, "role-changing"),
+        ({}, {"role": "active"}, "split-brain"),
+        ({"role": "standby"}, {}, "no-active-node"),
     ],
 )
 def test_every_obstacle_has_its_code_and_a_remedy(active: dict[str, Any], standby: dict[str, Any], code: str) -> None:
@@ -56,14 +58,14 @@ def test_every_obstacle_has_its_code_and_a_remedy(active: dict[str, Any], standb
 
 def test_an_unreachable_peer_is_all_that_is_said() -> None:
     nodes = [pair()[0], {"name": "b", "reachable": False, "problem": "no route"}]
-    assert codes(nodes) == ["unreachable"]
+    assert codes(nodes) == ["peer-lost"]
     assert "no route" in find_obstacles(nodes)[0].text
 
 
 def test_a_conf_that_runs_on_neither_node_keeps_nobody_from_a_switchover() -> None:
     bad = {"readiness": {**READY, "problems": {"x.conf": "no user"}}}
     assert codes(pair(bad, bad)) == []
-    assert [f.code for f in find_obstacles(pair(bad, bad))] == ["not-loadable"]
+    assert [f.code for f in find_obstacles(pair(bad, bad))] == ["conf-not-loadable"]
 
 
 def test_a_lower_priority_may_preempt() -> None:
@@ -82,4 +84,5 @@ def test_findings_are_sorted_by_severity_and_survive_json() -> None:
     ]
     assert [f.severity for f in worst_first(found)] == [Severity.ERROR, Severity.WARNING, Severity.OK]
     assert worst_severity(found) is Severity.ERROR and worst_severity([]) is Severity.OK
+    found.append(Finding("c", Severity.OK, "text", alias="before"))
     assert [Finding.from_dict(f.to_dict()) for f in found] == found

@@ -46,12 +46,12 @@ def test_a_standby_with_the_right_takes_over() -> None:
         ({"vrrp_state": VrrpState.STOP}, "vrrp-left-master"),
         ({"vrrp_state": VrrpState.DELETED}, "vrrp-left-master"),
         ({"vrrp_state": VrrpState.UNKNOWN}, "vrrp-left-master"),
-        ({"keepalived_alive": False}, "keepalived-gone"),
-        ({"vip_here": False}, "vip-gone"),
+        ({"keepalived_alive": False}, "keepalived-down"),
+        ({"vip_here": False}, "vip-lost"),
         ({"superseded": True}, "superseded"),
         ({"refused": True}, "interlock-refused"),
         ({"handing_over": True}, "hand-over"),
-        ({"supervisord_gone": True}, "supervisord-gone"),
+        ({"supervisord_gone": True}, "supervisord-down"),
     ],
 )
 def test_every_loss_of_the_right_releases_with_its_reason(role: Role, loss: dict[str, object], code: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from ha_agent.adapters.control import CommandFailed, NoDaemon
 from ha_agent.adapters.runner import SAFE_PATH
 from ha_agent.cli.nodes import Nodes
+from ha_agent.core.faults import Face, former_code
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.settings import Settings
 
@@ -93,12 +94,12 @@ def ok(code: str, text: str) -> Finding:
 
 def error(code: str, text: str, remedy: str) -> Finding:
     """It does not work, or not when it is needed."""
-    return Finding(code, Severity.ERROR, text, remedy)
+    return Finding(code, Severity.ERROR, text, remedy, alias=former_code(code, Face.DOCTOR) or "")
 
 
 def warning(code: str, text: str, remedy: str) -> Finding:
     """It works, and will surprise."""
-    return Finding(code, Severity.WARNING, text, remedy)
+    return Finding(code, Severity.WARNING, text, remedy, alias=former_code(code, Face.DOCTOR) or "")
 
 
 def unknown(code: str, text: str, remedy: str = "") -> Finding:
@@ -114,5 +115,6 @@ def run_checks(checks: Mapping[str, Check], context: Context) -> list[Finding]:
             found += list(check(context))
         except Exception as problem:
             text = f"the check {name} could not be made: {type(problem).__name__}: {problem}"
-            found.append(unknown(f"{name}-failed", text, "this is a defect of ha-agent; please report it"))
+            remedy = "this is a defect of ha-agent; please report it"
+            found.append(Finding("check-failed", Severity.UNKNOWN, text, remedy, alias=f"{name}-failed"))
     return found

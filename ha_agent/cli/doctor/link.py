@@ -106,7 +106,7 @@ def check_link(context: Context) -> Iterator[Finding]:
         return
     own, peer = nodes[0], nodes[1]
     if not peer.get("reachable"):
-        yield error("peer-unreachable", f"{peer['name']} cannot be reached: {peer.get('problem')}", "see the ssh checks")
+        yield error("peer-lost", f"{peer['name']} cannot be reached: {peer.get('problem')}", "see the ssh checks")
         return
     yield ok("link", f"both agents answer ({own['name']}: {own['role']}, {peer['name']}: {peer['role']})")
 

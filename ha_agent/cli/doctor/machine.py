@@ -167,7 +167,7 @@ def check_maintenance(context: Context) -> Iterator[Finding]:
         if node.get("maintenance"):
             until = time.strftime("%H:%M", time.localtime(float(node["maintenance"]["until"])))
             text = f"{node['name']} is in maintenance until {until}: nothing fails over meanwhile"
-            yield warning("maintenance", text, "ha-agent maintenance off")
+            yield warning("maintenance-on", text, "ha-agent maintenance off")
 
 
 def check_units(context: Context) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from ha_agent.adapters.supervisord import Fault, SupervisordDown, find_superviso
 from ha_agent.adapters.supervisord import Supervisord as Client
 from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
 from ha_agent.cli.lint_cmd import read_registry
+from ha_agent.core.faults import code_of_conf
 from ha_agent.core.findings import Finding
 from ha_agent.core.lint import lint_together
 from ha_agent.core.listener_conf import GROUP
@@ -184,7 +185,7 @@ def check_names(context: Context) -> Iterator[Finding]:
     """Program names that two confs define: supervisord would merge them silently (hazard 16)."""
     root = context.settings.registry.path
     if not os.path.isdir(root):
-        yield error("registry", f"the registry {root} is not there", f"mkdir {root}, or set registry.path")
+        yield error("registry-unavailable", f"the registry {root} is not there", f"mkdir {root}, or set registry.path")
         return
     texts = read_registry(root)
     found = [f for f in lint_together(texts) if f.code in ("copied", "duplicate-program")]
@@ -207,7 +208,8 @@ def check_confs(context: Context) -> Iterator[Finding]:
         readiness = node["readiness"]
         for path, why in sorted({**readiness["warnings"], **readiness["problems"]}.items()):
             clean = False
-            yield error("conf-not-ready", f"{path} on {node['name']}: {why}", f"mend {path}, or park it (*.conf.parked)")
+            code = code_of_conf(str(node["role"]), is_loadable=path not in readiness["problems"])
+            yield error(code, f"{path} on {node['name']}: {why}", f"mend {path}, or park it (*.conf.parked)")
         for path, why in sorted(node["registry"]["refused"].items()):
             clean = False
             yield error("conf-refused", f"{path} on {node['name']} is not replicated: {why}", "replace it by a plain file")
@@ -224,10 +226,11 @@ def check_listener(context: Context) -> Iterator[Finding]:
         # Another check says that.
         return
     if isinstance(info, Fault):
-        yield warning("listener", "supervisord has no event listener of ha-agent: ends of programs are not told", remedy)
+        text = "supervisord has no event listener of ha-agent: ends of programs are not told"
+        yield warning("listener-silent", text, remedy)
     elif info["statename"] != State.RUNNING:
         text = f"the event listener is {info['statename']}: {info['spawnerr'] or 'see its log'}"
-        yield warning("listener", text, "its log is /var/log/supervisor/ha-agent-listener.log")
+        yield warning("listener-silent", text, "its log is /var/log/supervisor/ha-agent-listener.log")
     else:
         yield ok("listener", "the event listener runs: ends of programs are told")
 

@@ -1,0 +1,108 @@
+"""Every code of the history: what it tells in one line, and whether somebody should look at it. Pure.
+
+An event that tells a fault has that fault's code (``core/faults.py``). A row here is due before the first
+``history.add`` with its code; a test looks for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class EventCode:
+    """One kind of event. ``is_alarming``: it goes to the journal as a warning.
+
+    ``former``: what it was called up to version 0.1; ``former_of_role``: what a change of role for that reason was called.
+    """
+
+    code: str
+    meaning: str
+    is_alarming: bool = False
+    former: str | None = None
+    former_of_role: str | None = None
+
+
+_EVENTS: tuple[EventCode, ...] = (
+    # Why a role changed: the codes of core/rules.py, some of which are events of their own as well.
+    EventCode("vrrp-master", "keepalived reports MASTER: a takeover begins"),
+    EventCode("superseded", "the peer has taken over with a newer epoch"),
+    EventCode("interlock-refused", "the peer is active and stays so", True),
+    EventCode("hand-over", "an operator asked for a switchover"),
+    EventCode("keepalived-down", "keepalived does not run", True, former_of_role="keepalived-gone"),
+    EventCode("vrrp-left-master", "keepalived no longer reports MASTER"),
+    EventCode("vip-lost", "keepalived reports MASTER without the VIP", True, former_of_role="vip-gone"),
+    EventCode("supervisord-down", "supervisord does not run, or does not answer", True, former_of_role="supervisord-gone"),
+    EventCode("takeover-done", "every loadable conf is loaded and its programs were started"),
+    EventCode("takeover-retry", "a takeover is tried again"),
+    EventCode("supervisord-replaced", "supervisord ended: what it left is ended, and all is started again"),
+    EventCode("released", "nothing of the registry is running here any more"),
+    EventCode("fenced", "processes of the registry could not be ended", True, former_of_role="left-running"),
+    EventCode("release-retry", "a release is tried again"),
+    EventCode("fenced-retry", "what could not be ended is tried again"),
+    # The agent's own life.
+    EventCode("agent-started", "the agent was started, by a boot or anew"),
+    EventCode("agent-resumed", "an agent that was started again has found the programs of its role"),
+    EventCode("state-damaged", "a state file was damaged and was put aside", True),
+    EventCode("role-damaged", "the file of the role was damaged: the node releases, to be sure", True),
+    EventCode("stalled", "the agent did nothing for a while", True),
+    EventCode("vrrp", "keepalived reported another VRRP state"),
+    # Takeover and release.
+    EventCode("takeover-failed", "a takeover could not be finished", True),
+    EventCode("release-failed", "a release could not be finished", True),
+    EventCode("takeover-verified", "every program of a takeover runs or has failed"),
+    EventCode("peer-silent", "a takeover waits: the peer's machine answers, its agent does not", True),
+    EventCode("interlock-settled", "a takeover had no word of the peer, and what was decided without it"),
+    EventCode("reread-refused", "supervisord refused its configuration", True),
+    EventCode("supervisord-ended", "a release ended supervisord, which did not answer", True),
+    EventCode("epoch-raised", "the peer had claimed the same epoch: this active node has raised its own"),
+    EventCode("split-brain", "both nodes are active", True),
+    EventCode("switchover", "an operator had this node hand over"),
+    EventCode("maintenance-on", "maintenance has begun"),
+    EventCode("maintenance-off", "maintenance is over"),
+    # The registry and its replication.
+    EventCode("registry-held", "deletions are held back until an operator confirms them", True),
+    EventCode("deletes-accepted", "an operator confirmed them"),
+    EventCode("replication-refused", "the peer refused a change", True, former="push-refused"),
+    EventCode("transaction-refused", "this node refused a change of the peer"),
+    EventCode("rolled-forward", "a commit that a crash had cut off was finished"),
+    EventCode("divergence-kept", "contents that were never agreed on were replaced, and kept"),
+    EventCode("standby-edit", "the registry was changed on the standby", True),
+    EventCode("conf-not-loadable", "a conf cannot be loaded", True),
+    EventCode("parked", "a conf was parked"),
+    EventCode("unparked", "a parked conf was registered again"),
+    EventCode("registered", "a conf was written"),
+    EventCode("deregistered", "a conf was removed"),
+    EventCode("restored", "a kept copy was put back"),
+    EventCode("kept-pruned", "kept copies were removed"),
+    # Operators' commands on programs.
+    EventCode("program-started", "an operator started programs"),
+    EventCode("program-stopped", "an operator stopped programs and left them registered"),
+    EventCode("program-restarted", "an operator restarted programs"),
+    EventCode("updated", "an operator had changed confs loaded"),
+    EventCode("supervisor-call", "an operator made a call of supervisord through the guard"),
+    # failover-test.
+    EventCode("drill-fault", "a failover-test made its fault"),
+    EventCode("drill-undone", "its fault is over"),
+    EventCode("drill-failed", "its fault could not be made, or not be ended"),
+    EventCode("drill-abandoned", "its command did not come back"),
+    EventCode("drill-report", "its report was stored"),
+)
+
+EVENTS: Mapping[str, EventCode] = {event.code: event for event in _EVENTS}
+
+ALARMING = frozenset(event.code for event in _EVENTS if event.is_alarming)
+"""Codes of events that somebody should look at."""
+
+
+def former_event_code(event: Mapping[str, Any]) -> str | None:
+    """What ``event`` was called before its fault had one code everywhere; None where it is still called so.
+
+    Documents carry it as ``alias`` until the next minor version.
+    """
+    known = EVENTS.get(str(event.get("code")))
+    if known is None:
+        return None
+    return known.former_of_role if "from" in event and "to" in event else known.former
