@@ -18,6 +18,7 @@ from ha_agent.adapters.control import CommandFailed, NoDaemon, ask_daemon
 from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
 from ha_agent.core.events import EventDecoder, ProtocolError, StateEvent, lost_between, merge_events, state_event
 from ha_agent.core.places import DEFAULT_RUN_DIR
+from ha_agent.core.words import Outcome
 
 HELD = 2000
 """So many events are held as they came; above it they are merged per program."""
@@ -99,7 +100,7 @@ def tell_agent(backlog: Backlog, run_dir: str) -> None:
     while (told := backlog.take(BEAT_S)) is not None:
         try:
             answer = ask_daemon(run_dir, {"op": "program-events", **told}, ANSWER_S)
-            if answer.get("outcome") != "taken":
+            if answer.get("outcome") != Outcome.TAKEN:
                 raise CommandFailed(str(answer.get("reason", answer)))
         except (NoDaemon, CommandFailed, TimeoutError, OSError) as error:
             backlog.put_back(told)

@@ -13,7 +13,7 @@ from ha_agent.adapters.terminal import complain, paint
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, positive_count, settings_of
 from ha_agent.core.alert_codes import CODES
-from ha_agent.core.words import Exit
+from ha_agent.core.words import Exit, Outcome
 
 SCHEMA = 1
 TEST_S = 330.0
@@ -90,7 +90,7 @@ def _recent_line(row: Mapping[str, Any]) -> str:
 def _run_test(options: argparse.Namespace) -> int:
     nodes = Nodes(settings_of(options))
     answer = nodes.ask_own({"op": "alert-test", "sink": options.sink}, TEST_S)
-    if answer["outcome"] != "done":
+    if answer["outcome"] != Outcome.DONE:
         complain(str(answer["reason"]))
         return Exit.REFUSED
     for row in answer["results"]:

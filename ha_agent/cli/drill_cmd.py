@@ -21,13 +21,13 @@ from ha_agent.cli.probes import BadProbe, ProbeRun, parse_probe
 from ha_agent.cli.registry_cmd import compare_registries
 from ha_agent.cli.switchover_cmd import hand_over
 from ha_agent.core.drill import MODES, MOVES, Seen, build_report
-from ha_agent.core.findings import Severity
+from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.history import Event
 from ha_agent.core.prechecks import find_active, find_obstacles, find_standby
 from ha_agent.core.problems import failed_programs
 from ha_agent.core.settings_sample import settings_as_dict
 from ha_agent.core.supervisor_words import UNSETTLED_STATES, State
-from ha_agent.core.words import Exit
+from ha_agent.core.words import CommandOutcome, Exit, Outcome
 
 SCHEMA = 1
 BASELINE_S = 1.0
@@ -37,7 +37,6 @@ HOLD_S = 20.0
 
 GRACE_S = 180.0
 OFFSET_TRIES = 5
-NodeMap = Mapping[str, Mapping[str, Any]]
 
 WHAT = {
     "switchover": "{source} hands over to {target} in good order",
@@ -49,7 +48,7 @@ WHAT = {
 }
 
 
-class TestFailed(Exception):
+class CannotDrill(Exception):
     """The test could not be made or finished; the text says why. Whatever it began ends by itself."""
 
 
@@ -104,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
     test = FailoverTest(nodes, options, probes, say)
     try:
         report = test.run()
-    except TestFailed as error:
+    except CannotDrill as error:
         test.abandon()
         complain(str(error))
         return Exit.FAILED
@@ -153,9 +152,7 @@ def _check(nodes: Nodes, options: argparse.Namespace, say: Callable[[str], None]
     active, standby = find_active(seen), find_standby(seen)
     if active is None or standby is None or any(f.severity is Severity.ERROR for f in obstacles):
         if options.json:
-            print(
-                json.dumps({"schema": SCHEMA, "outcome": "refused", "obstacles": [f.to_dict() for f in obstacles]}, indent=2)
-            )
+            print(_document(CommandOutcome.REFUSED, obstacles))
         complain("refused: a failover-test needs a healthy pair; nothing was changed")
         return Exit.PEER_UNREACHABLE if any(f.code == "peer-lost" for f in obstacles) else Exit.REFUSED
     source, target = str(active["name"]), str(standby["name"])
@@ -170,17 +167,18 @@ def _check(nodes: Nodes, options: argparse.Namespace, say: Callable[[str], None]
         say(f"afterwards {source} becomes the active node again")
     if options.dry_run:
         if options.json:
-            print(
-                json.dumps(
-                    {"schema": SCHEMA, "outcome": "would-do", "obstacles": [f.to_dict() for f in obstacles]}, indent=2
-                )
-            )
+            print(_document(CommandOutcome.WOULD_DO, obstacles))
         say("dry run: nothing was changed")
         return Exit.DONE
     if not (options.yes or options.yes_really or is_yes("Do it?")):
         complain("nothing was done; --yes does it without asking")
         return Exit.REFUSED
     return None
+
+
+def _document(outcome: CommandOutcome, obstacles: Sequence[Finding]) -> str:
+    """The document of ``--json`` where nothing was done."""
+    return json.dumps({"schema": SCHEMA, "outcome": outcome, "obstacles": [f.to_dict() for f in obstacles]}, indent=2)
 
 
 class FailoverTest:
@@ -197,12 +195,12 @@ class FailoverTest:
         self._fault_at = 0.0
 
     def run(self) -> dict[str, Any]:
-        """Makes the test and returns its report, which is also kept on this node. Raises ``TestFailed``."""
+        """Makes the test and returns its report, which is also kept on this node. Raises ``CannotDrill``."""
         options, nodes = self._options, self._nodes
         before = self._status()
         active, standby = find_active(list(before.values())), find_standby(list(before.values()))
         if active is None or standby is None:
-            raise TestFailed("the roles have changed meanwhile; see ha-agent status")
+            raise CannotDrill("the roles have changed meanwhile; see ha-agent status")
         source, target = str(active["name"]), str(standby["name"])
         self._measure_offset()
         seen = Seen(options.mode, source, target, 0.0)
@@ -231,7 +229,7 @@ class FailoverTest:
         seen.events = self._events(self._began)
         limits = settings_as_dict(nodes.settings)["objective"]
         report = {**self._head(), **build_report(seen, limits)}
-        report["outcome"] = "passed" if report["passed"] else "failed"
+        report["outcome"] = CommandOutcome.PASSED if report["passed"] else CommandOutcome.FAILED
         if options.and_back:
             report["back"] = self._hand_back(source, target)
         report["summary"] = _summarise(report)
@@ -291,14 +289,14 @@ class FailoverTest:
         time.sleep(BASELINE_S)
         for probe in self._probes:
             if not probe.is_answered():
-                raise TestFailed(f"refused: {probe.name} does not answer even now; nothing was changed")
+                raise CannotDrill(f"refused: {probe.name} does not answer even now; nothing was changed")
 
     def _begin(self, source: str, target: str) -> None:
         for node in (target, source):
             for_s = self._options.timeout + self._options.return_timeout + GRACE_S
             answer = self._nodes.ask(node, {"op": "drill-begin", "drill": self._id, "for_s": for_s})
-            if answer["outcome"] != "begun":
-                raise TestFailed(f"refused by {node}: {answer.get('reason')}")
+            if answer["outcome"] != Outcome.BEGUN:
+                raise CannotDrill(f"refused by {node}: {answer.get('reason')}")
         time.sleep(0.2)
 
     def _make_fault(self, source: str) -> float:
@@ -315,8 +313,8 @@ class FailoverTest:
                 "really": self._options.yes_really,
             }
             answer = self._nodes.ask(source, message)
-        if answer["outcome"] != "begun":
-            raise TestFailed(f"refused by {source}: {answer.get('reason')}")
+        if answer["outcome"] != Outcome.BEGUN:
+            raise CannotDrill(f"refused by {source}: {answer.get('reason')}")
         at = float(answer["at"]) - (self._offset_s if source == self._nodes.peer_name else 0.0)
         self._say(f"{time.strftime('%H:%M:%S', time.localtime(at))}  {mode} on {source}")
         return at
@@ -383,7 +381,7 @@ class FailoverTest:
     def _hand_back(self, source: str, target: str) -> dict[str, Any]:
         """Makes ``source`` active again, unless it is."""
         if self._options.mode not in MOVES:
-            return {"outcome": "not-needed", "took_s": 0.0, "problem": None}
+            return {"outcome": CommandOutcome.NOT_NEEDED, "took_s": 0.0, "problem": None}
         self._say(f"\nand back: {target} hands over to {source}")
         result = hand_over(self._nodes, self._options.timeout, force=False, say=self._say)
         return {"outcome": result.outcome, "took_s": result.took_s, "problem": result.problem}

@@ -15,7 +15,7 @@ from ha_agent.adapters.terminal import complain, is_yes, paint
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, duration, settings_of
 from ha_agent.cli.registry_cmd import SYNC_EXITS
-from ha_agent.core.words import Exit
+from ha_agent.core.words import Exit, Outcome
 
 SCHEMA = 1
 NAME_HELP = "NODE:GENERATION/PATH as `kept list` shows it; NODE: may be left out, @DIGEST tells two of one name apart"
@@ -169,11 +169,11 @@ def run_restore(options: argparse.Namespace) -> int:
     message = {"op": "restore", "path": path, "mode": row["mode"], "content": base64.b64encode(content).decode("ascii")}
     answer = nodes.ask_own(message, 30.0)
     outcome = str(answer["outcome"])
-    if outcome == "refused":
+    if outcome == Outcome.REFUSED:
         complain(f"nothing was restored: {answer['reason']}")
         return Exit.REFUSED
     kept = f"; what stood there is {nodes.own_name}:{answer['replaced']}/{path}" if answer.get("replaced") else ""
-    if outcome == "in-sync":
+    if outcome == Outcome.IN_SYNC:
         print(f"{path} is restored on both nodes{kept}; `supervisorctl update` loads it")
         return Exit.DONE
     complain(

@@ -9,7 +9,7 @@ from ha_agent.adapters.control import CommandFailed
 from ha_agent.adapters.terminal import complain
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, duration, settings_of
-from ha_agent.core.words import Exit
+from ha_agent.core.words import Exit, Outcome
 
 
 def add_parser(commands: Commands) -> None:
@@ -43,7 +43,7 @@ def _run_on(options: argparse.Namespace) -> int:
             complain(f"{error}: maintenance is on for {nodes.own_name} alone, {nodes.peer_name} goes on to take over")
             code = Exit.INCOMPLETE
             continue
-        if answer["outcome"] != "on":
+        if answer["outcome"] != Outcome.ON:
             complain(str(answer.get("reason", answer["outcome"])))
             if name == nodes.own_name:
                 return Exit.REFUSED

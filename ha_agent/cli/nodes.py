@@ -9,6 +9,7 @@ from typing import Any
 from ha_agent.adapters.control import CommandFailed, ask_daemon
 from ha_agent.core.frames import Message
 from ha_agent.core.settings import Settings
+from ha_agent.core.words import Outcome
 
 ANSWER_S = 10.0
 DRAIN_S = 5.0
@@ -36,9 +37,9 @@ class Nodes:
         """Asks the peer's daemon. Raises ``PeerUnreachable`` besides."""
         wrapped = {"op": "at-peer", "ask": message, "timeout_s": timeout_s}
         answer = self.ask_own(wrapped, timeout_s + 2.0)
-        if answer["outcome"] == "unreachable":
+        if answer["outcome"] == Outcome.UNREACHABLE:
             raise PeerUnreachable(f"{self.peer_name} cannot be reached: {answer.get('reason') or 'no link'}")
-        if answer["outcome"] != "answered":
+        if answer["outcome"] != Outcome.ANSWERED:
             raise CommandFailed(str(answer.get("reason", "the peer could not do it")))
         return dict(answer["answer"])
 

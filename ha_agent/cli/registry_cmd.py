@@ -6,23 +6,24 @@ import argparse
 import base64
 import difflib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ha_agent.adapters.terminal import complain, paint
 from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands, duration, settings_of
 from ha_agent.core.manifest import Entry, Manifest
-from ha_agent.core.words import Exit
+from ha_agent.core.words import Exit, Outcome
 
 SCHEMA = 1
 
-SYNC_EXITS = {
-    "in-sync": Exit.DONE,
-    "refused": Exit.REFUSED,
-    "unreachable": Exit.PEER_UNREACHABLE,
-    "held": Exit.REFUSED,
-    "refused-by-peer": Exit.INCOMPLETE,
-    "timeout": Exit.TIMED_OUT,
+SYNC_EXITS: Mapping[str, Exit] = {
+    Outcome.IN_SYNC: Exit.DONE,
+    Outcome.REFUSED: Exit.REFUSED,
+    Outcome.UNREACHABLE: Exit.PEER_UNREACHABLE,
+    Outcome.HELD: Exit.REFUSED,
+    Outcome.REFUSED_BY_PEER: Exit.INCOMPLETE,
+    Outcome.TIMED_OUT: Exit.TIMED_OUT,
 }
 
 
@@ -54,7 +55,7 @@ def run_sync(options: argparse.Namespace) -> int:
     if options.json:
         answer.pop("id", None)
         print(json.dumps({"schema": SCHEMA, "confs": None, "reason": None, **answer}, indent=2))
-    elif outcome == "in-sync":
+    elif outcome == Outcome.IN_SYNC:
         print(f"in sync: {answer['confs']} confs on both nodes")
     else:
         complain(f"not in sync with {nodes.peer_name} ({outcome}): {answer.get('reason', '')}")

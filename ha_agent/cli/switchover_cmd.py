@@ -19,7 +19,7 @@ from ha_agent.core.history import Event
 from ha_agent.core.prechecks import find_active, find_obstacles, find_standby
 from ha_agent.core.problems import failed_programs
 from ha_agent.core.supervisor_words import UNSETTLED_STATES, State
-from ha_agent.core.words import Exit
+from ha_agent.core.words import CommandOutcome, Exit, Outcome
 
 SCHEMA = 1
 POLL_S = 0.1
@@ -44,7 +44,7 @@ def add_parser(commands: Commands) -> None:
 class Result:
     """How a switchover went. Times in seconds, as this command saw them."""
 
-    outcome: str
+    outcome: CommandOutcome
     source: str | None = None
     target: str | None = None
     obstacles: Sequence[Finding] = ()
@@ -73,14 +73,14 @@ class Result:
 
 
 EXITS = {
-    "done": Exit.DONE,
-    "would-do": Exit.DONE,
-    "refused": Exit.REFUSED,
-    "declined": Exit.REFUSED,
-    "timeout": Exit.TIMED_OUT,
-    "incomplete": Exit.INCOMPLETE,
-    "failed": Exit.FAILED,
-    "unreachable": Exit.PEER_UNREACHABLE,
+    CommandOutcome.DONE: Exit.DONE,
+    CommandOutcome.WOULD_DO: Exit.DONE,
+    CommandOutcome.REFUSED: Exit.REFUSED,
+    CommandOutcome.DECLINED: Exit.REFUSED,
+    CommandOutcome.TIMED_OUT: Exit.TIMED_OUT,
+    CommandOutcome.INCOMPLETE: Exit.INCOMPLETE,
+    CommandOutcome.FAILED: Exit.FAILED,
+    CommandOutcome.UNREACHABLE: Exit.PEER_UNREACHABLE,
 }
 
 
@@ -110,21 +110,24 @@ def _prepare(nodes: Nodes, options: argparse.Namespace, say: Callable[[str], Non
     errors = [f for f in obstacles if f.severity is Severity.ERROR]
     active, standby = find_active(seen), find_standby(seen)
     if active is None or standby is None:
-        outcome = "unreachable" if any(f.code == "peer-lost" for f in errors) else "refused"
+        is_lost = any(f.code == "peer-lost" for f in errors)
+        outcome = CommandOutcome.UNREACHABLE if is_lost else CommandOutcome.REFUSED
         return Result(
             outcome, obstacles=obstacles, problem="refused: there is no active node with a standby to hand over to"
         )
     source, target = str(active["name"]), str(standby["name"])
     if errors and not options.force:
-        return Result("refused", source, target, obstacles, problem="refused, for the reasons above; --force overrides them")
+        problem = "refused, for the reasons above; --force overrides them"
+        return Result(CommandOutcome.REFUSED, source, target, obstacles, problem=problem)
     for finding in errors:
         say(f"overridden by --force: {finding.text}  [{finding.code}]")
     say(describe_plan(active, standby))
     if options.dry_run:
         say("dry run: nothing was changed")
-        return Result("would-do", source, target, obstacles)
+        return Result(CommandOutcome.WOULD_DO, source, target, obstacles)
     if not options.yes and not is_yes(f"Hand over from {source} to {target}?"):
-        return Result("declined", source, target, obstacles, problem="nothing was done; --yes does it without asking")
+        problem = "nothing was done; --yes does it without asking"
+        return Result(CommandOutcome.DECLINED, source, target, obstacles, problem=problem)
     return None
 
 
@@ -143,20 +146,20 @@ def hand_over(nodes: Nodes, timeout_s: float, *, force: bool, say: Callable[[str
     before = nodes.status()
     active, standby = find_active(before), find_standby(before)
     if active is None or standby is None:
-        return Result("refused", problem="refused: the roles have changed meanwhile; see ha-agent status")
+        return Result(CommandOutcome.REFUSED, problem="refused: the roles have changed meanwhile; see ha-agent status")
     source, target = str(active["name"]), str(standby["name"])
     try:
         answer = nodes.ask(source, {"op": "hand-over", "force": force}, BEGIN_S)
     except (PeerUnreachable, CommandFailed) as error:
-        outcome = "refused" if isinstance(error, NotAllowed) else "failed"
+        outcome = CommandOutcome.REFUSED if isinstance(error, NotAllowed) else CommandOutcome.FAILED
         return Result(outcome, source, target, problem=f"{source} was not asked: {error}")
-    if answer["outcome"] != "begun":
-        return Result("refused", source, target, problem=f"{source} refuses: {answer.get('reason')}")
+    if answer["outcome"] != Outcome.BEGUN:
+        return Result(CommandOutcome.REFUSED, source, target, problem=f"{source} refuses: {answer.get('reason')}")
     say(f"{source} gives MASTER up")
     seen = follow_roles(
         nodes, source, target, began + timeout_s, lambda text: say(f"{time.monotonic() - began:7.2f} s  {text}")
     )
-    result = Result("done", source, target, took_s=round(time.monotonic() - began, 3))
+    result = Result(CommandOutcome.DONE, source, target, took_s=round(time.monotonic() - began, 3))
     _judge(result, seen, timeout_s)
     events, _ = read_both(nodes, 200, began_wall - 5.0)
     result.release = _last(events, source, "released", began_wall - 5.0)
@@ -164,7 +167,7 @@ def hand_over(nodes: Nodes, timeout_s: float, *, force: bool, say: Callable[[str
     for text, event in (("release", result.release), ("takeover", result.takeover)):
         if event is not None:
             say(f"{text} on {event['node']}: {ms_text(float(event.get('took_s', 0.0)))} ({steps_text(event)})")
-    if result.outcome == "done":
+    if result.outcome is CommandOutcome.DONE:
         say(paint(f"{target} is active, {result.running} programs RUNNING; {source} is the standby", "green"))
     return result
 
@@ -216,12 +219,12 @@ def _judge(result: Result, seen: Mapping[str, Mapping[str, Any]], timeout_s: flo
     new, old = seen.get(result.target, {}), seen.get(result.source, {})
     if not is_settled(seen, result.source, result.target):
         now = "; ".join(f"{n['name']} is {n.get('role', '?')}, VRRP {n.get('vrrp_state', '?')}" for n in (old, new) if n)
-        result.outcome = "timeout"
+        result.outcome = CommandOutcome.TIMED_OUT
         result.problem = f"not finished after {timeout_s:g} s: {now}; it goes on by itself, see ha-agent status --watch"
         return
     result.running = sum(1 for p in new["programs"] if p["state"] == State.RUNNING)
     result.failed = {p["name"]: str(p.get("problem") or p["state"]) for p in failed_programs(new)}
     if result.failed:
-        result.outcome = "incomplete"
+        result.outcome = CommandOutcome.INCOMPLETE
         names = ", ".join(f"{name} ({why})" for name, why in result.failed.items())
         result.problem = f"{result.target} is active, but these programs do not run there: {names}"

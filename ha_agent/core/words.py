@@ -87,6 +87,25 @@ class Exit(IntEnum):
     INCOMPLETE = 7
 
 
+class CommandOutcome(StrEnum):
+    """What became of an operator's command, as its ``--json``, the page and the HTTP interface say it."""
+
+    DONE = "done"
+    WOULD_DO = "would-do"
+    """A dry run found nothing against it."""
+    REFUSED = "refused"
+    DECLINED = "declined"
+    """The operator was asked, and said no."""
+    INCOMPLETE = "incomplete"
+    """Done, but not everything: programs failed, or the peer lacks the change."""
+    TIMED_OUT = "timeout"
+    FAILED = "failed"
+    UNREACHABLE = "unreachable"
+    PASSED = "passed"
+    """Of a failover-test, which else has ``FAILED``."""
+    NOT_NEEDED = "not-needed"
+
+
 class Outcome(StrEnum):
     """What became of a request, under ``outcome`` in the daemon's answer, and of the question to a peer at a takeover."""
 

@@ -14,7 +14,7 @@ from supervisor.xmlrpc import Faults
 from ha_agent.core import program_texts as texts
 from ha_agent.core.frames import Message
 from ha_agent.core.supervisor_words import PARKED_STATE, full_name
-from ha_agent.core.words import Exit
+from ha_agent.core.words import Exit, Outcome
 from ha_agent.supzcli.errors import BadUsage, GuardRefused
 from ha_agent.supzcli.proxy import raise_down
 
@@ -54,14 +54,14 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
 
     def _finish(self, answer: Message, verb: str, consequence: str) -> bool:
         """Says what failed, and what the peer lacks; returns whether the command was done at all."""
-        if answer["outcome"] != "done":
+        if answer["outcome"] != Outcome.DONE:
             self.ctl.fail(f"{verb}: {answer['reason']}", Exit.FAILED)
         missing = texts.missing_on_peer(answer, consequence)
         if missing is not None:
             self.ctl.warn(missing)
-            if answer["outcome"] == "done":
+            if answer["outcome"] == Outcome.DONE:
                 self.ctl.exitstatus = int(Exit.INCOMPLETE)
-        return bool(answer["outcome"] == "done")
+        return bool(answer["outcome"] == Outcome.DONE)
 
     # ---- status -------------------------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
             self._pair_status(words)
             return
         answer = self._ask({"op": "programs"}, 30.0)
-        if answer["outcome"] == "down":
+        if answer["outcome"] == Outcome.DOWN:
             self.ctl.exitstatus = LSBStatusExitStatuses.UNKNOWN
             raise_down(answer["reason"])
         self._show_rows(answer, words, "")
@@ -96,15 +96,15 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         own = self._ask({"op": "programs"}, 30.0)
         peer = self._ask({"op": "at-peer", "ask": {"op": "programs"}, "timeout_s": 5.0}, 10.0)
         for name, answer in ((me["node"], own), (me["peer"], peer.get("answer", peer))):
-            if answer["outcome"] in ("up", "down"):
+            if answer["outcome"] in (Outcome.UP, Outcome.DOWN):
                 self.ctl.output(f"{name}  {answer['role']}")
-            if answer["outcome"] == "up":
+            if answer["outcome"] == Outcome.UP:
                 present = texts.select_rows(texts.status_rows(answer), words)[0]
                 for line in texts.format_rows(present) or ["nothing of the registry is loaded"]:
                     self.ctl.output("  " + line)
                 if answer["role"] == "active" and any(row.counts for row in present):
                     self.ctl.exitstatus = LSBStatusExitStatuses.NOT_RUNNING
-            elif answer["outcome"] == "down":
+            elif answer["outcome"] == Outcome.DOWN:
                 self.ctl.output(f"  supervisord does not answer: {answer['reason']}")
                 self.ctl.exitstatus = LSBStatusExitStatuses.UNKNOWN
             else:
@@ -370,7 +370,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
 
         message = registration(parse_register(words))
         answer = self._ask(message)
-        if answer["outcome"] == "done":
+        if answer["outcome"] == Outcome.DONE:
             for line in register_lines(message["name"], answer):
                 self.ctl.output(line)
         runs = [r for r in answer.get("results", ()) if r["status"] == Faults.ALREADY_STARTED]
@@ -397,7 +397,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         if len(names) != 1:
             raise BadUsage("deregister takes the name of one program")
         answer = self._ask({"op": "program-deregister", "name": names[0], "file": "--file" in flags})
-        if answer["outcome"] == "done":
+        if answer["outcome"] == Outcome.DONE:
             where = texts.places(answer)
             self.ctl.output(f"{names[0]}: stopped, {answer['path']} removed on {where} (a copy is kept: ha-agent kept list)")
         self._finish(answer, "deregister", f"it starts {names[0]}")

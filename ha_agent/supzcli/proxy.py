@@ -12,6 +12,7 @@ from xmlrpc.client import Fault
 
 from ha_agent.adapters.control import ask_daemon
 from ha_agent.core.frames import Message
+from ha_agent.core.words import Outcome
 from ha_agent.supzcli.errors import GuardRefused, SupervisordSilent
 
 CALL_S = 30.0
@@ -27,15 +28,15 @@ class AgentProxy:
     def ask(self, message: Message, timeout_s: float = CALL_S) -> Message:
         """One request to the agent. Raises ``NoDaemon``, ``CommandFailed``, ``TimeoutError`` and ``GuardRefused``."""
         answer = ask_daemon(self._run_dir, message, timeout_s)
-        if answer.get("outcome") == "refused":
+        if answer.get("outcome") == Outcome.REFUSED:
             raise GuardRefused(str(answer["reason"]))
         return answer
 
     def _call(self, method: str, params: tuple[Any, ...]) -> Any:
         answer = self.ask({"op": "supervisor", "method": method, "params": list(params)})
-        if answer["outcome"] == "fault":
+        if answer["outcome"] == Outcome.FAULT:
             raise Fault(int(answer["code"]), str(answer["text"]))
-        if answer["outcome"] == "down":
+        if answer["outcome"] == Outcome.DOWN:
             raise_down(str(answer["reason"]))
         return answer["result"]
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from ha_agent.core.words import CommandOutcome
 from ha_agent.web.http import Denied
 from ha_agent.web.pairs import ACTIONS, Pair, Result
 
-STATUS_OF = {"done": 200, "incomplete": 202, "refused": 409, "failed": 502, "unreachable": 504}
+STATUS_OF: Mapping[str, int] = {
+    CommandOutcome.DONE: 200,
+    CommandOutcome.INCOMPLETE: 202,
+    CommandOutcome.REFUSED: 409,
+    CommandOutcome.FAILED: 502,
+    CommandOutcome.UNREACHABLE: 504,
+}
+"""HTTP statuses of answers to actions."""
 
 
 async def do_action(pair: Pair, action: str, program: str, by: str) -> Result:

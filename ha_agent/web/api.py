@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ha_agent.core.guard import Access
+from ha_agent.core.words import CommandOutcome
 from ha_agent.web.actions import STATUS_OF, do_action
 from ha_agent.web.http import Denied, Handler, address_of, read_body, served
 from ha_agent.web.pairs import Pair, PairRefused, PairUnreachable, Result
@@ -88,7 +89,7 @@ class Api:
     async def _log_out(self, request: Request) -> Response:
         self._site.require(request, Access.READ)
         self._site.sessions.end(request.cookies.get(COOKIE, ""))
-        response = JSONResponse({"outcome": "done"})
+        response = JSONResponse({"outcome": CommandOutcome.DONE})
         response.delete_cookie(COOKIE)
         return response
 

@@ -18,6 +18,7 @@ from typing import Any
 from ha_agent.core.history import merge_events
 from ha_agent.core.program_texts import missing_on_peer, stop_lines
 from ha_agent.core.supervisor_words import FaultCode, full_name
+from ha_agent.core.words import CommandOutcome, Outcome
 from ha_agent.web.agent_client import AgentClient, AgentRefused, AgentSilent
 
 VIEW_S = 3.0
@@ -244,10 +245,10 @@ class LocalPair(Pair):
             raise PairUnreachable(str(error)) from None
         except AgentRefused as error:
             raise PairRefused(str(error)) from None
-        if answer["outcome"] == "answered":
+        if answer["outcome"] == Outcome.ANSWERED:
             return dict(answer["answer"])
         reason = str(answer.get("reason") or "no connection to it")
-        if answer["outcome"] == "failed":
+        if answer["outcome"] == Outcome.FAILED:
             raise PairRefused(reason)
         raise PairUnreachable(reason)
 
@@ -298,7 +299,7 @@ class LocalPair(Pair):
         method = {"stdout": "tailProcessStdoutLog", "stderr": "tailProcessStderrLog"}[stream]
         message = {"op": "supervisor", "method": method, "params": [_rpc_name(program), 0, LOG_BYTES]}
         answer = await self._ask(node, message, PEER_S)
-        if answer["outcome"] != "done":
+        if answer["outcome"] != Outcome.DONE:
             raise PairRefused(str(answer.get("text") or answer.get("reason") or answer["outcome"]))
         return str(answer["result"][0])
 
@@ -309,9 +310,9 @@ class LocalPair(Pair):
         try:
             answer = await self._ask(node, {"op": f"program-{action}", "names": [program]}, ACT_S, by)
         except PairUnreachable as error:
-            return Result("unreachable", (f"{node}: {error}",))
+            return Result(CommandOutcome.UNREACHABLE, (f"{node}: {error}",))
         except PairRefused as error:
-            return Result("refused", (str(error),))
+            return Result(CommandOutcome.REFUSED, (str(error),))
         self.watch()
         return describe_answer(action, program, answer)
 
@@ -319,16 +320,16 @@ class LocalPair(Pair):
         """Has the active node hand over."""
         active = self.find_active()
         if active is None:
-            return Result("refused", ("there is no active node that answers",))
+            return Result(CommandOutcome.REFUSED, ("there is no active node that answers",))
         try:
             answer = await self._ask(active.name, {"op": "hand-over", "force": False}, HAND_OVER_S, by)
         except PairUnreachable as error:
-            return Result("unreachable", (f"{active.name}: {error}",))
+            return Result(CommandOutcome.UNREACHABLE, (f"{active.name}: {error}",))
         except PairRefused as error:
-            return Result("refused", (str(error),))
-        if answer["outcome"] != "begun":
-            return Result("refused", (f"{active.name} refuses: {answer.get('reason')}",))
-        return Result("done", (f"{active.name} gives MASTER up",))
+            return Result(CommandOutcome.REFUSED, (str(error),))
+        if answer["outcome"] != Outcome.BEGUN:
+            return Result(CommandOutcome.REFUSED, (f"{active.name} refuses: {answer.get('reason')}",))
+        return Result(CommandOutcome.DONE, (f"{active.name} gives MASTER up",))
 
 
 def _rpc_name(program: str) -> str:
@@ -338,16 +339,17 @@ def _rpc_name(program: str) -> str:
 
 def describe_answer(action: str, program: str, answer: Mapping[str, Any]) -> Result:
     """The agent's answer to an action on a program, as ``supzcli`` would tell it."""
-    if answer["outcome"] != "done":
-        outcome = "refused" if answer["outcome"] == "refused" else "failed"
+    if answer["outcome"] != Outcome.DONE:
+        outcome = CommandOutcome.REFUSED if answer["outcome"] == Outcome.REFUSED else CommandOutcome.FAILED
         return Result(outcome, (str(answer.get("reason", answer["outcome"])),))
     if answer.get("unknown"):
-        return Result("failed", (f"{', '.join(answer['unknown'])}: no such program",))
+        return Result(CommandOutcome.FAILED, (f"{', '.join(answer['unknown'])}: no such program",))
     if action == "stop":
         if answer.get("left"):
-            return Result("failed", (f"still running: {', '.join(answer['left'])}",))
+            return Result(CommandOutcome.FAILED, (f"still running: {', '.join(answer['left'])}",))
         late = missing_on_peer(answer, f"it starts {program}")
-        return Result("incomplete" if late else "done", tuple(stop_lines(answer, keep=False)), (late,) if late else ())
+        outcome = CommandOutcome.INCOMPLETE if late else CommandOutcome.DONE
+        return Result(outcome, tuple(stop_lines(answer, keep=False)), (late,) if late else ())
     lines, failed = [], False
     for row in answer.get("results", ()):
         name, good = full_name(row["group"], row["name"]), row["status"] in (FaultCode.SUCCESS, FaultCode.ALREADY_STARTED)
@@ -356,5 +358,5 @@ def describe_answer(action: str, program: str, answer: Mapping[str, Any]) -> Res
         lines.append(f"{name}: {words.get(row['status'], 'ERROR (not RUNNING in time)')}")
     late = missing_on_peer(answer, f"it does not start {program}")
     warnings = [*answer.get("warnings", ()), *([late] if late else [])]
-    outcome = "failed" if failed else "incomplete" if late else "done"
-    return Result(outcome, tuple(lines), tuple(warnings))
+    outcome = CommandOutcome.INCOMPLETE if late else CommandOutcome.DONE
+    return Result(CommandOutcome.FAILED if failed else outcome, tuple(lines), tuple(warnings))

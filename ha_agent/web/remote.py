@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ha_agent.core.web_settings import PairSettings
+from ha_agent.core.words import CommandOutcome
 from ha_agent.web.pairs import ACT_S, Pair, PairRefused, PairUnreachable, Result, Sight
 
 ANSWER_S = 5.0
@@ -64,9 +65,9 @@ class RemotePair(Pair):
         try:
             answer = await self._ask("POST", path, ACT_S, {"on_behalf": by})
         except PairUnreachable as error:
-            return Result("unreachable", (str(error),))
+            return Result(CommandOutcome.UNREACHABLE, (str(error),))
         except PairRefused as error:
-            return Result("refused", (str(error),))
+            return Result(CommandOutcome.REFUSED, (str(error),))
         self.watch()
         return Result(str(answer["outcome"]), tuple(answer["lines"]), tuple(answer["warnings"]))
 
