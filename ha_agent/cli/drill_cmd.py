@@ -23,6 +23,7 @@ from ha_agent.cli.switchover_cmd import hand_over
 from ha_agent.core.drill import MODES, MOVES, Seen, build_report
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.history import Event
+from ha_agent.core.node_json import NodeJson
 from ha_agent.core.prechecks import find_active, find_obstacles, find_standby
 from ha_agent.core.problems import failed_programs
 from ha_agent.core.settings_sample import settings_as_dict
@@ -327,14 +328,14 @@ class FailoverTest:
         time.sleep(max(0.0, self._fault_at + 0.3 - time.time()))
         while time.monotonic() < deadline:
             self._show_events()
-            node = self._status().get(active, {})
-            if self._is_settled(node) and all(probe.is_answered() for probe in self._probes):
+            node = self._status().get(active)
+            if node is not None and self._is_settled(node) and all(probe.is_answered() for probe in self._probes):
                 return True
             time.sleep(POLL_S)
         return False
 
-    def _is_settled(self, node: Mapping[str, Any]) -> bool:
-        if not node.get("reachable") or node["role"] != "active" or node["supervisord"] != "up" or not node["vip"]:
+    def _is_settled(self, node: NodeJson) -> bool:
+        if not node["reachable"] or node["role"] != "active" or node["supervisord"] != "up" or not node["vip"]:
             return False
         if any(p["state"] in UNSETTLED_STATES for p in node["programs"]):
             return False
@@ -388,7 +389,7 @@ class FailoverTest:
 
     # ---- looking ------------------------------------------------------------------------------------------
 
-    def _status(self) -> dict[str, Mapping[str, Any]]:
+    def _status(self) -> dict[str, NodeJson]:
         try:
             return {str(n["name"]): n for n in self._nodes.status()}
         except (NoDaemon, TimeoutError, CommandFailed):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from ha_agent.adapters.control import CommandFailed, ask_daemon
 from ha_agent.core.frames import Message
+from ha_agent.core.node_json import NodeJson
 from ha_agent.core.settings import Settings
 from ha_agent.core.words import Outcome
 
@@ -47,21 +47,22 @@ class Nodes:
         """Asks the node called ``node``."""
         return self.ask_own(message, timeout_s) if node == self.own_name else self.ask_peer(message, timeout_s)
 
-    def drained_status(self) -> list[dict[str, Any]]:
+    def drained_status(self) -> list[NodeJson]:
         """As ``status``, after a moment's wait where the peer only lacks what was changed just now."""
         began = time.monotonic()
         while True:
             seen = self.status()
             passed = time.monotonic() - began
-            if not all(n.get("reachable") for n in seen):
+            accounts = [n for n in seen if n["reachable"]]
+            if len(accounts) < len(seen):
                 return seen
-            pending = any(n["replication"]["state"] == "pending" for n in seen)
+            pending = any(n["replication"]["state"] == "pending" for n in accounts)
             # inotify may tell of a change that is being committed before the commit is done.
-            local = any(n["replication"].get("local_changes") for n in seen)
+            local = any(n["replication"].get("local_changes") for n in accounts)
             if not (pending and passed < DRAIN_S) and not (local and passed < COMMIT_S):
                 return seen
             time.sleep(0.05)
 
-    def status(self) -> list[dict[str, Any]]:
+    def status(self) -> list[NodeJson]:
         """Both nodes' own accounts, this node first; the peer's may only be what is known of it."""
         return list(self.ask_own({"op": "status"})["nodes"])

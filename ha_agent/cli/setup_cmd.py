@@ -15,6 +15,7 @@ from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands
 from ha_agent.cli.remote import RemoteFailed, ask_node, connect
 from ha_agent.cli.setup_node import SetupFailed, main_remote, run_part
+from ha_agent.core.node_json import NodeJson
 from ha_agent.core.schema import SettingsError
 from ha_agent.core.settings import check_settings
 from ha_agent.core.setup_plan import FileChange, find_address, find_interface
@@ -256,18 +257,18 @@ def _start(sides: dict[str, Ask], due: dict[str, list[FileChange]], facts: dict[
         ask("service", {"unit": "listener"})
 
 
-def _in_sync(seen: list[dict[str, Any]]) -> bool:
-    return any(n["replication"]["state"] == "in_sync" for n in seen if n.get("role") == "active")
+def _in_sync(seen: list[NodeJson]) -> bool:
+    return any(n["replication"]["state"] == "in_sync" for n in seen if n["reachable"] and n["role"] == "active")
 
 
-def _await(name: str, look: Callable[[list[dict[str, Any]]], bool]) -> None:
+def _await(name: str, look: Callable[[list[NodeJson]], bool]) -> None:
     from ha_agent.adapters.control import CommandFailed, NoDaemon
     from ha_agent.adapters.settings_file import load_settings
     from ha_agent.adapters.settings_paths import DEFAULT_PATH
 
     nodes = Nodes(load_settings(DEFAULT_PATH))
     deadline = time.monotonic() + HEALTHY_S
-    seen: list[dict[str, Any]] = []
+    seen: list[NodeJson] = []
     while time.monotonic() < deadline:
         try:
             seen = nodes.status()

@@ -12,6 +12,7 @@ from ha_agent.adapters.terminal import is_terminal, redraw
 from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands, settings_of
 from ha_agent.cli.status_text import render_status
+from ha_agent.core.node_json import NodeJson
 from ha_agent.core.words import Exit
 
 SCHEMA = 1
@@ -25,7 +26,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--watch", action="store_true", help="go on until Ctrl-C; on a terminal the screen is redrawn")
 
 
-def status_document(nodes: list[dict[str, Any]]) -> dict[str, Any]:
+def status_document(nodes: list[NodeJson]) -> dict[str, Any]:
     """The document of ``--json``."""
     return {"schema": SCHEMA, "nodes": nodes}
 
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
         return _watch(nodes, as_json=options.json)
     seen = nodes.status()
     print(json.dumps(status_document(seen), indent=2) if options.json else render_status(seen))
-    return Exit.DONE if all(n.get("reachable") for n in seen) else Exit.PEER_UNREACHABLE
+    return Exit.DONE if all(n["reachable"] for n in seen) else Exit.PEER_UNREACHABLE
 
 
 def _watch(nodes: Nodes, *, as_json: bool) -> int:
@@ -64,5 +65,5 @@ def _watch(nodes: Nodes, *, as_json: bool) -> int:
         time.sleep(max(0.0, WATCH_S - (time.monotonic() - began)))
 
 
-def _without_times(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _without_times(nodes: list[NodeJson]) -> list[dict[str, Any]]:
     return [{k: v for k, v in node.items() if k not in ("at", "heard_at")} for node in nodes]

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ha_agent.adapters.terminal import paint
+from ha_agent.core.node_json import NodeAccountJson, NodeJson
 from ha_agent.core.problems import age_text, list_problems
 
-Node = Mapping[str, Any]
 
-
-def _programs_text(node: Node) -> str:
+def _programs_text(node: NodeAccountJson) -> str:
     states = Counter(p["state"] for p in node["programs"])
     words = [f"{count} {state}" for state, count in sorted(states.items())]
     parked = node["registry"]["parked"]
     return ", ".join(words or ["none"]) + (f", {len(parked)} parked" if parked else "")
 
 
-def _replication_text(node: Node, now: float) -> str:
+def _replication_text(node: NodeAccountJson, now: float) -> str:
     replication = node["replication"]
     state = replication["state"]
     words = {"in_sync": "in sync", "receiving": "receives from the active node", "unreachable": "peer unreachable"}
@@ -31,9 +29,10 @@ def _replication_text(node: Node, now: float) -> str:
     return text
 
 
-def _column(node: Node, now: float) -> list[str]:
-    if not node.get("reachable"):
-        heard = f"{age_text(now - node['heard_at'])} ago" if node.get("heard_at") else "never"
+def _column(node: NodeJson, now: float) -> list[str]:
+    if not node["reachable"]:
+        heard_at = node.get("heard_at")
+        heard = f"{age_text(now - heard_at)} ago" if heard_at else "never"
         known = f"{node.get('role', '?')} when last heard" if node.get("role") else "?"
         return ["unreachable", known, f"heard {heard}", "?", "?", "?", "?", "?"]
     registry = node["registry"]
@@ -41,7 +40,7 @@ def _column(node: Node, now: float) -> list[str]:
     return [
         role,
         node["vrrp_state"],
-        {True: "here", False: "-"}.get(node["vip"], "?"),
+        {True: "here", False: "-", None: "?"}[node["vip"]],
         f"{node['epoch']}.{node['generation']} claimed by {node['claimed_by'] or 'nobody'}",
         f"{registry['confs']} confs {registry['hash'][:12]}",
         _replication_text(node, now),
@@ -50,16 +49,17 @@ def _column(node: Node, now: float) -> list[str]:
     ]
 
 
-def _readiness_text(node: Node) -> str:
+def _readiness_text(node: NodeAccountJson) -> str:
     readiness = node["readiness"]
     text = f"{readiness['loadable']} confs loadable"
     lacking = len(readiness["problems"]) + len(readiness["warnings"])
     return text + (f", {lacking} not" if lacking else "")
 
 
-def _last_changes(nodes: Sequence[Node], now: float) -> list[str]:
+def _last_changes(nodes: Sequence[NodeJson], now: float) -> list[str]:
     """The last change of role that is known of, and why."""
-    known = [n["last_transition"] for n in nodes if n.get("reachable") and n.get("last_transition")]
+    changes = [n.get("last_transition") for n in nodes if n["reachable"]]
+    known = [change for change in changes if change]
     if not known:
         return []
     last = max(known, key=lambda e: e["at"])
@@ -73,7 +73,7 @@ def _last_changes(nodes: Sequence[Node], now: float) -> list[str]:
 LABELS = ("role", "VRRP", "VIP", "epoch", "registry", "replication", "readiness", "programs")
 
 
-def render_status(nodes: Sequence[Node], now: float | None = None) -> str:
+def render_status(nodes: Sequence[NodeJson], now: float | None = None) -> str:
     """The screen as text. ``now`` is a wall clock time."""
     now = time.time() if now is None else now
     lines = [paint(f"! {text}", "red") for text in list_problems(nodes, now)]

@@ -16,6 +16,7 @@ from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, duration, settings_of
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.history import Event
+from ha_agent.core.node_json import NodeAccountJson, NodeJson
 from ha_agent.core.prechecks import find_active, find_obstacles, find_standby
 from ha_agent.core.problems import failed_programs
 from ha_agent.core.supervisor_words import UNSETTLED_STATES, State
@@ -131,7 +132,7 @@ def _prepare(nodes: Nodes, options: argparse.Namespace, say: Callable[[str], Non
     return None
 
 
-def describe_plan(active: Mapping[str, Any], standby: Mapping[str, Any]) -> str:
+def describe_plan(active: NodeAccountJson, standby: NodeAccountJson) -> str:
     """What a switchover would do."""
     live = sum(1 for p in active["programs"] if p["state"] in (State.RUNNING, State.STARTING))
     return (
@@ -178,7 +179,7 @@ def _last(events: Sequence[Event], node: str, code: str, since: float) -> Event 
 
 def follow_roles(
     nodes: Nodes, source: str, target: str, deadline_mono: float, say: Callable[[str], None]
-) -> dict[str, Mapping[str, Any]]:
+) -> dict[str, NodeJson]:
     """Looks at both nodes until ``target`` is active with settled programs and ``source`` is the standby.
 
     Returns what was seen last, by node; at the deadline that is something else.
@@ -186,12 +187,12 @@ def follow_roles(
     told: dict[str, tuple[str, str]] = {}
     while True:
         try:
-            seen: dict[str, Mapping[str, Any]] = {str(n["name"]): n for n in nodes.status()}
+            seen: dict[str, NodeJson] = {str(n["name"]): n for n in nodes.status()}
         except TimeoutError:
             seen = {}
         for name, node in seen.items():
             now = (str(node.get("role", "?")), str(node.get("vrrp_state", "?")))
-            if node.get("reachable") and told.get(name) != now:
+            if node["reachable"] and told.get(name) != now:
                 say(f"{name}: {now[0]}, VRRP {now[1]}")
                 told[name] = now
         if is_settled(seen, source, target) or time.monotonic() >= deadline_mono:
@@ -199,26 +200,27 @@ def follow_roles(
         time.sleep(POLL_S)
 
 
-def is_settled(seen: Mapping[str, Mapping[str, Any]], source: str, target: str) -> bool:
+def is_settled(seen: Mapping[str, NodeJson], source: str, target: str) -> bool:
     """Whether the roles are as wanted and every program is up or has failed."""
-    old, new = seen.get(source, {}), seen.get(target, {})
-    return bool(
-        old.get("reachable")
-        and new.get("reachable")
-        and old["role"] == "standby"
-        and old["vrrp_state"] == "BACKUP"
-        and new["role"] == "active"
-        and new["vip"]
-        and new["supervisord"] == "up"
-        and not any(p["state"] in UNSETTLED_STATES for p in new["programs"])
-    )
+    return _settled_target(seen, source, target) is not None
 
 
-def _judge(result: Result, seen: Mapping[str, Mapping[str, Any]], timeout_s: float) -> None:
+def _settled_target(seen: Mapping[str, NodeJson], source: str, target: str) -> NodeAccountJson | None:
+    """The account of ``target`` where all is as wanted; None where it is not, or not yet."""
+    old, new = seen.get(source), seen.get(target)
+    if old is None or new is None or not old["reachable"] or not new["reachable"]:
+        return None
+    has_moved = old["role"] == "standby" and old["vrrp_state"] == "BACKUP" and new["role"] == "active" and new["vip"]
+    has_ended = new["supervisord"] == "up" and not any(p["state"] in UNSETTLED_STATES for p in new["programs"])
+    return new if has_moved and has_ended else None
+
+
+def _judge(result: Result, seen: Mapping[str, NodeJson], timeout_s: float) -> None:
     assert result.source is not None and result.target is not None
-    new, old = seen.get(result.target, {}), seen.get(result.source, {})
-    if not is_settled(seen, result.source, result.target):
-        now = "; ".join(f"{n['name']} is {n.get('role', '?')}, VRRP {n.get('vrrp_state', '?')}" for n in (old, new) if n)
+    new = _settled_target(seen, result.source, result.target)
+    if new is None:
+        both = [seen[name] for name in (result.source, result.target) if name in seen]
+        now = "; ".join(f"{n['name']} is {n.get('role', '?')}, VRRP {n.get('vrrp_state', '?')}" for n in both)
         result.outcome = CommandOutcome.TIMED_OUT
         result.problem = f"not finished after {timeout_s:g} s: {now}; it goes on by itself, see ha-agent status --watch"
         return

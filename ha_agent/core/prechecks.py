@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ha_agent.core.faults import REPLICATION_FAULTS, Face, former_code
 from ha_agent.core.findings import Finding, Severity
-
-Node = Mapping[str, Any]
-
+from ha_agent.core.node_json import NodeAccountJson, NodeJson
 
 
-def find_active(nodes: Sequence[Node]) -> Node | None:
+def find_active(nodes: Sequence[NodeJson]) -> NodeAccountJson | None:
     """The one active node that can be reached; None where there is none or two."""
-    active = [n for n in nodes if n.get("reachable") and n.get("role") == "active"]
+    active = [n for n in nodes if n["reachable"] and n.get("role") == "active"]
     return active[0] if len(active) == 1 else None
 
 
-def find_standby(nodes: Sequence[Node]) -> Node | None:
+def find_standby(nodes: Sequence[NodeJson]) -> NodeAccountJson | None:
     """The one standby that can be reached; None where there is none or two."""
-    standby = [n for n in nodes if n.get("reachable") and n.get("role") == "standby"]
+    standby = [n for n in nodes if n["reachable"] and n.get("role") == "standby"]
     return standby[0] if len(standby) == 1 else None
 
 
@@ -29,29 +27,32 @@ def _error(code: str, where: Any, text: str, remedy: str) -> Finding:
     return Finding(code, Severity.ERROR, text, remedy, str(where), alias=alias)
 
 
-def find_obstacles(nodes: Sequence[Node]) -> list[Finding]:
+def find_obstacles(nodes: Sequence[NodeJson]) -> list[Finding]:
     """What speaks against a switchover now. Errors refuse it (``--force`` overrides), warnings are for reading."""
     found: list[Finding] = []
+    accounts: list[NodeAccountJson] = []
     for node in nodes:
-        if not node.get("reachable"):
+        if node["reachable"]:
+            accounts.append(node)
+        else:
             why = str(node.get("problem") or "no answer")
             found.append(_error("peer-lost", node["name"], f"cannot be reached: {why}", "see ha-agent doctor --peer"))
     if found:
         return found
     active, standby = find_active(nodes), find_standby(nodes)
     if active is None or standby is None:
-        for node in nodes:
-            if node["role"] not in ("active", "standby"):
-                why = f"is {node['role']}" + (f" ({node['step']})" if node.get("step") else "")
-                code = "fenced" if node["role"] == "fenced" else "role-changing"
-                found.append(_error(code, node["name"], why, "wait until it has settled: ha-agent status --watch"))
+        for account in accounts:
+            if account["role"] not in ("active", "standby"):
+                why = f"is {account['role']}" + (f" ({account['step']})" if account.get("step") else "")
+                code = "fenced" if account["role"] == "fenced" else "role-changing"
+                found.append(_error(code, account["name"], why, "wait until it has settled: ha-agent status --watch"))
         if not found:
-            roles = " and ".join(f"{n['name']} {n['role']}" for n in nodes)
-            code = "split-brain" if nodes and all(n["role"] == "active" for n in nodes) else "no-active-node"
+            roles = " and ".join(f"{n['name']} {n['role']}" for n in accounts)
+            code = "split-brain" if accounts and all(n["role"] == "active" for n in accounts) else "no-active-node"
             found.append(_error(code, "", f"there is no active node with a standby: {roles}", "see ha-agent status"))
         return found
-    for node in nodes:
-        found += _node_obstacles(node)
+    for account in accounts:
+        found += _node_obstacles(account)
     found += _replication_obstacles(active, standby)
     found += _readiness_obstacles(active, standby)
     if active.get("preempt") and int(active.get("priority", 0)) > int(standby.get("priority", 0)):
@@ -61,7 +62,7 @@ def find_obstacles(nodes: Sequence[Node]) -> list[Finding]:
     return found
 
 
-def _node_obstacles(node: Node) -> list[Finding]:
+def _node_obstacles(node: NodeAccountJson) -> list[Finding]:
     name, found = node["name"], []
     if node.get("maintenance"):
         found.append(_error("maintenance-on", name, "maintenance is on: no role is changed", "ha-agent maintenance off"))
@@ -78,7 +79,7 @@ def _node_obstacles(node: Node) -> list[Finding]:
     return found
 
 
-def _replication_obstacles(active: Node, standby: Node) -> list[Finding]:
+def _replication_obstacles(active: NodeAccountJson, standby: NodeAccountJson) -> list[Finding]:
     """The two hashes are not compared: while somebody edits, two looks at two nodes never show the same."""
     found = []
     local = standby["replication"].get("local_changes") or []
@@ -97,7 +98,7 @@ def _replication_obstacles(active: Node, standby: Node) -> list[Finding]:
     return found
 
 
-def _readiness_obstacles(active: Node, standby: Node) -> list[Finding]:
+def _readiness_obstacles(active: NodeAccountJson, standby: NodeAccountJson) -> list[Finding]:
     found = []
     readiness = standby["readiness"]
     here = set(active["readiness"]["problems"])

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ha_agent.core.faults import PROGRAM_FAULTS, REPLICATION_FAULTS, code_of_conf
+from ha_agent.core.node_json import NodeAccountJson, NodeJson, ProgramJson
 from ha_agent.core.supervisor_words import TROUBLED_STATES, State
-
-Node = Mapping[str, Any]
 
 TEXTS: Mapping[str, str] = {
     "split-brain": "SPLIT-BRAIN: both nodes are active; stop keepalived on the one that must not be",
@@ -60,9 +58,9 @@ def age_text(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def find_problems(nodes: Sequence[Node], now: float) -> list[Problem]:
+def find_problems(nodes: Sequence[NodeJson], now: float) -> list[Problem]:
     """Everything that is wrong, worst first. ``now``: wall clock seconds."""
-    reachable = [n for n in nodes if n.get("reachable")]
+    reachable = [n for n in nodes if n["reachable"]]
     found: list[Problem] = []
     active = [n["name"] for n in reachable if n["role"] == "active"]
     if len(active) > 1:
@@ -74,15 +72,16 @@ def find_problems(nodes: Sequence[Node], now: float) -> list[Problem]:
     return found
 
 
-def list_problems(nodes: Sequence[Node], now: float) -> list[str]:
+def list_problems(nodes: Sequence[NodeJson], now: float) -> list[str]:
     """``find_problems`` as English lines."""
     return [problem.text for problem in find_problems(nodes, now)]
 
 
-def _of_node(node: Node, now: float) -> Iterator[Problem]:
+def _of_node(node: NodeJson, now: float) -> Iterator[Problem]:
     name = node["name"]
-    if not node.get("reachable"):
-        age = f" for {age_text(now - node['since'])}" if node.get("since") else ""
+    if not node["reachable"]:
+        since = node.get("since")
+        age = f" for {age_text(now - since)}" if since else ""
         yield Problem("peer-lost", "unreachable", {"node": name, "age": age, "why": node.get("problem") or "no answer"})
         return
     if maintenance := node.get("maintenance"):
@@ -114,7 +113,7 @@ def _of_node(node: Node, now: float) -> Iterator[Problem]:
             yield Problem(code, key, {"node": name, "path": path, "why": why})
 
 
-def _of_registry(node: Node) -> Iterator[Problem]:
+def _of_registry(node: NodeAccountJson) -> Iterator[Problem]:
     name = node["name"]
     if node["registry"]["problem"]:
         yield Problem("registry-unavailable", "registry", {"node": name, "why": node["registry"]["problem"]})
@@ -127,7 +126,7 @@ def _of_registry(node: Node) -> Iterator[Problem]:
         yield Problem("standby-edit", "local-changes", {"node": name, "path": ", ".join(local[:3])})
 
 
-def failed_programs(node: Node) -> list[Mapping[str, Any]]:
+def failed_programs(node: NodeAccountJson) -> list[ProgramJson]:
     """Programs that should run and cannot."""
     return [
         p
@@ -137,6 +136,6 @@ def failed_programs(node: Node) -> list[Mapping[str, Any]]:
     ]
 
 
-def stopped_programs(node: Node) -> list[Mapping[str, Any]]:
+def stopped_programs(node: NodeAccountJson) -> list[ProgramJson]:
     """Programs that somebody stopped on the active node, and that a takeover would start."""
     return [p for p in node["programs"] if node["role"] == "active" and p["state"] == State.STOPPED and p.get("starts")]

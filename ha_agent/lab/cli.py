@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from ha_agent.cli.status_text import render_status
 from ha_agent.core.words import Exit
@@ -102,7 +103,7 @@ def _down(lab: Lab, _options: argparse.Namespace) -> int:
 
 
 def _status(lab: Lab, _options: argparse.Namespace) -> int:
-    nodes = []
+    nodes: list[Any] = []
     for node in NODES:
         if not lab.is_on(node):
             nodes.append({"name": node, "reachable": False, "problem": "its power is off"})

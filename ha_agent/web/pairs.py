@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ha_agent.core.history import merge_events
+from ha_agent.core.node_json import NodeAccountJson, NodeJson, SilentNodeJson
 from ha_agent.core.program_texts import missing_on_peer, stop_lines
 from ha_agent.core.supervisor_words import FaultCode, full_name
 from ha_agent.core.words import CommandOutcome, Outcome
@@ -61,14 +62,18 @@ class Sight:
         """Its entry of ``ha-agent status --json``, as it last was."""
         return self.view["node"] if self.view else None
 
-    def current(self) -> dict[str, Any]:
+    def current(self) -> NodeJson:
         """The entry as it is judged: one that does not answer now is not reachable, whatever it said before."""
         if self.problem is None and self.view is not None:
-            return dict(self.view["node"])
-        last = self.node or {}
-        kept = {key: last[key] for key in ("role", "vrrp_state", "epoch", "generation") if key in last}
+            account: NodeAccountJson = self.view["node"]
+            return account
         problem = self.problem or "not asked yet"
-        return {"name": self.name, "reachable": False, "problem": problem, "heard_at": self.at, "since": self.at, **kept}
+        silent: SilentNodeJson = {"name": self.name, "reachable": False, "problem": problem}
+        silent["heard_at"] = silent["since"] = self.at
+        if last := self.node:
+            silent["role"], silent["vrrp_state"] = last["role"], last["vrrp_state"]
+            silent["epoch"], silent["generation"] = last["epoch"], last["generation"]
+        return silent
 
 
 @dataclass(frozen=True, slots=True)

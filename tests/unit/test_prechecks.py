@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ha_agent.cli.switchover_cmd import is_settled
 from ha_agent.core.findings import Finding, Severity, worst_first, worst_severity
 from ha_agent.core.prechecks import find_active, find_obstacles, find_standby
 from tests.unit.test_status_text import node
@@ -13,13 +14,13 @@ from tests.unit.test_status_text import node
 READY = {"loadable": 3, "problems": {}, "warnings": {}, "failure": None}
 
 
-def pair(active: dict[str, Any] | None = None, standby: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+def pair(active: dict[str, Any] | None = None, standby: dict[str, Any] | None = None) -> list[Any]:
     more = {"preempt": False, "priority": 100, "readiness": READY, "unfit": None, "maintenance": None}
     a = {**node("a", "active", vrrp_state="MASTER", vip=True, **more), **(active or {})}
     return [a, {**node("b", **more), **(standby or {})}]
 
 
-def codes(nodes: list[dict[str, Any]]) -> list[str]:
+def codes(nodes: list[Any]) -> list[str]:
     return [f.code for f in find_obstacles(nodes) if f.severity is Severity.ERROR]
 
 
@@ -86,3 +87,12 @@ def test_findings_are_sorted_by_severity_and_survive_json() -> None:
     assert worst_severity(found) is Severity.ERROR and worst_severity([]) is Severity.OK
     found.append(Finding("c", Severity.OK, "text", alias="before"))
     assert [Finding.from_dict(f.to_dict()) for f in found] == found
+
+
+def test_a_node_is_settled_only_where_both_have_answered_and_every_program_has() -> None:
+    nodes = {n["name"]: n for n in pair()}
+    assert is_settled(nodes, "b", "a")
+    assert not is_settled(nodes, "a", "b") and not is_settled({"a": nodes["a"]}, "b", "a") and not is_settled({}, "b", "a")
+    starting = {**nodes["a"], "programs": [{"name": "p", "state": "STARTING"}]}
+    assert not is_settled({**nodes, "a": starting}, "b", "a")
+    assert not is_settled({**nodes, "b": {"name": "b", "reachable": False}}, "b", "a")

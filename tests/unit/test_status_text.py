@@ -8,7 +8,7 @@ from ha_agent.cli.status_text import render_status
 from ha_agent.core.problems import age_text, list_problems
 
 
-def node(name: str, role: str = "standby", **changes: Any) -> dict[str, Any]:
+def node(name: str, role: str = "standby", **changes: Any) -> Any:
     base: dict[str, Any] = {
         "name": name,
         "reachable": True,

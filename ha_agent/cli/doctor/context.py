@@ -8,13 +8,13 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from ha_agent.adapters.control import CommandFailed, NoDaemon
 from ha_agent.adapters.runner import SAFE_PATH
 from ha_agent.cli.nodes import Nodes
 from ha_agent.core.faults import Face, former_code
 from ha_agent.core.findings import Finding, Severity
+from ha_agent.core.node_json import NodeJson
 from ha_agent.core.settings import Settings
 
 PROGRAM_LIMIT_S = 10.0
@@ -37,7 +37,7 @@ class Context:
     config_path: str
     keepalived_conf: str = "/etc/keepalived/keepalived.conf"
     is_root: bool = field(default_factory=lambda: os.geteuid() == 0)
-    _status: tuple[list[dict[str, Any]], str | None] | None = None
+    _status: tuple[list[NodeJson], str | None] | None = None
 
     def run(self, *words: str) -> Ran:
         """Runs a program that only looks: empty environment, no input, a deadline."""
@@ -69,7 +69,7 @@ class Context:
             return file.read()
         return None
 
-    def status(self) -> tuple[list[dict[str, Any]], str | None]:
+    def status(self) -> tuple[list[NodeJson], str | None]:
         """Both nodes' own accounts, and why there are none where the daemon does not answer."""
         if self._status is None:
             try:

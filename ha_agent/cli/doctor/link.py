@@ -105,7 +105,7 @@ def check_link(context: Context) -> Iterator[Finding]:
         yield error("agent-down", f"the agent does not answer: {problem}", "systemctl start ha-agent")
         return
     own, peer = nodes[0], nodes[1]
-    if not peer.get("reachable"):
+    if not peer["reachable"]:
         yield error("peer-lost", f"{peer['name']} cannot be reached: {peer.get('problem')}", "see the ssh checks")
         return
     yield ok("link", f"both agents answer ({own['name']}: {own['role']}, {peer['name']}: {peer['role']})")

@@ -103,7 +103,7 @@ def check_clock(context: Context) -> Iterator[Finding]:
             text = "this node's clock is not synchronised"
             yield warning("clock-sync", text, "apt install systemd-timesyncd (or chrony); look at timedatectl")
     nodes, problem = context.status()
-    if problem or not nodes[1].get("reachable"):
+    if problem or not nodes[1]["reachable"]:
         yield unknown("clock-offset", "the peer's clock cannot be asked")
         return
     try:
@@ -127,7 +127,7 @@ def check_versions(context: Context) -> Iterator[Finding]:
     nodes, problem = context.status()
     if problem:
         return
-    versions = {str(n["name"]): str(n["version"]) for n in nodes if n.get("reachable")}
+    versions = {str(n["name"]): str(n["version"]) for n in nodes if n["reachable"]}
     if versions.get(context.settings.node.name) != __version__:
         text = f"the agent that runs is {versions.get(context.settings.node.name)}, installed is {__version__}"
         yield warning("version-running", text, "systemctl restart ha-agent: no program notices")
@@ -141,9 +141,11 @@ def check_versions(context: Context) -> Iterator[Finding]:
 def check_agreement(context: Context) -> Iterator[Finding]:
     """Settings that must be equal, or different, on the two nodes."""
     nodes, problem = context.status()
-    if problem or not nodes[1].get("reachable"):
+    if problem:
         return
     own, peer = nodes[0], nodes[1]
+    if not own["reachable"] or not peer["reachable"]:
+        return
     clean = True
     if own.get("priority") == peer.get("priority"):
         clean = False
@@ -164,8 +166,8 @@ def check_maintenance(context: Context) -> Iterator[Finding]:
     """A maintenance that was forgotten: nothing fails over meanwhile."""
     nodes, _ = context.status()
     for node in nodes:
-        if node.get("maintenance"):
-            until = time.strftime("%H:%M", time.localtime(float(node["maintenance"]["until"])))
+        if node["reachable"] and (window := node.get("maintenance")):
+            until = time.strftime("%H:%M", time.localtime(float(window["until"])))
             text = f"{node['name']} is in maintenance until {until}: nothing fails over meanwhile"
             yield warning("maintenance-on", text, "ha-agent maintenance off")
 

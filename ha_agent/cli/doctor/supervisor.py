@@ -203,7 +203,7 @@ def check_confs(context: Context) -> Iterator[Finding]:
         return
     clean = True
     for node in nodes:
-        if not node.get("reachable"):
+        if not node["reachable"]:
             continue
         readiness = node["readiness"]
         for path, why in sorted({**readiness["warnings"], **readiness["problems"]}.items()):

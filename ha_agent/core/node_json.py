@@ -1,0 +1,116 @@
+"""The ``nodes[]`` entry of ``ha-agent status --json`` as types: what the daemon makes and every client reads.
+
+An entry comes over the wire and is not checked: an agent of another version may lack what is newer than it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NotRequired, TypedDict
+
+
+class MaintenanceJson(TypedDict):
+    """A maintenance that is on. Wall clock seconds."""
+
+    since: float
+    until: float
+    reason: str | None
+    by: str
+
+
+class DrillJson(TypedDict):
+    """A failover-test under way; ``mode`` is None until its fault is made."""
+
+    id: str
+    by: str
+    mode: str | None
+
+
+class RegistryJson(TypedDict):
+    """The registry of a node. ``refused``: paths that are not replicated, and why."""
+
+    path: str
+    confs: int
+    hash: str
+    parked: list[str]
+    refused: dict[str, str]
+    problem: str | None
+
+
+class ReplicationJson(TypedDict):
+    """Replication as one node sees it: of the active node ``pending`` to ``pushed``, of another one the rest."""
+
+    state: str
+    pending: NotRequired[int | None]
+    pending_since: NotRequired[float | None]
+    reason: NotRequired[str | None]
+    pushed: NotRequired[int]
+    local_changes: NotRequired[list[str]]
+    last_refusal: NotRequired[str | None]
+
+
+class ReadinessJson(TypedDict):
+    """What of the registry a node could run: paths and reasons of what it could not load, or not start."""
+
+    current: bool
+    loadable: int
+    problems: dict[str, str]
+    warnings: dict[str, str]
+    failure: str | None
+
+
+class ProgramJson(TypedDict):
+    """A program of the registry under supervisord. ``starts``: a takeover would start it."""
+
+    name: str
+    state: str
+    pid: int | None
+    since: int | None
+    problem: str | None
+    starts: bool
+
+
+class NodeAccountJson(TypedDict):
+    """A node's own account of itself."""
+
+    name: str
+    reachable: Literal[True]
+    version: str
+    at: float
+    role: str
+    vrrp_state: str
+    vip: bool | None
+    keepalived: str
+    supervisord: str
+    epoch: int
+    claimed_by: str
+    generation: int
+    left_running: int
+    unfit: str | None
+    maintenance: MaintenanceJson | None
+    drill: DrillJson | None
+    preempt: bool
+    priority: int
+    step: str | None
+    registry: RegistryJson
+    replication: ReplicationJson
+    readiness: ReadinessJson
+    programs: list[ProgramJson]
+    last_transition: Mapping[str, Any] | None
+
+
+class SilentNodeJson(TypedDict):
+    """A node that did not answer: why, since when, and what was last heard of it."""
+
+    name: str
+    reachable: Literal[False]
+    problem: NotRequired[str | None]
+    since: NotRequired[float | None]
+    heard_at: NotRequired[float | None]
+    role: NotRequired[str]
+    vrrp_state: NotRequired[str]
+    epoch: NotRequired[int]
+    generation: NotRequired[int]
+
+
+NodeJson = NodeAccountJson | SilentNodeJson
