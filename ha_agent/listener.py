@@ -16,7 +16,7 @@ from typing import Any
 
 from ha_agent.adapters.control import CommandFailed, NoDaemon, ask_daemon
 from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
-from ha_agent.core.events import EventDecoder, ProtocolError, StateEvent, lost_between, merge_events, state_event
+from ha_agent.core.events import EventDecoder, ProtocolError, StateEvent, lost_between, merge_state_events, state_event
 from ha_agent.core.places import DEFAULT_RUN_DIR
 from ha_agent.core.words import Outcome
 
@@ -58,7 +58,7 @@ class Backlog:
 
     def _merge(self) -> None:
         if len(self._events) > self._most:
-            self._events = merge_events(self._events)
+            self._events = merge_state_events(self._events)
             # Of very many processes each has an event: merging at every one of them would be in vain.
             self._most = max(HELD, 2 * len(self._events))
 

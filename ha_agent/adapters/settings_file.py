@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 
-from ha_agent.core.schema import Problem, SettingsError
+from ha_agent.core.schema import SettingsError, SettingsProblem
 from ha_agent.core.settings import Settings, check_settings
 
 
@@ -14,5 +14,5 @@ def load_settings(path: str) -> Settings:
         try:
             raw = tomllib.load(file)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SettingsError([Problem("(file)", str(error), "TOML 1.0")]) from None
+            raise SettingsError([SettingsProblem("(file)", str(error), "TOML 1.0")]) from None
     return check_settings(raw)

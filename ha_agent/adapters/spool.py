@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ha_agent.core.notify import Notification, order_notifications, parse_notification
+from ha_agent.core.notify import NotifyEvent, order_notifications, parse_notification
 
 
-def read_spool(directory: str, pid_max: int) -> list[Notification]:
+def read_spool(directory: str, pid_max: int) -> list[NotifyEvent]:
     """All events in the spool, in the order in which keepalived caused them; none where the directory is missing."""
     try:
         names = os.listdir(directory)
@@ -20,7 +20,7 @@ def read_spool(directory: str, pid_max: int) -> list[Notification]:
     return order_notifications((n for n in map(parse_notification, names) if n is not None), pid_max)
 
 
-def forget_older(directory: str, events: list[Notification]) -> None:
+def forget_older(directory: str, events: list[NotifyEvent]) -> None:
     """Removes all but the last of ``events``. Idempotent."""
     for event in events[:-1]:
         with contextlib.suppress(FileNotFoundError):

@@ -20,7 +20,7 @@ from ha_agent.cli.options import Commands, duration, settings_of
 from ha_agent.cli.probes import BadProbe, ProbeRun, parse_probe
 from ha_agent.cli.registry_cmd import compare_registries
 from ha_agent.cli.switchover_cmd import hand_over
-from ha_agent.core.drill import MODES, MOVES, Seen, build_report
+from ha_agent.core.drill import MODES, MOVES, Sightings, build_report
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.history import Event
 from ha_agent.core.node_json import NodeJson
@@ -204,7 +204,7 @@ class FailoverTest:
             raise CannotDrill("the roles have changed meanwhile; see ha-agent status")
         source, target = str(active["name"]), str(standby["name"])
         self._measure_offset()
-        seen = Seen(options.mode, source, target, 0.0)
+        seen = Sightings(options.mode, source, target, 0.0)
         with self._watching():
             self._await_baseline()
             self._begin(source, target)

@@ -28,7 +28,7 @@ class Attempt:
 
 
 @dataclass(slots=True)
-class Seen:
+class Sightings:
     """Everything that was seen of one test."""
 
     mode: str
@@ -119,7 +119,7 @@ def find_program_gaps(stretches: Sequence[Mapping[str, Sequence[tuple[float, flo
     return gaps
 
 
-def build_report(seen: Seen, objectives: Mapping[str, float]) -> dict[str, Any]:
+def build_report(seen: Sightings, objectives: Mapping[str, float]) -> dict[str, Any]:
     """The report's measured part, with the verdict against ``objectives`` (``failover_s``, ``overlap_s``)."""
     events = sorted((e for e in seen.events if e["at"] >= seen.fault_at - 0.5), key=lambda e: float(e["at"]))
     stretches = {
@@ -158,13 +158,13 @@ def build_report(seen: Seen, objectives: Mapping[str, float]) -> dict[str, Any]:
     return report
 
 
-def _known_until(seen: Seen, node: str) -> float:
+def _known_until(seen: Sightings, node: str) -> float:
     """Until when a node's last sample counts: a node whose power was cut ran nothing from then on."""
     return seen.fault_at if seen.mode == "power" and node == seen.source else seen.ended_at
 
 
 def _measure(
-    seen: Seen, events: Sequence[Event], stretches: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
+    seen: Sightings, events: Sequence[Event], stretches: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
 ) -> dict[str, float | None]:
     active = seen.target if seen.mode in MOVES else seen.source
     at = seen.fault_at
@@ -199,7 +199,7 @@ def _first(events: Sequence[Event], node: str, code: str, at: float) -> Event | 
     return next((e for e in events if e["node"] == node and e["code"] == code and e["at"] >= at), None)
 
 
-def _timeline(seen: Seen, events: Sequence[Event]) -> list[dict[str, Any]]:
+def _timeline(seen: Sightings, events: Sequence[Event]) -> list[dict[str, Any]]:
     rows = [
         {
             "s": round(float(e["at"]) - seen.fault_at, 3),

@@ -129,7 +129,7 @@ def state_event(raw: RawEvent, at: float) -> StateEvent | None:
     return StateEvent(group, name, before, after, at, pid, expected, int(unexpected), int(after == State.BACKOFF))
 
 
-def merge_events(events: Sequence[StateEvent]) -> list[StateEvent]:
+def merge_state_events(events: Sequence[StateEvent]) -> list[StateEvent]:
     """One event a process, in the order of their last ones: from the first state to the newest, with the counts of all."""
     merged: dict[tuple[str, str], StateEvent] = {}
     for event in events:

@@ -19,7 +19,7 @@ _NAME = re.compile(r"(\d{1,20})\.(\d{1,10})\.([A-Z]{1,20})")
 
 
 @dataclass(frozen=True, slots=True)
-class Notification:
+class NotifyEvent:
     """One report of keepalived. ``started_ticks`` is comparable with other processes' start times of this boot."""
 
     started_ticks: int
@@ -28,7 +28,7 @@ class Notification:
     name: str
 
 
-def parse_notification(name: str) -> Notification | None:
+def parse_notification(name: str) -> NotifyEvent | None:
     """The notification that a spool file's name stands for; None for any other name or an unknown state."""
     match = _NAME.fullmatch(name)
     if match is None:
@@ -37,17 +37,17 @@ def parse_notification(name: str) -> Notification | None:
         state = VrrpState(match[3])
     except ValueError:
         return None
-    return Notification(int(match[1]), int(match[2]), state, name)
+    return NotifyEvent(int(match[1]), int(match[2]), state, name)
 
 
-def order_notifications(found: Iterable[Notification], pid_max: int = 4194304) -> list[Notification]:
+def order_notifications(found: Iterable[NotifyEvent], pid_max: int = 4194304) -> list[NotifyEvent]:
     """``found`` in the order in which keepalived caused them.
 
     Within one clock tick (10 ms) process ids ascend, unless they wrapped at ``pid_max``: two ids of one tick
     that are more than half the range apart lie on the two sides of the wrap.
     """
 
-    def compare(a: Notification, b: Notification) -> int:
+    def compare(a: NotifyEvent, b: NotifyEvent) -> int:
         if a.started_ticks != b.started_ticks:
             return -1 if a.started_ticks < b.started_ticks else 1
         wrapped = abs(a.pid - b.pid) > pid_max // 2

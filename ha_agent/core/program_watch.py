@@ -29,7 +29,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenProcess:
     """One process in a look at supervisord."""
 
     group: str
@@ -37,6 +37,9 @@ class Seen:
     state: str
     pid: int
     started: float
+
+
+Seen = SeenProcess
 
 
 @dataclass(slots=True)
@@ -121,7 +124,7 @@ class ProgramWatch:
         """Whether the last look did not fit the events, which may still be on their way: another look is to tell."""
         return bool(self._doubtful)
 
-    def resync(self, processes: Iterable[Seen], asked: float, now: float) -> list[str]:
+    def resync(self, processes: Iterable[SeenProcess], asked: float, now: float) -> list[str]:
         """Takes in a look at all processes, asked for at ``asked``; returns the names of those whose events were missed.
 
         A process that runs under another id than before, or that is down without an event that says so, has ended
@@ -157,7 +160,7 @@ class ProgramWatch:
         self._told_looping.discard(name)
         return life
 
-    def _correct(self, key: Key, life: Life, seen: Seen, now: float) -> bool:
+    def _correct(self, key: Key, life: Life, seen: SeenProcess, now: float) -> bool:
         """Makes ``life`` what was seen; says whether the process had ended meanwhile, which nobody had told."""
         replaced = seen.state == State.RUNNING and life.state == State.RUNNING
         fell = life.state in UP_STATES and seen.state in FALLEN_STATES
@@ -241,7 +244,7 @@ class ProgramWatch:
         return Moment("program-restarted", name, text, details)
 
 
-def _differs(life: Life, seen: Seen) -> bool:
+def _differs(life: Life, seen: SeenProcess) -> bool:
     return life.state != seen.state or (seen.state == State.RUNNING and bool(life.pid) and life.pid != seen.pid)
 
 

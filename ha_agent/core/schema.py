@@ -18,7 +18,7 @@ REQUIRED: Any = object()
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class SettingsProblem:
     """One thing wrong with a configuration: where, what was found, what is allowed."""
 
     key: str
@@ -98,7 +98,7 @@ _TYPE_WORDS: dict[Any, str] = {
 class SettingsError(ValueError):
     """A configuration with problems; ``problems`` lists all of them."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[SettingsProblem]) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
 
@@ -108,39 +108,41 @@ def nearest(word: str, known: Mapping[str, Any]) -> str:
     return f'did you mean "{close[0]}"?' if close else "one of " + ", ".join(sorted(known))
 
 
-def check_section(name: str, cls: type[Any], table: Mapping[str, Any], problems: list[Problem]) -> Any:
+def check_section(name: str, cls: type[Any], table: Mapping[str, Any], problems: list[SettingsProblem]) -> Any:
     """The section ``name`` as a ``cls``; None, with what is wrong added to ``problems``, where it is none."""
     hints = get_type_hints(cls)
     known = {f.name: f for f in dataclasses.fields(cls)}
     before = len(problems)
     for word in table:
         if word not in known:
-            problems.append(Problem(f"{name}.{word}", "unknown key", nearest(word, known)))
+            problems.append(SettingsProblem(f"{name}.{word}", "unknown key", nearest(word, known)))
     values: dict[str, Any] = {}
     for word, spec in known.items():
         if word in table:
             values[word] = _check_value(f"{name}.{word}", table[word], hints[word], spec.metadata["check"], problems)
         elif spec.default is dataclasses.MISSING:
-            problems.append(Problem(f"{name}.{word}", "missing", spec.metadata["doc"]))
+            problems.append(SettingsProblem(f"{name}.{word}", "missing", spec.metadata["doc"]))
     return cls(**values) if len(problems) == before else None
 
 
-def _check_value(where: str, value: Any, wanted: Any, check: tuple[Check, str] | None, problems: list[Problem]) -> Any:
+def _check_value(
+    where: str, value: Any, wanted: Any, check: tuple[Check, str] | None, problems: list[SettingsProblem]
+) -> Any:
     words = _TYPE_WORDS[wanted]
     if wanted is float and type(value) is int:
         value = float(value)
     if wanted == tuple[str, ...]:
         if not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
-            problems.append(Problem(where, repr(value), words))
+            problems.append(SettingsProblem(where, repr(value), words))
             return ()
         wrong = check[0](value) if check else None
         if wrong:
-            problems.append(Problem(where, repr(value), wrong))
+            problems.append(SettingsProblem(where, repr(value), wrong))
         return tuple(value)
     if type(value) is not wanted:
-        problems.append(Problem(where, repr(value), f"{words}, {check[1]}" if check else words))
+        problems.append(SettingsProblem(where, repr(value), f"{words}, {check[1]}" if check else words))
         return value
     wrong = check[0](value) if check else None
     if wrong:
-        problems.append(Problem(where, repr(value), wrong))
+        problems.append(SettingsProblem(where, repr(value), wrong))
     return value

@@ -18,7 +18,7 @@ from ha_agent.core.schema import (
     INTERFACE_ADDRESS,
     NAME,
     REQUIRED,
-    Problem,
+    SettingsProblem,
     between,
     check_section,
     each,
@@ -437,15 +437,15 @@ SECTIONS: dict[str, type[Any]] = {name: cls for name, cls in get_type_hints(Sett
 
 def check_settings(raw: Mapping[str, Any]) -> Settings:
     """The settings in ``raw`` (a parsed TOML file). Raises ``SettingsError`` with every problem found."""
-    problems: list[Problem] = []
+    problems: list[SettingsProblem] = []
     for name in raw:
         if name not in SECTIONS and name != "sinks":
-            problems.append(Problem(f"[{name}]", "unknown section", nearest(name, {**SECTIONS, "sinks": None})))
+            problems.append(SettingsProblem(f"[{name}]", "unknown section", nearest(name, {**SECTIONS, "sinks": None})))
     parts: dict[str, Any] = {}
     for name, cls in SECTIONS.items():
         table = raw.get(name, {})
         if not isinstance(table, Mapping):
-            problems.append(Problem(name, f"{table!r} is not a section", f"a table [{name}]"))
+            problems.append(SettingsProblem(name, f"{table!r} is not a section", f"a table [{name}]"))
             continue
         parts[name] = check_section(name, cls, table, problems)
     sinks = _check_sinks(raw.get("sinks", {}), problems)
@@ -456,21 +456,25 @@ def check_settings(raw: Mapping[str, Any]) -> Settings:
     return Settings(**parts, sinks=sinks)
 
 
-def _check_sinks(tables: Any, problems: list[Problem]) -> dict[str, SinkSettings]:
+def _check_sinks(tables: Any, problems: list[SettingsProblem]) -> dict[str, SinkSettings]:
     sinks: dict[str, SinkSettings] = {}
     if not isinstance(tables, Mapping):
-        problems.append(Problem("sinks", repr(tables), "tables [sinks.NAME]"))
+        problems.append(SettingsProblem("sinks", repr(tables), "tables [sinks.NAME]"))
         return sinks
     for name, table in tables.items():
         where = f"sinks.{name}"
         if not isinstance(table, Mapping) or NAME[0](name) is not None:
-            problems.append(Problem(where, repr(table), f"a table [sinks.NAME], NAME of {NAME[1]}"))
+            problems.append(SettingsProblem(where, repr(table), f"a table [sinks.NAME], NAME of {NAME[1]}"))
             continue
         sink = check_section(where, SinkSettings, table, problems)
         if sink is not None:
-            problems += [Problem(f"{where}.{word}", "missing", f"needed by kind {sink.kind}") for word in _lacking(sink)]
+            problems += [
+                SettingsProblem(f"{where}.{word}", "missing", f"needed by kind {sink.kind}") for word in _lacking(sink)
+            ]
             if sink.command and not sink.command[0].startswith("/"):
-                problems.append(Problem(f"{where}.command", repr(sink.command[0]), "an absolute path as its first word"))
+                problems.append(
+                    SettingsProblem(f"{where}.command", repr(sink.command[0]), "an absolute path as its first word")
+                )
             sinks[name] = sink
     return sinks
 
@@ -488,16 +492,16 @@ def _lacking(sink: SinkSettings) -> list[str]:
     return []
 
 
-def _check_whole(parts: Mapping[str, Any]) -> list[Problem]:
+def _check_whole(parts: Mapping[str, Any]) -> list[SettingsProblem]:
     problems = []
     if parts["node"].name == parts["peer"].name:
-        problems.append(Problem("peer.name", repr(parts["peer"].name), "another name than node.name"))
+        problems.append(SettingsProblem("peer.name", repr(parts["peer"].name), "another name than node.name"))
     if parts["node"].address == parts["peer"].address:
-        problems.append(Problem("peer.address", repr(parts["peer"].address), "another address than node.address"))
+        problems.append(SettingsProblem("peer.address", repr(parts["peer"].address), "another address than node.address"))
     for where, command in (
         ("takeover.fence_command", parts["takeover"].fence_command),
         ("drill.keepalived_start_command", parts["drill"].keepalived_start_command),
     ):
         if command and not command[0].startswith("/"):
-            problems.append(Problem(where, repr(command[0]), "an absolute path as its first word"))
+            problems.append(SettingsProblem(where, repr(command[0]), "an absolute path as its first word"))
     return problems

@@ -8,7 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ha_agent.core.schema import ABSOLUTE, HOST, NAME, Problem, SettingsError, between, check_section, key, matching, one_of
+from ha_agent.core.schema import (
+    ABSOLUTE,
+    HOST,
+    NAME,
+    SettingsError,
+    SettingsProblem,
+    between,
+    check_section,
+    key,
+    matching,
+    one_of,
+)
 from ha_agent.core.settings_sample import sample_section
 
 OPTIONAL_PATH = matching(r"(/[^\0\n]*)?", "an absolute path")
@@ -77,14 +88,16 @@ def is_loopback(host: str) -> bool:
 def check_dashboard(raw: Mapping[str, Any], run_dir: str) -> Dashboard:
     """The settings in ``raw`` (a parsed TOML file); ``run_dir`` is the local agent's. Raises ``SettingsError``."""
     problems = [
-        Problem(f"[{name}]", "unknown section", "[web] or [pairs.NAME]") for name in raw if name not in ("web", "pairs")
+        SettingsProblem(f"[{name}]", "unknown section", "[web] or [pairs.NAME]")
+        for name in raw
+        if name not in ("web", "pairs")
     ]
     web = check_section("web", WebSettings, _table(raw, "web", problems), problems)
     pairs: dict[str, PairSettings] = {}
     for name, table in _table(raw, "pairs", problems).items():
         where = f"pairs.{name}"
         if not isinstance(table, Mapping) or NAME[0](name) is not None:
-            problems.append(Problem(where, repr(table), f"a table [pairs.NAME], NAME of {NAME[1]}"))
+            problems.append(SettingsProblem(where, repr(table), f"a table [pairs.NAME], NAME of {NAME[1]}"))
             continue
         pair = check_section(where, PairSettings, table, problems)
         if pair is not None:
@@ -97,32 +110,34 @@ def check_dashboard(raw: Mapping[str, Any], run_dir: str) -> Dashboard:
     return Dashboard(web, pairs or {"local": PairSettings(run_dir=run_dir)})
 
 
-def _table(raw: Mapping[str, Any], name: str, problems: list[Problem]) -> Mapping[str, Any]:
+def _table(raw: Mapping[str, Any], name: str, problems: list[SettingsProblem]) -> Mapping[str, Any]:
     table = raw.get(name, {})
     if isinstance(table, Mapping):
         return table
-    problems.append(Problem(name, repr(table), f"a table [{name}]"))
+    problems.append(SettingsProblem(name, repr(table), f"a table [{name}]"))
     return {}
 
 
-def _web_problems(web: WebSettings) -> list[Problem]:
+def _web_problems(web: WebSettings) -> list[SettingsProblem]:
     found = []
     if bool(web.tls_certificate) != bool(web.tls_key):
-        found.append(Problem("web.tls_certificate", "only one of certificate and key is set", "both, or neither"))
+        found.append(SettingsProblem("web.tls_certificate", "only one of certificate and key is set", "both, or neither"))
     if not is_loopback(web.listen) and not web.tls_certificate and not web.plain_http:
-        found.append(Problem("web.listen", f"{web.listen} without TLS", "tls_certificate and tls_key, or plain_http = true"))
+        found.append(
+            SettingsProblem("web.listen", f"{web.listen} without TLS", "tls_certificate and tls_key, or plain_http = true")
+        )
     return found
 
 
-def _pair_problems(where: str, pair: PairSettings) -> list[Problem]:
+def _pair_problems(where: str, pair: PairSettings) -> list[SettingsProblem]:
     if bool(pair.run_dir) == bool(pair.urls):
-        return [Problem(where, "it has both of run_dir and urls, or neither", "one of them")]
+        return [SettingsProblem(where, "it has both of run_dir and urls, or neither", "one of them")]
     found = []
     for url in pair.urls:
         if not url.startswith(("http://", "https://")):
-            found.append(Problem(f"{where}.urls", repr(url), "https://HOST:PORT"))
+            found.append(SettingsProblem(f"{where}.urls", repr(url), "https://HOST:PORT"))
     if pair.urls and not pair.token_file:
-        found.append(Problem(f"{where}.token_file", "missing", "needed with urls"))
+        found.append(SettingsProblem(f"{where}.token_file", "missing", "needed with urls"))
     return found
 
 

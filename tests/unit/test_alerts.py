@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ha_agent.core.alert_codes import CODES, Severity
+from ha_agent.core.alert_codes import CODES
 from ha_agent.core.alerts import (
     GATHER_S,
     Book,
@@ -19,6 +19,7 @@ from ha_agent.core.alerts import (
     is_wanted,
     matches,
 )
+from ha_agent.core.faults import Urgency
 
 FATAL = Condition("program-fatal", "web", "web is FATAL")
 
@@ -153,9 +154,9 @@ def test_a_sink_gets_what_it_asked_for() -> None:
     book = Book("n", 100.0)
     (begin,) = book.step([FATAL], (), 0.0)
     (end,) = book.step([], (), 60.0)
-    assert is_wanted(begin, Severity.CRITICAL, (), True) and is_wanted(end, Severity.CRITICAL, (), True)
-    assert not is_wanted(end, Severity.INFO, (), False)
-    assert not is_wanted(begin, Severity.INFO, ("role-*",), True) and is_wanted(begin, Severity.INFO, ("program-*",), True)
+    assert is_wanted(begin, Urgency.CRITICAL, (), True) and is_wanted(end, Urgency.CRITICAL, (), True)
+    assert not is_wanted(end, Urgency.INFO, (), False)
+    assert not is_wanted(begin, Urgency.INFO, ("role-*",), True) and is_wanted(begin, Urgency.INFO, ("program-*",), True)
     (moment,) = book.step([], (Moment("role-standby", "n", "released"),), 70.0)
-    assert not is_wanted(moment, Severity.WARNING, (), True)
+    assert not is_wanted(moment, Urgency.WARNING, (), True)
     assert matches("peer-lost", ("x", "peer-*")) and not matches("peer-lost", ("peer",))

@@ -14,7 +14,7 @@ from ha_agent.cli.drill_report import render_html, render_list, render_svg, rend
 from ha_agent.cli.probes import BadProbe, parse_probe
 from ha_agent.core.drill import (
     Attempt,
-    Seen,
+    Sightings,
     build_report,
     find_outage,
     find_overlaps,
@@ -58,7 +58,7 @@ def test_stretches_never_overlap_themselves(rows: list[tuple[float, set[str]]]) 
         assert all(begin <= end for begin, end in spans)
 
 
-def seen(**changes: Any) -> Seen:
+def seen(**changes: Any) -> Sightings:
     events = [
         {"at": 100.3, "node": "b", "code": "vrrp", "text": "BACKUP -> MASTER", "vrrp_state": "MASTER"},
         {"at": 100.02, "node": "a", "code": "released", "text": "nothing <b>left</b>", "from": "releasing", "to": "standby"},
@@ -77,7 +77,7 @@ def seen(**changes: Any) -> Seen:
     samples = {"a": [sample(99, "p", vip=True), sample(100.02, vip=False)], "b": [sample(99), sample(100.41, "p", vip=True)]}
     base = {"samples": samples, "events": events, "attempts": {"tcp://x:1": tries(1, 0, 0, 0, 1)}, "ended_at": 105.0}
     base |= {"settled": True, "recovered": True, "registry_equal": True}
-    return Seen("keepalived-kill", "a", "b", 100.0, **{**base, **changes})  # type: ignore[arg-type]
+    return Sightings("keepalived-kill", "a", "b", 100.0, **{**base, **changes})  # type: ignore[arg-type]
 
 
 def full(report: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ha_agent.core.events import (
     ProtocolError,
     StateEvent,
     lost_between,
-    merge_events,
+    merge_state_events,
     state_event,
 )
 
@@ -116,8 +116,8 @@ EVENTS = st.builds(
 
 @given(st.lists(EVENTS, max_size=30), st.integers(0, 30))
 def test_merging_keeps_the_newest_state_and_every_count_also_in_two_steps(events: list[StateEvent], cut: int) -> None:
-    merged = merge_events(events)
-    assert merge_events([*merge_events(events[:cut]), *events[cut:]]) == merged
+    merged = merge_state_events(events)
+    assert merge_state_events([*merge_state_events(events[:cut]), *events[cut:]]) == merged
     for name in {e.name for e in events}:
         own = [e for e in events if e.name == name]
         (one,) = (e for e in merged if e.name == name)

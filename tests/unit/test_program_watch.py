@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ha_agent.core.events import StateEvent, merge_events
-from ha_agent.core.program_watch import GRACE_S, ProgramWatch, Rules, Seen
+from ha_agent.core.events import StateEvent, merge_state_events
+from ha_agent.core.program_watch import GRACE_S, ProgramWatch, Rules, SeenProcess
 
 RULES = Rules(loop_count=5, loop_window_s=60.0)
 
@@ -92,9 +92,13 @@ def test_what_a_takeover_does_is_left_to_its_summary_and_what_stays_down_is_told
 
 def test_a_look_finds_what_no_event_told_when_the_next_one_agrees() -> None:
     one = watch()
-    start = [Seen("web", "web", "RUNNING", 7, 0.0), Seen("b", "b", "RUNNING", 9, 0.0), Seen("c", "c", "RUNNING", 3, 0.0)]
+    start = [
+        SeenProcess("web", "web", "RUNNING", 7, 0.0),
+        SeenProcess("b", "b", "RUNNING", 9, 0.0),
+        SeenProcess("c", "c", "RUNNING", 3, 0.0),
+    ]
     assert one.resync(start, 100.0, 100.1) == []
-    after = [Seen("web", "web", "RUNNING", 8, 0.0), Seen("b", "b", "EXITED", 0, 0.0)]
+    after = [SeenProcess("web", "web", "RUNNING", 8, 0.0), SeenProcess("b", "b", "EXITED", 0, 0.0)]
     assert one.resync(after, 200.0, 200.1) == [] and one.doubts, "the events may be on their way"
     assert one.resync(after, 202.0, 202.1) == ["web", "b"] and not one.doubts
     assert [m.subject for m in one.moments(205.0, nothing)] == ["web"]
@@ -104,14 +108,14 @@ def test_a_look_finds_what_no_event_told_when_the_next_one_agrees() -> None:
 
 def test_a_look_that_is_overtaken_by_events_counts_nothing_twice() -> None:
     one = watch()
-    one.resync([Seen("web", "web", "RUNNING", 7, 0.0)], 100.0, 100.1)
-    one.resync([Seen("web", "web", "RUNNING", 8, 0.0)], 200.0, 200.1)
+    one.resync([SeenProcess("web", "web", "RUNNING", 7, 0.0)], 100.0, 100.1)
+    one.resync([SeenProcess("web", "web", "RUNNING", 8, 0.0)], 200.0, 200.1)
     one.feed([change("RUNNING", "EXITED", 199.0), change("EXITED", "STARTING", 199.1, pid=8)])
     one.feed([change("STARTING", "RUNNING", 200.2, pid=8)])
-    assert one.resync([Seen("web", "web", "RUNNING", 8, 0.0)], 202.0, 202.1) == []
+    assert one.resync([SeenProcess("web", "web", "RUNNING", 8, 0.0)], 202.0, 202.1) == []
     (moment,) = one.moments(203.0, nothing)
     assert moment.details["ends"] == 1
-    one.resync([Seen("web", "web", "RUNNING", 7, 0.0)], 150.0, 204.0)
+    one.resync([SeenProcess("web", "web", "RUNNING", 7, 0.0)], 150.0, 204.0)
     assert not one.doubts, "an old look says nothing about what came after it"
 
 
@@ -121,8 +125,8 @@ def test_one_that_begins_anew_goes_on_with_what_was_told() -> None:
     assert not one.is_synced
     # An event may come before the first look.
     one.feed([change("EXITED", "STARTING", 99.9, name="loop")])
-    seen = [Seen(n, n, "EXITED", 0, 0.0) for n in ("down", "done")]
-    seen += [Seen("loop", "loop", "RUNNING", 7, 0.0), Seen("g", "x", "STARTING", 8, 0.0)]
+    seen = [SeenProcess(n, n, "EXITED", 0, 0.0) for n in ("down", "done")]
+    seen += [SeenProcess("loop", "loop", "RUNNING", 7, 0.0), SeenProcess("g", "x", "STARTING", 8, 0.0)]
     one.resync(seen, 100.0, 100.0)
     found = {(c.code, c.subject) for c in one.conditions(101.0 + GRACE_S, nothing)}
     assert one.is_synced
@@ -130,7 +134,7 @@ def test_one_that_begins_anew_goes_on_with_what_was_told() -> None:
     after = {(c.code, c.subject) for c in one.conditions(100.0 + RULES.loop_window_s, nothing)}
     assert after == {("program-exited", "down")}
     one.resync([], 200.0, 200.0)
-    one.resync([Seen("loop", "loop", "RUNNING", 9, 0.0), Seen("down", "down", "EXITED", 0, 0.0)], 300.0, 300.0)
+    one.resync([SeenProcess("loop", "loop", "RUNNING", 9, 0.0), SeenProcess("down", "down", "EXITED", 0, 0.0)], 300.0, 300.0)
     assert one.conditions(310.0, nothing) == [], "what is loaded again later is another life"
 
 
@@ -145,7 +149,7 @@ def test_a_backlog_that_was_merged_counts_the_same_ends(states: list[str]) -> No
         before = after
     plain, merged = watch(), watch()
     plain.feed(events)
-    merged.feed(merge_events(events))
+    merged.feed(merge_state_events(events))
     key = ("web", "web")
     assert plain.lives[key].state == merged.lives[key].state
     assert len(plain.lives[key].ends) == len(merged.lives[key].ends)

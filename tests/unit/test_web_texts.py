@@ -8,7 +8,8 @@ import string
 
 import pytest
 
-from ha_agent.core.alert_codes import CODES, Severity
+from ha_agent.core.alert_codes import CODES
+from ha_agent.core.faults import Urgency
 from ha_agent.core.problems import TEXTS
 from ha_agent.core.words import Role
 from ha_agent.web.pairs import ACTIONS
@@ -36,7 +37,7 @@ def fields(text: str) -> set[str]:
 
 
 def test_no_text_lacks_its_chinese() -> None:
-    words = {r.value for r in Role} | {s.value for s in Severity} | set(ACTIONS)
+    words = {r.value for r in Role} | {s.value for s in Urgency} | set(ACTIONS)
     words |= {"in_sync", "pending", "held", "refused", "unreachable", "receiving", "done", "incomplete", "failed"}
     wanted = texts_of_pages() | texts_of_refusals() | set(TEXTS.values()) | words
     wanted |= {c.title for c in CODES.values()} | {c.remedy for c in CODES.values()}
