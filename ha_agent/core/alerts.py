@@ -11,7 +11,7 @@ import fnmatch
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from ha_agent.core.alert_codes import CODES
@@ -26,7 +26,7 @@ NAMED = 20
 MAX_TEXT = 4000
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """What a notification tells of an alert."""
 
     BEGIN = "begin"
@@ -252,11 +252,6 @@ class Book:
             round(min(item.since for item in items), 3),
             details,
         )
-
-    def due_in(self, now: float) -> float | None:
-        """Seconds until something that waits is to be told; None where nothing waits."""
-        waits = [max(0.0, GATHER_S - (now - self._last_told.get(key, 0.0))) for key in self._waiting]
-        return min(waits, default=None)
 
     # ---- what outlives a process --------------------------------------------------------------------------
 

@@ -7,14 +7,14 @@ Everything that is not named here is refused: ``shutdown`` and ``restart`` would
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 MAX_LOG_BYTES = 1024 * 1024
 """So much of a log one call reads at most."""
 
 
-class Access(str, Enum):
+class Access(StrEnum):
     """What somebody may do."""
 
     READ = "read"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -151,8 +150,3 @@ def sample_web_toml() -> str:
 
 def _doc(cls: type[Any]) -> str:
     return (cls.__doc__ or "").split(": ", 1)[1]
-
-
-def fields_of(cls: type[Any]) -> list[str]:
-    """The names of the keys of a section."""
-    return [spec.name for spec in dataclasses.fields(cls)]

@@ -63,7 +63,6 @@ class Step(StrEnum):
     ORPHANS = "orphans"
     ACTIVATE = "activate"
     LOAD = "load"
-    VERIFY = "verify"
     DISARM = "disarm"
     STOP = "stop"
     SWEEP = "sweep"

@@ -69,11 +69,6 @@ class Probe:
         """All that was seen so far: program, node, begin and end of each unbroken stretch, monotonic seconds."""
         return [(p, n, began, last) for (p, n), seen in list(self._seen.items()) for began, last in list(seen.stretches)]
 
-    def first_seen(self, program: str, node: str, after_mono: float) -> float | None:
-        """When ``program`` was first seen on ``node`` after a moment; None if it was not."""
-        stretches = self._seen.get((program, node), Seen()).stretches
-        return min((began for began, _ in stretches if began >= after_mono), default=None)
-
     def _work(self) -> None:
         while not self._stop.wait(SAMPLE_S):
             self.sample(time.monotonic())
