@@ -23,20 +23,17 @@ from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
 from ha_agent.adapters.supervisord import Supervisord, SupervisordDown
 from ha_agent.cli.lint_cmd import read_registry
 from ha_agent.core.listener_conf import GROUP, LISTENER_CONF, render_listener
+from ha_agent.core.main_conf import UnusableConf, has_own_programs, included_patterns, parse_main_conf, replace_include
 from ha_agent.core.places import DEFAULT_STATE_DIR, RunPlaces, StatePlaces
 from ha_agent.core.schema import SettingsError
 from ha_agent.core.settings import LinkSettings, Settings, check_settings
 from ha_agent.core.settings_sample import flat_values, sample_toml
 from ha_agent.core.setup_plan import (
     FileChange,
-    UnusableConf,
     add_peer_key,
-    has_own_programs,
-    included_patterns,
     is_public_key,
     merge_settings,
     pin_host_key,
-    replace_include,
 )
 
 _PLACES = StatePlaces(DEFAULT_STATE_DIR)
@@ -209,7 +206,7 @@ def _moved(main: str, settings: Settings) -> list[tuple[str, str, int]]:
     registry = os.path.realpath(settings.registry.path)
     kept = (registry, "/etc/supervisor/local.d", RunPlaces(os.path.realpath(settings.paths.run_dir)).active_set)
     found: dict[str, str] = {}
-    for pattern in included_patterns(main, settings.supervisor.config):
+    for pattern in included_patterns(parse_main_conf(main), settings.supervisor.config):
         for path in sorted(glob.glob(pattern)):
             folder, name = os.path.split(os.path.realpath(path))
             if folder in kept or folder.startswith(registry + "/"):

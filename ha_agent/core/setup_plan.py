@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import Any
 
 PEER_COMMAND = "/usr/bin/ha-agent-peer"
 MARK = f'command="{PEER_COMMAND}"'
-LOCAL_CONFS = "/etc/supervisor/local.d/*.conf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,59 +36,6 @@ class FileChange:
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able data."""
         return {"path": self.path, "old": self.old, "new": self.new, "mode": self.mode}
-
-
-class UnusableConf(ValueError):
-    """A file that cannot be changed safely; the text says why."""
-
-
-def included_patterns(text: str, main_conf: str) -> list[str]:
-    """The patterns of ``[include] files`` of supervisord's main conf, absolute as supervisord resolves them."""
-    here = posixpath.dirname(main_conf)
-    words: list[str] = []
-    inside = taking = False
-    for line in text.splitlines():
-        if line.startswith("["):
-            inside, taking = line.startswith("[include]"), False
-            continue
-        match = re.match(r"files\s*[=:]\s*(.*)", line) if inside else None
-        if match is not None:
-            taking = True
-        elif line[:1] not in (" ", "\t"):
-            taking = False
-        if taking:
-            value = match[1] if match is not None else line
-            words += re.split(r"\s[;#]", f" {value}", maxsplit=1)[0].split()
-    return [posixpath.normpath(posixpath.join(here, word.replace("%(here)s", here))) for word in words]
-
-
-def has_own_programs(text: str) -> bool:
-    """Whether the main conf itself defines programs: those run on this node whatever its role is."""
-    return re.search(r"^\[(program|fcgi-program|group):", text, re.MULTILINE) is not None
-
-
-def replace_include(text: str, active: str) -> str:
-    """supervisord's main conf with an ``[include]`` of the active set and of the local programs, and of nothing else.
-
-    Raises ``UnusableConf`` where the file has more than one such section.
-    """
-    wanted = f"files = {active} {LOCAL_CONFS}\n"
-    text = text if text.endswith("\n") else f"{text}\n"
-    sections = [m.start() for m in re.finditer(r"^\[include\]", text, re.MULTILINE)]
-    if len(sections) > 1:
-        raise UnusableConf("it has more than one [include]")
-    if not sections:
-        return text.rstrip("\n") + f"\n\n[include]\n{wanted}"
-    begin = text.index("\n", sections[0]) + 1
-    rest = text[begin:]
-    following = re.search(r"^\[", rest, re.MULTILINE)
-    end = begin + (following.start() if following else len(rest))
-    kept, skipping = [], False
-    for line in text[begin:end].splitlines(keepends=True):
-        skipping = bool(re.match(r"files\s*[=:]", line)) or (skipping and line[:1] in (" ", "\t"))
-        if not skipping:
-            kept.append(line)
-    return text[:begin] + wanted + "".join(kept) + text[end:]
 
 
 def add_peer_key(text: str | None, public_key: str) -> str:

@@ -6,18 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ha_agent.core.main_conf import UnusableConf, has_own_programs, included_patterns, parse_main_conf, replace_include
 from ha_agent.core.setup_plan import (
     FileChange,
-    UnusableConf,
     add_peer_key,
     find_address,
     find_interface,
-    has_own_programs,
-    included_patterns,
     is_public_key,
     merge_settings,
     pin_host_key,
-    replace_include,
 )
 
 ACTIVE = "/run/ha-agent/active/*.conf"
@@ -53,13 +50,17 @@ def test_the_include_of_the_registry_becomes_one_of_the_active_set_and_nothing_e
 
 
 def test_what_was_included_before_is_found_as_supervisord_finds_it() -> None:
-    assert included_patterns(DEBIAN, "/etc/supervisor/supervisord.conf") == [
+    assert included_patterns(parse_main_conf(DEBIAN), "/etc/supervisor/supervisord.conf") == [
         "/etc/supervisor/conf.d/*.conf",
         "/opt/more/*.conf",
     ]
     text = "[include]\nfiles = %(here)s/a/*.ini rel/*.conf ; two\nx = 1\n  /not/this\n[supervisord]\nfiles = /nor/this\n"
-    assert included_patterns(text, "/etc/s/main.conf") == ["/etc/s/a/*.ini", "/etc/s/rel/*.conf"]
-    assert included_patterns("[supervisord]\n", "/etc/s/main.conf") == []
+    assert included_patterns(parse_main_conf(text), "/etc/s/main.conf") == ["/etc/s/a/*.ini", "/etc/s/rel/*.conf"]
+    twice = "[include]\nfiles = a/*.conf\n[include]\nfiles = b/*.conf\n"
+    assert included_patterns(parse_main_conf(twice), "/etc/s/main.conf") == ["/etc/s/b/*.conf"], "as supervisord: the last"
+    with pytest.raises(UnusableConf):
+        parse_main_conf("files = a\n")
+    assert included_patterns(parse_main_conf("[supervisord]\n"), "/etc/s/main.conf") == []
     assert has_own_programs("[supervisord]\n[program:x]\n") and not has_own_programs(DEBIAN + ";[program:x]\n")
 
 

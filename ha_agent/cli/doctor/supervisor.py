@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import fnmatch
 import os
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from ha_agent.core.faults import code_of_conf
 from ha_agent.core.findings import Finding
 from ha_agent.core.lint import lint_together
 from ha_agent.core.listener_conf import GROUP
+from ha_agent.core.main_conf import UnusableConf, included_patterns, parse_main_conf
 from ha_agent.core.places import RunPlaces
 from ha_agent.core.supervisor_words import State
 
@@ -23,23 +25,9 @@ DROP_IN = "install systemd/supervisor.service.d of ha-agent, then systemctl daem
 
 def _read_conf(context: Context) -> configparser.RawConfigParser | None:
     text = context.read(context.settings.supervisor.config)
-    if text is None:
-        return None
-    parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"), strict=False, allow_no_value=True)
-    try:
-        parser.read_string(text)
-    except configparser.Error:
-        return None
-    return parser
-
-
-def included_patterns(parser: configparser.RawConfigParser, conf_path: str) -> list[str]:
-    """The patterns of ``[include] files``, absolute, as supervisord resolves them."""
-    if not parser.has_option("include", "files"):
-        return []
-    here = os.path.dirname(os.path.abspath(conf_path))
-    words = (parser.get("include", "files") or "").replace("%(here)s", here).split()
-    return [os.path.normpath(os.path.join(here, word)) for word in words]
+    with contextlib.suppress(UnusableConf):
+        return None if text is None else parse_main_conf(text)
+    return None
 
 
 def _same_file(path: str) -> str:
@@ -55,7 +43,7 @@ def check_include(context: Context) -> Iterator[Finding]:
         text = f"{path} cannot be read, or is no configuration of supervisord"
         yield error("supervisor-conf", text, "set supervisor.config, or run doctor as root")
         return
-    patterns = [_same_file(p) for p in included_patterns(parser, path)]
+    patterns = [_same_file(p) for p in included_patterns(parser, os.path.abspath(path))]
     active = _same_file(RunPlaces(settings.paths.run_dir).active_pattern)
     wanted = f"[include] files = {active} /etc/supervisor/local.d/*.conf"
     if not any(fnmatch.fnmatch(active.replace("*", "x"), p) for p in patterns):

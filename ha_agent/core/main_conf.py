@@ -1,0 +1,59 @@
+"""supervisord's main conf: read as supervisord reads it, and changed in the one place that the pair needs. Pure."""
+
+from __future__ import annotations
+
+import configparser
+import posixpath
+import re
+
+LOCAL_CONFS = "/etc/supervisor/local.d/*.conf"
+
+
+class UnusableConf(ValueError):
+    """A file that cannot be changed or read safely; the text says why."""
+
+
+def parse_main_conf(text: str) -> configparser.RawConfigParser:
+    """The main conf's sections, with the comments and repetitions that supervisord allows. Raises ``UnusableConf``."""
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"), strict=False, allow_no_value=True)
+    try:
+        parser.read_string(text)
+    except configparser.Error as error:
+        raise UnusableConf(f"it is no configuration of supervisord: {error.message}") from None
+    return parser
+
+
+def included_patterns(conf: configparser.RawConfigParser, path: str) -> list[str]:
+    """The patterns of ``[include] files``, absolute as supervisord resolves them. ``path``: of the main conf, absolute."""
+    here = posixpath.dirname(path)
+    words = (conf.get("include", "files", fallback="") or "").replace("%(here)s", here).split()
+    return [posixpath.normpath(posixpath.join(here, word)) for word in words]
+
+
+def has_own_programs(text: str) -> bool:
+    """Whether the main conf itself defines programs: those run on this node whatever its role is."""
+    return re.search(r"^\[(program|fcgi-program|group):", text, re.MULTILINE) is not None
+
+
+def replace_include(text: str, active: str) -> str:
+    """supervisord's main conf with an ``[include]`` of the active set and of the local programs, and of nothing else.
+
+    Raises ``UnusableConf`` where the file has more than one such section.
+    """
+    wanted = f"files = {active} {LOCAL_CONFS}\n"
+    text = text if text.endswith("\n") else f"{text}\n"
+    sections = [m.start() for m in re.finditer(r"^\[include\]", text, re.MULTILINE)]
+    if len(sections) > 1:
+        raise UnusableConf("it has more than one [include]")
+    if not sections:
+        return text.rstrip("\n") + f"\n\n[include]\n{wanted}"
+    begin = text.index("\n", sections[0]) + 1
+    rest = text[begin:]
+    following = re.search(r"^\[", rest, re.MULTILINE)
+    end = begin + (following.start() if following else len(rest))
+    kept, skipping = [], False
+    for line in text[begin:end].splitlines(keepends=True):
+        skipping = bool(re.match(r"files\s*[=:]", line)) or (skipping and line[:1] in (" ", "\t"))
+        if not skipping:
+            kept.append(line)
+    return text[:begin] + wanted + "".join(kept) + text[end:]
