@@ -7,6 +7,8 @@ import shutil
 import sys
 
 from ha_agent.core.findings import Finding, Severity
+from ha_agent.core.schema import SettingsError
+from ha_agent.core.words import Exit
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 _SEVERITY = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.ERROR: "red", Severity.UNKNOWN: "yellow"}
@@ -34,6 +36,13 @@ def redraw(text: str) -> None:
 def complain(text: str) -> None:
     """One line on standard error."""
     print(f"ha-agent: {text}", file=sys.stderr)
+
+
+def refuse_settings(program: str, path: str, error: SettingsError) -> Exit:
+    """One line on standard error for everything that is wrong with a configuration; the exit status to end with."""
+    for problem in error.problems:
+        print(f"{program}: {path}: {problem}", file=sys.stderr)
+    return Exit.USAGE
 
 
 def finding_lines(finding: Finding) -> list[str]:

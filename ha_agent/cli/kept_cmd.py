@@ -21,7 +21,7 @@ SCHEMA = 1
 NAME_HELP = "NODE:GENERATION/PATH as `kept list` shows it; NODE: may be left out, @DIGEST tells two of one name apart"
 
 
-class NoSuchCopy(Exception):
+class NoSuchCopy(CommandFailed):
     """No kept copy has this name; the text says what to do."""
 
 
@@ -124,11 +124,7 @@ def _fetch(nodes: Nodes, name: str) -> tuple[dict[str, Any], bytes]:
 
 def run_show(options: argparse.Namespace) -> int:
     """Runs ``kept show``."""
-    try:
-        _, content = _fetch(Nodes(settings_of(options)), options.name)
-    except NoSuchCopy as error:
-        complain(str(error))
-        return Exit.FAILED
+    _, content = _fetch(Nodes(settings_of(options)), options.name)
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
     return Exit.DONE
@@ -137,11 +133,7 @@ def run_show(options: argparse.Namespace) -> int:
 def run_diff(options: argparse.Namespace) -> int:
     """Runs ``kept diff``; returns 0 where both are equal, 1 where they differ."""
     nodes = Nodes(settings_of(options))
-    try:
-        row, content = _fetch(nodes, options.name)
-    except NoSuchCopy as error:
-        complain(str(error))
-        return Exit.FAILED
+    row, content = _fetch(nodes, options.name)
     present = nodes.ask_own({"op": "contents", "paths": [row["path"]]})["contents"][row["path"]]
     text = base64.b64decode(present or "").decode("utf-8", "replace")
     lines = list(
@@ -160,11 +152,7 @@ def run_diff(options: argparse.Namespace) -> int:
 def run_restore(options: argparse.Namespace) -> int:
     """Runs ``kept restore``."""
     nodes = Nodes(settings_of(options))
-    try:
-        row, content = _fetch(nodes, options.name)
-    except NoSuchCopy as error:
-        complain(str(error))
-        return Exit.FAILED
+    row, content = _fetch(nodes, options.name)
     path = options.target or row["path"]
     message = {"op": "restore", "path": path, "mode": row["mode"], "content": base64.b64encode(content).decode("ascii")}
     answer = nodes.ask_own(message, 30.0)

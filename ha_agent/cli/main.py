@@ -30,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except SettingsError as error:
-        for problem in error.problems:
-            _complain(f"{options.config}: {problem}")
-        return Exit.USAGE
+        from ha_agent.adapters.terminal import refuse_settings
+
+        return refuse_settings("ha-agent", options.config, error)
     except NoDaemon as error:
         _complain(str(error))
         return Exit.NO_DAEMON

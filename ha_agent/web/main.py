@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from ha_agent import __version__
 from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
+from ha_agent.adapters.terminal import refuse_settings
 from ha_agent.core.guard import Access
 from ha_agent.core.places import DEFAULT_RUN_DIR
 from ha_agent.core.schema import SettingsError
@@ -65,9 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except SettingsError as error:
-        for problem in error.problems:
-            _complain(f"{options.config}: {problem}")
-        return Exit.USAGE
+        return refuse_settings("ha-agent-web", options.config, error)
     except (Unusable, UsersDamaged, ValueError) as error:
         _complain(str(error))
         return Exit.USAGE
