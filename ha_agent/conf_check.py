@@ -48,7 +48,7 @@ def find_problem(text, parser):
     sections = parser.sections()
     for section in sections:
         if section in FOREIGN or section.startswith(FOREIGN_PREFIXES):
-            return "section [%s] does not belong into the registry" % section
+            return "section [%s] does not belong in the registry" % section
     names = [s.split(":", 1)[1].strip() for s in sections if s.startswith(PROGRAM_PREFIXES)]
     groups = [s for s in sections if s.startswith("group:")]
     if not names and not groups:

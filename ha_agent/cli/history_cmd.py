@@ -44,7 +44,7 @@ def moment(text: str) -> float:
     for pattern in ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d"):
         with contextlib.suppress(ValueError):
             return time.mktime(time.strptime(full, pattern))
-    raise argparse.ArgumentTypeError(f"{text!r} is no time; write 2h, 15min, 14:00 or 2026-11-21T14:00")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a time; write 2h, 15min, 14:00 or 2026-11-21T14:00")
 
 
 def steps_text(event: Event) -> str:

@@ -58,12 +58,12 @@ def duration(text: str) -> float:
     """Seconds of "90", "90s", "15min", "2h" or "1d"; for argparse."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d)?", text.strip())
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration; write 90s, 15min, 2h or 1d")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; write 90s, 15min, 2h or 1d")
     return float(match[1]) * _UNITS[match[2] or "s"]
 
 
 def positive_count(text: str) -> int:
     """A whole number of at least 1; for argparse."""
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
     return int(text)

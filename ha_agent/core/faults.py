@@ -358,7 +358,7 @@ _FINDINGS: tuple[Fault, ...] = (
     Fault("copied", "a copied conf still has the other's section", "rename the section"),
     Fault(
         "foreign-section",
-        "a section does not belong into a conf of the registry",
+        "a section does not belong in a conf of the registry",
         "move it to supervisord's main conf or to local.d",
     ),
     Fault("unknown-section", "a section means nothing to supervisord", "remove it"),

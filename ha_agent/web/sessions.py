@@ -90,7 +90,7 @@ class Gate:
         return max([0.0, *waits])
 
     def failed(self, keys: tuple[str, ...], now: float) -> None:
-        """A try with these was wrong."""
+        """Counts a failed login."""
         for key in keys:
             count, last = self._failures.pop(key, (0, now))
             self._failures[key] = (count + 1 if now - last < FORGET_S else 1), now
@@ -98,6 +98,6 @@ class Gate:
             del self._failures[next(iter(self._failures))]
 
     def succeeded(self, keys: tuple[str, ...]) -> None:
-        """One with these was right: they begin anew."""
+        """Resets the counters after a good login."""
         for key in keys:
             self._failures.pop(key, None)

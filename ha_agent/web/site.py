@@ -95,7 +95,7 @@ class Site:
         return session.account if session else None
 
     def require(self, request: Request, access: Access) -> Account:
-        """Who asks, where that one may. Raises ``Denied``."""
+        """The account of the request. Raises ``Denied`` where there is none, or where it lacks the right."""
         account = self.account_of(request)
         if account is None:
             raise Denied(401, "log in first")
