@@ -1,6 +1,6 @@
 """Where the agent's files lie below its run directory and its state directory. Names only: its owner says what is in it.
 
-Also of use to those that read beside the agent: the hook and ``ha-agent-fence`` are shell and repeat what they need.
+The hook and ``ha-agent-fence`` are shell and repeat what they need; a test compares.
 """
 
 from __future__ import annotations
