@@ -421,7 +421,7 @@ def test_lint_asks_both_nodes_and_needs_no_daemon(pair: Pair) -> None:
     pair.shell("node-a", f"printf '{text}\\n{lines[3]}\\n' > /tmp/x.conf")
     alone = pair.ha("node-a", "lint", "/tmp/x.conf", "--json")
     found = {f["code"]: f["line"] for f in json.loads(alone.stdout)["findings"]}
-    assert found["wrong-type"] == 4 and "not-loadable" in found and "not-checked" not in found
+    assert found["wrong-type"] == 4 and "conf-not-loadable" in found and "not-checked" not in found
     assert pair.ha("node-a", "lint", "/nowhere.conf").stderr == "ha-agent: /nowhere.conf: No such file or directory\n"
     assert pair.ha("node-a", "lint").returncode == 2
     assert pair.ha("node-b", "lint", "--registry").returncode == 0
