@@ -7,9 +7,7 @@ import socket
 from collections.abc import Callable
 
 from ha_agent.core.frames import FrameDecoder, FrameError, Message, encode_frame
-from ha_agent.core.places import CONTROL_SOCKET, READ_SOCKET, RunPlaces
-
-SOCKET_NAME, READ_SOCKET_NAME = CONTROL_SOCKET, READ_SOCKET
+from ha_agent.core.places import RunPlaces
 
 
 class NoDaemon(Exception):

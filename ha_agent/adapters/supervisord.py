@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ha_agent.core.supervisor_words import EXPLAINED_STATES, LIVE_STATES, FaultCode, full_name
-
-RUNNING_STATES, FAILED_STATES = LIVE_STATES, EXPLAINED_STATES
+from ha_agent.core.supervisor_words import FaultCode, full_name
 
 
 class SupervisordDown(Exception):

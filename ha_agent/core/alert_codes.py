@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from ha_agent.core.faults import FAULTS, Urgency
 
-Severity = Urgency
-
 
 @dataclass(frozen=True, slots=True)
 class Code:

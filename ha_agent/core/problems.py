@@ -35,7 +35,6 @@ TEXTS: Mapping[str, str] = {
 }
 
 
-
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that an operator must know: its fault, a key of ``TEXTS``, and what to fill in."""
@@ -131,8 +130,7 @@ def failed_programs(node: NodeAccountJson) -> list[ProgramJson]:
     return [
         p
         for p in node["programs"]
-        if p["state"] in TROUBLED_STATES
-        or (p["state"] == State.EXITED and p.get("problem") != "exit status 0")
+        if p["state"] in TROUBLED_STATES or (p["state"] == State.EXITED and p.get("problem") != "exit status 0")
     ]
 
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 from ha_agent.core.alerts import Condition, Moment
 from ha_agent.core.events import StateEvent
-from ha_agent.core.supervisor_words import FALLEN_STATES, UP_STATES, State
-from ha_agent.core.supervisor_words import full_name as full_name
+from ha_agent.core.supervisor_words import FALLEN_STATES, UP_STATES, State, full_name
 
 GRACE_S = 2.0
 """A program that ended and runs again within this time was restarted; after it, it is down."""
@@ -37,9 +36,6 @@ class SeenProcess:
     state: str
     pid: int
     started: float
-
-
-Seen = SeenProcess
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from ha_agent.core.schema import (
     INTERFACE_ADDRESS,
     NAME,
     REQUIRED,
+    SettingsError,
     SettingsProblem,
     between,
     check_section,
@@ -27,7 +28,6 @@ from ha_agent.core.schema import (
     nearest,
     one_of,
 )
-from ha_agent.core.schema import SettingsError as SettingsError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

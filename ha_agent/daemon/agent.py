@@ -13,7 +13,6 @@ from ha_agent import __version__
 from ha_agent.adapters import addresses
 from ha_agent.adapters.alert_store import AlertStore
 from ha_agent.adapters.conf_checker import ConfChecker
-from ha_agent.adapters.control import READ_SOCKET_NAME, SOCKET_NAME
 from ha_agent.adapters.files import make_dir
 from ha_agent.adapters.journald import JournalSink, runs_under_journal
 from ha_agent.adapters.machine import Machine
@@ -26,6 +25,7 @@ from ha_agent.adapters.supervisord import Supervisord, find_supervisord
 from ha_agent.adapters.watch import Watcher, WatchError
 from ha_agent.core.alerts import Book
 from ha_agent.core.guard import Access
+from ha_agent.core.places import CONTROL_SOCKET, READ_SOCKET
 from ha_agent.core.settings import Settings
 from ha_agent.daemon.account import Accountant
 from ha_agent.daemon.alerts.alerting import Alerting
@@ -197,10 +197,8 @@ class Agent:
         await group.view.start()
         monitor = addresses.open_monitor()
         self._loop.add_reader(monitor.fileno(), self._addresses_changed, monitor)
-        self._server.listen(
-            os.path.join(run_dir, READ_SOCKET_NAME), 0o660, READ_GROUP, handed_over=False, access=Access.READ
-        )
-        self._server.listen(os.path.join(run_dir, SOCKET_NAME), 0o660, GROUP, handed_over=False)
+        self._server.listen(os.path.join(run_dir, READ_SOCKET), 0o660, READ_GROUP, handed_over=False, access=Access.READ)
+        self._server.listen(os.path.join(run_dir, CONTROL_SOCKET), 0o660, GROUP, handed_over=False)
         self._peer_server.listen(os.path.join(run_dir, "peer.sock"), 0o600, None, handed_over=True)
         for work in (
             shared.link.run(shared.wall),

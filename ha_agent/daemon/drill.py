@@ -24,8 +24,8 @@ from ha_agent.adapters.files import read_or_none, write_atomic
 from ha_agent.adapters.interface import SavedInterface, bring_up, save_interface, take_down
 from ha_agent.adapters.procs import Lineage, ProcessTable, ProcessWatch
 from ha_agent.adapters.runner import ProgramMissing, run_program
-from ha_agent.core.program_watch import full_name
 from ha_agent.core.settings import DrillSettings
+from ha_agent.core.supervisor_words import full_name
 from ha_agent.core.words import Role
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.programs.active_set import ActiveSet

@@ -7,35 +7,11 @@ from typing import Any
 
 from ha_agent.adapters.journald import JournalSink
 from ha_agent.adapters.store import History
+from ha_agent.core.history_codes import ALARMING
 from ha_agent.core.words import Role
 
 NOTICE, WARNING = 5, 4
 """Severities of syslog(3)."""
-
-ALARMING = frozenset(
-    {
-        "split-brain",
-        "left-running",
-        "peer-silent",
-        "registry-held",
-        "push-refused",
-        "state-damaged",
-        "role-damaged",
-        "standby-edit",
-        "conf-not-loadable",
-        "supervisord-down",
-        "supervisord-ended",
-        "supervisord-gone",
-        "keepalived-gone",
-        "vip-gone",
-        "interlock-refused",
-        "takeover-failed",
-        "release-failed",
-        "reread-refused",
-        "stalled",
-    }
-)
-"""Codes of events that somebody should look at."""
 
 Event = Mapping[str, Any]
 Listener = Callable[[Event], None]

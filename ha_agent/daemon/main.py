@@ -15,7 +15,8 @@ from ha_agent.adapters.heap import limit_heap
 from ha_agent.adapters.sd_notify import notify_manager
 from ha_agent.adapters.settings_file import load_settings
 from ha_agent.adapters.store import StateTooNew
-from ha_agent.core.settings import Settings, SettingsError
+from ha_agent.core.schema import SettingsError
+from ha_agent.core.settings import Settings
 from ha_agent.core.words import Exit
 from ha_agent.daemon.agent import Agent
 

@@ -129,3 +129,19 @@ def test_a_change_of_role_has_the_former_word_of_its_rule_and_another_event_has_
     assert former_event_code({"code": "supervisord-down", "from": "active", "to": "releasing"}) == "supervisord-gone"
     assert former_event_code({"code": "supervisord-down"}) is None
     assert former_event_code({"code": "vrrp"}) is former_event_code({}) is None
+
+
+COMPOSED = {"takeover-failed", "release-failed", "takeover-verified", "agent-resumed"}
+"""Codes that the daemon gives to ``history.add`` by way of a variable."""
+
+
+def test_every_code_that_the_daemon_gives_to_the_history_is_in_the_catalogue_and_no_other() -> None:
+    added = set()
+    for path in (PACKAGE / "daemon").rglob("*.py"):
+        for item in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(item, ast.Call) and isinstance(item.func, ast.Attribute) and item.func.attr == "add"):
+                continue
+            if ast.unparse(item.func.value).endswith("events") and isinstance(item.args[0], ast.Constant):
+                added.add(item.args[0].value)
+    assert len(added) > 35
+    assert added | COMPOSED | {rule.code for rule in RULES} == EVENTS.keys()

@@ -16,8 +16,8 @@ from typing import Any
 
 from ha_agent.adapters.alert_store import SinkState
 from ha_agent.adapters.runner import Ended, ProgramMissing, run_program
-from ha_agent.core.alert_codes import Severity
 from ha_agent.core.alerts import Condition, Notification, is_wanted
+from ha_agent.core.faults import Urgency
 from ha_agent.core.settings import SinkSettings
 from ha_agent.daemon.alerts.records import AlertRecords
 
@@ -89,7 +89,7 @@ class Delivery:
         """How many notifications wait for the sink ``name``."""
         state, sink = self._records.sinks[name], self.sinks[name]
         wanted = (n for n in self._records.notes if n.number > state.cursor)
-        return sum(is_wanted(n, Severity(sink.severity), sink.codes, sink.ends) for n in wanted)
+        return sum(is_wanted(n, Urgency(sink.severity), sink.codes, sink.ends) for n in wanted)
 
     async def _keep_serving(self, name: str, sink: SinkSettings) -> None:
         while True:
@@ -112,7 +112,7 @@ class Delivery:
                 await fresh.wait()
                 continue
             is_old = self._wall() - note.at > OLD_S
-            if is_old or not is_wanted(note, Severity(sink.severity), sink.codes, sink.ends):
+            if is_old or not is_wanted(note, Urgency(sink.severity), sink.codes, sink.ends):
                 state.dropped += int(is_old)
                 state.cursor = note.number
                 continue

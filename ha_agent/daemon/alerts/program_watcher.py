@@ -15,8 +15,9 @@ from ha_agent.adapters.procs import read_memory
 from ha_agent.adapters.supervisord import Fault, ProcessInfo, SupervisordDown
 from ha_agent.core.alerts import Condition, Moment, matches
 from ha_agent.core.events import StateEvent
-from ha_agent.core.program_watch import Key, ProgramWatch, Rules, Seen, full_name
+from ha_agent.core.program_watch import Key, ProgramWatch, Rules, SeenProcess
 from ha_agent.core.settings import AlertSettings, parse_memory_limit
+from ha_agent.core.supervisor_words import full_name
 from ha_agent.core.transitions import Transition
 from ha_agent.core.words import Role
 from ha_agent.daemon.programs.active_set import ActiveSet
@@ -156,7 +157,7 @@ class ProgramWatcher:
             self._look_at_mono = self._clock() + AGAIN_S
             return
         self._failures, self.silence = 0, None
-        seen = [Seen(i.group, i.name, i.state, i.pid, float(i.started)) for i in infos]
+        seen = [SeenProcess(i.group, i.name, i.state, i.pid, float(i.started)) for i in infos]
         missed = self.watch.resync(seen, asked, self._wall())
         if self.watch.doubts:
             self._look_at_mono = self._clock() + AGAIN_S

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from ha_agent.adapters.ssh import PeerLink
-from ha_agent.adapters.supervisord import FAILED_STATES, RUNNING_STATES, ProcessInfo, SupervisordDown
+from ha_agent.adapters.supervisord import ProcessInfo, SupervisordDown
 from ha_agent.core.answers import ProgramsAnswer, WhoAmIAnswer
-from ha_agent.core.program_texts import full_name
 from ha_agent.core.requests import Request
 from ha_agent.core.settings import Settings
+from ha_agent.core.supervisor_words import EXPLAINED_STATES, LIVE_STATES, full_name
 from ha_agent.core.words import Outcome
 from ha_agent.daemon.operations.call import Call
 from ha_agent.daemon.peer.conversation import Conversation
@@ -96,7 +96,7 @@ class ProgramViews:
         parked = {(catalogue.group_of(p), p) for conf in catalogue.confs if conf.is_parked for p in conf.programs}
         rows = []
         for info in infos:
-            is_parked = (info.group, info.name) in parked and info.state not in RUNNING_STATES
+            is_parked = (info.group, info.name) in parked and info.state not in LIVE_STATES
             rows.append(_describe_process(info, is_parked=is_parked, is_registry=info.group in self._loaded.names))
             if is_parked:
                 parked.discard((info.group, info.name))
@@ -106,7 +106,7 @@ class ProgramViews:
 
 
 def _describe_process(info: ProcessInfo, *, is_parked: bool, is_registry: bool) -> dict[str, Any]:
-    problem = info.spawn_error or (f"exit status {info.exit_status}" if info.state in FAILED_STATES else None)
+    problem = info.spawn_error or (f"exit status {info.exit_status}" if info.state in EXPLAINED_STATES else None)
     return {
         "name": info.full_name,
         "group": info.group,

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ha_agent import __version__
-from ha_agent.adapters.supervisord import FAILED_STATES, ProcessInfo, SupervisordDown
+from ha_agent.adapters.supervisord import ProcessInfo, SupervisordDown
 from ha_agent.core.account import NodeAccount
 from ha_agent.core.names import is_parked_name
+from ha_agent.core.supervisor_words import EXPLAINED_STATES
 from ha_agent.daemon.account import Accountant
 from ha_agent.daemon.programs.active_set import ActiveSet
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
@@ -59,7 +60,7 @@ def _describe_program(info: ProcessInfo, starts: bool) -> dict[str, Any]:
     """``starts``: a takeover would start it. One that does so and is STOPPED was stopped by hand."""
     row: dict[str, Any] = {"name": info.full_name, "state": info.state, "pid": info.pid or None, "starts": starts}
     row["since"] = info.started or None
-    row["problem"] = info.spawn_error or (f"exit status {info.exit_status}" if info.state in FAILED_STATES else None)
+    row["problem"] = info.spawn_error or (f"exit status {info.exit_status}" if info.state in EXPLAINED_STATES else None)
     return row
 
 

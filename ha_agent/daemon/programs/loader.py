@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ha_agent.adapters.procs import ProcessTable
-from ha_agent.adapters.supervisord import RUNNING_STATES, Fault, ProcessInfo, RereadRefused, SupervisordDown
+from ha_agent.adapters.supervisord import Fault, ProcessInfo, RereadRefused, SupervisordDown
 from ha_agent.core.settings import ReleaseSettings, SupervisorSettings
+from ha_agent.core.supervisor_words import LIVE_STATES
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
 from ha_agent.daemon.programs.supervised import SPAWN_S, Lane, Supervised
 
@@ -110,9 +111,7 @@ class Loader:
         idle = [
             info
             for info in self._supervised.client.read_processes()
-            if info.group in self._loaded.names
-            and info.state not in RUNNING_STATES
-            and (start_all or info.group not in fresh)
+            if info.group in self._loaded.names and info.state not in LIVE_STATES and (start_all or info.group not in fresh)
         ]
         calls = [("startProcess", [f"{i.group}:{i.name}", False]) for i in idle]
         return [f.text for f in self._supervised.client.batch(calls) if isinstance(f, Fault)]
@@ -141,7 +140,7 @@ class Loader:
         """
         if not await self._supervised.is_up():
             raise SupervisordDown(f"no answer within {self._supervisor.hung_s:g} s")
-        live = [info for info in await self.read_registry() if info.state in RUNNING_STATES]
+        live = [info for info in await self.read_registry() if info.state in LIVE_STATES]
         if not live:
             return
         # Not stopProcessGroup: supervisord answers that one deferred, one group every 50 ms within a multicall.

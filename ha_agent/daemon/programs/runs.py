@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ha_agent.adapters.supervisord import RUNNING_STATES, Fault, ProcessInfo, SupervisordDown
+from ha_agent.adapters.supervisord import Fault, ProcessInfo, SupervisordDown
+from ha_agent.core.supervisor_words import LIVE_STATES
 from ha_agent.core.targets import Catalogue
 from ha_agent.core.words import Role
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
@@ -93,7 +94,7 @@ class ProgramRuns:
         What supervisord does not end, or no longer owns, is swept. ``seen_to_end``: and waits until supervisord itself has
         noticed; an ``unload`` that follows does that.
         """
-        live = [info for info in chosen if info.state in RUNNING_STATES]
+        live = [info for info in chosen if info.state in LIVE_STATES]
         running = frozenset((i.group, i.name) for i in live)
         if live:
             await self._supervised.batch([("stopProcess", [f"{i.group}:{i.name}", False]) for i in live])
@@ -107,7 +108,7 @@ class ProgramRuns:
         """Waits until supervisord itself has seen the ends of ``chosen``, ``REAP_LIMIT_S`` at most."""
         until = self._clock() + REAP_LIMIT_S
         pause = 0.002
-        while any(i.state in RUNNING_STATES for i in await self._supervised.read_named(chosen)):
+        while any(i.state in LIVE_STATES for i in await self._supervised.read_named(chosen)):
             if self._clock() >= until:
                 raise SupervisordDown("it does not notice that its programs have ended")
             await asyncio.sleep(pause)

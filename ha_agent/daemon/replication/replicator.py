@@ -282,7 +282,7 @@ class Replicator:
     def _pause(self, refused: str) -> None:
         if self.state.refused != refused:
             log.warning("change not taken by the peer: %s", refused)
-            self._events.add("push-refused", refused)
+            self._events.add("replication-refused", refused)
         self.state.refused = refused
         self._full_in_a_row = 0
         self._not_before_mono = asyncio.get_running_loop().time() + RETRY_S
