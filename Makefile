@@ -24,9 +24,9 @@ help:
 	@echo "make chaos   SECONDS=600 SEED=n: a random schedule of faults on a real pair, and a check of every promise (root)"
 	@echo "make deb     the Debian package, in build/ (root, or debhelper and lintian installed)"
 	@echo "make test-machines  the package on two booted machines, from its installation to its removal (root)"
-	@echo "make docs    write docs/faults.md and the table of docs/alerts.md anew"
+	@echo "make docs    write docs/faults.md, the table of docs/alerts.md and the roles of docs/architecture.md"
 	@echo "make screenshots  the pictures of docs/dashboard.md, taken by the tests in a real browser (root)"
-	@echo "make manuals write share/ (man pages, bash completion) anew from the command line's grammar"
+	@echo "make manuals write share/ (man pages, bash completion) from the command line's grammar"
 	@echo "make setup   what these need: .venv/ and build/; clean removes both"
 
 setup: .venv/ready build/sysroot/.packages
@@ -61,6 +61,7 @@ bench: root setup
 docs: .venv/ready
 	@$(BIN)/python -m tests.faults_doc
 	@$(BIN)/python -m tests.alerts_doc
+	@$(BIN)/python -m tests.rules_doc
 
 manuals: .venv/ready
 	@$(BIN)/python -m pip install -q shtab argparse-manpage

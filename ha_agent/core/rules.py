@@ -2,7 +2,7 @@
 
 ``decide`` is the only place that chooses a role. It is level-triggered: it looks at what is true now, so an event
 that was lost, doubled or late changes when it is asked and never what it answers. The first row that applies counts;
-where none applies the role stays. ``docs/architecture.md`` shows the same table, and a test compares the two.
+where none applies the role stays. ``make docs`` writes the table and its drawing into ``docs/architecture.md``.
 """
 
 from __future__ import annotations
@@ -186,4 +186,17 @@ def rules_as_markdown() -> str:
     for rule in RULES:
         row = (rule.role.value, rule.code, rule.to.value, rule.action.value, rule.reason)
         lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def roles_as_mermaid() -> str:
+    """The roles as a Mermaid state diagram: one arrow from role to role, labelled with the codes of all its rules.
+
+    A code a line, because a renderer does not wrap a label. The first role is that of a node that has just booted.
+    """
+    arrows: dict[tuple[Role, Role], list[str]] = {}
+    for rule in RULES:
+        arrows.setdefault((rule.role, rule.to), []).append(rule.code)
+    lines = ["stateDiagram-v2", f"    [*] --> {Role.STANDBY.value}"]
+    lines += [f"    {start.value} --> {end.value} : {'<br/>'.join(codes)}" for (start, end), codes in arrows.items()]
     return "\n".join(lines) + "\n"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import pathlib
 from dataclasses import replace
 
 import pytest
 
-from ha_agent.core.rules import RULES, Facts, decide, has_right, rules_as_markdown
+from ha_agent.core.rules import RULES, Facts, decide, has_right, roles_as_mermaid
 from ha_agent.core.words import Action, Role, VrrpState
+from tests.rules_doc import PAGE, with_rules
 
 GOOD = Facts(1.0, VrrpState.MASTER, True, True)
 
@@ -106,6 +106,19 @@ def test_codes_and_reasons_are_distinct_within_a_role() -> None:
     assert len(set(rows)) == len(rows)
 
 
-def test_the_documentation_shows_the_table_in_force() -> None:
-    text = (pathlib.Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
-    assert rules_as_markdown() in text
+def test_the_documentation_shows_the_rules_in_force() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert with_rules(text) == text, "run `make docs`"
+
+
+def test_the_documentation_is_not_written_where_its_markers_are_missing() -> None:
+    with pytest.raises(ValueError, match="substring not found"):
+        with_rules("a page without markers")
+
+
+def test_the_drawing_has_each_arrow_once_with_every_code_of_the_table() -> None:
+    arrows = [line.strip().split(" : ") for line in roles_as_mermaid().splitlines() if " : " in line]
+    ends = [arrow for arrow, _ in arrows]
+    assert len(ends) == len(set(ends))
+    drawn = {(arrow, code) for arrow, label in arrows for code in label.split("<br/>")}
+    assert drawn == {(f"{rule.role.value} --> {rule.to.value}", rule.code) for rule in RULES}
