@@ -2,7 +2,7 @@
 
 An alert is either **lasting**, with a start, repeats and an end, or a **moment**, which is told once. The book is given the
 conditions that hold now, whoever has seen them and however often, and says what is to be told: level-triggered, so a lost
-look costs a delay and a doubled one nothing. What begins in numbers is told together.
+look costs a delay and a doubled look nothing. What begins in numbers is told together.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ha_agent.core.alert_codes import CODES
 from ha_agent.core.faults import RANK, Urgency
 
 GATHER_S = 10.0
-"""After one alert of a code, more of that code are gathered for so long and told together."""
+"""After one alert of a code, further ones of that code are gathered for this time and told together."""
 
 NAMED = 20
-"""So many subjects an alert of many names."""
+"""How many subjects an alert of many names by name."""
 
 MAX_TEXT = 4000
 
@@ -47,11 +47,11 @@ class Condition:
     text: str
     details: Details = field(default_factory=dict)
     silenced: bool = False
-    """Whether it is not to be told as long as that is so."""
+    """Whether it stays untold as long as it holds in this form."""
 
     @property
     def key(self) -> tuple[str, str]:
-        """What makes it the same as one that was seen before."""
+        """What makes a condition the same as one that was seen before."""
         return self.code, self.subject
 
 
@@ -173,7 +173,7 @@ class Book:
         self._waiting.setdefault((item.kind.value, item.code), []).append(item)
 
     def _unqueue(self, kind: Kind, item: _Item) -> bool:
-        """Takes back what waits to be told of the same subject; says whether there was something."""
+        """Takes back what waits to be told of the same subject; returns whether anything waited."""
         key = (kind.value, item.code)
         before = self._waiting.get(key, [])
         left = [other for other in before if other.subject != item.subject]
@@ -266,7 +266,7 @@ class Book:
         }
 
     def load(self, raw: Mapping[str, Any]) -> None:
-        """Goes on with what ``to_dict`` gave; unknown codes are left out. Raises as ``Notification.from_dict``."""
+        """Continues with what ``to_dict`` returned; unknown codes are left out. Raises as ``Notification.from_dict``."""
         self.number = int(raw["number"])
         for row in raw["open"]:
             if row["code"] in CODES:

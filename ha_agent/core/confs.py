@@ -24,7 +24,7 @@ class Program:
     processes: tuple[str, ...] = ()
     autostart: bool = True
     missing: tuple[str, ...] = ()
-    """What this node lacks to start it (an executable, a directory): loaded all the same, reported by name."""
+    """What this node lacks to start it (an executable, a directory). It is loaded nevertheless, and reported by name."""
 
 
 @dataclass(frozen=True, slots=True)

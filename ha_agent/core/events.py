@@ -20,7 +20,7 @@ STATE_PREFIX = "PROCESS_STATE_"
 
 
 class ProtocolError(ValueError):
-    """What came in is not the event protocol; what follows cannot be told apart any more."""
+    """What came in is not the event protocol; the events after it cannot be told apart any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class EventDecoder:
 
 
 def lost_between(last: int | None, fresh: int) -> int:
-    """How many events supervisord threw away between two pool serials; 0 for the first one, and where it began anew."""
+    """How many events supervisord threw away between two pool serials; 0 for the first one and when they restart."""
     return fresh - last - 1 if last is not None and fresh > last + 1 else 0
 
 

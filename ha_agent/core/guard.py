@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 MAX_LOG_BYTES = 1024 * 1024
-"""So much of a log one call reads at most."""
+"""Largest part of a log that one call reads."""
 
 
 class Access(StrEnum):

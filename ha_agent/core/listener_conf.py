@@ -6,7 +6,7 @@ LISTENER_CONF = "/etc/supervisor/local.d/ha-agent-listener.conf"
 GROUP = "ha-agent-listener"
 
 _CONF = """\
-; Hands the changes of state of every program to ha-agent, which raises the alarm. Runs on both nodes, is no part of the
+; Hands the changes of state of every program to ha-agent, which raises the alarm. Runs on both nodes, is not part of the
 ; registry, and no release stops it.
 [eventlistener:ha-agent-listener]
 command={program}

@@ -55,7 +55,7 @@ class Life:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """An end that nobody expected: how it was before and after, and of how many it is told."""
+    """An end that nobody expected: the state before and after, and how many ends are told together with it."""
 
     at: float
     pid: int
@@ -82,7 +82,7 @@ class ProgramWatch:
     # ---- what comes in ------------------------------------------------------------------------------------
 
     def adopt(self, down: Iterable[str], looping: Iterable[str]) -> None:
-        """Takes over what one before this one had found: supervisord does not say whether an end was expected."""
+        """Takes over what an earlier watch had found out: supervisord does not say whether an end was expected."""
         self._told_down, self._told_looping = set(down), set(looping)
 
     def feed(self, events: Iterable[StateEvent]) -> None:
@@ -145,11 +145,11 @@ class ProgramWatch:
         return missed
 
     def _adopted(self, key: Key, life: Life, now: float) -> Life:
-        """A process that is seen for the first time, with what one before this one had found of it."""
+        """A process that is seen for the first time, with what an earlier watch had found out about it."""
         name = full_name(*key)
         life.unexpected = life.state == State.EXITED and name in self._told_down
         if name in self._told_looping:
-            # It goes on for a whole window, as if it had ended just now.
+            # The loop lasts for another whole window, as if the program had ended just now.
             life.looping, life.ends = True, [now]
         # Once: what is unloaded and loaded again later is another life.
         self._told_down.discard(name)

@@ -42,7 +42,7 @@ class Conf:
 
 
 def read_headers(path: str, text: str, problem: str | None = None) -> Conf:
-    """What a conf defines by its section headers alone; works for one that supervisord would refuse, too."""
+    """What a conf defines by its section headers alone; works for a conf that supervisord would refuse, too."""
     programs: list[str] = []
     groups: dict[str, tuple[str, ...]] = {}
     for name, body in split_sections(text):

@@ -51,7 +51,7 @@ class WebSettings:
     )
     session_idle_s: float = key(3600.0, "Seconds without a request after which a login ends.", between(60, 604800, "s"))
     session_max_s: float = key(43200.0, "Seconds after which a login ends in any case.", between(60, 2592000, "s"))
-    language: str = key("auto", "Language of who has not chosen one.", one_of("auto", "en", "zh"))
+    language: str = key("auto", "Language for users that have not chosen one.", one_of("auto", "en", "zh"))
     poll_s: float = key(1.0, "Seconds between two looks at a node while somebody watches.", between(0.2, 60, "s"))
 
 

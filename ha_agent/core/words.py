@@ -119,7 +119,7 @@ class Outcome(StrEnum):
     """The peer was asked; ``answer`` is its own answer."""
 
     BEGUN = "begun"
-    """What was asked for goes on by itself; the history tells its end."""
+    """What was asked for runs on by itself; the history tells its end."""
     ON = "on"
     OFF = "off"
     SAVED = "saved"
