@@ -29,7 +29,7 @@ def _attributes(data: bytes) -> dict[int, bytes]:
 
 
 def _parse_dump(data: bytes, into: set[bytes]) -> bool:
-    """Adds the addresses of one datagram to ``into``; says whether the dump goes on."""
+    """Adds the addresses of one datagram to ``into``; returns whether more of the dump follows."""
     while len(data) >= _HEADER.size:
         length, kind, _flags, _seq, _pid = _HEADER.unpack_from(data)
         if kind == NLMSG_DONE:

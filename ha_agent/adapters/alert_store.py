@@ -1,7 +1,7 @@
-"""``alerts.json``: the book of alerts, the notifications of late, and how far each sink has got. One file, one rename.
+"""``alerts.json``: the book of alerts, the recent notifications, and how far each sink has got. One file, one rename.
 
-Because an alert and the note that it was told are in the same file, a crash can neither lose one nor send it anew, but for
-the moment between a sink's word that it has it and the next write.
+An alert and the note that it was told are in the same file, so a crash can neither lose an alert nor send it again, except
+in the moment between a sink's word that it has the alert and the next write.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SinkState:
     delivered: int = 0
     dropped: int = 0
     failures: int = 0
-    """Attempts that failed since the last one that did not."""
+    """Attempts that have failed since the last success."""
     problem: str | None = None
     since: float | None = None
     """Wall clock time of the first of these failures."""
@@ -65,7 +65,7 @@ class AlertStore:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             aside = f"{self._path}.damaged-{int(time.time())}"
             os.rename(self._path, aside)
-            return Stored(remark=f"{self._path} cannot be used ({error}); put aside as {aside}, alerts begin anew")
+            return Stored(remark=f"{self._path} cannot be used ({error}); put aside as {aside}, alerts begin from nothing")
 
     def save(self, book: Mapping[str, Any], notes: list[dict[str, Any]], sinks: Mapping[str, dict[str, Any]]) -> None:
         """Puts everything on disk, durably. Raises ``OSError``; the old file is kept then."""

@@ -224,7 +224,7 @@ class Committer:
             raise BadTransaction(f"content {sha} was not staged: {error.strerror}") from None
         with open(fd, "rb") as file:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise BadTransaction(f"staged content {sha} is no regular file")
+                raise BadTransaction(f"staged content {sha} is not a regular file")
             return file.read()
 
     def _find_replaced(self, txn: Transaction, agreed: Manifest) -> list[Kept]:
@@ -376,7 +376,7 @@ def _remove_empty_parents(root: str, path: str) -> None:
 
 
 def sweep_temporaries(root: str) -> int:
-    """Removes files in the making that a crash left below ``root``; says how many."""
+    """Removes files in the making that a crash left below ``root``; returns how many."""
     removed = 0
     for directory, _, names in os.walk(root):
         for name in names:

@@ -39,7 +39,7 @@ class ConfChecker:
         return self._process.pid if self._process and self._process.returncode is None else None
 
     async def judge(self, confs: Mapping[str, str], directories: Mapping[str, str]) -> dict[str, Verdict]:
-        """The verdicts on ``confs`` (path to text). Raises ``CheckerFailed``; the next call starts the parser anew."""
+        """The verdicts on ``confs`` (path to text). Raises ``CheckerFailed``; the next call starts the parser again."""
         verdicts: dict[str, Verdict] = {}
         paths = list(confs)
         async with self._lock:

@@ -1,4 +1,4 @@
-"""Keeps the process small: glibc's allocator by default keeps an arena a thread and gives little back (mallopt(3))."""
+"""Keeps the process small: glibc's allocator by default keeps an arena a thread and returns little (mallopt(3))."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def limit_heap() -> None:
 
 
 def trim_heap() -> None:
-    """Gives freed memory back to the system; some milliseconds, for quiet moments."""
+    """Returns freed memory to the system. Takes some milliseconds: for quiet moments."""
     gc.collect()
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)

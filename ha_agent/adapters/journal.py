@@ -3,7 +3,7 @@
 The file has a fixed size and is written in place, so that the fsync of a record changes no metadata and starts no commit
 of the file system's own journal (measured on ext4: it halves the time, and what follows does not wait either). A record
 is ``HAJ1 <round> <length> <sha256>\\n`` and a JSON body. Clearing begins a new round, so that what an older round left
-behind the last record is never taken for a record. One that is not whole was never acknowledged and is dropped.
+behind the last record is never taken for a record. A record that is not whole was never acknowledged and is dropped.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Journal:
         fsync_dir(os.path.dirname(self._path))
 
     def _continue(self, fd: int) -> None:
-        """Goes on behind the whole records that are there."""
+        """Continues behind the whole records that are there."""
         self.size = 0
         for round_id, end, _ in self._records(_read_from_start(fd)):
             self._round, self.size = round_id, end
@@ -84,7 +84,7 @@ class Journal:
             yield parts[1], at, body
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole records, oldest first. Stops at the first one that is not whole. Raises ``OSError``."""
+        """All whole records, oldest first. Stops at the first record that is not whole. Raises ``OSError``."""
         if not os.path.exists(self._path):
             return []
         return [json.loads(body) for _, _, body in self._records(_read_from_start(self._open()))]

@@ -155,7 +155,7 @@ def read_kept(state_dir: str, generation: str, path: str, sha256: str) -> bytes 
 def prune_kept(state_dir: str, keep_generations: int, *, before_wall: float | None = None, divergences: bool = False) -> int:
     """Removes the oldest kept generations beyond ``keep_generations``; says how many.
 
-    Where ``before_wall`` is given, only generations whose newest copy is older. One with a divergence stays unless
+    Where ``before_wall`` is given, only generations whose newest copy is older. A generation with a divergence stays unless
     ``divergences``.
     """
     kept = StatePlaces(state_dir).kept

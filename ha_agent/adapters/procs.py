@@ -37,7 +37,7 @@ class Lineage:
     """What is known of supervisord's descendants besides the marks in their environment.
 
     A program that sets its process title (redis, nginx, PostgreSQL) writes it over its environment: /proc shows the marks no
-    more. It is still in the session of the supervisord that started it, unless it has left that, too.
+    more. It is still in the session of the supervisord that started it, unless it has left the session, too.
     """
 
     sessions: frozenset[int] = frozenset()
@@ -64,7 +64,7 @@ def _kinship(pid: int) -> Kinship | None:
 
 
 def leads_session(pid: int) -> bool:
-    """Whether ``pid`` is alive and the leader of its session, so that whoever is in that one came from it."""
+    """Whether ``pid`` is alive and leads its session, so that every process of the session came from it."""
     kin = _kinship(pid)
     return kin is not None and kin.session == pid
 

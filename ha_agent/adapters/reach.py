@@ -15,7 +15,7 @@ import struct
 async def is_machine_up(address: str, port: int, timeout_s: float) -> bool:
     """Whether the machine at ``address`` answers within ``timeout_s`` to a TCP connection on ``port`` or to a ping.
 
-    ``address`` is no name but an IP address. A refused connection is an answer too. Never raises for what the network does.
+    ``address`` is an IP address, not a name. A refused connection is an answer too. Never raises for what the network does.
     """
     asks = [asyncio.ensure_future(_answers_tcp(address, port)), asyncio.ensure_future(_answers_ping(address))]
     try:

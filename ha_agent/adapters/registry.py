@@ -33,7 +33,7 @@ class Found:
     content: bytes
     signature: Signature | None
     links: int
-    """How many names the file has: a write through one of them is reported by inotify for that one alone."""
+    """How many names the file has: inotify reports a write only for the name that it went through."""
 
 
 @dataclass(slots=True)
@@ -113,8 +113,8 @@ def identify(root: str) -> tuple[int, int] | None:
 def scan_registry(root: str, known: Manifest, signatures: dict[str, Signature]) -> Scan:
     """A full compare: the manifest of what is there now. Reads only files whose signature is not among ``signatures``.
 
-    Raises ``RegistryUnavailable`` where the directory or a part of it cannot be listed, because then what is missing
-    cannot be told from what was deleted.
+    Raises ``RegistryUnavailable`` where the directory or a part of it cannot be listed, because then a missing file
+    cannot be told from a deleted one.
     """
     identity = identify(root)
     if identity is None:

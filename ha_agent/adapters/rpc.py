@@ -85,7 +85,7 @@ class Requests:
         return answer
 
     def take(self, message: Message) -> None:
-        """Hands an incoming message to whoever waits for it."""
+        """Hands an incoming message to the caller that waits for it."""
         number = message.get("id")
         waiting = self._waiting.get(number) if isinstance(number, int) else None
         if waiting is None:

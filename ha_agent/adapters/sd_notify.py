@@ -7,7 +7,7 @@ import socket
 
 
 def notify_manager(message: str) -> None:
-    """Sends ``message`` ("READY=1", ...) to $NOTIFY_SOCKET. Never raises: a manager that is gone is no error."""
+    """Sends ``message`` ("READY=1", ...) to $NOTIFY_SOCKET. Never raises: a manager that is gone is not an error."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return

@@ -12,7 +12,7 @@ SOCKET = "/run/supervisor.sock"
 
 
 def read_places(path: str) -> tuple[str, str]:
-    """The agent's run directory and supervisord's socket. Raises ``OSError``, and ``ValueError`` for what is no TOML."""
+    """The agent's run directory and supervisord's socket. Raises ``OSError``, and ``ValueError`` for what is not TOML."""
     with open(path, "rb") as file:
         raw = tomllib.load(file)
     found = []
@@ -20,6 +20,6 @@ def read_places(path: str) -> tuple[str, str]:
         table = raw.get(section, {})
         value = table.get(key, default) if isinstance(table, dict) else default
         if not isinstance(value, str):
-            raise ValueError(f"{section}.{key} is no text")
+            raise ValueError(f"{section}.{key} is not a text")
         found.append(value)
     return found[0], found[1]

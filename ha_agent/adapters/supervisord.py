@@ -19,7 +19,7 @@ class SupervisordDown(Exception):
 
 
 class ShuttingDown(SupervisordDown):
-    """supervisord is stopping its programs, in order to end or to begin anew."""
+    """supervisord is stopping its programs, in order to end or to start again."""
 
 
 class RereadRefused(Exception):
@@ -97,7 +97,7 @@ class Supervisord:
             raise
 
     def is_up(self, timeout_s: float = 2.0) -> bool:
-        """Whether supervisord answers within ``timeout_s``; one that is shutting down does."""
+        """Whether supervisord answers within ``timeout_s``; a supervisord that is shutting down does."""
         try:
             self._call("supervisor.getState", timeout_s=timeout_s)
         except ShuttingDown:

@@ -1,4 +1,4 @@
-"""Hints that something changed below a directory, from inotify by way of watchdog.
+"""Hints that something changed below a directory, from inotify through watchdog.
 
 A hint is never trusted to be complete: the kernel's queue overflows, and a watched directory can be removed or
 replaced. The owner of a ``Watcher`` compares the whole directory now and then, and whenever a hint says so.
@@ -122,7 +122,7 @@ class Watcher:
         self._overflow: dict[str, _OverflowHandler] = {}
 
     def watch(self, root: str, sink: HintSink, *, replaceable: bool = True) -> None:
-        """Begins (or begins anew, after the directory was replaced) to report changes below ``root``.
+        """Begins (or begins again, after the directory was replaced) to report changes below ``root``.
 
         ``replaceable``: the directory itself may come and go, so its parent is watched as well. Raises ``WatchError``. What
         was watched there before is forgotten either way.

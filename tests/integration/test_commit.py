@@ -135,7 +135,7 @@ def test_a_staged_content_with_another_digest_is_refused_before_anything_is_touc
         Committer(root, state).commit(staged, EMPTY)
     os.unlink(os.path.join(state, "staging", "0" * 16, sha(b"new")))
     os.mkfifo(os.path.join(state, "staging", "0" * 16, sha(b"new")))
-    with pytest.raises(BadTransaction, match="no regular file"):
+    with pytest.raises(BadTransaction, match="not a regular file"):
         Committer(root, state).commit(staged, EMPTY)
     assert scan(root) == before
 
