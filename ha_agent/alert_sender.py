@@ -45,7 +45,7 @@ def render_text(note: Mapping[str, Any]) -> str:
 
 
 def webhook_body(form: str, note: Mapping[str, Any], template: str | None = None) -> Any:
-    """The JSON that a webhook is sent. Raises ``ValueError`` where ``template`` is no JSON."""
+    """The JSON that a webhook is sent. Raises ``ValueError`` where ``template`` is not JSON."""
     text = render_text(note)
     if form == "slack":
         return {"text": text}

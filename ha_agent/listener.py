@@ -2,7 +2,7 @@
 
 Answers supervisord at once, so that its buffer of events stays empty, and waits for nobody: what the agent does not take in
 time is held, and merged per program when it becomes too much. What may have been lost (supervisord's buffer ran over, this
-process or the agent began anew) is told; the agent then looks at every program itself. Does nothing else: it never alerts.
+process or the agent was started again) is told; the agent then reads every program. Does nothing else: it never alerts.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from ha_agent.core.places import DEFAULT_RUN_DIR
 from ha_agent.core.words import Outcome
 
 HELD = 2000
-"""So many events are held as they came; above it they are merged per program."""
+"""Up to this number events are held as they came; above it they are merged per program."""
 
 BATCH = 1000
-"""So many events go to the agent at once."""
+"""Largest number of events in one request to the agent."""
 
 GATHER_S = 0.02
 RETRY_S = 0.5
 ANSWER_S = 10.0
 BEAT_S = 30.0
-"""Without events the agent hears from the listener so often."""
+"""How often the agent hears from the listener when there are no events."""
 
 READY = b"READY\n"
 RESULT_OK = b"RESULT 2\nOK"
@@ -69,7 +69,7 @@ class Backlog:
             self._changed.notify()
 
     def take(self, wait_s: float) -> dict[str, Any] | None:
-        """What the agent is to be told next, after ``wait_s`` at most; None when all was told and there will be no more."""
+        """The next report to the agent, after ``wait_s`` at most; None when all was reported and no more will come."""
         with self._changed:
             if not (self._events or self._lost or self._began or self.ended):
                 self._changed.wait(wait_s)
@@ -81,7 +81,7 @@ class Backlog:
             return told
 
     def put_back(self, told: dict[str, Any]) -> None:
-        """What ``take`` gave and the agent did not take is told again, before what came since."""
+        """Reports once more what ``take`` returned and the agent did not accept, before what came since."""
         with self._changed:
             self._events = [StateEvent.from_dict(raw) for raw in told["events"]] + self._events
             self._merge()
@@ -161,7 +161,7 @@ def main() -> int:
     try:
         serve(0, 1, backlog)
     except ProtocolError as error:
-        say(f"{error}; supervisord starts it anew")
+        say(f"{error}; supervisord starts it again")
         code = 1
     except OSError as error:
         say(f"supervisord is gone: {error}")
