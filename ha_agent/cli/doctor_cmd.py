@@ -57,7 +57,7 @@ def examine(options: argparse.Namespace) -> dict[str, list[Finding]]:
         text = f"{options.config}: {problem.strerror}"
         return {"this node": [error("config", text, f"ha-agent config sample > {options.config}")]}
     except SettingsError as problems:
-        remedy = f"mend {options.config}, then ha-agent config check"
+        remedy = f"correct {options.config}, then ha-agent config check"
         return {"this node": [error("config", f"{options.config}: {problem}", remedy) for problem in problems.problems]}
     results = {settings.node.name: run_checks(CHECKS, Context(settings, options.config))}
     if options.peer:
@@ -88,7 +88,7 @@ def examine_peer(nodes: Nodes) -> list[Finding]:
 
 
 def nagios_line(findings: Sequence[Finding]) -> str:
-    """One line: the worst, how many, the first of them, and performance data (monitoring-plugins guidelines)."""
+    """One line: the worst severity, how many have it, the first, and performance data (monitoring-plugins guidelines)."""
     worst = worst_severity(findings)
     counts = {s: sum(1 for f in findings if f.severity is s) for s in Severity}
     first = worst_first(findings)[0].text.replace("|", "/") if worst is not Severity.OK else f"{len(findings)} checks"

@@ -34,7 +34,7 @@ SCHEMA = 1
 BASELINE_S = 1.0
 POLL_S = 0.1
 HOLD_S = 20.0
-"""The faults that last end by themselves after so long, whatever becomes of this command."""
+"""Faults that last end by themselves after this time, whatever becomes of the command."""
 
 GRACE_S = 180.0
 OFFSET_TRIES = 5
@@ -55,7 +55,7 @@ class CannotDrill(Exception):
 
 def add_parser(commands: Commands) -> None:
     """Adds the command's grammar."""
-    summary = "make a fault for real and report what it cost: the rehearsal of a failover"
+    summary = "make a fault for real and report what it cost: the test of a failover"
     example = "ha-agent failover-test --mode keepalived-kill --probe redis://192.0.2.10:6379 --and-back --report drill.html"
     parser = commands.add("failover-test", summary, example, run)
     parser.add_argument("--mode", choices=MODES, default="switchover", help="the fault (default: switchover)")

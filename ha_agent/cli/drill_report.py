@@ -26,7 +26,7 @@ FIGURES = (
 WIDTH, LEFT, RIGHT, ROW = 1000, 190, 20, 22
 COLOURS = ("#2f6f9f", "#c46a1b")
 MAX_ROWS = 60
-"""So many programs at most are drawn; the figures count all of them."""
+"""Largest number of programs that are drawn; the figures count all of them."""
 
 
 def seconds_text(value: object) -> str:

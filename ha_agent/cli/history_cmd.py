@@ -19,7 +19,7 @@ from ha_agent.core.words import Exit
 SCHEMA = 1
 FOLLOW_S = 0.5
 LATE_S = 10.0
-"""An event of the peer may become known so much later than it happened, and is shown all the same."""
+"""Longest time between an event of the peer and the moment when it becomes known here; it is shown nevertheless."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -32,7 +32,7 @@ def add_parser(commands: Commands) -> None:
         metavar="WHEN",
         help="events since then, all of them: 2h, 15min, or a local time such as 2026-11-21T14:00 or 14:00",
     )
-    parser.add_argument("--follow", "-f", action="store_true", help="go on as events come, until Ctrl-C")
+    parser.add_argument("--follow", "-f", action="store_true", help="continue as events come, until Ctrl-C")
     parser.add_argument("--json", action="store_true", help="as JSON (docs/json.md); with --follow one event a line")
 
 

@@ -40,7 +40,7 @@ def _run_on(options: argparse.Namespace) -> int:
         except (PeerUnreachable, CommandFailed) as error:
             if name == nodes.own_name:
                 raise
-            complain(f"{error}: maintenance is on for {nodes.own_name} alone, {nodes.peer_name} goes on to take over")
+            complain(f"{error}: maintenance is on for {nodes.own_name} alone, {nodes.peer_name} still takes over")
             code = Exit.INCOMPLETE
             continue
         if answer["outcome"] != Outcome.ON:
@@ -65,6 +65,6 @@ def _run_off(options: argparse.Namespace) -> int:
         except (PeerUnreachable, CommandFailed) as error:
             if name == nodes.own_name:
                 raise
-            complain(f"{error}: it may go on there until its time is over")
+            complain(f"{error}: it may last there until its time is over")
             code = Exit.INCOMPLETE
     return code

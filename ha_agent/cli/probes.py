@@ -16,7 +16,7 @@ ATTEMPT_S = 0.5
 
 
 class BadProbe(ValueError):
-    """The text is no probe; the message says what would be one."""
+    """The text is not a probe; the message says what a probe looks like."""
 
 
 def parse_probe(text: str) -> Callable[[], bool]:
@@ -25,7 +25,7 @@ def parse_probe(text: str) -> Callable[[], bool]:
     ``tcp://HOST:PORT`` connects, ``http://HOST[:PORT]/PATH`` wants a status below 400, ``redis://HOST[:PORT]`` an answer to
     PING (also a refusal for want of a password: the server is there).
     """
-    help_text = f"{text!r} is no probe; write tcp://HOST:PORT, http://HOST:PORT/PATH or redis://HOST:PORT"
+    help_text = f"{text!r} is not a probe; write tcp://HOST:PORT, http://HOST:PORT/PATH or redis://HOST:PORT"
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port

@@ -210,7 +210,7 @@ def _check(facts: dict[str, dict[str, Any]], requests: dict[str, dict[str, Any]]
     if peer["running"] and not working:
         raise SetupFailed(
             f"{peer['name']} runs programs ({', '.join(peer['running'][:5])}): run setup there, so that it becomes the "
-            "active node and they go on, or stop them first"
+            "active node and they run on, or stop them first"
         )
     vip = requests["own"]["settings"]["vrrp"]["vip"].split("/")[0]
     held = any(a.split("/")[0] == vip for fact in (own, peer) for found in fact["addresses"].values() for a in found)
@@ -234,7 +234,7 @@ def _show(facts: dict[str, dict[str, Any]], due: dict[str, list[FileChange]], re
         names = ", ".join(lost)
         print(f"{peer['name']} has confs that {own['name']} has not; what is here replaces them, and they are kept: {names}")
     if own["running"]:
-        print(f"{own['name']} runs {len(own['running'])} programs, which go on without a restart")
+        print(f"{own['name']} runs {len(own['running'])} programs, which run on without a restart")
     vip = requests["own"]["settings"]["vrrp"]["vip"]
     print(f"{own['name']} becomes active with {vip} and {len(own['confs'])} confs, {peer['name']} stands by")
 
@@ -300,5 +300,5 @@ def _undo(sides: dict[str, Ask], options: argparse.Namespace) -> int:
                 f"ATTENTION: the peer still has the replicated confs ({names}), and its supervisord includes them again: it "
                 "would start them at its next start or update, beside this node; remove there what must not run there"
             )
-    print("programs go on under supervisord as they are; the virtual address is gone")
+    print("programs run on under supervisord as they are; the virtual address is gone")
     return Exit.DONE

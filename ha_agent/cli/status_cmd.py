@@ -23,7 +23,7 @@ def add_parser(commands: Commands) -> None:
     """Adds the command's grammar."""
     parser = commands.add("status", "show both nodes", "ha-agent status --json | jq '.nodes[].role'", run)
     parser.add_argument("--json", action="store_true", help="as JSON (docs/json.md); with --watch one line a change")
-    parser.add_argument("--watch", action="store_true", help="go on until Ctrl-C; on a terminal the screen is redrawn")
+    parser.add_argument("--watch", action="store_true", help="continue until Ctrl-C; on a terminal the screen is redrawn")
 
 
 def status_document(nodes: list[NodeJson]) -> dict[str, Any]:

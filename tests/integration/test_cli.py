@@ -148,4 +148,4 @@ def test_doctor_finds_that_nothing_is_configured(tmp_path: pathlib.Path) -> None
 )
 def test_words_that_mean_nothing_are_told_what_would(words: tuple[str, ...], config: str) -> None:
     done = ha_agent(*words, config=config)
-    assert done.returncode == 2 and "is no " in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "is not a " in done.stderr and "Traceback" not in done.stderr

@@ -230,7 +230,7 @@ def test_zz_removing_leaves_the_programs_alone_and_purging_leaves_nothing_of_our
     pair.make_active(pair.a)
     before = pair.pids(pair.a)
     said = pair.a.run("apt-get remove -y ha-agent 2>&1")
-    assert "programs go on under supervisord" in said and "stays as it is" in said
+    assert "programs run on under supervisord" in said and "stays as it is" in said
     assert pair.pids(pair.a) == before
     pair.a.run("apt-get purge -y ha-agent 2>&1")
     assert pair.a.run("ls -d /etc/ha-agent /var/lib/ha-agent 2>/dev/null || true") == ""

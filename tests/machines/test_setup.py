@@ -30,7 +30,7 @@ def setup(pair: MachinePair, more: str, options: str | None = None) -> subproces
 
 def test_a_server_becomes_the_active_node_without_one_restart(pair: MachinePair) -> None:
     assert set(pair.before) == PROGRAMS and pair.pids(pair.a) == pair.before
-    assert "go on without a restart" in pair.said and "the pair is at work" in pair.said
+    assert "run on without a restart" in pair.said and "the pair is at work" in pair.said
     assert pair.a.read("/etc/supervisor/conf.d/s2.ini") == pair.b.read("/etc/supervisor/conf.d/s2.ini")
     assert "+files = /run/ha-agent/active/*.conf" in pair.said, "each change was shown as a diff"
     for machine in (pair.a, pair.b):
@@ -84,7 +84,7 @@ def test_undo_puts_everything_back_and_stops_no_program_and_setup_can_begin_anew
         assert "files = /etc/supervisor/conf.d/*.conf" in machine.read("/etc/supervisor/supervisord.conf")
         assert "before-ha-agent" not in machine.run("ls /etc/supervisor /etc/keepalived /etc/ha-agent /root/.ssh")
     assert "ha-agent-peer" not in pair.b.read("/root/.ssh/authorized_keys")
-    assert pair.pids(pair.a) == pair.before, "what ran goes on"
+    assert pair.pids(pair.a) == pair.before, "what ran runs on"
     again = pair.a.run(f"ip addr show dev host0 | grep -c {VIP} || true")
     assert again.strip() == "0", "the virtual address went with keepalived"
     shown = setup(pair, "--dry-run")

@@ -108,7 +108,7 @@ def unknown(code: str, text: str, remedy: str = "") -> Finding:
 
 
 def run_checks(checks: Mapping[str, Check], context: Context) -> list[Finding]:
-    """Every check's findings; one that breaks is a finding itself."""
+    """Every check's findings; a check that breaks is a finding itself."""
     found: list[Finding] = []
     for name, check in checks.items():
         try:
