@@ -24,7 +24,7 @@ MOST_EVENTS = 1000
 
 
 class Api:
-    """JSON for scripts and for other dashboards (docs/api.md)."""
+    """JSON for scripts and for other dashboards (docs/dashboard.md)."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -54,7 +54,7 @@ class Api:
         return JSONResponse({"error": str(error)}, error.status)
 
     async def _read(self, request: Request) -> dict[str, Any]:
-        """The JSON object that was sent. Raises ``Denied``; what no page of somebody else can send (no simple request)."""
+        """The JSON object of a request, of a type that a page of another site cannot send unasked. Raises ``Denied``."""
         if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
             raise Denied(415, "send JSON, with Content-Type: application/json")
         try:
@@ -137,7 +137,7 @@ class Api:
             count = min(max(int(request.query_params.get("count", "100")), 1), MOST_EVENTS)
             return JSONResponse({"events": await pair.read_history(count)})
         except ValueError:
-            raise Denied(400, "count is no number") from None
+            raise Denied(400, "count is not a number") from None
         except (PairUnreachable, PairRefused) as error:
             raise Denied(504, str(error)) from None
 
@@ -172,7 +172,7 @@ class Api:
 
 
 def _behalf(account: Account, content: Mapping[str, Any]) -> str:
-    """Who is written into the history: the account, and for whom it says that it acts."""
+    """The name for the history: the account, and for whom it says that it acts."""
     behalf = content.get("on_behalf")
     return f"{behalf[:40]} via {account.name}" if isinstance(behalf, str) and behalf else account.name
 

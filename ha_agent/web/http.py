@@ -24,7 +24,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Denied(Exception):
-    """A request that is not served; ``status`` is HTTP's, the text for whoever made it."""
+    """A request that is not served; ``status`` is HTTP's, the text is for the client that made it."""
 
     def __init__(self, status: int, text: str, retry_s: float | None = None) -> None:
         super().__init__(text)

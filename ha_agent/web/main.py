@@ -95,7 +95,7 @@ def load_dashboard(path: str) -> Dashboard:
             raise
         raw = {}
     except tomllib.TOMLDecodeError as error:
-        raise Unusable(f"{path} is no TOML: {error}") from None
+        raise Unusable(f"{path} is not TOML: {error}") from None
     return check_dashboard(raw, run_dir)
 
 

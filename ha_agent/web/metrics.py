@@ -30,7 +30,7 @@ def render_metrics(view: Mapping[str, Any] | None, pair: str, age_s: float) -> b
 
 
 class _View:
-    """A collector of one view; made anew for each scrape."""
+    """A collector of one view; made for each scrape."""
 
     def __init__(self, view: Mapping[str, Any] | None, pair: str, age_s: float) -> None:
         self._view, self._pair, self._age_s = view, pair, age_s

@@ -54,11 +54,11 @@ class RemotePair(Pair):
             self._learned()
 
     async def act(self, action: str, program: str, by: str) -> Result:
-        """Asks for it there, where the token's rights count."""
+        """Asks the other dashboard, where the token's rights count."""
         return await self._post(f"/programs/{urllib.parse.quote(program, safe='')}/{action}", by)
 
     async def switch_over(self, by: str) -> Result:
-        """Asks for it there."""
+        """Asks the other dashboard."""
         return await self._post("/switchover", by)
 
     async def _post(self, path: str, by: str) -> Result:
@@ -72,12 +72,12 @@ class RemotePair(Pair):
         return Result(str(answer["outcome"]), tuple(answer["lines"]), tuple(answer["warnings"]))
 
     async def read_log(self, node: str, program: str, stream: str) -> str:
-        """Asks for it there."""
+        """Asks the other dashboard."""
         program, node = urllib.parse.quote(program, safe=""), urllib.parse.quote(node, safe="")
         return str((await self._ask("GET", f"/nodes/{node}/programs/{program}/log?stream={stream}", ANSWER_S))["text"])
 
     async def read_history(self, count: int) -> list[Mapping[str, Any]]:
-        """Asks for it there."""
+        """Asks the other dashboard."""
         return list((await self._ask("GET", f"/history?count={count}", ANSWER_S))["events"])
 
     async def _ask(self, method: str, path: str, timeout_s: float, body: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Pages as text: templates, languages, and the parts of a page that are sent anew when they change."""
+"""Pages as text: templates, languages, and the parts of a page that are sent again when they change."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _ENVIRONMENT = _environment()
 
 
 def compile_templates() -> None:
-    """Compiles every template now, and not when the first one looks."""
+    """Compiles every template now, and not at the first request."""
     for name in _ENVIRONMENT.list_templates():
         _ENVIRONMENT.get_template(name)
 
@@ -59,7 +59,7 @@ class Words:
     def __init__(self, language: str, who: str | None, access: Access | None, csrf: str, now: float) -> None:
         self.language, self.who, self.csrf, self.now = language, who, csrf, now
         self.ages_at = now
-        """The moment that ages are written for; the page's script counts on. A stream keeps it, so that a part whose
+        """The moment that ages are written for; the page's script counts on from it. A stream keeps it, so that a part whose
         ages alone have changed is not sent again under somebody's hands."""
         self.operates = access is Access.OPERATE
 

@@ -14,7 +14,7 @@ MOST_SESSIONS = 1000
 MOST_KEYS = 10_000
 
 FREE_TRIES = 5
-"""So many failures of one user or address cost nothing; after that each doubles the wait."""
+"""Up to this number failures of one user or address cost nothing; each further one doubles the wait."""
 
 LONGEST_WAIT_S = 900.0
 FORGET_S = 3600.0
@@ -75,7 +75,7 @@ def is_csrf(session: Session, given: str) -> bool:
 
 
 class Gate:
-    """Slows down whoever guesses passwords, by user name and by address."""
+    """Slows down guesses of passwords, by user name and by address."""
 
     def __init__(self) -> None:
         self._failures: dict[str, tuple[int, float]] = {}

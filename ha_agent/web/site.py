@@ -104,7 +104,7 @@ class Site:
         return account
 
     async def log_in(self, name: str, password: str, address: str) -> Account:
-        """Whose name and password these are. Raises ``Denied``; after a few failures for a while without looking."""
+        """The user with this name and password. Raises ``Denied``; after a few failures for a while without a check."""
         keys = (f"user {name[:64]}", f"address {address}")
         wait_s = self.gate.wait_s(keys, time.monotonic())
         if wait_s > 0:

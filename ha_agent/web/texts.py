@@ -1,4 +1,4 @@
-"""The dashboard's languages: English texts are the keys of locale/*.json; a test looks that none lacks its Chinese."""
+"""The dashboard's languages: English texts are the keys of locale/*.json; a test checks that none lacks its Chinese."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def hash_password(password: str, rounds: int = ROUNDS) -> str:
 
 
 def is_password(password: str, kept: str) -> bool:
-    """Whether ``password`` is the one that ``kept`` was made of. False for what is no such text."""
+    """Whether ``password`` is the one that ``kept`` was made of. False for a text of another form."""
     try:
         scheme, rounds, salt, digest = kept.split("$")
         found = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(salt), int(rounds))
@@ -58,7 +58,7 @@ def is_password(password: str, kept: str) -> bool:
 
 
 NOBODY = hash_password(secrets.token_hex(16), 1).replace("$1$", f"${ROUNDS}$")
-"""What the password of somebody who does not exist is compared with: it takes as long, and is never right."""
+"""What the password of an unknown user is compared with: that takes as long, and never matches."""
 
 
 class UserFile:
@@ -71,7 +71,7 @@ class UserFile:
         self._tokens: dict[str, dict[str, str]] = {}
 
     def load(self) -> None:
-        """Reads the file where it is another one than before; a missing one means nobody. Raises ``UsersDamaged``."""
+        """Reads the file where it has changed; a missing file means nobody. Raises ``UsersDamaged``."""
         try:
             with open(self._path, "rb") as file:
                 info = os.fstat(file.fileno())
@@ -91,7 +91,7 @@ class UserFile:
                 Access(entry["access"])
                 str(entry["hash"])
         except (ValueError, KeyError, TypeError) as error:
-            raise UsersDamaged(f"{self._path} cannot be used ({error!r}); remove it and add the users anew") from None
+            raise UsersDamaged(f"{self._path} cannot be used ({error!r}); remove it and add the users again") from None
         self._users, self._tokens, self._seen = users, tokens, seen
 
     @property
@@ -113,13 +113,13 @@ class UserFile:
         return Account(name, Access(entry["access"]), entry["hash"]) if entry else None
 
     def check_password(self, name: str, password: str) -> Account | None:
-        """The user whose name and password these are. Takes its time; the same for a name that nobody has."""
+        """The user whose name and password these are. Takes about a fifth of a second, also for an unknown name."""
         account = self.account(name)
         good = is_password(password, account.stamp if account else NOBODY)
         return account if good else None
 
     def check_token(self, token: str) -> Account | None:
-        """Whose token this is; None where it is nobody's."""
+        """The owner of a token; None where there is none."""
         digest = hashlib.sha256(token.encode()).hexdigest()
         for name, entry in self._tokens.items():
             if hmac.compare_digest(entry["hash"], digest):
@@ -131,16 +131,16 @@ class UserFile:
     def set_user(self, name: str, password: str, access: Access) -> None:
         """Adds a user, or changes one. Raises ``ValueError`` with what is wrong, and ``OSError``."""
         if not NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name: letters, digits and . _ @ - are allowed, 63 at most")
+            raise ValueError(f"{name!r} is not a name: letters, digits and . _ @ - are allowed, 63 at most")
         if len(password) < LEAST_LENGTH:
             raise ValueError(f"the password is shorter than {LEAST_LENGTH} characters")
         self._users[name] = {"access": access.value, "hash": hash_password(password)}
         self._save()
 
     def add_token(self, name: str, access: Access) -> str:
-        """Makes a token called ``name`` and gives it back: nobody can read it later. Raises as ``set_user``."""
+        """Makes a token called ``name`` and returns it: nobody can read it later. Raises as ``set_user``."""
         if not NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name: letters, digits and . _ @ - are allowed, 63 at most")
+            raise ValueError(f"{name!r} is not a name: letters, digits and . _ @ - are allowed, 63 at most")
         if name in self._tokens:
             raise ValueError(f"there is a token {name} already; remove it first")
         token = secrets.token_urlsafe(32)
@@ -149,7 +149,7 @@ class UserFile:
         return token
 
     def remove(self, name: str, *, token: bool) -> bool:
-        """Removes a user, or a token; says whether there was one. Raises ``OSError``."""
+        """Removes a user, or a token; returns whether there was one. Raises ``OSError``."""
         found = (self._tokens if token else self._users).pop(name, None) is not None
         if found:
             self._save()

@@ -186,7 +186,7 @@ def test_a_frozen_peer_is_shown_with_its_age_and_delays_nobody(web: Web, tmp_pat
 def test_a_reader_can_do_nothing_and_the_keyboard_and_a_phone_and_chinese_work(web: Web, tmp_path: pathlib.Path) -> None:
     """Design, dashboard: read-only role; works on a phone, with the keyboard, in Chinese, dark and light.
 
-    Fault: somebody who may look only, and asks for more by hand.
+    Fault: a user that may look only asks for more by hand.
     Answer: no control is shown, and each request is refused.
     Bound: none needed.
     """
@@ -353,7 +353,7 @@ def test_load_balancers_are_told_the_role_and_the_agents_absence(web: Web) -> No
     """Design, metrics: /active answers 200 only on the active node.
 
     Fault: a switchover; then the agent is stopped.
-    Answer: /active and /standby change places; without an agent both say 503, the dashboard itself goes on.
+    Answer: /active and /standby change places; without an agent both say 503, the dashboard itself continues.
     Bound: 10 s.
     """
     up(web)
@@ -494,7 +494,7 @@ def test_it_refuses_to_listen_to_others_without_users_or_tls(pair: Pair) -> None
         '[web]\nlisten = "0.0.0.0"\n'
     )
     assert "web.prot: unknown key; allowed: did you mean" in serve("[web]\nprot = 1\n")
-    assert "is no TOML" in serve("[web\n")
+    assert "is not TOML" in serve("[web\n")
     assert "/nowhere.pem cannot be read" in serve('[web]\ntls_certificate = "/nowhere.pem"\ntls_key = "/nowhere.pem"\n')
     web.write_conf()
     add = f"echo short | ha-agent-web --config {web.config} user add eve --password-stdin"
