@@ -19,7 +19,7 @@ TEMPLATE = os.path.join(os.path.dirname(os.path.abspath(__file__)), RUN)
 
 
 class _Parser(argparse.ArgumentParser):
-    """One that raises instead of ending the process: an interactive session goes on."""
+    """A parser that raises instead of ending the process: an interactive session continues."""
 
     def error(self, message: str) -> NoReturn:
         raise BadUsage(f"{message}; {self.format_usage().strip()}")

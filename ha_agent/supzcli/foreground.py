@@ -1,4 +1,4 @@
-"""``fg``: a program's output on the terminal, and the terminal's input to the program, by way of the agent."""
+"""``fg``: a program's output on the terminal, and the terminal's input to the program, through the agent."""
 
 from __future__ import annotations
 

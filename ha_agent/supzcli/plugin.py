@@ -1,4 +1,4 @@
-"""The commands: supervisorctl's own, with those replaced that could start, stop or end something behind the pair's back."""
+"""The commands: supervisorctl's own, and replacements of those that could act behind the pair's back."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
             names_again = " ".join(row["name"] for row in answer["programs"]) or "the whole program"
             self.ctl.warn(f"this does not last: {texts.NEXT_FAILOVER}; without --keep, stop {names_again} parks it")
         if not done and answer.get("park"):
-            self.ctl.warn(f"parked all the same: {', '.join(answer['park'])}")
+            self.ctl.warn(f"parked nevertheless: {', '.join(answer['park'])}")
         for name in answer.get("unknown", ()):
             # Not of the registry: a local program, or no program at all. supervisorctl's own command knows what to say.
             super().do_stop(name)
@@ -183,7 +183,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         self._finish(answer, "start", f"it does not start {texts.names_text(names)}")
         failed = [r for r in answer.get("results", ()) if r["status"] not in (Faults.SUCCESS, Faults.ALREADY_STARTED)]
         if unparked and failed:
-            self.ctl.warn(f"{', '.join(unparked)} is registered all the same; stop {failed[0]['name']} parks it again")
+            self.ctl.warn(f"{', '.join(unparked)} is registered nevertheless; stop {failed[0]['name']} parks it again")
         if "all" in names:
             self._tell_parked()
         for name in answer.get("unknown", ()):

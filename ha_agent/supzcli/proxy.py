@@ -1,6 +1,6 @@
-"""supervisord's XML-RPC interface as supervisorctl's classes use it, by way of the agent.
+"""supervisord's XML-RPC interface as supervisorctl's classes use it, through the agent.
 
-The agent looks at each call (``core/guard.py``); whoever may use its socket needs no access to supervisord's own.
+The agent looks at each call (``core/guard.py``); a user of its socket needs no access to supervisord's own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CALL_S = 30.0
 
 
 class AgentProxy:
-    """Stands where supervisorctl has an ``xmlrpclib.ServerProxy``. Calls raise as that one's do, and ``GuardRefused``."""
+    """Stands where supervisorctl has an ``xmlrpclib.ServerProxy``. Calls raise the same errors, and ``GuardRefused``."""
 
     def __init__(self, run_dir: str) -> None:
         self._run_dir = run_dir

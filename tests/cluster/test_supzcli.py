@@ -506,7 +506,7 @@ def test_a_start_is_checked_on_both_nodes_before_anything_changes(pair: Pair) ->
     assert "node-b could not run only-a: executable /etc/ha-agent/only-a is missing" in done.stderr
     failed = pair.sup("node-a", "start", "flop")
     assert failed.returncode == 7 and "flop: ERROR (spawn error)" in failed.stdout
-    assert "registered all the same; stop flop parks it again" in failed.stderr
+    assert "registered nevertheless; stop flop parks it again" in failed.stderr
     good(pair.sup("node-a", "stop", "flop"))
 
 
