@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("cut", "pull its network cable"),
         ("heal", "plug it in again"),
         ("freeze", "stop all its processes (SIGSTOP), as a hypervisor or a dying disk does; its kernel still answers"),
-        ("thaw", "let them go on"),
+        ("thaw", "let them continue"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("node", choices=NODES)

@@ -384,7 +384,7 @@ class Lab:
         self.run(node, "nft", f"delete table ip lab-{what}", check=False)
 
     def freeze(self, node: str) -> None:
-        """Stops every process of the node (SIGSTOP), its process 1 first; the kernel goes on to answer for it."""
+        """Stops every process of the node (SIGSTOP), its process 1 first; the kernel still answers for it."""
         init = self.init_pid(node)
         stopped: list[int] = []
         while fresh := [pid for pid in _processes_of(init) if pid not in stopped and not _is_stopped(pid)]:
@@ -396,7 +396,7 @@ class Lab:
             json.dump(stopped, file)
 
     def thaw(self, node: str) -> None:
-        """Lets go on what ``freeze`` stopped, and nothing else. Does nothing for a node that is not frozen."""
+        """Continues what ``freeze`` stopped, and nothing else. Does nothing for a node that is not frozen."""
         path = os.path.join(self.paths.node(node), "frozen")
         with contextlib.suppress(FileNotFoundError), open(path, encoding="ascii") as file:
             members = set(_processes_of(self.init_pid(node)))

@@ -121,7 +121,7 @@ class Client:
         return {r["target"] for r in list(self.rows) if r["ok"] and r["at"] >= after_mono} == {"redis", "web"}
 
     def outage_s(self, target: str, since_mono: float) -> float:
-        """The longest time between two good answers, from the one before a moment on, in seconds."""
+        """The longest time between two good answers, from the last answer before a moment on, in seconds."""
         done = [r["at"] + r["took"] for r in list(self.rows) if r["target"] == target and r["ok"]]
         first = max([at for at in done if at <= since_mono], default=since_mono)
         later = [first, *(at for at in done if at > first)]
@@ -275,7 +275,7 @@ class Demo:
 
     def operate(self) -> None:
         """Scene 3: an ordinary user stops a program; the next failover must know."""
-        self.talk.say(f"on {self.a}, as alice, who is no root: supzcli status")
+        self.talk.say(f"on {self.a}, as alice, who is not root: supzcli status")
         self.talk.show(self.supzcli(self.a, "status")[1])
         self.talk.say(f"supzcli stop {STOPPED}")
         began = time.monotonic()
@@ -294,7 +294,7 @@ class Demo:
         return done.returncode, (done.stdout + done.stderr).strip()
 
     def raise_alarm(self) -> None:
-        """Scene 4: a program is killed; supervisord starts it again, and somebody is told."""
+        """Scene 4: a program is killed; supervisord starts it again, and an alert is delivered."""
         log = os.path.join(self.lab.paths.disk(self.a, "log"), "alerts")
         self.talk.say(f"on {self.a}: kill -9 $(supervisorctl pid {KILLED})")
         began = time.monotonic()
@@ -302,7 +302,7 @@ class Demo:
         self.talk.wait("the alert", lambda: f"{KILLED} ended" in (read_text(log) or ""), 20, 0.01)
         took = time.monotonic() - began
         told = [line for line in (read_text(log) or "").splitlines() if KILLED in line]
-        self.talk.say("the alert command (also: mail, webhook, syslog, journal) was told, once it ran again:")
+        self.talk.say("the alert command (also: mail, webhook, syslog, journal) was called, once it ran again:")
         self.talk.show("\n".join(told))
         self.sum.add("a killed program to the alert at a command", f"{took:.1f} s (startsecs is 1 s of it)")
         self.sum.promise(len(told) == 1, f"{KILLED} was told {len(told)} times")
@@ -396,7 +396,7 @@ class Demo:
         return done.returncode, done.stdout + done.stderr
 
     def alerts(self, node: str) -> list[dict[str, Any]]:
-        """What the node's agent has told of late."""
+        """What the node's agent has told recently."""
         nodes = json.loads(self.ask(node, "alert", "list", "--json", "-n", "50")[1])["nodes"]
         return list(nodes[0]["recent"])
 

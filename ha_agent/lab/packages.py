@@ -73,7 +73,7 @@ def unpack(package: str, into: str) -> None:
 def fetch(names: tuple[str, ...], into: str) -> None:
     """Makes ``into`` hold the unpacked packages ``names`` and what they need beyond this machine. Idempotent.
 
-    Raises ``PackagesFailed``; an unfinished tree is made anew the next time.
+    Raises ``PackagesFailed``; an unfinished tree is made again the next time.
     """
     stamp = os.path.join(into, ".packages")
     wanted = " ".join(names)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 SAMPLE_S = 0.01
 YOUNG_SAMPLES = 30
-"""A process has its marks only after its exec: so often a new one is looked at before it counts as none of ours."""
+"""A process has its marks only after its exec: this is how often a new one is looked at before it counts as foreign."""
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class Probe:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the sampling and closes overlaps that were still going on."""
+        """Ends the sampling and closes overlaps that still lasted."""
         self._stop.set()
         self._thread.join()
         for program, (began, last) in self._open_overlaps.items():
