@@ -1,4 +1,4 @@
-"""Writes the table of codes in docs/alerts.md anew: ``python -m tests.alerts_doc`` (make docs)."""
+"""Writes the table of codes in docs/alerts.md: ``python -m tests.alerts_doc`` (make docs)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dashboard on a node of the lab, and a client for it that is no browser."""
+"""The dashboard on a node of the lab, and a client for it that is not a browser."""
 
 from __future__ import annotations
 

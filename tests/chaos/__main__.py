@@ -117,7 +117,7 @@ class Run:
                 self.lab.unblock(node, what)
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(self.lab.paths.node(node), "filler"))
-            self.injector.mend_settings(node)
+            self.injector.correct_settings(node)
             for unit in ("sshd", "supervisord", "ha-agent", "keepalived"):
                 self.lab.unit(node, "start", unit)
 

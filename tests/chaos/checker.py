@@ -88,7 +88,7 @@ def check_overlaps(stretches: Iterable[Stretch], injected: Sequence[Injected]) -
 
 
 def longest_resolution(stretches: Iterable[Stretch], injected: Sequence[Injected]) -> float:
-    """For how long at most an overlap went on after the machines could reach each other again, seconds."""
+    """For how long at most an overlap lasted after the machines could reach each other again, seconds."""
     severed = [f for f in injected if KINDS[f.kind].severs]
     longest = 0.0
     for overlap in find_overlaps(stretches):

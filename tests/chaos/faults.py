@@ -29,7 +29,7 @@ class Injector:
     def _settings_path(self, node: str) -> str:
         return os.path.join(self._lab.paths.disk(node, "etc-ha-agent"), "agent.toml")
 
-    def mend_settings(self, node: str) -> None:
+    def correct_settings(self, node: str) -> None:
         """Puts the good agent.toml back. Idempotent. Raises ``OSError``."""
         if node in self._settings:
             with open(self._settings_path(node), "wb") as file:
@@ -94,7 +94,7 @@ class Injector:
         self._sh(fault, "pkill -9 -f 'ha_agent daemo[n]'")
 
     def _end_agent_broken(self, fault: Fault, _: random.Random) -> None:
-        self.mend_settings(fault.node)
+        self.correct_settings(fault.node)
         self._lab.unit(fault.node, "start", "ha-agent")
 
     def _begin_supervisord_kill(self, fault: Fault, _: random.Random) -> None:

@@ -166,7 +166,7 @@ def test_a_program_killed_looping_growing_or_gone_is_one_alert_each_at_every_sin
     wait_for("p0 at all three", lambda: [len(got) for got in about_p0()] == [1] * 3, 25, 0.1, lambda: str(about_p0()))
     killed = about_p0()[0][0]
     assert "p0 ended unexpectedly (terminated by SIGKILL) and runs again" in killed["text"] and killed["remedy"]
-    # Mended: each of them is over, which is told once as well.
+    # Repaired: each of them is over, which is told once as well.
     assert pair.sup("node-a", "stop", "looper").returncode == 0
     assert pair.sup("node-a", "restart", "grower").returncode == 0
     assert pair.sup("node-a", "start", "dying").returncode == 0
@@ -212,7 +212,7 @@ def test_a_failover_of_a_hundred_programs_is_one_summary_and_no_storm(receivers:
 def test_a_slow_and_a_dead_sink_delay_nobody_and_get_everything_in_the_end(receivers: Receivers) -> None:
     """Design, alerts: one slow sink never delays another or the daemon, and a restart tells nothing twice.
 
-    Fault: nobody listens at the mail server, the webhook thinks for 4 s about each, the agent is killed and started anew.
+    Fault: nobody listens at the mail server, the webhook thinks for 4 s about each, the agent is killed and started again.
     Answer: the command has each alert at once; the others get each of them when they can, in order, and once.
     Bound: the command 5 s; the status answers within 1 s all the while.
     """
@@ -353,8 +353,8 @@ def test_the_listener_survives_every_release_and_comes_back_when_it_is_killed(pa
 def test_a_full_disk_keeps_no_alert_back_and_nothing_comes_twice_after_it(receivers: Receivers) -> None:
     """Hazard 31, design, alerts: a bounded queue on disk.
 
-    Fault: the disk of the active node is full when a program dies; there is room again, and the agent is started anew.
-    Answer: who can be reached is told all the same, once; the sink that needs the disk gets it when there is room.
+    Fault: the disk of the active node is full when a program dies; there is room again, and the agent is started again.
+    Answer: sinks that can be reached get it nevertheless, once; the sink that needs the disk gets it when there is room.
     Bound: none needed.
     """
     pair = receivers.pair

@@ -14,7 +14,7 @@ from ha_agent.lab.layout import NODES
 from tests.lab_support import Pair, sleepers, wait_for
 
 MOMENTS = 14
-"""So many moments of each procedure are tried, from its first step to beyond its last."""
+"""Number of moments of each procedure that are tried, from its first step to beyond its last."""
 
 
 def agent_on_machine(pair: Pair, node: str) -> int:
@@ -30,7 +30,7 @@ def agent_on_machine(pair: Pair, node: str) -> int:
 
 
 def role_on_disk(pair: Pair, node: str) -> str:
-    """The role that an agent which is started now would go on with."""
+    """The role that an agent which is started now would continue with."""
     with contextlib.suppress(OSError, ValueError):
         with open(f"/proc/{pair.lab.init_pid(node)}/root/run/ha-agent/role.json", encoding="ascii") as file:
             return str(json.load(file)["role"])
@@ -42,7 +42,7 @@ def test_a_procedure_that_is_killed_at_any_moment_is_finished_by_the_next_agent(
     """Hazard 37: the agent is killed at any point of a takeover or release.
 
     Fault: hand-overs to and fro; in each the agent that takes over (or releases) is killed a little later than in the last.
-    Answer: the next agent finds the role in /run and the epoch on disk and goes on; every step can be done again.
+    Answer: the next agent finds the role in /run and the epoch on disk and continues; every step can be done again.
     Bound: the agent's start (0.5 s); no overlap, no second copy.
     """
     command = "/bin/bash -c 'trap \"sleep 0.15; exit\" TERM; while :; do sleep 0.02; done'"

@@ -74,7 +74,7 @@ def test_a_full_disk_on_the_active_node_stops_nothing(pair: Pair) -> None:
     """Hazard 31: disk full on this side.
 
     Fault: the active node's disk is full while its agent is killed, and at a hand-over.
-    Answer: nothing stops; the history loses lines, the agent goes on; release and takeover work.
+    Answer: nothing stops; the history loses lines, the agent continues; release and takeover work.
     Bound: no overlap.
     """
     pair.up(disk_bytes=DISK)
@@ -208,7 +208,7 @@ def test_a_clock_that_is_wrong_changes_nothing(pair: Pair) -> None:
     """Hazard 28: clock skew. Nothing of a transaction or a decision is a wall clock's: the frames hold none.
 
     Fault: every time stamp in the registry lies ten years back or ahead.
-    Answer: deletions and new files are recognised all the same: no decision looks at a clock.
+    Answer: deletions and new files are recognised nevertheless: no decision looks at a clock.
     Bound: a second.
     """
     pair.up(sleepers(6))

@@ -31,7 +31,7 @@ def up(pair: Pair) -> None:
     )
 
 
-def rehearse(pair: Pair, node: str, mode: str, *words: str) -> dict[str, Any]:
+def run_test(pair: Pair, node: str, mode: str, *words: str) -> dict[str, Any]:
     done = pair.ha(node, "failover-test", "--yes", "--json", "--mode", mode, *words, timeout_s=150)
     assert done.returncode == 0, (done.stdout[-3000:], done.stderr)
     report: dict[str, Any] = json.loads(done.stdout)
@@ -53,7 +53,7 @@ def check_report(report: dict[str, Any], mode: str, source: str, target: str) ->
 @pytest.mark.parametrize("mode", ["switchover", "keepalived-kill"])
 def test_a_fault_that_moves_the_vip_is_reported_from_both_nodes_and_handed_back(pair: Pair, mode: str) -> None:
     up(pair)
-    report = rehearse(pair, "node-a", mode, "--and-back", "--probe", PROBE, "--report", "/var/log/report.html")
+    report = run_test(pair, "node-a", mode, "--and-back", "--probe", PROBE, "--report", "/var/log/report.html")
     check_report(report, mode, "node-a", "node-b")
     figures = report["figures"]
     assert 0 < figures["detection_s"] < figures["takeover_done_s"] <= figures["all_running_s"]
@@ -76,7 +76,7 @@ def test_a_fault_that_moves_the_vip_is_reported_from_both_nodes_and_handed_back(
 def test_a_fault_that_stays_on_its_node_is_reported_too(pair: Pair, mode: str) -> None:
     up(pair)
     before = pair.shell("node-a", "pgrep -x sleep | sort | tr '\\n' ' '")
-    report = rehearse(pair, "node-b", mode)
+    report = run_test(pair, "node-b", mode)
     check_report(report, mode, "node-a", "node-a")
     same = pair.shell("node-a", "pgrep -x sleep | sort | tr '\\n' ' '") == before
     assert same is (mode == "agent-kill"), "no program notices the death of the agent, all that of supervisord"
@@ -88,7 +88,7 @@ def test_a_link_that_goes_down_comes_back_by_itself_with_its_routes(pair: Pair) 
     pair.shell("node-a", "ip route add 192.0.2.0/24 via 10.77.0.12; ip route add 198.51.100.0/24 dev eth0 metric 7")
     refused = pair.ha("node-a", "failover-test", "--yes", "--mode", "link-down")
     assert refused.returncode == 3 and "run it on node-b" in refused.stderr
-    report = rehearse(pair, "node-b", "link-down", "--probe", PROBE)
+    report = run_test(pair, "node-b", "link-down", "--probe", PROBE)
     check_report(report, "link-down", "node-a", "node-b")
     assert any(row["code"] == "drill-undone" for row in report["timeline"])
     routes = pair.shell("node-a", "ip route")

@@ -163,7 +163,7 @@ def test_killing_the_agent_changes_nothing_for_the_programs(pair: Pair) -> None:
     """Hazard 37, and principle 6: the agent's own restart changes nothing.
 
     Fault: the agent of the active node is killed, stopped, and told to reload.
-    Answer: it goes on where it was; no program notices.
+    Answer: it continues where it was; no program notices.
     Bound: 0.5 s.
     """
     pair.up()

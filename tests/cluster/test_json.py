@@ -1,6 +1,6 @@
 """The JSON of every command has the shape that was promised (tests/golden, docs/json.md), in every state of the pair.
 
-``HA_AGENT_GOLDEN=write make test TESTS=tests/cluster/test_json.py`` writes the files anew after a change that is meant.
+``HA_AGENT_GOLDEN=write make test TESTS=tests/cluster/test_json.py`` writes the files again after a change that is meant.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def test_every_document_has_its_shape_in_every_state(pair: Pair) -> None:
         ("kept", "kept", "list"),
     ):
         seen.ask("node-b", name, *words)
-    wait_for("the lost peer is told", lambda: "peer-lost" in pair.ha("node-b", "alert", "list").stdout, 30, 0.3)
+    wait_for("the lost peer is an alert", lambda: "peer-lost" in pair.ha("node-b", "alert", "list").stdout, 30, 0.3)
     seen.ask("node-b", "alert-list", "alert", "list", "-n", "200")
     compare(seen.shapes)
 

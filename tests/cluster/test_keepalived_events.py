@@ -112,7 +112,7 @@ def test_fifty_role_changes_that_end_in_backup_end_with_nothing_running(pair: Pa
 def test_a_flapping_track_file_moves_the_programs_to_where_the_vip_ends(pair: Pair) -> None:
     """Hazards 3, 5 and 10: real role changes, faster than programs can follow.
 
-    Fault: the active node is told FAULT and fit again twenty times within five seconds.
+    Fault: the active node's keepalived hears FAULT and fit again twenty times within five seconds.
     Answer: the node that is MASTER in the end runs the programs.
     Bound: no overlap.
     """
@@ -130,7 +130,7 @@ def test_programs_that_ignore_term_are_stopped_all_at_once(pair: Pair) -> None:
     """Hazard 18: update stops groups one after the other: three programs that ignore TERM took 10.0 s against 3.4 s.
 
     Fault: three programs ignore TERM for their stopwaitsecs of 1 s, then the VIP moves.
-    Answer: all are told at once.
+    Answer: all are signalled at once.
     Bound: one stopwaitsecs and supervisord's own second, not three.
     """
     command = "/bin/bash -c 'trap \"\" TERM; while :; do sleep 0.05; done'"

@@ -205,7 +205,7 @@ def test_two_nodes_that_take_over_at_once_end_as_one_active_node(pair: Pair) -> 
     """Hazard 34: VRRP partitioned while ssh works, and both boot.
 
     Fault: both boot while adverts do not get through, so both are MASTER and both take over.
-    Answer: the lower claim gives way: its node is told FAULT, the other one goes on.
+    Answer: the lower claim gives way: its keepalived hears FAULT, the other node stays active.
     Bound: no overlap.
     """
     pair.up(wait=False)
@@ -237,9 +237,9 @@ def test_a_frozen_peer_whose_kernel_answers_is_not_taken_for_dead(pair: Pair) ->
 
 
 def test_a_paused_machine_that_wakes_up_releases_as_soon_as_it_hears_of_the_other(pair: Pair) -> None:
-    """Hazard 35: a virtual machine that its host pauses answers nothing, and goes on as if nothing had been.
+    """Hazard 35: a virtual machine that its host pauses answers nothing, and continues as if nothing had been.
 
-    Fault: the active node is cut off and stopped for 4 s, then goes on with its programs running.
+    Fault: the active node is cut off and stopped for 4 s, then continues with its programs running.
     Answer: it looked dead, so the peer runs the programs. The agent notices that time passed without it, asks, and one node
     releases.
     Bound: 2 s after the wake-up and the programs' time to stop; never with a fence_command that succeeds.
@@ -308,7 +308,7 @@ def test_a_fence_command_that_fails_leaves_the_decision_to_the_policy(pair: Pair
     """Design, interlock: fence_command with its own time-out.
 
     Fault: the active node loses its power; fence_command fails, or does not end in takeover.fence_timeout_s.
-    Answer: it is ended; "start" starts all the same, "hold" tries again and starts nothing until it succeeds.
+    Answer: it is ended; "start" starts nevertheless, "hold" tries again and starts nothing until it succeeds.
     Bound: takeover.fence_timeout_s.
     """
     limits = {"fence_command": words, "fence_timeout_s": 0.5, "on_interlock_timeout": policy}

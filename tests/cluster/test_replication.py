@@ -90,7 +90,7 @@ def test_symbolic_links_are_refused_and_said(names: Pair) -> None:
 def test_a_registry_that_vanishes_is_not_taken_for_deletions(names: Pair) -> None:
     """Hazards 26 and 29: removed, recreated empty, recreated full.
 
-    Fault: the registry is moved away, made anew empty, and filled again.
+    Fault: the registry is moved away, made again empty, and filled again.
     Answer: nothing is deleted at the peer; it is said; afterwards everything is watched again.
     Bound: nothing is lost.
     """
@@ -112,7 +112,7 @@ def test_a_mass_deletion_is_held_until_an_operator_confirms_it(pair: Pair) -> No
     """Hazard 26: most confs gone without a word is more often an accident than a wish.
 
     Fault: more than half of the confs are deleted.
-    Answer: held, shown, and done after `ha-agent sync --accept-deletes`; kept copies all the same.
+    Answer: held, shown, and done after `ha-agent sync --accept-deletes`; kept copies nevertheless.
     Bound: nothing is lost.
     """
     pair.up(sleepers(20))

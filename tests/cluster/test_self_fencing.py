@@ -32,8 +32,8 @@ def test_a_vip_that_is_missing_under_a_master_goes_to_the_peer(pair: Pair) -> No
     """Design, self-fencing: VIP missing while MASTER.
 
     Fault: somebody deletes the VIP on the active node; keepalived does not put it back.
-    Answer: the programs stop; where keepalived goes on to say MASTER it is told FAULT, and the peer takes over.
-    Bound: 1 s until it is told, then a hand-over; no overlap.
+    Answer: the programs stop; where keepalived still says MASTER the track file tells it FAULT, and the peer takes over.
+    Bound: 1 s until keepalived hears FAULT, then a hand-over; no overlap.
     """
     pair.up()
     pair.await_runs("node-a", THREE)
@@ -140,7 +140,7 @@ def test_a_node_whose_supervisord_does_not_come_back_gives_the_vip_to_its_peer(p
     """Design, self-fencing: supervisord gone and not back.
 
     Fault: supervisord is stopped on the active node and stays away.
-    Answer: after supervisor.restart_wait_s keepalived is told FAULT; when supervisord is back the node is a standby again.
+    Answer: after supervisor.restart_wait_s keepalived hears FAULT; when supervisord is back the node is a standby again.
     Bound: supervisor.restart_wait_s (5 s); no overlap.
     """
     pair.up(overrides={"supervisor": {"restart_wait_s": 1.0}})
@@ -289,7 +289,8 @@ def test_a_node_whose_agent_never_started_is_never_master(pair: Pair) -> None:
     """Hazards 11 and 38: the agent cannot start at boot, and keepalived can.
 
     Fault: a node boots with a broken agent.toml while its peer is off.
-    Answer: the track file says 1 until an agent says 0, so keepalived is FAULT from its start. Mended, the agent takes over.
+    Answer: the track file says 1 until an agent says 0, so keepalived is FAULT from its start. With a good
+    file the agent takes over.
     Bound: none needed: a node without an agent never holds the VIP.
     """
     pair.up()
@@ -372,7 +373,7 @@ def test_a_local_program_that_overwrote_its_environment_outlives_a_release(pair:
     """Design, releasing: never the local ones.
 
     Fault: a switchover, with a local program that has set its process title.
-    Answer: it goes on with the same process on both nodes.
+    Answer: it continues with the same process on both nodes.
     Bound: none.
     """
     up_with_redis(pair)

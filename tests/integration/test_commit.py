@@ -356,7 +356,7 @@ def test_an_unreadable_part_makes_the_whole_registry_unavailable(place: tuple[st
     assert commit_module.RESERVE_BYTES > 0
 
 
-def test_a_roll_forward_leaves_a_later_edit_alone_and_mends_what_a_power_failure_emptied(place: tuple[str, str]) -> None:
+def test_a_roll_forward_leaves_a_later_edit_alone_and_repairs_what_a_power_failure_emptied(place: tuple[str, str]) -> None:
     root, state = place
     write(root, "edited.conf", b"1")
     write(root, "torn.conf", b"1")

@@ -100,8 +100,8 @@ SHUTDOWN = '\'\\0\\0\\0\\35{"op":"shutdown","id":123456}\''
 def test_rubbish_on_the_rpc_channel_ends_that_connection_and_nothing_else(pair: Pair) -> None:
     """Rubbish from somebody who has the key.
 
-    Fault: random bytes, a frame that is no object, an unknown operation.
-    Answer: that connection ends or gets an error; the agent and the link go on.
+    Fault: random bytes, a frame that is not an object, an unknown operation.
+    Answer: that connection ends or gets an error; the agent and the link continue.
     Bound: none needed.
     """
     from_a(pair, f"head -c 100000 /dev/urandom | timeout 5 {SSH} {TARGET} rpc")
@@ -252,7 +252,7 @@ def test_senders_that_stall_in_a_frame_delay_nobody_and_are_limited_in_number(pa
     """Slow senders.
 
     Fault: twenty sessions send half a frame each and keep the connection.
-    Answer: replication goes on; of more than eight connections the oldest is closed.
+    Answer: replication continues; of more than eight connections the oldest is closed.
     Bound: eight connections of 16 MiB each.
     """
     stall = f"(printf '\\0\\1\\0\\0half'; sleep 15) | timeout 20 {SSH} {TARGET} rpc"

@@ -1,4 +1,4 @@
-"""Real inotify by way of watchdog: every way of changing a file gives a hint for it."""
+"""Real inotify through watchdog: every way of changing a file gives a hint for it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_reading_gives_no_hint(watched: tuple[str, Sink, Watcher]) -> None:
 def test_a_replaced_directory_is_said_and_can_be_watched_again(watched: tuple[str, Sink, Watcher]) -> None:
     """Hazard 29: watched directories get removed, recreated, replaced.
 
-    Fault: the registry is moved away and made anew.
+    Fault: the registry is moved away and made again.
     Answer: said at once, and the new one is watched.
     Bound: none needed.
     """

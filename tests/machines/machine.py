@@ -90,7 +90,7 @@ class Machine:
         self._on.set()
 
     def _power_button(self) -> None:
-        """Switches a machine that reboots on again: systemd-nspawn leaves that to whoever runs it."""
+        """Switches a machine that reboots on again: systemd-nspawn leaves that to the one that runs it."""
         while True:
             self._on.wait()
             assert self._container is not None

@@ -6,4 +6,4 @@ from tests.alerts_doc import PAGE, page
 
 
 def test_the_page_on_alerts_has_every_code() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "write it anew with: make docs"
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: make docs"

@@ -13,7 +13,7 @@ TESTS = list(read_tests())
 
 def test_the_page_on_faults_is_what_the_tests_say() -> None:
     page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
-    assert page == render(TESTS), "write it anew with: make docs"
+    assert page == render(TESTS), "run: make docs"
 
 
 def test_every_hazard_has_a_test_or_a_reason_why_it_has_none() -> None:

@@ -1,4 +1,4 @@
-"""A program's own file becomes its conf; who is not root cannot become somebody else by it."""
+"""A program's own file becomes its conf; a user other than root cannot become somebody else by it."""
 
 from __future__ import annotations
 
