@@ -1,4 +1,4 @@
-# The commands of this project. `make demo` and `make test` install what is missing by way of `make setup`.
+# The commands of this project. `make demo` and `make test` install what is missing through `make setup`.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,6 +6,9 @@ SANDBOX := $(BIN)/python -m ha_agent.lab.sandbox --
 TEST_LIMIT_S ?= 2700
 SECONDS ?= 600
 SEED ?= 1
+
+# What the spelling check reads: everything that a person wrote.
+PROSE := README.md CONTRIBUTING.md CHANGELOG.md Makefile pyproject.toml docs ha_agent tests tools bench debian systemd keepalived share
 
 # Everything that the tools leave lies in build/.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
@@ -19,7 +22,7 @@ TIDY := trap 'find ha_agent bench tests -name __pycache__ -prune -exec rm -rf {}
 help:
 	@echo "make demo    the main job on a real pair in namespaces, with a measured summary (root)"
 	@echo "make test    all tests, in a place of their own with nothing but a loopback network (root)"
-	@echo "make check   style, types, unit tests (no root)"
+	@echo "make check   style, types, spelling, unit tests (no root)"
 	@echo "make bench   side by side with what one would use instead (root)"
 	@echo "make chaos   SECONDS=600 SEED=n: a random schedule of faults on a real pair, and a check of every promise (root)"
 	@echo "make deb     the Debian package, in build/ (root, or debhelper and lintian installed)"
@@ -52,6 +55,7 @@ test: root setup
 check: .venv/ready
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/codespell $(PROSE)
 	@$(BIN)/python -m pytest -q tests/unit
 
 bench: root setup

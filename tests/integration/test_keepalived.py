@@ -36,7 +36,7 @@ def test_keepalived_accepts_the_rendered_configuration(tmp_path: pathlib.Path, n
     path.chmod(0o600)
     done = subprocess.run(["keepalived", "-t", "-l", "-f", str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr + done.stdout
-    assert "disabl" not in (done.stderr + done.stdout).lower()
+    assert "disabl" not in (done.stderr + done.stdout).lower()  # codespell:ignore
     for wanted in (
         "vrrp_version 3",
         "unicast_peer",

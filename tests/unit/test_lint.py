@@ -154,7 +154,7 @@ def test_pidproxy_that_starts_by_itself_is_found() -> None:
 
 
 def test_sections_that_do_not_belong_are_found() -> None:
-    text = program() + "[eventlistener:x]\ncommand=y\n[supervisord]\n[unix_http_server]\n[programm:y]\n"
+    text = program() + "[eventlistener:x]\ncommand=y\n[supervisord]\n[unix_http_server]\n[programm:y]\n"  # codespell:ignore
     assert codes(text) == [("foreign-section", n) for n in (3, 5, 6)] + [("unknown-section", 7)]
 
 

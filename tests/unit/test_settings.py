@@ -36,10 +36,11 @@ def test_a_minimal_file_is_good() -> None:
 
 
 def test_all_problems_are_reported_at_once() -> None:
-    found = problems_of('[node]\nname="a b"\nadress="x"\n[nonsense]\n[vrrp]\nvip="192.0.2.9"\npriority=300\nnopreempt="yes"')
+    node = '[node]\nname="a b"\nadress="x"\n'  # codespell:ignore
+    found = problems_of(node + '[nonsense]\n[vrrp]\nvip="192.0.2.9"\npriority=300\nnopreempt="yes"')
     assert set(found) == {
         "[nonsense]",
-        "node.adress",
+        "node.adress",  # codespell:ignore
         "node.name",
         "node.address",
         "peer.name",
@@ -48,7 +49,7 @@ def test_all_problems_are_reported_at_once() -> None:
         "vrrp.priority",
         "vrrp.nopreempt",
     }
-    assert 'did you mean "address"' in found["node.adress"]
+    assert 'did you mean "address"' in found["node.adress"]  # codespell:ignore
     assert "300" in found["vrrp.priority"] and "1 to 254" in found["vrrp.priority"]
 
 
