@@ -17,7 +17,7 @@ _NAME = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{4}")
 def save_report(state_dir: str, identifier: str, report: dict[str, Any], keep: int) -> None:
     """Stores a report, removes the oldest beyond ``keep``. Raises ``OSError``, and ``ValueError`` for a bad identifier."""
     if not _NAME.fullmatch(identifier):
-        raise ValueError(f"{identifier!r:.40} is no identifier of a failover-test")
+        raise ValueError(f"{identifier!r:.40} is not an identifier of a failover-test")
     folder = StatePlaces(state_dir).reports
     make_dir(folder, 0o700)
     write_atomic(os.path.join(folder, f"{identifier}.json"), json.dumps(report).encode() + b"\n")

@@ -28,7 +28,7 @@ RESERVE_BYTES = 256 * 1024
 
 
 class StateTooNew(Exception):
-    """A state file was written by a newer agent; going on could destroy what it means."""
+    """A state file was written by a newer agent; continuing could destroy what it means."""
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class Store:
         self.renew_reserve()
 
     def renew_reserve(self) -> None:
-        """Makes the reserve again where it was used up. A full disk is no error."""
+        """Makes the reserve again where it was used up. A full disk is not an error."""
         if os.path.exists(self._places.reserve):
             return
         temporary = self._places.reserve + ".new"
@@ -92,14 +92,14 @@ class Store:
             if content["version"] > VERSION:
                 raise StateTooNew(
                     f"{path} is of version {content['version']}, this agent knows {VERSION}: "
-                    "install the newer ha-agent again, or move the file away to begin anew"
+                    "install the newer ha-agent again, or move the file away to begin from nothing"
                 )
             _check_shape(content, has_rows=path == self._places.agreed)
         except (ValueError, TypeError, KeyError) as error:
             aside = f"{path}.damaged-{int(time.time())}"
             os.rename(path, aside)
             what = "empty" if not raw else f"damaged ({type(error).__name__})"
-            remarks.append(f"{path} is {what}; put aside as {aside}, going on without it")
+            remarks.append(f"{path} is {what}; put aside as {aside}, the agent continues without it")
             return None
         assert isinstance(content, dict)
         return content

@@ -1,4 +1,4 @@
-"""Asks both nodes: the own one over the control socket, the peer through it."""
+"""Asks both nodes: this node over the control socket, the peer through it."""
 
 from __future__ import annotations
 
@@ -64,5 +64,5 @@ class Nodes:
             time.sleep(0.05)
 
     def status(self) -> list[NodeJson]:
-        """Both nodes' own accounts, this node first; the peer's may only be what is known of it."""
+        """Both nodes' own accounts, this node first; the peer's may be only what this node knows of it."""
         return list(self.ask_own({"op": "status"})["nodes"])

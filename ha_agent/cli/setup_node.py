@@ -158,10 +158,10 @@ def _settings(request: dict[str, Any]) -> tuple[Settings, str]:
 
 
 def _trust(request: dict[str, Any], known_hosts: str, name: str) -> list[tuple[str, str, int]]:
-    """The files by which the peer's agent may reach this one's forced command, and is known by its host key."""
+    """The files by which the peer's agent may reach this agent's forced command, and by which its host key is known."""
     for what in ("peer_key", "peer_host_key"):
         if not is_public_key(str(request[what])):
-            raise SetupFailed(f"{what} is no public key: {str(request[what])[:60]!r}")
+            raise SetupFailed(f"{what} is not a public key: {str(request[what])[:60]!r}")
     return [
         (AUTHORIZED, add_peer_key(_text(AUTHORIZED), request["peer_key"]), 0o600),
         (known_hosts, pin_host_key(_text(known_hosts), name, request["peer_host_key"]), 0o600),
@@ -255,7 +255,7 @@ def _read_record() -> dict[str, str | None]:
 
 
 def _service(request: dict[str, Any]) -> dict[str, Any]:
-    """Enables a unit and has it run with what is configured now; ``changed``: it must be started anew for that."""
+    """Enables a unit and has it run with what is configured now; ``changed``: it must be started again for that."""
     if request["unit"] == "listener":
         # supervisord runs with its old configuration; of the new one only the listener's group is taken up here.
         return {"said": _must("supervisorctl", "update", GROUP)}
@@ -279,7 +279,7 @@ def _undo(_request: dict[str, Any]) -> dict[str, Any]:
         _run("systemctl", "disable", "--now", unit)
     run_dir, _ = read_places(DEFAULT_PATH)
     for path in RunPlaces(run_dir).role_files:
-        # An agent that is set up again must not go on as the active one, find no keepalived, and stop everything.
+        # An agent that is set up again must not continue as the active one, find no keepalived, and stop everything.
         _remove(path)
     for path, saved in record.items():
         if saved is None and path.endswith((".conf", ".ini")) and path.startswith(REGISTRY + "/"):

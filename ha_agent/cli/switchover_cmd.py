@@ -34,7 +34,7 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add("switchover", summary, "ha-agent switchover --dry-run", run)
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--dry-run", action="store_true", help="check and show what would happen; change nothing")
-    parser.add_argument("--force", action="store_true", help="go on in spite of what the checks found; it is named")
+    parser.add_argument("--force", action="store_true", help="continue in spite of what the checks found; it is named")
     parser.add_argument("--timeout", type=duration, default=60.0, metavar="S", help="seconds for all of it (default 60)")
     parser.add_argument(
         "--json", action="store_true", help="the result as JSON (docs/json.md); asks nothing, so needs --yes"
@@ -103,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _prepare(nodes: Nodes, options: argparse.Namespace, say: Callable[[str], None]) -> Result | None:
-    """Checks, shows, asks. None where it may go on."""
+    """Checks, shows, asks. None where the switchover may begin."""
     seen = nodes.drained_status()
     obstacles = find_obstacles(seen)
     for finding in obstacles:
@@ -222,7 +222,7 @@ def _judge(result: Result, seen: Mapping[str, NodeJson], timeout_s: float) -> No
         both = [seen[name] for name in (result.source, result.target) if name in seen]
         now = "; ".join(f"{n['name']} is {n.get('role', '?')}, VRRP {n.get('vrrp_state', '?')}" for n in both)
         result.outcome = CommandOutcome.TIMED_OUT
-        result.problem = f"not finished after {timeout_s:g} s: {now}; it goes on by itself, see ha-agent status --watch"
+        result.problem = f"not finished after {timeout_s:g} s: {now}; it continues by itself, see ha-agent status --watch"
         return
     result.running = sum(1 for p in new["programs"] if p["state"] == State.RUNNING)
     result.failed = {p["name"]: str(p.get("problem") or p["state"]) for p in failed_programs(new)}

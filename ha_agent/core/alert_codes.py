@@ -13,7 +13,7 @@ from ha_agent.core.faults import FAULTS, Urgency
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """One kind of alert. ``hold_s``: a condition must last so long before it is told, ``settle_s``: and be gone so long.
+    """One kind of alert. ``hold_s``: how long a condition must last before it is told, ``settle_s``: and be gone.
 
     An agent that was started again must have found out within ``settle_s`` whether what it knew of still holds.
     """

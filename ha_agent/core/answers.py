@@ -108,7 +108,7 @@ class AtPeerAnswer(OutcomeAnswer):
 
 
 class AlertListAnswer(TypedDict):
-    """The alerts that last, the notifications of late, and how the sinks are."""
+    """The alerts that last, the recent notifications, and how the sinks are."""
 
     node: str
     at: float

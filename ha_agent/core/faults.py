@@ -67,7 +67,7 @@ _ALERTS: tuple[Fault, ...] = (
     Fault(
         "program-fatal",
         "a program cannot be started any more: supervisord has given it up",
-        "read its log and `supzcli status`; mend it, then: supzcli start NAME",
+        "read its log and `supzcli status`; fix it, then: supzcli start NAME",
         Urgency.CRITICAL,
         ((Face.SCREEN, "program-failed"),),
     ),
@@ -175,7 +175,7 @@ _ALERTS: tuple[Fault, ...] = (
     Fault(
         "conf-not-loadable",
         "a conf cannot be loaded on the active node; its last good content runs, or nothing",
-        "ha-agent lint --registry; mend the conf",
+        "ha-agent lint --registry; fix the conf",
         Urgency.CRITICAL,
         (
             (Face.SCREEN, "not-loadable"),
@@ -366,7 +366,7 @@ _FINDINGS: tuple[Fault, ...] = (
     Fault("wrong-type", "an option's value is not of its type", "the finding says what is allowed"),
     Fault("name-differs", "a file is not called as its program", "rename one of them"),
     Fault("no-command", "a program has no command", "add one"),
-    Fault("bad-command", "a command cannot be read", "mend the quotes"),
+    Fault("bad-command", "a command cannot be read", "fix the quotes"),
     Fault("daemonises", "a program leaves the foreground", "run it in the foreground"),
     Fault("pidproxy-restarts", "pidproxy may start a second daemon", "run the program in the foreground"),
     Fault("pidproxy-autostart", "pidproxy may start a daemon beside one of before", "run the program in the foreground"),

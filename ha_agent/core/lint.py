@@ -172,7 +172,7 @@ class Section:
 
 
 def read_sections(text: str) -> list[Section]:
-    """The sections of a conf with the lines on which everything stands. Takes anything; what is no option is left out."""
+    """The sections of a conf with the lines on which everything stands. Takes any text; other lines are left out."""
     sections: list[tuple[str, int, list[Option]]] = []
     for number, raw in enumerate(text.splitlines(), 1):
         if not raw.strip() or raw.lstrip().startswith((";", "#")):
@@ -262,7 +262,7 @@ def _lint_command(path: str, section: Section, command: Option) -> Iterator[Find
     try:
         words = shlex.split(command.value)
     except ValueError as error:
-        yield _error("bad-command", path, command.line, f"command cannot be read: {error}", "mend the quotes")
+        yield _error("bad-command", path, command.line, f"command cannot be read: {error}", "correct the quotes")
         return
     is_proxied = bool(words) and posixpath.basename(words[0]) == "pidproxy"
     daemon = find_daemon(command.value)
@@ -279,7 +279,7 @@ def _lint_command(path: str, section: Section, command: Option) -> Iterator[Find
         text = "pidproxy starts with supervisord though a daemon of before may still run"
         yield _warning("pidproxy-autostart", path, command.line, text, "run the program in the foreground")
     if words and is_shell_wrapper(words) and not _stops_as_group(section):
-        text = "a shell runs the program: a stop ends the shell alone, and the program goes on"
+        text = "a shell runs the program: a stop ends the shell alone, and the program runs on"
         fix = "add stopasgroup=true and killasgroup=true, or have the shell `exec` the program"
         yield _warning("shell-wrapper", path, command.line, text, fix)
 
@@ -374,7 +374,7 @@ _PROBLEMS: tuple[tuple[str, str, str | None, str], ...] = (
 
 
 def lint_verdict(path: str, text: str, verdict: Mapping[str, Any], node: str) -> list[Finding]:
-    """What supervisord's own parser said of a conf on ``node``, with the line that it is about where that can be told."""
+    """What supervisord's own parser said of a conf on ``node``, with the line where the parser names one."""
     sections = read_sections(text)
     problem = verdict.get("problem")
     if problem:
@@ -383,7 +383,7 @@ def lint_verdict(path: str, text: str, verdict: Mapping[str, Any], node: str) ->
                 line = _line_of(sections, problem, option)
                 return [_error(code, path, line, f"{node} cannot load it: {problem}", fix.format(node=node))]
         line = _line_of(sections, problem, None)
-        fix = "mend it; until then the last good content runs on"
+        fix = "fix it; until then the last good content runs on"
         return [_error("conf-not-loadable", path, line, f"{node} cannot load it: {problem}", fix)]
     found = []
     for program in verdict.get("programs", ()):

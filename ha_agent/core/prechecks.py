@@ -56,7 +56,7 @@ def find_obstacles(nodes: Sequence[NodeJson]) -> list[Finding]:
     found += _replication_obstacles(active, standby)
     found += _readiness_obstacles(active, standby)
     if active.get("preempt") and int(active.get("priority", 0)) > int(standby.get("priority", 0)):
-        remedy = "set vrrp.nopreempt = true, render keepalived.conf anew and reload keepalived"
+        remedy = "set vrrp.nopreempt = true, render keepalived.conf again and reload keepalived"
         text = f"preempts: with its higher priority it would take the VIP back from {standby['name']} at once"
         found.append(_error("preempt", active["name"], text, remedy))
     return found
@@ -110,12 +110,12 @@ def _readiness_obstacles(active: NodeAccountJson, standby: NodeAccountJson) -> l
             found.append(Finding("conf-not-loadable", Severity.WARNING, text, "", str(standby["name"]), alias=alias))
         else:
             text = f"cannot load {path}: {why}"
-            found.append(_error("standby-not-ready", standby["name"], text, f"mend {path}, or park it"))
+            found.append(_error("standby-not-ready", standby["name"], text, f"fix {path}, or park it"))
     warned = set(active["readiness"]["warnings"])
     for path, why in sorted(readiness["warnings"].items()):
         if path not in warned:
             text = f"cannot start {path}: {why}"
-            found.append(_error("standby-not-ready", standby["name"], text, f"mend {path}, or park it"))
+            found.append(_error("standby-not-ready", standby["name"], text, f"fix {path}, or park it"))
     if readiness.get("failure"):
         text = f"the confs could not be checked: {readiness['failure']}"
         found.append(_error("not-checked", standby["name"], text, "see ha-agent doctor"))

@@ -297,7 +297,7 @@ def parse_memory_limit(text: str) -> tuple[str, int] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertSettings:
-    """[alerts]: when the agent raises the alarm; where it goes is said by [sinks.NAME]."""
+    """[alerts]: when the agent raises the alarm; [sinks.NAME] says where it goes."""
 
     repeat_s: float = key(
         14400.0, "Seconds after which an alert that still lasts is told again.", between(60.0, 7 * 86400.0, "s")
@@ -308,11 +308,11 @@ class AlertSettings:
         between(1.0, 86400.0, "s"),
     )
     loop_count: int = key(
-        5, "So many unexpected ends or failed starts of a program within loop_window_s are a loop.", between(2, 1000)
+        5, "Number of unexpected ends or failed starts of a program within loop_window_s that is a loop.", between(2, 1000)
     )
     loop_window_s: float = key(
         120.0,
-        "Seconds in which they are counted. A loop is over when a program did not end for so long.",
+        "Seconds in which they are counted. A loop is over when the program did not end for this time.",
         between(5.0, 86400.0, "s"),
     )
     memory_limits: tuple[str, ...] = key(
@@ -321,14 +321,16 @@ class AlertSettings:
         'first that fits counts. Example: ["redis=512MB", "tomcat-*=2GB", "*=1GB"].',
         each(lambda v: parse_memory_limit(v) is not None, '"NAME=SIZE" with a size such as 512MB'),
     )
-    memory_interval_s: float = key(30.0, "Seconds between two looks at that.", between(1.0, 86400.0, "s"))
-    log_lines: int = key(10, "So many of the last lines of a program's log go with an alert.", between(0, 100))
+    memory_interval_s: float = key(30.0, "Seconds between two looks at the memory of programs.", between(1.0, 86400.0, "s"))
+    log_lines: int = key(10, "Number of the last lines of a program's log that go with an alert.", between(0, 100))
     maintenance_silences: tuple[str, ...] = key(
         ("program-*", "role-*", "*-down", "no-active-node", "peer-lost", "listener-silent", "replication-*", "standby-*"),
         "Alerts that are not told while maintenance is on; * and ? are allowed. One that lasts is told when it is over.",
     )
     queue_max: int = key(
-        1000, "So many alerts wait for a sink at most; the oldest are dropped, and that is told.", between(10, 100000)
+        1000,
+        "Largest number of alerts that wait for a sink; beyond it the oldest are dropped, and that is told.",
+        between(10, 100000),
     )
 
 

@@ -1,8 +1,8 @@
 """A failover-test on one node: watches programs and roles closely, makes the fault, and ends it by itself.
 
-The command that rehearses holds nothing. Every fault has an end from the beginning, which this node keeps whether or not
-the command, the connection or this agent lives to see it: what is under way is written to ``drill.json`` below the run
-directory, and an agent that is started again goes on with it.
+The command that asked for the test holds nothing. Every fault has an end from the beginning, which this node keeps whether
+or not the command, the connection or this agent lives to see it: what is under way is written to ``drill.json`` below the
+run directory, and an agent that is started again goes on with it.
 """
 
 from __future__ import annotations

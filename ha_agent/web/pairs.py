@@ -1,4 +1,4 @@
-"""What is known of pairs: each node is asked by a task of its own, so that one that hangs never delays another.
+"""What is known of pairs: each node is asked by a task of its own, so that a node that hangs never delays another.
 
 Owns the last view of every node with its age. ``LocalPair`` asks the agent of this machine, and its peer through it.
 """
@@ -27,10 +27,10 @@ PEER_S = 2.0
 ACT_S = 120.0
 HAND_OVER_S = 40.0
 UNWATCHED = 5
-"""Nobody watching, a node is asked so many times less often."""
+"""How many times less often a node is asked when nobody watches."""
 
 WATCHED_S = 15.0
-"""Somebody who asked so recently counts as watching."""
+"""For how long after a request somebody counts as watching."""
 
 LOOKS_AT_ONCE, ACTS_AT_ONCE = 6, 4
 EVENTS = 60
@@ -55,7 +55,7 @@ class Sight:
     at: float | None = None
     problem: str | None = None
     news: str = ""
-    """A digest of what of the view is worth showing anew."""
+    """A digest of those parts of the view that are worth showing again."""
 
     @property
     def node(self) -> Mapping[str, Any] | None:
@@ -63,7 +63,7 @@ class Sight:
         return self.view["node"] if self.view else None
 
     def current(self) -> NodeJson:
-        """The entry as it is judged: one that does not answer now is not reachable, whatever it said before."""
+        """The entry as it is judged: a node that does not answer now is not reachable, whatever it said before."""
         if self.problem is None and self.view is not None:
             account: NodeAccountJson = self.view["node"]
             return account
@@ -131,7 +131,7 @@ class Pair(ABC):
         return active[0] if len(active) == 1 else None
 
     def watch(self) -> None:
-        """Says that somebody is looking."""
+        """Notes that somebody is looking."""
         idle = asyncio.get_running_loop().time() - self._asked_mono >= WATCHED_S
         self._asked_mono = asyncio.get_running_loop().time()
         if idle:
@@ -156,7 +156,7 @@ class Pair(ABC):
             await asyncio.wait_for(poke.wait(), self._poll_s * (1 if watched else UNWATCHED))
 
     def _learn(self, sight: Sight, view: Mapping[str, Any] | None, at: float | None, problem: str | None) -> None:
-        """Takes in an answer, or that there was none; tells of it where it is news."""
+        """Takes in an answer, or its absence; wakes the waiting pages where that is news."""
         before = sight.news, sight.problem
         sight.problem = problem
         if view is not None:
@@ -166,7 +166,7 @@ class Pair(ABC):
 
 
 def _news_of(view: Mapping[str, Any]) -> str:
-    """A digest of what of a view is worth showing anew: not the time of the answer, and no figures."""
+    """A digest of those parts of a view that are worth showing again: not the time of the answer, and no figures."""
     node = {key: value for key, value in view["node"].items() if key != "at"}
     alerts = {key: value for key, value in view["alerts"].items() if key != "at"}
     return hashlib.sha256(json.dumps([node, view["programs"], alerts], sort_keys=True).encode()).hexdigest()
@@ -192,7 +192,7 @@ class LocalPair(Pair):
             group.create_task(self._follow_history())
 
     async def ask_own(self) -> Mapping[str, Any]:
-        """The own node's view as it is now; all who ask at once share one question. Raises ``PairUnreachable``."""
+        """The view of this node as it is now; requests at the same time share one question. Raises ``PairUnreachable``."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.ensure_future(self._ask_view())
             # Whoever asked may be gone by then.
@@ -300,7 +300,7 @@ class LocalPair(Pair):
         return merge_events(*told)[-count:]
 
     async def read_log(self, node: str, program: str, stream: str) -> str:
-        """The end of a log, by way of the guard."""
+        """The end of a log, through the guard."""
         method = {"stdout": "tailProcessStdoutLog", "stderr": "tailProcessStderrLog"}[stream]
         message = {"op": "supervisor", "method": method, "params": [_rpc_name(program), 0, LOG_BYTES]}
         answer = await self._ask(node, message, PEER_S)
@@ -309,7 +309,7 @@ class LocalPair(Pair):
         return str(answer["result"][0])
 
     async def act(self, action: str, program: str, by: str) -> Result:
-        """Has the active node do it; where none is known to be active, this one says why not."""
+        """Has the active node do it; where none is known to be active, this node says why not."""
         active = self.find_active()
         node = active.name if active else self._own.name
         try:

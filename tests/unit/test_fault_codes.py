@@ -132,7 +132,7 @@ def test_a_change_of_role_has_the_former_word_of_its_rule_and_another_event_has_
 
 
 COMPOSED = {"takeover-failed", "release-failed", "takeover-verified", "agent-resumed"}
-"""Codes that the daemon gives to ``history.add`` by way of a variable."""
+"""Codes that the daemon gives to ``history.add`` through a variable."""
 
 
 def test_every_code_that_the_daemon_gives_to_the_history_is_in_the_catalogue_and_no_other() -> None:

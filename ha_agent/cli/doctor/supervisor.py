@@ -40,7 +40,7 @@ def check_include(context: Context) -> Iterator[Finding]:
     path, settings = context.settings.supervisor.config, context.settings
     parser = _read_conf(context)
     if parser is None:
-        text = f"{path} cannot be read, or is no configuration of supervisord"
+        text = f"{path} cannot be read, or is not a configuration of supervisord"
         yield error("supervisor-conf", text, "set supervisor.config, or run doctor as root")
         return
     patterns = [_same_file(p) for p in included_patterns(parser, os.path.abspath(path))]
@@ -197,7 +197,7 @@ def check_confs(context: Context) -> Iterator[Finding]:
         for path, why in sorted({**readiness["warnings"], **readiness["problems"]}.items()):
             clean = False
             code = code_of_conf(str(node["role"]), is_loadable=path not in readiness["problems"])
-            yield error(code, f"{path} on {node['name']}: {why}", f"mend {path}, or park it (*.conf.parked)")
+            yield error(code, f"{path} on {node['name']}: {why}", f"fix {path}, or park it (*.conf.parked)")
         for path, why in sorted(node["registry"]["refused"].items()):
             clean = False
             yield error("conf-refused", f"{path} on {node['name']} is not replicated: {why}", "replace it by a plain file")

@@ -31,7 +31,7 @@ LOOK_S = 300.0
 """Between two looks at all processes, whatever the events said. One of 1,000 costs a fifth of a second."""
 
 PROBE_S = 30.0
-"""Between two looks whether supervisord answers at all."""
+"""Between two checks that supervisord answers at all."""
 
 SILENT_S = 90.0
 """The listener gives a sign of life every 30 s."""

@@ -1,4 +1,4 @@
-"""What alerts leave on the disk: the book of those that last, the notifications of late, and how far each sink is."""
+"""What alerts leave on the disk: the book of those that last, the recent notifications, and how far each sink is."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Rooms:
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[R]):
-    """One operation. ``at_peer``: an operator may also have it done by the other node, by way of this one (``at-peer``)."""
+    """One operation. ``at_peer``: an operator may also have it done by the other node, through this one (``at-peer``)."""
 
     name: str
     request: type[R]

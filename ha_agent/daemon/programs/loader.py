@@ -1,4 +1,4 @@
-"""All of the registry's groups at once, by way of supervisord: loading and starting, stopping, unloading.
+"""All of the registry's groups at once, through supervisord: loading and starting, stopping, unloading.
 
 Only groups of the registry are ever touched; local programs and event listeners are not.
 """
