@@ -13,7 +13,6 @@ from ha_agent.core.words import Outcome
 
 ANSWER_S = 10.0
 DRAIN_S = 5.0
-COMMIT_S = 0.5
 
 
 class PeerUnreachable(Exception):
@@ -57,9 +56,7 @@ class Nodes:
             if len(accounts) < len(seen):
                 return seen
             pending = any(n["replication"]["state"] == "pending" for n in accounts)
-            # inotify may tell of a change that is being committed before the commit is done.
-            local = any(n["replication"].get("local_changes") for n in accounts)
-            if not (pending and passed < DRAIN_S) and not (local and passed < COMMIT_S):
+            if not pending or passed >= DRAIN_S:
                 return seen
             time.sleep(0.05)
 

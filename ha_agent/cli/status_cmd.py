@@ -8,10 +8,10 @@ import time
 from typing import Any
 
 from ha_agent.adapters.control import NoDaemon
+from ha_agent.adapters.status_screen import render_status
 from ha_agent.adapters.terminal import is_terminal, redraw
 from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands, settings_of
-from ha_agent.cli.status_text import render_status
 from ha_agent.core.node_json import NodeJson
 from ha_agent.core.words import Exit
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
+from ha_agent.core.node_json import NodeAccountJson, NodeJson
 from ha_agent.core.words import Outcome
 
 
@@ -25,7 +26,7 @@ class HistoryAnswer(TypedDict):
 class ViewAnswer(TypedDict):
     """Everything that a screen or a scrape shows of one node."""
 
-    node: Mapping[str, Any]
+    node: NodeAccountJson
     programs: Sequence[Mapping[str, Any]]
     alerts: AlertListAnswer
     figures: Mapping[str, Any]
@@ -127,13 +128,13 @@ class AlertTestAnswer(OutcomeAnswer):
 class StatusAnswer(TypedDict):
     """This node and its peer."""
 
-    nodes: Sequence[Mapping[str, Any]]
+    nodes: Sequence[NodeJson]
 
 
 class NodeAnswer(TypedDict):
     """This node alone, for its peer."""
 
-    node: Mapping[str, Any]
+    node: NodeAccountJson
 
 
 class ManifestAnswer(TypedDict):

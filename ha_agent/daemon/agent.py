@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -25,7 +24,7 @@ from ha_agent.adapters.supervisord import Supervisord, find_supervisord
 from ha_agent.adapters.watch import Watcher, WatchError
 from ha_agent.core.alerts import Book
 from ha_agent.core.guard import Access
-from ha_agent.core.places import CONTROL_SOCKET, READ_SOCKET
+from ha_agent.core.places import RunPlaces, StatePlaces
 from ha_agent.core.settings import Settings
 from ha_agent.daemon.account import Accountant
 from ha_agent.daemon.alerts.alerting import Alerting
@@ -65,6 +64,7 @@ class Agent:
         self._config_path = config_path
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._run, self._state = RunPlaces(settings.paths.run_dir), StatePlaces(settings.paths.state_dir)
         self.failed = False
         """Whether a part of the agent has failed, so that it must be started again."""
         self.begins_anew = False
@@ -87,7 +87,7 @@ class Agent:
             Supervisord(socket, settings.supervisor.rpc_timeout_s),
             ProcessWatch(lambda: find_supervisord(socket), self._supervisord_ended),
             table,
-            os.path.join(paths.run_dir, "supervisords"),
+            self._run.sessions,
         )
         return SharedNode(
             name=settings.node.name,
@@ -101,7 +101,7 @@ class Agent:
             table=table,
             keepalived=ProcessWatch(lambda: read_pid_file(settings.vrrp.pid_file), self._keepalived_ended),
             machine=Machine(),
-            maintenance=Maintenance(os.path.join(paths.state_dir, "maintenance.json"), events, time.time),
+            maintenance=Maintenance(self._state.maintenance, events, time.time),
             events=events,
             start_task=self._start,
             clock=self._loop.time,
@@ -111,11 +111,10 @@ class Agent:
 
     def _build_alerts(self) -> None:
         settings, shared, group = self._settings, self._shared, self._group
-        run_dir = settings.paths.run_dir
         self._drill = Drill(
             settings.drill,
             settings.vrrp.interface,
-            (os.path.join(run_dir, "drill.json"), os.path.join(run_dir, "drill-samples.jsonl")),
+            (self._run.drill, self._run.drill_samples),
             group.standing,
             shared.maintenance,
             shared.keepalived,
@@ -168,8 +167,7 @@ class Agent:
 
     def _build_operations(self) -> None:
         settings, shared, group = self._settings, self._shared, self._group
-        state_dir = settings.paths.state_dir
-        self._figures = Figures(state_dir, group.replicator, group.committer, self._watcher, shared.wall())
+        self._figures = Figures(self._state, group.replicator, group.committer, self._watcher, shared.wall())
         parts = AlertParts(self._accountant, self._watcher, self._records, self._delivery, self._alerting, self._drill)
         rooms = build_rooms(settings, self._config_path, shared, group, parts, self._figures)
         dispatcher = Dispatcher(rooms)
@@ -191,15 +189,15 @@ class Agent:
 
     async def run(self) -> None:
         """Starts, works until ``stop``, and ends without touching a program. Raises what makes a start impossible."""
-        group, shared, run_dir = self._group, self._shared, self._settings.paths.run_dir
+        group, shared = self._group, self._shared
         await self._load(group)
-        self._watch_spool(os.path.join(run_dir, "notify"))
+        self._watch_spool(self._run.spool)
         await group.view.start()
         monitor = addresses.open_monitor()
         self._loop.add_reader(monitor.fileno(), self._addresses_changed, monitor)
-        self._server.listen(os.path.join(run_dir, READ_SOCKET), 0o660, READ_GROUP, handed_over=False, access=Access.READ)
-        self._server.listen(os.path.join(run_dir, CONTROL_SOCKET), 0o660, GROUP, handed_over=False)
-        self._peer_server.listen(os.path.join(run_dir, "peer.sock"), 0o600, None, handed_over=True)
+        self._server.listen(self._run.read_socket, 0o660, READ_GROUP, handed_over=False, access=Access.READ)
+        self._server.listen(self._run.control_socket, 0o660, GROUP, handed_over=False)
+        self._peer_server.listen(self._run.peer_socket, 0o600, None, handed_over=True)
         for work in (
             shared.link.run(shared.wall),
             group.replicator.run(),
@@ -225,8 +223,7 @@ class Agent:
 
     async def _load(self, group: Group) -> None:
         """Takes up what an agent before this one left on the disk and in /run."""
-        run_dir = self._settings.paths.run_dir
-        for path in (run_dir, os.path.join(run_dir, "notify"), os.path.join(run_dir, "active")):
+        for path in (self._run.run_dir, self._run.spool, self._run.active_set):
             make_dir(path, 0o755)
         group.store.prepare()
         loaded = group.store.load()
@@ -236,7 +233,7 @@ class Agent:
             group.events.add("state-damaged", remark)
         await group.receiver.recover()
         self._alerting.load()
-        self._shared.maintenance.load(read_life(os.path.join(run_dir, "life")))
+        self._shared.maintenance.load(read_life(self._run.life))
         await group.loop.resume()
 
     def stop(self, *, begins_anew: bool = False) -> None:

@@ -6,7 +6,6 @@ A pair has one group today, ``default``. What the groups of a node would share c
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from ha_agent.adapters.procs import ProcessTable, ProcessWatch
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.store import Store
 from ha_agent.adapters.watch import Watcher
+from ha_agent.core.places import RunPlaces, StatePlaces
 from ha_agent.core.settings import (
     LinkSettings,
     PeerSettings,
@@ -140,6 +140,8 @@ class Group:
     readiness: Readiness
     fitness: Fitness
     senses: Senses
+    takeover: Takeover
+    release: Release
     verifier: Verifier
     loop: RoleLoop
 
@@ -167,19 +169,18 @@ class Group:
 
 def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
     """Builds a group and wires its parts to each other. Reads what a run directory holds; changes and starts nothing."""
-    run_dir, state_dir = settings.run_dir, settings.state_dir
+    run, state = RunPlaces(settings.run_dir), StatePlaces(settings.state_dir)
     events = shared.events if settings.label is None else shared.events.labelled(settings.label)
     waker = Waker()
-    standing = Standing(shared.name, os.path.join(run_dir, "role.json"))
+    standing = Standing(shared.name, run.role)
 
-    store = Store(state_dir)
-    committer = Committer(settings.registry.path, state_dir)
+    store = Store(state.state_dir)
+    committer = Committer(settings.registry.path, state.state_dir)
     ledger = Ledger(store, committer, settings.keep_generations)
     view = RegistryView(settings.registry, shared.watcher)
     receiver = Receiver(settings.registry, standing, ledger, committer, view, events)
-    outgoing = os.path.join(state_dir, "outgoing")
     replicator = Replicator(
-        settings.registry, shared.link_limits, outgoing, standing, view, ledger, shared.link, events, shared.wall
+        settings.registry, shared.link_limits, state.outgoing, standing, view, ledger, shared.link, events, shared.wall
     )
     acknowledger = Acknowledger(shared.peer.name, standing, shared.link, replicator, shared.clock)
     editor = RegistryEditor(committer, ledger, view, events, acknowledger)
@@ -191,15 +192,14 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
     is_machine_up = functools.partial(shared.machine.answers, peer.address, peer.ssh_port, limits.peer_probe_s)
     interlock = Interlock(limits, standing, ledger, shared.link, events, is_machine_up, shared.clock)
 
-    directory = os.path.join(run_dir, "active")
-    active_set = ActiveSet(settings.registry.path, directory, shared.checker, view.read_content)
-    loaded = LoadedGroups(os.path.join(run_dir, "groups"))
+    active_set = ActiveSet(settings.registry.path, run.active_set, shared.checker, view.read_content)
+    loaded = LoadedGroups(run.groups)
     sweeper = Sweeper(settings.release, shared.table, shared.supervised, loaded)
     loader = Loader(shared.supervisor, settings.release, shared.supervised, loaded, shared.table)
     readiness = Readiness(settings.readiness, standing, view, active_set, loaded, shared.checker, events, shared.clock)
 
     vrrp = settings.vrrp
-    fitness = Fitness(os.path.join(run_dir, "track"), events, waker.wake_at)
+    fitness = Fitness(run.track_file, events, waker.wake_at)
 
     def give_way(reason: str) -> None:
         fitness.give_way(shared.clock(), reason)
@@ -226,7 +226,7 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
     release = Release(standing, active_set, shared.supervised, loader, sweeper, shared.keepalived, events, remove_vip)
     verifier = Verifier(standing, active_set, loader, events, shared.clock)
     senses = Senses(
-        os.path.join(run_dir, "notify"),
+        run.spool,
         shared.keepalived,
         shared.supervised,
         functools.partial(shared.machine.has_address, vrrp.vip),
@@ -284,6 +284,8 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
         readiness,
         fitness,
         senses,
+        takeover,
+        release,
         verifier,
         loop,
     )

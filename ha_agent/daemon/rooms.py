@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
+from ha_agent.core.places import RunPlaces
 from ha_agent.core.settings import Settings
 from ha_agent.daemon.account import Accountant
 from ha_agent.daemon.alerts.alerting import Alerting
@@ -54,7 +54,7 @@ def build_rooms(
     state_dir, peer = settings.paths.state_dir, settings.peer.name
     catalogue = CatalogueReader(group.view, group.active_set, group.readiness)
     judgement = Judgement(settings.registry.path, peer, group.view, shared.checker, shared.link)
-    partial = PartialGroups(os.path.join(settings.paths.run_dir, "partial-groups.json"), group.active_set)
+    partial = PartialGroups(RunPlaces(settings.paths.run_dir).partial_groups, group.active_set)
     runs = ProgramRuns(group.standing, shared.supervised, group.loaded, group.loader, group.sweeper, partial, shared.clock)
     status = StatusReporter(
         parts.accountant,

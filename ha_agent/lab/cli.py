@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ha_agent.cli.status_text import render_status
+from ha_agent.adapters.status_screen import render_status
 from ha_agent.core.words import Exit
 from ha_agent.lab.control import Lab, LabFailed
 from ha_agent.lab.layout import NODES, VIP, default_root

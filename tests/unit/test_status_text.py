@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ha_agent.cli.status_text import render_status
+from ha_agent.adapters.status_screen import render_status
 from ha_agent.core.problems import age_text, list_problems
 
 

@@ -17,7 +17,7 @@ from ha_agent.core.alerts import Condition, Moment, matches
 from ha_agent.core.events import StateEvent
 from ha_agent.core.program_watch import Key, ProgramWatch, Rules, SeenProcess
 from ha_agent.core.settings import AlertSettings, parse_memory_limit
-from ha_agent.core.supervisor_words import full_name
+from ha_agent.core.supervisor_words import State, full_name
 from ha_agent.core.transitions import Transition
 from ha_agent.core.words import Role
 from ha_agent.daemon.programs.active_set import ActiveSet
@@ -186,7 +186,7 @@ class ProgramWatcher:
             self._reports[key] = {"exit": endings.get(key[1]), "log": []}
 
     async def _weigh(self) -> None:
-        pids = {key: life.pid for key, life in self.watch.lives.items() if life.state == "RUNNING" and life.pid}
+        pids = {key: life.pid for key, life in self.watch.lives.items() if life.state == State.RUNNING and life.pid}
         weights = await asyncio.to_thread(read_memory, pids)
         found = {}
         for key, used in weights.items():

@@ -8,6 +8,7 @@ import resource
 from typing import Any
 
 from ha_agent.adapters.commit import Committer
+from ha_agent.core.places import StatePlaces
 from ha_agent.core.transitions import Transition
 from ha_agent.core.words import Role
 from ha_agent.daemon.alerts.program_watcher import ProgramWatcher
@@ -24,9 +25,9 @@ class Figures:
     """
 
     def __init__(
-        self, state_dir: str, replicator: Replicator, committer: Committer, watcher: ProgramWatcher, started: float
+        self, places: StatePlaces, replicator: Replicator, committer: Committer, watcher: ProgramWatcher, started: float
     ) -> None:
-        self._state_dir, self._replicator, self._committer, self._watcher = state_dir, replicator, committer, watcher
+        self._places, self._replicator, self._committer, self._watcher = places, replicator, committer, watcher
         self._started = started
         self._plans: dict[str, dict[str, float]] = {
             name: {"count": 0, "sum_s": 0.0, "last_s": 0.0, "failed": 0} for name in ("takeover", "release")
@@ -52,7 +53,7 @@ class Figures:
     def describe(self) -> dict[str, Any]:
         """Everything, as JSON-able data: durations in seconds, sizes in bytes."""
         used = resource.getrusage(resource.RUSAGE_SELF)
-        state_dir, watcher = self._state_dir, self._watcher
+        places, watcher = self._places, self._watcher
         return {
             "started": round(self._started, 3),
             "plans": self._plans,
@@ -65,10 +66,10 @@ class Figures:
                 "in_transitions": watcher.watch.swallowed,
             },
             "sizes": {
-                "history": _size(os.path.join(state_dir, "history.jsonl")),
+                "history": _size(places.history),
                 "journal": self._committer.journal.size,
-                "alerts": _size(os.path.join(state_dir, "alerts.json")),
-                "state_dir_free": _free(state_dir),
+                "alerts": _size(places.alerts),
+                "state_dir_free": _free(places.state_dir),
             },
             "process": {
                 "resident": _resident(),

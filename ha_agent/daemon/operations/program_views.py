@@ -11,7 +11,7 @@ from ha_agent.adapters.supervisord import ProcessInfo, SupervisordDown
 from ha_agent.core.answers import ProgramsAnswer, WhoAmIAnswer
 from ha_agent.core.requests import Request
 from ha_agent.core.settings import Settings
-from ha_agent.core.supervisor_words import EXPLAINED_STATES, LIVE_STATES, full_name
+from ha_agent.core.supervisor_words import EXPLAINED_STATES, LIVE_STATES, PARKED_STATE, full_name
 from ha_agent.core.words import Outcome
 from ha_agent.daemon.operations.call import Call
 from ha_agent.daemon.peer.conversation import Conversation
@@ -100,7 +100,7 @@ class ProgramViews:
             rows.append(_describe_process(info, is_parked=is_parked, is_registry=info.group in self._loaded.names))
             if is_parked:
                 parked.discard((info.group, info.name))
-        gone = {"kind": "parked", "state": "PARKED", "pid": None, "since": None, "problem": None}
+        gone = {"kind": "parked", "state": PARKED_STATE, "pid": None, "since": None, "problem": None}
         rows += [{"name": full_name(group, name), "group": group, **gone} for group, name in parked]
         return sorted(rows, key=lambda row: str(row["name"]))
 
@@ -111,7 +111,7 @@ def _describe_process(info: ProcessInfo, *, is_parked: bool, is_registry: bool) 
         "name": info.full_name,
         "group": info.group,
         "kind": "parked" if is_parked else "registry" if is_registry else "local",
-        "state": "PARKED" if is_parked else info.state,
+        "state": PARKED_STATE if is_parked else info.state,
         "pid": info.pid or None,
         "since": info.started or None,
         "problem": problem,

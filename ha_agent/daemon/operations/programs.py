@@ -11,6 +11,7 @@ from ha_agent.core.answers import CommandAnswer
 from ha_agent.core.confs import Selection
 from ha_agent.core.names import PARKED
 from ha_agent.core.requests import NamesRequest, StartRequest, StopRequest
+from ha_agent.core.supervisor_words import FaultCode
 from ha_agent.core.targets import Catalogue, StopPlan, plan_start, plan_stop
 from ha_agent.core.words import Outcome, Refused
 from ha_agent.daemon.events import Events
@@ -20,7 +21,7 @@ from ha_agent.daemon.programs.catalogue import CatalogueReader
 from ha_agent.daemon.programs.judgement import Judgement, lint_remarks
 from ha_agent.daemon.programs.partial_groups import PartialGroups
 from ha_agent.daemon.programs.readiness import Readiness
-from ha_agent.daemon.programs.runs import SUCCESS, LoadRefused, NotActiveAnyMore, ProgramRuns, Stopped
+from ha_agent.daemon.programs.runs import LoadRefused, NotActiveAnyMore, ProgramRuns, Stopped
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.replication.editor import RegistryEditor
 
@@ -142,7 +143,7 @@ class ProgramCommands:
         own_names = [path.removesuffix(PARKED) for path in plan.unpark]
         acknowledging = asyncio.ensure_future(self._commands.acknowledge_renamed(own_names))
         answer = await self.start_programs(plan.programs, plan.processes, paths, again)
-        started = [r["name"] for r in answer.get("results", []) if r["status"] == SUCCESS]
+        started = [r["name"] for r in answer.get("results", []) if r["status"] == FaultCode.SUCCESS]
         if started:
             self._events.add("program-started", f"{', '.join(started)}: started", by=by)
         warnings = [*remarks, *await judging]

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from ha_agent import __version__
 from ha_agent.adapters.supervisord import ProcessInfo, SupervisordDown
 from ha_agent.core.account import NodeAccount
 from ha_agent.core.names import is_parked_name
+from ha_agent.core.node_json import (
+    DrillJson,
+    MaintenanceJson,
+    NodeAccountJson,
+    ProgramJson,
+    ReadinessJson,
+    RegistryJson,
+    ReplicationJson,
+)
 from ha_agent.core.supervisor_words import EXPLAINED_STATES
 from ha_agent.daemon.account import Accountant
 from ha_agent.daemon.programs.active_set import ActiveSet
@@ -35,7 +43,7 @@ class StatusReporter:
         self._accountant, self._loader, self._loaded, self._active_set = accountant, loader, loaded, active_set
         self._wall, self._start_all = wall, start_all
 
-    async def describe(self, infos: Sequence[ProcessInfo] | None = None) -> dict[str, Any]:
+    async def describe(self, infos: Sequence[ProcessInfo] | None = None) -> NodeAccountJson:
         """Everything about this node, as JSON-able data. Never raises for a neighbour that is down: it says so.
 
         ``infos``: what supervisord said of all its processes, where it was asked already.
@@ -43,7 +51,7 @@ class StatusReporter:
         supervisord, programs = await self._describe_programs(infos)
         return describe_account(self._accountant.gather(self._wall()), supervisord, programs)
 
-    async def _describe_programs(self, infos: Sequence[ProcessInfo] | None) -> tuple[str, list[dict[str, Any]]]:
+    async def _describe_programs(self, infos: Sequence[ProcessInfo] | None) -> tuple[str, list[ProgramJson]]:
         if infos is not None:
             infos = [info for info in infos if info.group in self._loaded.names]
         else:
@@ -56,15 +64,19 @@ class StatusReporter:
         return "up", [_describe_program(info, not idle & {info.name, info.group}) for info in rows]
 
 
-def _describe_program(info: ProcessInfo, starts: bool) -> dict[str, Any]:
+def _describe_program(info: ProcessInfo, starts: bool) -> ProgramJson:
     """``starts``: a takeover would start it. One that does so and is STOPPED was stopped by hand."""
-    row: dict[str, Any] = {"name": info.full_name, "state": info.state, "pid": info.pid or None, "starts": starts}
-    row["since"] = info.started or None
-    row["problem"] = info.spawn_error or (f"exit status {info.exit_status}" if info.state in EXPLAINED_STATES else None)
-    return row
+    return {
+        "name": info.full_name,
+        "state": info.state,
+        "pid": info.pid or None,
+        "starts": starts,
+        "since": info.started or None,
+        "problem": info.spawn_error or (f"exit status {info.exit_status}" if info.state in EXPLAINED_STATES else None),
+    }
 
 
-def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[ProgramJson]) -> NodeAccountJson:
     """An account in the form of ``status --json``. ``supervisord``: "up", or how it does not answer."""
     return {
         "name": account.node,
@@ -94,19 +106,19 @@ def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[
     }
 
 
-def _describe_drill(account: NodeAccount) -> dict[str, Any] | None:
+def _describe_drill(account: NodeAccount) -> DrillJson | None:
     drill = account.drill
     return None if drill is None else {"id": drill.id, "by": drill.by, "mode": drill.mode}
 
 
-def _describe_maintenance(account: NodeAccount) -> dict[str, Any] | None:
+def _describe_maintenance(account: NodeAccount) -> MaintenanceJson | None:
     window = account.maintenance
     if window is None:
         return None
     return {"since": round(window.since, 3), "until": round(window.until, 3), "reason": window.reason, "by": window.by}
 
 
-def _describe_registry(account: NodeAccount) -> dict[str, Any]:
+def _describe_registry(account: NodeAccount) -> RegistryJson:
     return {
         "path": account.registry_path,
         "confs": len(account.manifest),
@@ -117,7 +129,7 @@ def _describe_registry(account: NodeAccount) -> dict[str, Any]:
     }
 
 
-def _describe_receiving(account: NodeAccount) -> dict[str, Any]:
+def _describe_receiving(account: NodeAccount) -> ReplicationJson:
     return {
         "state": "receiving" if account.link_up else "unreachable",
         "local_changes": list(account.local_edits[:MAX_EDITS]),
@@ -125,7 +137,7 @@ def _describe_receiving(account: NodeAccount) -> dict[str, Any]:
     }
 
 
-def _describe_push(account: NodeAccount) -> dict[str, Any]:
+def _describe_push(account: NodeAccount) -> ReplicationJson:
     push = account.push
     word = "in_sync"
     if not account.link_up:
@@ -146,7 +158,7 @@ def _describe_push(account: NodeAccount) -> dict[str, Any]:
     }
 
 
-def _describe_readiness(account: NodeAccount) -> dict[str, Any]:
+def _describe_readiness(account: NodeAccount) -> ReadinessJson:
     selection = account.selection
     return {
         "current": account.judged_is_current,

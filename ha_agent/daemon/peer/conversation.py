@@ -11,6 +11,7 @@ from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.core.frames import Message
 from ha_agent.core.manifest import Manifest
+from ha_agent.core.node_json import NodeAccountJson, NodeJson, SilentNodeJson
 from ha_agent.core.peer_summary import PeerSummary, WrongPeer, summary_message
 from ha_agent.core.settings import LinkSettings, PeerSettings
 from ha_agent.core.words import OWNING_ROLES, Role
@@ -132,23 +133,24 @@ class Conversation:
             return None
         return self.peer.role if self.peer else None
 
-    async def query_status(self) -> dict[str, Any]:
+    async def query_status(self) -> NodeJson:
         """The peer's own account of itself, or what is known of it where it cannot be asked."""
         problem = self._link.problem
         if self._link.is_up:
             try:
                 answer = await self._link.ask({"op": "status"}, STATUS_WAIT_S)
-                return {**answer["node"], "reachable": True}
+                account: NodeAccountJson = answer["node"]
+                return account
             except (Disconnected, RemoteError, TimeoutError) as error:
                 problem = str(error) or f"no answer within {STATUS_WAIT_S:g} s"
-        last: dict[str, Any] = {"name": self._wanted.name, "reachable": False, "problem": problem}
-        last["since"] = round(self._link.since_wall, 3)
+        last: SilentNodeJson = {
+            "name": self._wanted.name,
+            "reachable": False,
+            "problem": problem,
+            "since": round(self._link.since_wall, 3),
+        }
         if self.peer is not None:
-            last.update(
-                role=self.peer.role.value,
-                vrrp_state=self.peer.vrrp_state.value,
-                epoch=self.peer.mark.epoch,
-                generation=self.peer.generation,
-                heard_at=round(self.peer.heard_wall, 3),
-            )
+            last["role"], last["vrrp_state"] = self.peer.role.value, self.peer.vrrp_state.value
+            last["epoch"], last["generation"] = self.peer.mark.epoch, self.peer.generation
+            last["heard_at"] = round(self.peer.heard_wall, 3)
         return last

@@ -17,7 +17,7 @@ from typing import Any
 from ha_agent.adapters.procs import ProcessTable
 from ha_agent.adapters.supervisord import Fault, ProcessInfo, RereadRefused, SupervisordDown
 from ha_agent.core.settings import ReleaseSettings, SupervisorSettings
-from ha_agent.core.supervisor_words import LIVE_STATES
+from ha_agent.core.supervisor_words import LIVE_STATES, SETTLED_STATES, State
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
 from ha_agent.daemon.programs.supervised import SPAWN_S, Lane, Supervised
 
@@ -27,7 +27,6 @@ FIRST_GROUPS = 8
 """This many groups are added first, so that the first program does not wait for the last group."""
 
 UNLOAD_ATTEMPTS = 40
-SETTLED = frozenset({"RUNNING", "FATAL", "EXITED", "STOPPED", "UNKNOWN"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +120,14 @@ class Loader:
         running = waiting = idle = 0
         failed: dict[str, str] = {}
         for info in await self.read_registry():
-            if info.state == "RUNNING":
+            if info.state == State.RUNNING:
                 running += 1
-            elif info.state in SETTLED and info.started == 0 and (info.group in not_started or info.state == "STOPPED"):
-                idle += 1
-            elif info.state in SETTLED:
-                failed[info.full_name] = info.spawn_error or f"{info.state}, exit status {info.exit_status}"
-            else:
+            elif info.state not in SETTLED_STATES:
                 waiting += 1
+            elif info.started == 0 and (info.group in not_started or info.state == State.STOPPED):
+                idle += 1
+            else:
+                failed[info.full_name] = info.spawn_error or f"{info.state}, exit status {info.exit_status}"
         return Verified(running, failed, waiting, idle)
 
     # ---- stopping -----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ha_agent.adapters.supervisord import Fault, ProcessInfo, SupervisordDown
-from ha_agent.core.supervisor_words import LIVE_STATES
+from ha_agent.core.supervisor_words import LIVE_STATES, FaultCode, State
 from ha_agent.core.targets import Catalogue
 from ha_agent.core.words import Role
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
@@ -33,9 +33,6 @@ UNLOAD_ATTEMPTS = 10
 """supervisord needs a moment to notice the end of a process."""
 
 Chosen = frozenset[tuple[str, str]]
-
-SUCCESS, BAD_NAME, FAILED, ABNORMAL_TERMINATION, SPAWN_ERROR, ALREADY_STARTED = 80, 10, 30, 40, 50, 60
-"""Codes of results (supervisor.xmlrpc.Faults): what supervisorctl says follows from them."""
 
 
 class NotActiveAnyMore(Exception):
@@ -135,7 +132,7 @@ class ProgramRuns:
         """Has supervisord forget ``groups``; returns those that it still has, because something of them runs."""
         names = sorted(groups)
         results = await self._supervised.batch([("removeProcessGroup", [g]) for g in names])
-        return [g for g, r in zip(names, results, strict=True) if isinstance(r, Fault) and r.code != BAD_NAME]
+        return [g for g, r in zip(names, results, strict=True) if isinstance(r, Fault) and r.code != FaultCode.BAD_NAME]
 
     async def reread(self) -> None:
         """Has supervisord read its configuration again, so that its `avail` and `add` know of what was unloaded.
@@ -171,8 +168,8 @@ class ProgramRuns:
             self._loaded.remember(fresh)
             results = await self._load(sorted(fresh), sorted(starts))
         for result in results:
-            if result["status"] == ALREADY_STARTED and result["group"] in again:
-                result["status"] = SUCCESS
+            if result["status"] == FaultCode.ALREADY_STARTED and result["group"] in again:
+                result["status"] = FaultCode.SUCCESS
         return await self._await_started(results)
 
     async def _load(self, fresh: list[str], starts: list[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -185,28 +182,28 @@ class ProgramRuns:
         if refused:
             raise LoadRefused("; ".join(refused))
         return [
-            {"group": g, "name": n, "status": answer.code if isinstance(answer, Fault) else SUCCESS}
+            {"group": g, "name": n, "status": answer.code if isinstance(answer, Fault) else FaultCode.SUCCESS}
             for (g, n), answer in zip(starts, answers[ahead:], strict=True)
         ]
 
     async def _await_started(self, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Waits until each started process is RUNNING or has failed, and puts that into its result."""
         until, pause = self._clock() + START_LIMIT_S, 0.005
-        waiting = {(r["group"], r["name"]): r for r in results if r["status"] == SUCCESS}
+        waiting = {(r["group"], r["name"]): r for r in results if r["status"] == FaultCode.SUCCESS}
         while waiting and self._standing.role is Role.ACTIVE and self._clock() < until:
             for info in await self._supervised.read_named(waiting):
-                if info.state == "STARTING":
+                if info.state == State.STARTING:
                     continue
                 result = waiting[info.group, info.name]
                 del waiting[info.group, info.name]
-                if info.state not in ("RUNNING", "EXITED"):
+                if info.state not in (State.RUNNING, State.EXITED):
                     # EXITED comes after RUNNING only.
-                    result["status"] = SPAWN_ERROR if info.spawn_error else ABNORMAL_TERMINATION
+                    result["status"] = FaultCode.SPAWN_ERROR if info.spawn_error else FaultCode.ABNORMAL_TERMINATION
             if waiting:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 0.1)
         for result in waiting.values():
-            result["status"] = FAILED
+            result["status"] = FaultCode.FAILED
         return results
 
     async def add(self, group: str, *, is_registry: bool) -> Any:
