@@ -38,7 +38,9 @@ RENAME_EXCHANGE = 2
 TEMPORARY = ".ha-agent."
 """Beginning of the names of files in the making: hidden, so never part of a registry."""
 
-_libc = ctypes.CDLL(None, use_errno=True)
+libc = ctypes.CDLL(None, use_errno=True)
+"""For renameat2(2), which ``os`` does not have."""
+
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -315,7 +317,7 @@ def _install_from(workshop: int, parent: int, name: str, data: bytes, mode: int)
 
 def _exchange(workshop: int, temporary: str, parent: int, name: str) -> bool:
     """Exchanges the two names (renameat2(2)); False where only a plain rename is possible. Raises ``OSError``."""
-    if _libc.renameat2(workshop, os.fsencode(temporary), parent, os.fsencode(name), RENAME_EXCHANGE) == 0:
+    if libc.renameat2(workshop, os.fsencode(temporary), parent, os.fsencode(name), RENAME_EXCHANGE) == 0:
         return True
     code = ctypes.get_errno()
     if code in (errno.ENOENT, errno.EINVAL, errno.ENOSYS):

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from ha_agent.adapters import commit as commit_module
-from ha_agent.adapters.commit import Committer, NoSpace, sweep_temporaries
+from ha_agent.adapters.commit import Committer, NoSpace, libc, sweep_temporaries
 from ha_agent.adapters.kept import prune_kept
 from ha_agent.adapters.registry import RegistryUnavailable, scan_registry
 from ha_agent.adapters.store import Store
@@ -200,11 +199,8 @@ def commit_in_child(root: str, state: str, point: int, at_point: Callable[[str, 
 
     try:
         txn = make(root, {"a.conf": b"A2", "sub/new.conf": b"N", "c.conf": b"C2"}, ("b.conf",))
-        for name in SYSTEM_CALLS:
-            setattr(os, name, counted(name, getattr(os, name)))
-        libc = commit_module._libc
-        exchange = staticmethod(counted("renameat2", libc.renameat2))
-        commit_module._libc = type("Libc", (), {"renameat2": exchange})  # type: ignore[assignment]
+        for place, name in (*((os, name) for name in SYSTEM_CALLS), (libc, "renameat2")):
+            setattr(place, name, counted(name, getattr(place, name)))
         committer = Committer(root, state)
         if committer.commit(txn, EMPTY).failed:
             os._exit(4)
@@ -353,7 +349,6 @@ def test_an_unreadable_part_makes_the_whole_registry_unavailable(place: tuple[st
     root, _ = place
     with pytest.raises(RegistryUnavailable):
         scan_registry(root + "-not-there", EMPTY, {})
-    assert commit_module.RESERVE_BYTES > 0
 
 
 def test_a_roll_forward_leaves_a_later_edit_alone_and_repairs_what_a_power_failure_emptied(place: tuple[str, str]) -> None:

@@ -27,6 +27,10 @@ def node(commands: str) -> Iterator[int]:
             process.kill()
 
 
+PAUSED = "sleep 98.7654321"
+"""A command line that no other test has."""
+
+
 def program(name: str, what: str = "sleep 100") -> str:
     """A shell command that starts ``what`` with supervisord's marks."""
     return f"SUPERVISOR_PROCESS_NAME={name} {what} &"
@@ -63,9 +67,9 @@ def test_two_copies_on_one_node_are_seen_and_the_children_of_one_are_none() -> N
 
 
 def test_a_process_that_is_stopped_does_not_run() -> None:
-    with watched(a=program("p")) as probe:
+    with watched(a=program("p", PAUSED)) as probe:
         wait_for("it runs", lambda: "p" in probe.running.get("a", ()))
-        pid = next(pid for pid, known in probe._known.items() if known == ("a", "p"))
+        pid = int(subprocess.run(["pgrep", "-fx", PAUSED], capture_output=True, text=True, check=True).stdout)
         os.kill(pid, signal.SIGSTOP)
         wait_for("it does not", lambda: "p" not in probe.running["a"], 2)
         os.kill(pid, signal.SIGCONT)

@@ -32,12 +32,16 @@ class Scripted(Context):
 
     answers: dict[str, Ran]
     systemd = False
+    accounts: list[dict[str, Any]] | None = None
 
     def run(self, *words: str) -> Ran:
         return self.answers.get(" ".join(words[:2]), self.answers.get(words[0], Ran(0, "", "")))
 
+    def status(self) -> tuple[list[dict[str, Any]], str | None]:
+        return super().status() if self.accounts is None else (self.accounts, None)
+
     @property
-    def has_systemd(self) -> bool:  # type: ignore[override]
+    def has_systemd(self) -> bool:
         return self.systemd
 
 
@@ -306,7 +310,7 @@ def with_status(context: Scripted, **peer: Any) -> Scripted:
     own["readiness"] = {"problems": {}, "warnings": {}}
     own["role"] = "active"
     peer = {"role": "standby", **peer}
-    context._status = [own, {**own, "name": "node-b", "priority": 90, **peer}], None
+    context.accounts = [own, {**own, "name": "node-b", "priority": 90, **peer}]
     return context
 
 
