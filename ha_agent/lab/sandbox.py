@@ -8,6 +8,7 @@ it can leave nothing behind; the tests run so.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import os
 import shutil
@@ -189,12 +190,20 @@ def _run_inside(command: list[str]) -> int:
         return 1
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     child = subprocess.Popen(command, env={**os.environ, "PATH": f"{sys.prefix}/bin:{PATH}"})
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda n, _: child.send_signal(n))
+    # The command cleans up at Ctrl-C (pytest has no other way), so this is what SIGTERM means to it, too.
+    signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGINT))
+    # At a Ctrl-C the terminal has told the command already: a second one would keep it from cleaning up.
+    signal.signal(signal.SIGINT, lambda *_: None)
     while True:
         pid, status = os.wait()
         if pid == child.pid:
             return os.waitstatus_to_exitcode(status)
+
+
+def _end_inside(pid: int) -> None:
+    """Has the process 1 that unshare (``pid``) waits for end its command; unshare itself ignores signals meanwhile."""
+    with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        os.kill(int(file.read()), signal.SIGTERM)
 
 
 def unshare_words(*, network: bool = True) -> list[str]:
@@ -215,11 +224,13 @@ def main() -> int:
     if os.geteuid() != 0:
         print("this needs root (namespaces with real daemons in them): run it again with sudo", file=sys.stderr)
         return 2
-    words = [*unshare_words(), sys.executable, "-m", "ha_agent.lab.sandbox", "--inside", "--", *options.command]
+    inner = [sys.executable, "-m", "ha_agent.lab.sandbox", "--inside", "--", *options.command]
+    words = ["setpriv", "--pdeathsig", "KILL", *unshare_words(), *inner]
     child = subprocess.Popen(words)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # The terminal sends Ctrl-C to everyone; this process only waits for the one inside to clean up.
-        signal.signal(number, lambda n, _: None)
+    # The terminal sends Ctrl-C to everyone; this process only waits for the one inside to clean up.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    # SIGTERM comes to this process alone, as from timeout(1); should SIGKILL follow, all that is inside dies with it.
+    signal.signal(signal.SIGTERM, lambda *_: _end_inside(child.pid))
     code = child.wait()
     return code if code >= 0 else 128 - code
 
