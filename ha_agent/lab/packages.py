@@ -20,6 +20,9 @@ DEB = ("debhelper", "dh-python", "pybuild-plugin-pyproject", "python3-all", "pyt
 MACHINES = ("systemd-container", "debootstrap", "iproute2")
 SETS = {"lab": LAB, "tests": LAB + TESTS, "bench": LAB + TESTS + BENCH, "deb": DEB, "machines": MACHINES}
 
+DEBIANS_PYTHON = "/usr/bin/python3"
+"""What runs the packages' modules; another Python's byte code would be of no use to it."""
+
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
@@ -99,6 +102,17 @@ def fetch(names: tuple[str, ...], into: str) -> None:
     print(f"unpacked {len(packages)} packages", flush=True)
 
 
+def compile_python(into: str) -> None:
+    """Compiles the Python modules of the packages, as their maintainer scripts would have done. Idempotent.
+
+    A node's /usr is read-only: each of its daemons would compile them anew at each start.
+    """
+    modules = os.path.join(into, "usr", "lib", "python3", "dist-packages")
+    if os.path.isdir(modules) and os.access(DEBIANS_PYTHON, os.X_OK):
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPYCACHEPREFIX"}
+        subprocess.run([DEBIANS_PYTHON, "-m", "compileall", "-q", modules], check=True, env=environment)
+
+
 def main() -> int:
     """Command line: ``python3 -m ha_agent.lab.packages SET --into DIRECTORY``."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -107,6 +121,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         fetch(SETS[options.set], options.into)
+        compile_python(options.into)
     except (PackagesFailed, OSError, subprocess.CalledProcessError) as error:
         print(f"packages: {error}", file=sys.stderr)
         return 1
