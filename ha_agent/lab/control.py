@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ha_agent.adapters.control import CommandFailed, NoDaemon, ask_daemon
 from ha_agent.adapters.keepalived_conf import render_keepalived
 from ha_agent.adapters.procs import start_ticks
 from ha_agent.adapters.resources import find_resource
@@ -26,6 +28,9 @@ from ha_agent.lab.node_init import SOCKET
 from ha_agent.lab.sandbox import INNER, NEEDED, PATH, SYSROOT, missing_programs, mount, unshare_words
 
 BOOT_LIMIT_S = 30.0
+ANSWER_S = 10.0
+"""Longest wait for an agent's answer."""
+SETTLE_PAUSE_S = 0.02
 
 T = TypeVar("T")
 
@@ -83,6 +88,8 @@ class Lab:
 
     def __init__(self, directory: str) -> None:
         self.paths = LabPaths(os.path.abspath(directory))
+        self._children: list[subprocess.Popen[bytes]] = []
+        """What this process has started itself, and so has to wait for in the end."""
 
     # ---- state --------------------------------------------------------------------------------------------
 
@@ -181,6 +188,9 @@ class Lab:
             deadline = time.monotonic() + 10.0
             while process.pid != own and process.is_alive and time.monotonic() < deadline:
                 time.sleep(0.01)
+        for child in self._children:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(10.0)
         for node in NODES:
             if os.path.ismount(self.paths.node(node)):
                 subprocess.run(["umount", "--lazy", self.paths.node(node)], check=False)
@@ -276,6 +286,7 @@ class Lab:
                 start_new_session=True,
                 env=_inner_environment(),
             )
+        self._children.append(process)
         self._add("switch", process.pid)
         assert process.stdout is not None
         with process.stdout:
@@ -288,6 +299,7 @@ class Lab:
             process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_inner_environment()
             )
+        self._children.append(process)
         self._add(f"{node}.unshare", process.pid)
         pid = _wait_for(lambda: _only_child(process.pid), 10.0)
         if pid is None:
@@ -315,7 +327,7 @@ class Lab:
             standby = [entry for entry in own.values() if entry["role"] == "standby"]
             return len(active) == len(standby) == 1 and active[0]["replication"]["state"] == "in_sync"
 
-        if not _wait_for(settled, limit_s):
+        if not _wait_for(settled, limit_s, SETTLE_PAUSE_S):
             said = {node: _tail(self.paths.log(node, "ha-agent")) for node in NODES}
             raise LabFailed(f"the pair did not settle within {limit_s:g} s: {said}")
 
@@ -433,25 +445,38 @@ class Lab:
         return done.stdout
 
     def unit(self, node: str, action: str, unit: str, signal_number: int = 0, **more: Any) -> dict[str, Any]:
-        """Has the node's init ``start``, ``stop``, ``restart``, ``kill``, ``set`` or ``show`` units; returns all pids."""
-        code = (
-            "import json,socket,sys;s=socket.socket(socket.AF_UNIX);s.connect(sys.argv[1]);"
-            "s.sendall(sys.argv[2].encode());print(s.recv(65536).decode())"
-        )
+        """Has the node's init ``start``, ``stop``, ``restart``, ``kill``, ``set`` or ``show`` units; returns all pids.
+
+        Raises ``LabFailed``.
+        """
         message = json.dumps({"action": action, "unit": unit, "signal": signal_number, **more})
-        answer: dict[str, Any] = json.loads(self.run(node, sys.executable, "-S", "-c", code, SOCKET, message))
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
+                sock.settimeout(60.0)
+                sock.connect(self._inside(node, SOCKET))
+                sock.sendall(message.encode())
+                answer: dict[str, Any] = json.loads(sock.recv(65536))
+        except (OSError, ValueError) as error:
+            raise LabFailed(f"{node}: {action} {unit}: its process 1 does not answer: {error}") from None
         if "error" in answer:
             raise LabFailed(f"{node}: {action} {unit}: {answer['error']}")
         return answer
 
     def status(self, node: str) -> dict[str, Any]:
-        """The agent's own account of ``node`` (its entry of ``ha-agent status --json``). Raises ``LabFailed``."""
-        text = self.run(node, "ha-agent", "status", "--json", check=False)
+        """The agent's own account of ``node`` (its entry of ``ha-agent status --json``). Raises ``LabFailed``.
+
+        It asks the agent's socket itself: whoever waits for a state asks often, and a command each time loads the machine.
+        """
         try:
-            entry: dict[str, Any] = json.loads(text)["nodes"][0]
-        except ValueError:
+            answer = ask_daemon(self._inside(node, "/run/ha-agent"), {"op": "status"}, ANSWER_S)
+        except (NoDaemon, CommandFailed, TimeoutError):
             raise LabFailed(f"{node}: the agent does not answer; see {self.paths.log(node, 'ha-agent')}") from None
+        entry: dict[str, Any] = answer["nodes"][0]
         return entry
+
+    def _inside(self, node: str, path: str) -> str:
+        """A path of ``node`` as this machine sees it. Raises ``LabFailed`` where the node is off."""
+        return f"/proc/{self.init_pid(node)}/root{path}"
 
     def words_in_switch(self, *command: str) -> list[str]:
         """The command line that runs ``command`` as the client outside the two nodes, at the switch."""
@@ -476,13 +501,13 @@ def _kill(process: LabProcess) -> None:
         _wait_for(lambda: os.waitpid(process.pid, os.WNOHANG)[0], 5.0)
 
 
-def _wait_for(probe: Callable[[], T], limit_s: float) -> T | None:
+def _wait_for(probe: Callable[[], T], limit_s: float, pause_s: float = 0.005) -> T | None:
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         value = probe()
         if value:
             return value
-        time.sleep(0.005)
+        time.sleep(pause_s)
     return None
 
 
