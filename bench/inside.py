@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import xmlrpc.client
+from collections.abc import Callable
 
 from supervisor.xmlrpc import SupervisorTransport
 
@@ -18,9 +19,9 @@ from ha_agent.adapters.control import ask_daemon
 RUN_DIR, SOCKET = "/run/ha-agent", "unix:///run/supervisor.sock"
 
 
-def _timed(work: object, *words: object) -> float:
+def _timed(work: Callable[..., object], *words: object) -> float:
     began = time.perf_counter()
-    work(*words)  # type: ignore[operator]
+    work(*words)
     return time.perf_counter() - began
 
 

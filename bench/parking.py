@@ -59,14 +59,14 @@ def run(say: Callable[[str], None]) -> list[tuple[str, ...]]:
         bare = p50([_time(lab, ("true",)) for _ in range(ROUNDS)])
         took: dict[str, list[float]] = {}
         for _ in range(ROUNDS // 2):
-            for words in (
+            for command in (
                 (*THEIRS, "stop", NAME),
                 (*THEIRS, "start", NAME),
                 ("supzcli", "stop", NAME),
                 ("supzcli", "start", NAME),
             ):
-                key = f"{words[0]} {words[-2]}"
-                took.setdefault(key, []).append(max(0.0, _time(lab, words) - bare))
+                key = f"{command[0]} {command[-2]}"
+                took.setdefault(key, []).append(max(0.0, _time(lab, command) - bare))
         for verb in ("stop", "start"):
             theirs, ours = took[f"supervisorctl {verb}"], took[f"supzcli {verb}"]
             rows.append(_row(f"supervisorctl {verb}, the whole command", theirs, None))

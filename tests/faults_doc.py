@@ -57,7 +57,7 @@ HAZARDS = {
     39: "a failover test on a broken pair, or interrupted",
 }
 
-WITHOUT_TEST = {}
+WITHOUT_TEST: dict[int, str] = {}
 
 
 @dataclass(frozen=True, slots=True)

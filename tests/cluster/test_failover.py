@@ -107,9 +107,14 @@ def test_bad_confs_block_only_themselves_and_are_reported_by_name_and_reason(pai
         with open(pair.path("node-a", name), "w", encoding="ascii") as file:
             file.write(text)
     pair.await_equal()
+
+    def six_problems() -> dict[str, str]:
+        found: dict[str, str] = pair.lab.status("node-b")["readiness"]["problems"]
+        return found if len(found) == 6 else {}
+
     problems = wait_for(
         "the standby's verdicts",
-        lambda: len(p := pair.lab.status("node-b")["readiness"]["problems"]) == 6 and p,
+        six_problems,
         10,
         0.1,
         lambda: pair.lab.status("node-b")["readiness"],

@@ -132,9 +132,9 @@ def test_promtool_accepts_rules_and_metrics_and_the_documentation_names_each(pai
     documented = set(re.findall(r"`(ha_agent_[a-z_]+)", (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")))
     assert names - documented == set() == documented - names
     known = names | {f"{name}_count" for name in names} | {f"{name}_sum" for name in names}
-    for path in (RULES, ROOT / "share" / "grafana" / "ha-agent.json"):
-        used = set(re.findall(r"ha_agent_[a-z_]+", path.read_text(encoding="utf-8")))
-        assert used <= known | {"ha_agent_info"}, f"{path.name}: {used - known}"
+    for file in (RULES, ROOT / "share" / "grafana" / "ha-agent.json"):
+        used = set(re.findall(r"ha_agent_[a-z_]+", file.read_text(encoding="utf-8")))
+        assert used <= known | {"ha_agent_info"}, f"{file.name}: {used - known}"
     for path in ("/metrics", "/active", "/healthz"):
         assert web.get(path).headers["cache-control"] == "no-store"
     closed = Web(pair, "node-a", "open_metrics = false\n", port=8423)

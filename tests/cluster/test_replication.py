@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from ha_agent.lab.layout import NODES
 from tests.lab_support import SLEEPER, Pair, sleepers, stays, wait_for
 
 EDITS = {
@@ -195,8 +196,10 @@ def test_ten_thousand_confs_arrive_and_a_single_edit_afterwards_is_quick(pair: P
         wait_for("the single edit", arrived, limit_s, 0.001)
 
     # The bulk leaves both nodes judging 10,000 confs; the promise is for a pair that has settled.
-    for node in ("node-a", "node-b"):
-        wait_for(f"{node} has judged", lambda n=node: pair.lab.status(n)["readiness"]["loadable"] == 10_001, 90, 0.5)  # type: ignore[misc]
+    def has_judged() -> bool:
+        return all(pair.lab.status(node)["readiness"]["loadable"] == 10_001 for node in NODES)
+
+    wait_for("both have judged", has_judged, 90, 0.5)
     edit(77, 15.0)
     edit(78, 1.0)
     assert pair.lab.status("node-b")["registry"]["confs"] == 10_001

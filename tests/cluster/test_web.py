@@ -15,6 +15,7 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.command import Command
 
 from ha_agent.core.frames import encode_frame
 from ha_agent.lab.layout import CLIENT_ADDRESS
@@ -156,7 +157,8 @@ def test_an_operator_sees_a_failover_live_and_stops_a_program_on_both_nodes(web:
         assert "node-a:" in str(page.execute_script("return document.getElementById('announce').textContent"))
         shoot(page, "failover.png")
         # The one complaint of the browser is about the wrong password.
-        assert [e["message"].count("401 (Unauthorized)") for e in page.get_log("browser")] == [1]
+        said = page.execute(Command.GET_LOG, {"type": "browser"})["value"]
+        assert [e["message"].count("401 (Unauthorized)") for e in said] == [1]
 
 
 def test_a_frozen_peer_is_shown_with_its_age_and_delays_nobody(web: Web, tmp_path: pathlib.Path) -> None:
@@ -172,7 +174,9 @@ def test_a_frozen_peer_is_shown_with_its_age_and_delays_nobody(web: Web, tmp_pat
         see(page, "Nothing is wrong.")
         web.pair.lab.freeze("node-b")
         wait_for("it is seen", lambda: role_of(page, "node-b") == "unknown", 20, 0.1)
-        cookie = f"ha_agent_session={page.get_cookie('ha_agent_session')['value']}"
+        session = page.get_cookie("ha_agent_session")
+        assert session is not None
+        cookie = f"ha_agent_session={session['value']}"
         for path in ("/pairs/local", "/pairs/local", "/active"):
             began = time.monotonic()
             assert web.get(path, Cookie=cookie).status == 200

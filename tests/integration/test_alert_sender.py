@@ -28,8 +28,9 @@ from tests.receivers import MailServer, WebhookServer
 NOTE = MADE.to_dict()
 
 
-def deliver(tmp_path: pathlib.Path, note: dict[str, Any] = NOTE, **sink: Any) -> tuple[int, str]:
+def deliver(tmp_path: pathlib.Path, note: dict[str, Any] | None = None, **sink: Any) -> tuple[int, str]:
     """Runs the sender as the agent does; returns its exit status and its line."""
+    note = NOTE if note is None else note
     settings = {**asdict(SinkSettings(kind=sink.pop("kind"))), **sink}
     done = subprocess.run(
         [sys.executable, "-m", "ha_agent.alert_sender"],
@@ -97,7 +98,8 @@ def test_a_dingtalk_robot_with_a_secret_gets_a_signature(tmp_path: pathlib.Path,
 def test_a_template_is_filled_whatever_the_words_hold(tmp_path: pathlib.Path, hook: WebhookServer) -> None:
     template = {"summary": "$code on $node", "rows": [{"t": "$text", "n": 5}], "$kept": "$unknown"}
     (tmp_path / "t.json").write_text(json.dumps(template), encoding="ascii")
-    sink = {"kind": "webhook", "url": hook.url, "format": "template", "template_file": str(tmp_path / "t.json")}
+    file = str(tmp_path / "t.json")
+    sink: dict[str, Any] = {"kind": "webhook", "url": hook.url, "format": "template", "template_file": file}
     assert deliver(tmp_path, **sink)[0] == DELIVERED
     assert hook.bodies[0]["summary"] == "program-fatal on node-a" and hook.bodies[0]["$kept"] == "$unknown"
     assert hook.bodies[0]["rows"][0]["t"] == render_text(NOTE)
@@ -124,7 +126,8 @@ def test_a_mail_is_delivered_with_the_alert_in_it(tmp_path: pathlib.Path) -> Non
         port = int(free.getsockname()[1])
     server = MailServer("127.0.0.1", port)
     server.start()
-    sink = {"kind": "smtp", "host": "127.0.0.1", "port": port, "sender": "ha@example.org", "recipients": ["a@b.c", "d@e.f"]}
+    address: dict[str, Any] = {"host": "127.0.0.1", "port": port}
+    sink = {"kind": "smtp", **address, "sender": "ha@example.org", "recipients": ["a@b.c", "d@e.f"]}
     try:
         assert deliver(tmp_path, **sink) == (DELIVERED, "mail server 127.0.0.1 has it")
     finally:

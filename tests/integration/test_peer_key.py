@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -22,7 +23,7 @@ TARGET = f"root@{ADDRESSES['node-b']}"
 
 
 @pytest.fixture(scope="module")
-def pair():  # type: ignore[no-untyped-def]
+def pair() -> Iterator[Pair]:
     made = Pair(fresh_directory("key"))
     made.up()
     yield made

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -29,7 +31,7 @@ class Sink:
 
 
 @pytest.fixture
-def watched(tmp_path: os.PathLike[str]):  # type: ignore[no-untyped-def]
+def watched(tmp_path: pathlib.Path) -> Iterator[tuple[str, Sink, Watcher]]:
     root = os.path.join(tmp_path, "conf.d")
     os.mkdir(root)
     sink, watcher = Sink(), Watcher()

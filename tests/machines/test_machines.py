@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from tests.machines.machine import ROOT, await_true
+from tests.machines.machine import ROOT, Machine, await_true
 from tests.machines.pair import PROGRAMS, VIP, MachinePair
 
 
@@ -64,14 +64,18 @@ def test_a_rebooted_standby_stays_it_and_a_rebooted_active_node_hands_over_first
     assert interlock["interlock"] == "released", "the word came before the machine went down"
 
 
+def await_active_with_everything(pair: MachinePair, machine: Machine) -> None:
+    await_true("the peer is active", lambda: pair.status(machine).get("role") == "active", 30, 0.05)
+    await_true("everything runs", lambda: set(pair.pids(machine)) == PROGRAMS, 30, 0.05)
+
+
 def test_a_power_cut_of_either_machine_and_its_way_back(pair: MachinePair) -> None:
     for machine in (pair.a, pair.b):
         pair.make_active(machine)
         peer = pair.other(machine)
         began = time.monotonic()
         machine.cut_power()
-        await_true("the peer is active", lambda p=peer: pair.status(p).get("role") == "active", 30, 0.05)  # type: ignore[misc]
-        await_true("everything runs", lambda p=peer: set(pair.pids(p)) == PROGRAMS, 30, 0.05)  # type: ignore[misc]
+        await_active_with_everything(pair, peer)
         pair.seconds[f"power cut of {machine.name}, until everything is RUNNING"] = time.monotonic() - began
         machine.boot()
         pair.await_healthy(peer)

@@ -194,8 +194,8 @@ def test_what_the_parser_said_gets_its_line_and_code() -> None:
         assert (found.code, found.line) == (code, line) and "node-b" in found.text
     missing = ["executable /bin/true is missing", "directory /nowhere is missing"]
     verdict = {"problem": None, "programs": [{"name": "web", "missing": missing}]}
-    found = lint_verdict("web.conf", text, verdict, "node-b")
-    assert [(f.code, f.line) for f in found] == [("missing-binary", 2), ("missing-directory", 4)]
+    gone = lint_verdict("web.conf", text, verdict, "node-b")
+    assert [(f.code, f.line) for f in gone] == [("missing-binary", 2), ("missing-directory", 4)]
 
 
 def test_every_row_of_the_table_of_daemons_has_a_fix() -> None:
@@ -206,7 +206,8 @@ def test_continued_lines_and_comments_are_read_as_supervisor_does() -> None:
     (section,) = read_sections(GOOD)
     assert section.value("environment") == 'A="1", B="2"'
     assert section.value("command") == "/usr/sbin/nginx -g 'daemon off;'"
-    assert section.find("autostart").line == 3  # type: ignore[union-attr]
+    autostart = section.find("autostart")
+    assert autostart is not None and autostart.line == 3
 
 
 @given(st.text())

@@ -14,8 +14,8 @@ from tests.unit.test_status_text import node
 READY = {"loadable": 3, "problems": {}, "warnings": {}, "failure": None}
 
 
-def pair(active: dict[str, Any] | None = None, standby: dict[str, Any] | None = None) -> list[Any]:
-    more = {"preempt": False, "priority": 100, "readiness": READY, "unfit": None, "maintenance": None}
+def pair(active: dict[str, Any] | None = None, standby: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    more: dict[str, Any] = {"preempt": False, "priority": 100, "readiness": READY, "unfit": None, "maintenance": None}
     a = {**node("a", "active", vrrp_state="MASTER", vip=True, **more), **(active or {})}
     return [a, {**node("b", **more), **(standby or {})}]
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import pathlib
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,7 +18,7 @@ GOOD = Facts(1.0, VrrpState.MASTER, True, True)
 
 
 def every_fact() -> list[Facts]:
-    choices = itertools.product(
+    choices: Iterable[tuple[Any, ...]] = itertools.product(
         VrrpState,
         (True, False),
         (True, False, None),
@@ -54,8 +57,8 @@ def test_a_standby_with_the_right_takes_over() -> None:
         ({"supervisord_gone": True}, "supervisord-down"),
     ],
 )
-def test_every_loss_of_the_right_releases_with_its_reason(role: Role, loss: dict[str, object], code: str) -> None:
-    decision = decide(role, replace(GOOD, **loss))  # type: ignore[arg-type]
+def test_every_loss_of_the_right_releases_with_its_reason(role: Role, loss: dict[str, Any], code: str) -> None:
+    decision = decide(role, replace(GOOD, **loss))
     assert decision is not None
     assert (decision.role, decision.action, decision.code) == (Role.RELEASING, Action.RELEASE, code)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,8 +115,15 @@ def test_the_interface_and_the_address_are_those_in_the_network_of_the_vip() -> 
 
 
 def test_what_an_operator_has_set_stays() -> None:
-    present = {"takeover": {"start_all": True}, "vrrp": {"vip": "192.0.2.1/24", "priority": 100}, "log": {}}
-    asked = {"vrrp": {"vip": "192.0.2.9/24", "priority": 110, "router_id": 7}, "node": {"name": "a"}}
+    present: dict[str, dict[str, Any]] = {
+        "takeover": {"start_all": True},
+        "vrrp": {"vip": "192.0.2.1/24", "priority": 100},
+        "log": {},
+    }
+    asked: dict[str, dict[str, Any]] = {
+        "vrrp": {"vip": "192.0.2.9/24", "priority": 110, "router_id": 7},
+        "node": {"name": "a"},
+    }
     merged = merge_settings(present, asked)
     assert merged == {
         "takeover": {"start_all": True},
