@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
-from ha_agent.lab.control import Lab
+from ha_agent.lab.control import Lab, LabFailed
 from ha_agent.lab.layout import NODES
 from ha_agent.lab.probe import Probe
 
@@ -87,6 +88,10 @@ class Pair:
         """The registry's programs whose processes are seen on ``node``."""
         return frozenset(name for name in self.probe.running.get(node, frozenset()) if not name.startswith("local"))
 
+    def is_running(self, node: str, programs: Collection[str]) -> bool:
+        """Whether exactly ``programs`` are seen on ``node``."""
+        return self.runs(node) == set(programs)
+
     def role(self, node: str) -> str:
         return str(self.lab.status(node)["role"])
 
@@ -118,11 +123,15 @@ class Pair:
         a, b = self.files("node-a"), self.files("node-b")
         return str({name: (a.get(name), b.get(name)) for name in a.keys() | b.keys() if a.get(name) != b.get(name)})[:2000]
 
+    def await_in_sync(self, node: str, limit_s: float = 15.0) -> None:
+        """Waits until the active ``node`` says that its peer has everything."""
+        wait_for("in sync", lambda: self.lab.status(node)["replication"]["state"] == "in_sync", limit_s, 0.02)
+
     def await_role(self, node: str, role: str, limit_s: float = 15.0) -> None:
         def look() -> bool:
             try:
                 return self.role(node) == role
-            except Exception:
+            except LabFailed:
                 return False
 
         wait_for(f"{node} is {role}", look, limit_s, 0.05, lambda: self._tail(node))
@@ -143,6 +152,19 @@ class Pair:
         """Process id of the agent within the node."""
         pid = self.lab.unit(node, "show", "ha-agent")["ha-agent"]
         return int(pid) if pid else None
+
+    def kill_agent(self, node: str) -> None:
+        """Kills the agent with SIGKILL and waits until its successor answers."""
+        before = self.agent_pid(node)
+        self.lab.unit(node, "kill", "ha-agent", signal.SIGKILL)
+
+        def is_back() -> bool:
+            try:
+                return self.agent_pid(node) not in (None, before) and bool(self.lab.status(node))
+            except LabFailed:
+                return False
+
+        wait_for(f"a new agent on {node}", is_back, 15, 0.05, lambda: self._tail(node))
 
     def ha(self, node: str, *words: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Runs ``ha-agent`` with ``words`` on ``node`` as root, without a terminal."""

@@ -80,8 +80,7 @@ def test_a_full_disk_on_the_active_node_stops_nothing(pair: Pair) -> None:
     pair.up(disk_bytes=DISK)
     pair.await_runs("node-a", {"p0", "p1", "p2"})
     fill(pair, "node-a")
-    pair.lab.unit("node-a", "kill", "ha-agent", 9)
-    time.sleep(0.3)
+    pair.kill_agent("node-a")
     pair.await_role("node-a", "active")
     pair.hand_over("node-b")
     pair.await_runs("node-b", {"p0", "p1", "p2"})
@@ -274,7 +273,7 @@ def test_a_registry_that_is_edited_all_the_time_leaves_the_loop_idle_afterwards(
     pair.up()
     pair.shell("node-a", f"echo '; one' >> {REGISTRY}/p0.conf")
     pair.await_equal()
-    time.sleep(0.5)
+    pair.await_in_sync("node-a")
     pushed = pair.lab.status("node-a")["replication"]["pushed"]
     for node in ("node-a", "node-b"):
         pair.shell(node, f"touch {REGISTRY}; touch {REGISTRY}/*.conf; rsync -a {REGISTRY}/ {REGISTRY}/")

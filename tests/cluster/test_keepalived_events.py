@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 
 from ha_agent.lab.layout import NODES
 from tests.lab_support import Pair, sleepers, stays, wait_for
@@ -37,8 +36,10 @@ def test_a_vrrp_process_that_keepalived_starts_again_ends_in_one_active_node(pai
     """
     pair.up()
     pair.await_runs("node-a", THREE)
-    pair.shell("node-a", "kill -9 $(pgrep -P $(cat /run/keepalived.pid))")
-    time.sleep(0.5)
+    child = "pgrep -P $(cat /run/keepalived.pid)"
+    before = pair.shell("node-a", child)
+    pair.shell("node-a", f"kill -9 {before}")
+    wait_for("a new child", lambda: pair.shell("node-a", f"{child} || true") not in ("", before), 10)
     wait_for("the programs run once", lambda: sorted(len(pair.runs(n)) for n in NODES) == [0, 3], 15)
     pair.lab.wait_settled()
 

@@ -49,7 +49,6 @@ def test_without_a_link_the_old_node_still_releases_when_vrrp_leaves_it(pair: Pa
     pair.await_runs("node-a", THREE)
     pair.allowed_overlap_s = 1.0
     pair.lab.block("node-a", "ip")
-    time.sleep(0.5)
     pair.lab.unit("node-a", "stop", "keepalived")
     pair.await_runs("node-b", THREE, 10)
     wait_for("nothing on node-a", lambda: not pair.runs("node-a"), 3)
@@ -66,7 +65,6 @@ def test_a_link_that_is_dead_to_a_machine_that_answers_a_ping_is_waited_for_befo
     pair.up(overrides={"takeover": {"silent_peer_s": 3.0}})
     pair.await_runs("node-a", THREE)
     pair.lab.block("node-a", "tcp")
-    time.sleep(0.5)
     pair.lab.unit("node-a", "stop", "keepalived")
     wait_for("the peer waits", lambda: pair.history("node-b", "peer-silent"), 6)
     pair.await_runs("node-b", THREE, 10)
@@ -134,7 +132,7 @@ def test_edits_that_never_travelled_come_back_with_the_old_node_as_kept_copies(p
     pair.lab.block("node-a", "ip")
     edits = "echo '; never sent' >> p0.conf; sed s/p1/p7/ p1.conf > p7.conf; rm p2.conf"
     pair.shell("node-a", f"cd /etc/supervisor/conf.d; {edits}")
-    time.sleep(0.3)
+    wait_for("the edits are seen", lambda: pair.lab.status("node-a")["replication"]["pending"], 5, 0.05)
     pair.lab.power_off("node-a")
     pair.await_runs("node-b", THREE, 5)
     pair.shell("node-b", "echo '; the new truth' >> /etc/supervisor/conf.d/p0.conf")
