@@ -106,7 +106,7 @@ def judge(text, directory, main_conf, scratch):
                 priorities[name] = int(parser.get(section, "priority")) if parser.has_option(section, "priority") else 999
         resolved = without_groups(text).replace("%(here)s", directory)
         groups = parse_alone(resolved, main_conf, scratch) if "[" in resolved else []
-    except Exception as error:  # supervisord's parser raises what it likes; all of it means "not loadable"
+    except Exception as error:  # noqa: BLE001 supervisord's parser raises what it likes; all of it means "not loadable"
         return {"problem": " ".join(str(error).replace(scratch, "this file").split()) or type(error).__name__}
     programs = []
     priorities.update((group.name, group.priority) for group in groups)

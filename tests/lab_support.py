@@ -117,9 +117,10 @@ class Pair:
         return [e for e in events if code is None or e["code"] == code]
 
     def await_equal(self, limit_s: float = 5.0) -> None:
-        wait_for("equal registries", lambda: self.files("node-a") == self.files("node-b"), limit_s, show=self._difference)
+        wait_for("equal registries", lambda: self.files("node-a") == self.files("node-b"), limit_s, show=self.difference)
 
-    def _difference(self) -> str:
+    def difference(self) -> str:
+        """What differs between the two registries, for a message."""
         a, b = self.files("node-a"), self.files("node-b")
         return str({name: (a.get(name), b.get(name)) for name in a.keys() | b.keys() if a.get(name) != b.get(name)})[:2000]
 

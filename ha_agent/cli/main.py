@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.FAILED
     except KeyboardInterrupt:
         return 130
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 the outermost border: a traceback goes to a file
         from ha_agent.adapters.defects import log_traceback
 
         _complain(f"{type(error).__name__}: {error}; this is a defect of ha-agent; {log_traceback('ha-agent', words)}")

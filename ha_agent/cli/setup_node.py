@@ -6,6 +6,7 @@ standard input and output.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -299,7 +300,5 @@ def _undo(_request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _remove(path: str) -> None:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass

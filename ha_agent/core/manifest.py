@@ -155,7 +155,7 @@ def diff_manifests(base: Manifest, wanted: Manifest) -> Difference:
     """What must be done to ``base`` to make it ``wanted``. Costs 256 comparisons plus the buckets that differ."""
     puts: list[Entry] = []
     deletes: list[str] = []
-    for old, new in base._differing_buckets(wanted):
+    for old, new in base._differing_buckets(wanted):  # noqa: SLF001 (of this module)
         puts.extend(entry for path, entry in new.items() if old.get(path) != entry)
         deletes.extend(path for path in old if path not in new)
     return Difference(tuple(sorted(puts, key=lambda e: e.path)), tuple(sorted(deletes)))

@@ -111,7 +111,7 @@ class GuardedController(Controller):  # type: ignore[misc]
         except OSError as error:
             text = "no such file" if error.errno == errno.ENOENT else "refused connection"
             self.fail(f"{self.options.serverurl} {text}" if error.filename is None else str(error), NO_ANSWER)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 the outermost border: a traceback goes to a file
             from ha_agent.adapters.defects import log_traceback
 
             where = log_traceback("supzcli", [self.lastcmd])

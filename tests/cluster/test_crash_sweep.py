@@ -30,10 +30,10 @@ def agent_on_machine(pair: Pair, node: str) -> int:
 
 
 def role_on_disk(pair: Pair, node: str) -> str:
-    """The role that an agent which is started now would continue with."""
-    with contextlib.suppress(OSError, ValueError):
-        with open(f"/proc/{pair.lab.init_pid(node)}/root/run/ha-agent/role.json", encoding="ascii") as file:
-            return str(json.load(file)["role"])
+    """The role that an agent which is started now would go on with."""
+    path = f"/proc/{pair.lab.init_pid(node)}/root/run/ha-agent/role.json"
+    with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
+        return str(json.load(file)["role"])
     return ""
 
 

@@ -49,7 +49,7 @@ def test_edits_of_every_kind_arrive_within_the_same_second(names: Pair) -> None:
         before = names.files("node-a")
         names.shell("node-a", f"cd /etc/supervisor/conf.d; {script}")
         assert names.files("node-a") != before, what
-        wait_for(what, lambda: names.files("node-a") == names.files("node-b"), 1.0, show=names._difference)
+        wait_for(what, lambda: names.files("node-a") == names.files("node-b"), 1.0, show=names.difference)
     assert not names.history("node-b", "standby-edit"), "the receiver's own writes were taken for local edits"
 
 

@@ -122,9 +122,9 @@ class Machine:
         """Process id of the machine's process 1, as it is numbered here; None while there is none."""
         if self._container is None or self._container.poll() is not None:
             return None
-        with contextlib.suppress(OSError, IndexError):
-            with open(f"/proc/{self._container.pid}/task/{self._container.pid}/children", encoding="ascii") as file:
-                return int(file.read().split()[0])
+        path = f"/proc/{self._container.pid}/task/{self._container.pid}/children"
+        with contextlib.suppress(OSError, IndexError), open(path, encoding="ascii") as file:
+            return int(file.read().split()[0])
         return None
 
     def cut_power(self) -> None:

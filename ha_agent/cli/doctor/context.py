@@ -113,7 +113,7 @@ def run_checks(checks: Mapping[str, Check], context: Context) -> list[Finding]:
     for name, check in checks.items():
         try:
             found += list(check(context))
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001 one broken check must not keep the others back
             text = f"the check {name} could not be made: {type(problem).__name__}: {problem}"
             remedy = "this is a defect of ha-agent; please report it"
             found.append(Finding("check-failed", Severity.UNKNOWN, text, remedy, alias=f"{name}-failed"))
