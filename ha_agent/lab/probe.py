@@ -38,6 +38,8 @@ class Probe:
     def __init__(self) -> None:
         self._namespaces: dict[int, str] = {}
         self._known: dict[int, tuple[str, str] | int] = {}
+        self._strangers: set[int] = set()
+        """What was looked at long enough: most of a machine, so it is left out in one step."""
         self._seen: dict[tuple[str, str], Seen] = {}
         self._open_overlaps: dict[str, tuple[float, float]] = {}
         self.overlaps: list[Overlap] = []
@@ -75,15 +77,17 @@ class Probe:
 
     def sample(self, now: float) -> None:
         """One look at all processes of the machine."""
-        pids = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+        pids = set(map(int, filter(str.isdigit, os.listdir("/proc"))))
         for pid in self._known.keys() - pids:
             del self._known[pid]
+        self._strangers &= pids
         where: dict[str, set[str]] = {node: set() for node in self._namespaces.values()}
         live: dict[int, tuple[tuple[str, str], int]] = {}
-        for pid in pids:
+        for pid in pids - self._strangers:
             known = self._known.get(pid, 0)
             if isinstance(known, int):
                 if known > YOUNG_SAMPLES:
+                    self._strangers.add(pid)
                     continue
                 known = self._known[pid] = self._identify(pid) or known + 1
             if isinstance(known, tuple) and (parent := _live_parent(pid)) is not None:
