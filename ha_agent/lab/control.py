@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
+import fcntl
 import json
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -31,6 +35,12 @@ BOOT_LIMIT_S = 30.0
 ANSWER_S = 10.0
 """Longest wait for an agent's answer."""
 SETTLE_PAUSE_S = 0.02
+
+BRIDGE = "br0"
+SIOCBRDELIF = 0x89A3
+"""linux/sockios.h"""
+CLONE_NEWNET = 0x40000000
+"""linux/sched.h"""
 
 T = TypeVar("T")
 
@@ -339,7 +349,7 @@ class Lab:
         The node itself cannot notice that, its cable stays live until it is gone.
         """
         process = LabProcess(pid := self.init_pid(node), start_ticks(pid) or 0)
-        self._in_switch("ip", "link", "set", f"port-{node[-1]}", "nomaster")
+        _leave_bridge(self.switch_pid(), f"port-{node[-1]}")
         _kill(process)
         _wait_for(lambda: not process.is_alive, 10.0)
         with contextlib.suppress(LabFailed):
@@ -486,6 +496,30 @@ class Lab:
         done = subprocess.run(self.words_in_switch(*command), capture_output=True, text=True, env=_inner_environment())
         if done.returncode != 0:
             raise LabFailed(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+def _leave_bridge(switch_pid: int, port: str) -> None:
+    """Takes ``port`` off the bridge. Raises ``OSError``.
+
+    Not by a command: on a busy machine its end comes late, and until then the node's programs would run on unseen.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    with contextlib.ExitStack() as stack:
+        own, theirs = (
+            stack.enter_context(open(path, "rb")) for path in ("/proc/thread-self/ns/net", f"/proc/{switch_pid}/ns/net")
+        )
+        if libc.setns(theirs.fileno(), CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                request = struct.pack("16si20x", BRIDGE.encode(), socket.if_nametoindex(port))
+                try:
+                    fcntl.ioctl(sock, SIOCBRDELIF, request)
+                except OSError as error:
+                    if error.errno != errno.EINVAL:  # it is on no bridge
+                        raise
+        finally:
+            libc.setns(own.fileno(), CLONE_NEWNET)
 
 
 def _inner_environment() -> dict[str, str]:
