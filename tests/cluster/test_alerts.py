@@ -227,6 +227,14 @@ def test_a_slow_and_a_dead_sink_delay_nobody_and_get_everything_in_the_end(recei
         wait_for("the next", lambda: restarts() == number, 16, 0.1, lambda: str(receivers.commanded()))  # noqa: B023
     assert "sink mail (smtp): fails: [Errno 111] Connection refused" in pair.ha("node-a", "alert", "list").stdout
     wait_for("the webhook has had time", lambda: len(receivers.hook.bodies) == 3, 20)
+    # What an agent had no time to write down would be told again.
+    saved = os.path.join(pair.lab.paths.disk("node-a", "state"), "alerts.json")
+
+    def is_written_down() -> bool:
+        with open(saved, encoding="utf-8") as file:
+            return bool(json.load(file)["sinks"]["hook"]["delivered"] == 3)
+
+    wait_for("its delivery is written down", is_written_down, 10, 0.05)
     pair.kill_agent("node-a")
     with network_of(pair.lab):
         receivers.mail = MailServer(CLIENT_ADDRESS, MAIL_PORT)

@@ -226,12 +226,10 @@ def test_what_inotify_lost_is_found_by_a_full_compare(pair: Pair) -> None:
     pair.up()
     agent = pair.agent_pid("node-a")
     limit = int(pair.shell("node-a", "cat /proc/sys/fs/inotify/max_queued_events"))
-    pair.shell("node-a", f"kill -STOP {agent}")
     root = pair.path("node-a")
-    for number in range(limit // 3 + 200):
-        path = os.path.join(root, f"o{number % 50}.txt")
-        with open(path, "w", encoding="ascii") as file:
-            file.write("x")
+    # By a shell of its own: the agent's watchdog must not find the time long.
+    changes = f"n=0; while [ $n -lt {limit // 3 + 200} ]; do n=$((n + 1)); echo x > {REGISTRY}/o$((n % 50)).txt; done"
+    pair.shell("node-a", f"kill -STOP {agent}; {changes}")
     with open(os.path.join(root, "last.conf"), "w", encoding="ascii") as file:
         file.write(SLEEPER.format(name="last"))
     os.unlink(os.path.join(root, "p0.conf"))

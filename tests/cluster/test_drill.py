@@ -237,9 +237,12 @@ def test_two_tests_at_once_are_refused(pair: Pair) -> None:
         path = "/run/ha-agent/drill.json"
         begun: Callable[[], bool] = lambda: "yes" in pair.shell("node-a", f"test -e {path} && echo yes || true")  # noqa: E731
         wait_for("the first has begun", begun, 10, 0.02)
+        # However long the second one takes to start, it finds the first under way.
+        pair.shell("node-b", "pkill -STOP -f '[h]a-agent failover-test'")
         second = pair.ha("node-a", "failover-test", "--yes", "--mode", "agent-kill")
         assert second.returncode in (1, 3)
         assert "under way" in second.stderr or "refused" in second.stderr
     finally:
+        pair.shell("node-b", "pkill -CONT -f '[h]a-agent failover-test'")
         out, errors = first.communicate(timeout=60)
     assert first.returncode == 0, (out, errors)
