@@ -15,7 +15,7 @@ import socket
 import sys
 
 from ha_agent.adapters.files import make_dir
-from ha_agent.adapters.runner import SAFE_PATH, ProgramMissing, find_program
+from ha_agent.adapters.program_path import SAFE_PATH, ProgramMissing, find_program
 from ha_agent.adapters.settings_file import load_settings
 from ha_agent.adapters.settings_paths import DEFAULT_PATH
 from ha_agent.core.places import STAGING, RunPlaces, StatePlaces

@@ -8,7 +8,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+from ha_agent.adapters.program_path import SAFE_PATH, ProgramMissing, find_program
+
+__all__ = ["SAFE_PATH", "Ended", "ProgramMissing", "find_program", "run_program"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,19 +20,6 @@ class Ended:
     code: int | None
     output: str
     errors: str
-
-
-class ProgramMissing(Exception):
-    """There is no such program on this node."""
-
-
-def find_program(name: str) -> str:
-    """The absolute path of ``name`` on the fixed search path. Raises ``ProgramMissing``."""
-    for directory in SAFE_PATH.split(":"):
-        path = os.path.join(directory, name)
-        if os.access(path, os.X_OK):
-            return path
-    raise ProgramMissing(f"{name} is not installed (looked in {SAFE_PATH})")
 
 
 async def run_program(

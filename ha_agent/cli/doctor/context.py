@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ha_agent.adapters.control import CommandFailed, NoDaemon
-from ha_agent.adapters.runner import SAFE_PATH
+from ha_agent.adapters.program_path import SAFE_PATH
 from ha_agent.cli.nodes import Nodes
 from ha_agent.core.faults import Face, former_code
 from ha_agent.core.findings import Finding, Severity

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ha_agent import __version__
 from ha_agent.adapters.control import CommandFailed, NoDaemon
 from ha_agent.adapters.files import free_bytes
-from ha_agent.adapters.runner import SAFE_PATH
+from ha_agent.adapters.program_path import SAFE_PATH
 from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.core.findings import Finding
