@@ -21,22 +21,30 @@ T = TypeVar("T")
 def wait_for(
     what: str, probe: Callable[[], T], limit_s: float = 15.0, pause_s: float = 0.01, show: Callable[[], Any] = str
 ) -> T:
-    """Waits until ``probe`` returns something true; raises with what was seen instead."""
+    """Waits until ``probe`` returns something true; raises with what was seen instead.
+
+    A look that takes its time is taken less often: whoever waits must not be most of the machine's work. The last look is
+    at the end of the time.
+    """
     deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
+    while True:
+        began = time.monotonic()
         value = probe()
         if value:
             return value
-        time.sleep(pause_s)
+        if began >= deadline:
+            break
+        now = time.monotonic()
+        time.sleep(max(0.0, min(max(pause_s, 3 * (now - began)), deadline - now)))
     raise AssertionError(f"{what}: not within {limit_s:g} s; last seen: {show() or value!r}")
 
 
 def stays(what: str, probe: Callable[[], object], for_s: float) -> None:
     """Asserts that ``probe`` is true all the time."""
     deadline = time.monotonic() + for_s
-    while time.monotonic() < deadline:
+    while (began := time.monotonic()) < deadline:
         assert probe(), f"{what}: did not stay so for {for_s:g} s"
-        time.sleep(0.02)
+        time.sleep(max(0.02, 3 * (time.monotonic() - began)))
 
 
 SLEEPER = """\

@@ -115,6 +115,8 @@ class Running:
     restart_s: float | None = None
     ends_group: bool = True
     """Whether its end ends what it started (KillMode=control-group), or leaves that alone (KillMode=process)."""
+    interval_s: float = 10.0
+    """The time in which the starts are counted."""
 
 
 class Init:
@@ -122,7 +124,9 @@ class Init:
 
     def __init__(self, node: str) -> None:
         self.node = node
-        self.units = {unit.name: Running(unit, restart_s=unit.restart_s) for unit in UNITS}
+        self.units = {
+            unit.name: Running(unit, restart_s=unit.restart_s, interval_s=unit.interval_s) for unit in UNITS
+        }
         self.looked_mono = time.monotonic()
         self.notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notices.bind(NOTIFY_SOCKET)
@@ -225,7 +229,7 @@ class Init:
     def _limit_starts(self, running: Running, now: float) -> None:
         """Gives a unit up that was started too often, and runs what is to run then."""
         unit = running.unit
-        running.starts_mono = [at for at in running.starts_mono if now - at < unit.interval_s]
+        running.starts_mono = [at for at in running.starts_mono if now - at < running.interval_s]
         if not running.wanted or len(running.starts_mono) < unit.burst:
             return
         running.wanted, running.failed = False, True
@@ -274,9 +278,11 @@ class Init:
                 self.units[name].failed = False
                 self.start(name)
             elif action == "set":
-                # Another RestartSec= or KillMode= than the shipped drop-in has.
-                self.units[name].restart_s = command["restart_s"]
-                self.units[name].ends_group = command["ends_group"]
+                # Another RestartSec=, KillMode= or StartLimitIntervalSec= than what is shipped has.
+                running = self.units[name]
+                running.restart_s = command.get("restart_s", running.restart_s)
+                running.ends_group = command.get("ends_group", running.ends_group)
+                running.interval_s = command.get("interval_s", running.interval_s)
             elif action == "stop":
                 self.stop(name)
             elif action == "restart":

@@ -11,7 +11,7 @@ from tests.lab_support import Pair
 
 
 @pytest.fixture
-def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+def pair() -> Iterator[Pair]:
     """A pair that is not up yet; taken down afterwards, and judged by the probe."""
     made = Pair(fresh_directory("test"))
     try:

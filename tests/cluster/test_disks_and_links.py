@@ -223,11 +223,11 @@ def test_what_inotify_lost_is_found_by_a_full_compare(pair: Pair) -> None:
     Answer: the overflow asks for a full compare, and every change arrives.
     Bound: a few seconds.
     """
-    pair.up()
+    # In memory, and by a shell of its own: the agent's watchdog must not find the time long.
+    pair.up(disk_bytes=DISK)
     agent = pair.agent_pid("node-a")
     limit = int(pair.shell("node-a", "cat /proc/sys/fs/inotify/max_queued_events"))
     root = pair.path("node-a")
-    # By a shell of its own: the agent's watchdog must not find the time long.
     changes = f"n=0; while [ $n -lt {limit // 3 + 200} ]; do n=$((n + 1)); echo x > {REGISTRY}/o$((n % 50)).txt; done"
     pair.shell("node-a", f"kill -STOP {agent}; {changes}")
     with open(os.path.join(root, "last.conf"), "w", encoding="ascii") as file:

@@ -13,12 +13,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from ha_agent.lab.layout import VIP, other
+from ha_agent.lab.layout import VIP, fresh_directory, other
 from tests.lab_support import SLEEPER, Pair, stays, wait_for
 
 THREE = {"p0", "p1", "p2"}
@@ -36,6 +36,9 @@ user=alice
 directory=/usr/share/doc
 """
 BOTH = "node-a and node-b"
+
+one_worker = pytest.mark.xdist_group("guarded")
+"""For the tests that look at one pair: a single worker has it."""
 
 
 def up(pair: Pair, confs: dict[str, str] | None = None, runs: set[str] | None = None, **options: Any) -> None:
@@ -256,6 +259,7 @@ except CommandFailed as error:
 """
 
 
+@one_worker
 @pytest.mark.parametrize(
     "words",
     [
@@ -284,6 +288,7 @@ def test_no_word_of_a_command_line_gets_around_the_guard(guarded: Pair, words: t
     assert pids(guarded, "node-a") == before and len(before) == 3
 
 
+@one_worker
 @pytest.mark.parametrize(
     "message",
     [
@@ -323,6 +328,7 @@ def test_no_message_to_the_agent_gets_around_the_guard(guarded: Pair, message: d
     assert guarded.files("node-a") == files and guarded.runs("node-b") == set()
 
 
+@one_worker
 @pytest.mark.parametrize(
     "ask",
     [
@@ -342,6 +348,7 @@ def test_who_may_look_only_gets_no_further_by_way_of_the_peer(guarded: Pair, ask
     assert pids(guarded, "node-a") == before and guarded.role("node-a") == "active"
 
 
+@one_worker
 def test_an_operator_at_the_standby_acts_at_the_active_node_under_the_own_name(guarded: Pair) -> None:
     ask = {"op": "program-restart", "names": ["p0"], "by": "root", "on_behalf": "root"}
     message = {"op": "at-peer", "ask": ask, "on_behalf": "root", "by": "root"}
@@ -350,6 +357,7 @@ def test_an_operator_at_the_standby_acts_at_the_active_node_under_the_own_name(g
     assert guarded.history("node-a", "program-restarted")[-1]["by"] == "alice"
 
 
+@one_worker
 def test_a_session_has_no_way_around_the_guard_either(guarded: Pair) -> None:
     before = pids(guarded, "node-a")
     typed = "shutdown\nreload\n!sh\n?shutdown\nhelp shutdown\nopen http://localhost:9001\nshutdown\nexit\n"
@@ -357,6 +365,7 @@ def test_a_session_has_no_way_around_the_guard_either(guarded: Pair) -> None:
     assert done.stderr.count("is refused") == 4 and pids(guarded, "node-a") == before
 
 
+@one_worker
 def test_an_ordinary_user_can_not_reach_supervisord_but_its_own_tool_works_for_root(guarded: Pair) -> None:
     direct = guarded.run_as("node-a", "alice", "supervisorctl", "-s", "unix:///run/supervisor.sock", "shutdown")
     assert direct.returncode != 0
@@ -366,10 +375,8 @@ def test_an_ordinary_user_can_not_reach_supervisord_but_its_own_tool_works_for_r
 
 
 @pytest.fixture(scope="module")
-def guarded(request: pytest.FixtureRequest) -> Any:
+def guarded() -> Iterator[Pair]:
     """One pair for all tricks: none of them may change anything."""
-    from ha_agent.lab.layout import fresh_directory
-
     made = Pair(fresh_directory("guard"))
     try:
         up(made)

@@ -22,6 +22,10 @@ SSH = (
 TARGET = f"root@{ADDRESSES['node-b']}"
 
 
+pytestmark = pytest.mark.xdist_group("peer_key")
+"""One worker has the pair that all of them look at."""
+
+
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
     made = Pair(fresh_directory("key"))
