@@ -3,7 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SANDBOX := $(BIN)/python -m ha_agent.lab.sandbox --
-TEST_LIMIT_S ?= 2700
+TEST_LIMIT_S ?= 1800
+WORKERS ?= auto
 SECONDS ?= 600
 SEED ?= 1
 
@@ -21,7 +22,7 @@ TIDY := trap 'find ha_agent bench tests -name __pycache__ -prune -exec rm -rf {}
 
 help:
 	@echo "make demo    the main job on a real pair in namespaces, with a measured summary (root)"
-	@echo "make test    all tests, in a place of their own with nothing but a loopback network (root)"
+	@echo "make test    all tests, several at once, in a place of their own with nothing but a loopback network (root); TESTS=... some"
 	@echo "make check   style, types, spelling, unit tests (no root)"
 	@echo "make bench   side by side with what one would use instead (root)"
 	@echo "make chaos   SECONDS=600 SEED=n: a random schedule of faults on a real pair, and a check of every promise (root)"
@@ -50,7 +51,7 @@ demo: root setup
 	@$(TIDY) $(BIN)/python -m ha_agent.lab.demo
 
 test: root setup
-	@$(TIDY) timeout --foreground --kill-after=10 $(TEST_LIMIT_S) $(SANDBOX) $(BIN)/python -m pytest $(TESTS)
+	@$(TIDY) timeout --foreground --kill-after=30 $(TEST_LIMIT_S) $(SANDBOX) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
 check: .venv/ready
 	@$(BIN)/ruff check .

@@ -1,10 +1,27 @@
-"""Rules for the whole suite: a test that was skipped counts as failed, because nothing was shown by it."""
+"""Rules for the whole suite: a test that was skipped counts as failed, because nothing was shown by it.
+
+Where tests run in several workers, each report comes to the process that gave them out, too: that one judges.
+"""
 
 from __future__ import annotations
 
+import os
+
+import hypothesis
 import pytest
 
 _skipped: list[str] = []
+
+# How long an example takes on a machine with other work is no promise of the code under test.
+hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("shared")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two for each core, because labs wait more than they work; none where only single tests are named."""
+    named = config.args
+    return 0 if named and all("::" in name for name in named) else 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
