@@ -14,12 +14,9 @@ import re
 import socket
 import sys
 
-from ha_agent.adapters.files import make_dir
 from ha_agent.adapters.program_path import SAFE_PATH, ProgramMissing, find_program
-from ha_agent.adapters.settings_file import load_settings
-from ha_agent.adapters.settings_paths import DEFAULT_PATH
+from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
 from ha_agent.core.places import STAGING, RunPlaces, StatePlaces
-from ha_agent.core.schema import SettingsError
 from ha_agent.core.words import Exit
 
 RSYNC = re.compile(rf"rsync --server (-[rW]{{1,4}}e\.[A-Za-z]{{0,20}}) \. ({STAGING}/([0-9a-f]{{16}})/)")
@@ -30,17 +27,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="ha-agent-peer", description=__doc__)
     parser.add_argument("--config", default=DEFAULT_PATH)
     options = parser.parse_args()
-    try:
-        settings = load_settings(options.config)
-    except (OSError, SettingsError) as error:
-        return _refuse(f"{options.config}: {error}")
     asked = os.environ.get("SSH_ORIGINAL_COMMAND", "")
-    if asked == "rpc":
-        return _serve_rpc(RunPlaces(settings.paths.run_dir).peer_socket)
+    try:
+        if asked == "rpc":
+            # Each connection of the peer waits for this: nothing is imported and checked for it but the place of the socket.
+            return _serve_rpc(RunPlaces(read_places(options.config)[0]).peer_socket)
+        state_dir = _read_state_dir(options.config)
+    except (OSError, ValueError) as error:
+        return _refuse(f"{options.config}: {error}")
     match = RSYNC.fullmatch(asked)
     if match:
-        return _serve_rsync(settings.paths.state_dir, match)
+        return _serve_rsync(state_dir, match)
     return _refuse(f"this key may do rpc and rsync into staging, not {asked!r:.80}", Exit.REFUSED)
+
+
+def _read_state_dir(path: str) -> str:
+    """The state directory of a configuration that is right as a whole. Raises ``OSError`` and ``ValueError``."""
+    from ha_agent.adapters.settings_file import load_settings
+
+    return load_settings(path).paths.state_dir
 
 
 def _refuse(text: str, code: Exit = Exit.FAILED) -> int:
@@ -65,6 +70,8 @@ def _serve_rpc(path: str) -> int:
 
 def _serve_rsync(state_dir: str, match: re.Match[str]) -> int:
     """Becomes rsync; comes back only where that is not possible."""
+    from ha_agent.adapters.files import make_dir
+
     try:
         rsync = find_program("rsync")
         make_dir(os.path.join(StatePlaces(state_dir).staging, match[3]), 0o700)
