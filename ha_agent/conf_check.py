@@ -8,14 +8,28 @@ input asks, one on standard output answers; end of input ends it.
     {"verdicts": {"redis.conf": {"problem": null, "programs": [...], "groups": {...}}}}
 """
 
+import importlib
 import json
 import os
 import re
 import shlex
 import sys
 import tempfile
+import types
 from io import StringIO
 
+
+class Later(types.ModuleType):
+    """A module that is imported when something of it is used for the first time."""
+
+    def __getattr__(self, name):
+        sys.modules.pop(self.__name__, None)
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+# Supervisor 4.2 imports it for event listeners and RPC interfaces, which no conf of the registry may hold: it would be most
+# of this process's start-up and a third of its memory.
+sys.modules["pkg_resources"] = Later("pkg_resources")
 try:
     from supervisor.options import ServerOptions, UnhosedConfigParser
 except ImportError:

@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -233,16 +232,21 @@ def test_two_tests_at_once_are_refused(pair: Pair) -> None:
     up(pair)
     words = pair.lab.words_inside("node-b", ["ha-agent", "failover-test", "--yes", "--mode", "supervisord-kill"])
     first = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    stopped: int | None = None
     try:
-        path = "/run/ha-agent/drill.json"
-        begun: Callable[[], bool] = lambda: "yes" in pair.shell("node-a", f"test -e {path} && echo yes || true")  # noqa: E731
-        wait_for("the first has begun", begun, 10, 0.02)
+        path = f"/proc/{pair.lab.init_pid('node-a')}/root/run/ha-agent/drill.json"
+        wait_for("the first has begun", lambda: os.path.exists(path), 20, 0.001)
         # However long the second one takes to start, it finds the first under way.
-        pair.shell("node-b", "pkill -STOP -f '[h]a-agent failover-test'")
+        with open(f"/proc/{first.pid}/task/{first.pid}/children", encoding="ascii") as file:
+            stopped = int(file.read())
+        os.kill(stopped, signal.SIGSTOP)
         second = pair.ha("node-a", "failover-test", "--yes", "--mode", "agent-kill")
         assert second.returncode in (1, 3)
         assert "under way" in second.stderr or "refused" in second.stderr
     finally:
-        pair.shell("node-b", "pkill -CONT -f '[h]a-agent failover-test'")
+        if stopped is not None:
+            # nsenter stops with what it waits for.
+            for pid in (first.pid, stopped):
+                os.kill(pid, signal.SIGCONT)
         out, errors = first.communicate(timeout=60)
     assert first.returncode == 0, (out, errors)
