@@ -130,17 +130,17 @@ def test_a_flapping_track_file_moves_the_programs_to_where_the_vip_ends(pair: Pa
 def test_programs_that_ignore_term_are_stopped_all_at_once(pair: Pair) -> None:
     """Hazard 18: update stops groups one after the other: three programs that ignore TERM took 10.0 s against 3.4 s.
 
-    Fault: three programs ignore TERM for their stopwaitsecs of 1 s, then the VIP moves.
+    Fault: three programs ignore TERM for their stopwaitsecs of 3 s, then the VIP moves.
     Answer: all are signalled at once.
     Bound: one stopwaitsecs and supervisord's own second, not three.
     """
     command = "/bin/bash -c 'trap \"\" TERM; while :; do sleep 0.05; done'"
-    confs = {f"s{n}.conf": f"[program:s{n}]\ncommand={command}\nstartsecs=0\nstopwaitsecs=1\n" for n in range(3)}
+    confs = {f"s{n}.conf": f"[program:s{n}]\ncommand={command}\nstartsecs=0\nstopwaitsecs=3\n" for n in range(3)}
     pair.up(confs)
     pair.await_runs("node-a", {"s0", "s1", "s2"})
     pair.hand_over("node-b")
     released = pair.history("node-a", "released")[-1]
-    assert released["took_s"] < 2.9, released
+    assert released["took_s"] < 8.0, released
     pair.await_runs("node-b", {"s0", "s1", "s2"})
 
 

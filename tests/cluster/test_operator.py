@@ -138,7 +138,7 @@ def test_with_the_standby_down_every_command_says_so_at_once_and_with_its_exit_s
         assert done.returncode == code, (words, done)
         assert "node-b" in done.stderr + done.stdout
         assert "Traceback" not in done.stderr
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10, "a command that waited for the other node would take longer"
 
 
 def test_without_a_daemon_every_command_says_so_in_one_line(pair: Pair) -> None:
@@ -549,4 +549,5 @@ def test_every_command_answers_soon_and_clearly_in_every_state_of_the_pair(pair:
             assert done.returncode in expected, said
             assert "Traceback" not in done.stderr + done.stdout and "defect" not in done.stderr, said
             assert done.stderr.count("\n") <= 3, said
-            assert took < (15.0 if words[0] in ("doctor", "sync", "lint", "kept", "diff") else 4.0), said
+            # On an idle machine it is a tenth of that; a command that waits for what does not come takes longer.
+            assert took < (30.0 if words[0] in ("doctor", "sync", "lint", "kept", "diff") else 9.0), said
