@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 
 MS_RDONLY, MS_NOSUID, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 32, 4096, 16384, 1 << 18
@@ -40,6 +41,9 @@ USERS = (
 )
 PEOPLE = ("alice", "bob", "carol")
 """Ordinary users of a node."""
+
+
+ORPHANS_S = 10.0
 
 
 class SandboxFailed(Exception):
@@ -197,7 +201,17 @@ def _run_inside(command: list[str]) -> int:
     while True:
         pid, status = os.wait()
         if pid == child.pid:
+            _await_orphans()
             return os.waitstatus_to_exitcode(status)
+
+
+def _await_orphans() -> None:
+    """Waits a while for what the command has left: a lab whose owner was killed takes itself down, disks and all."""
+    deadline = time.monotonic() + ORPHANS_S
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.05)
 
 
 def _end_inside(pid: int) -> None:
