@@ -24,7 +24,7 @@ def make_other(folder: str, protocol: int | None) -> None:
     made = pathlib.Path(folder) / "ha_agent"
     shutil.copytree(os.path.dirname(ha_agent.__file__), made, ignore=shutil.ignore_patterns("__pycache__"))
     (made / "__init__.py").write_text('__version__ = "0.0.9"\n', encoding="ascii")
-    service = made / "daemon" / "node_service.py"
+    service = made / "daemon" / "operations" / "node.py"
     text = service.read_text(encoding="utf-8")
     for name in ("judge", "programs", "contents", "drill-begin"):
         text, count = re.subn(rf'            "{name}": [^\n]*\n', "", text)
