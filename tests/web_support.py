@@ -97,6 +97,8 @@ class Web:
         return self.pair.lab.run(self.node, *words).strip()
 
     def start(self) -> None:
+        if self._process is not None:
+            self._process.wait(10)
         self.write_conf()
         become = ["setpriv", "--reuid=ha-agent-web", "--regid=ha-agent-web", "--init-groups"]
         words = [*become, "ha-agent-web", "--config", self.config, "serve"]

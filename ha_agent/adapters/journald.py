@@ -47,3 +47,7 @@ class JournalSink:
         except OSError:
             return False
         return True
+
+    def close(self) -> None:
+        """Closes the socket. Nothing can be sent afterwards."""
+        self._socket.close()

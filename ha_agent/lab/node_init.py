@@ -124,9 +124,7 @@ class Init:
 
     def __init__(self, node: str) -> None:
         self.node = node
-        self.units = {
-            unit.name: Running(unit, restart_s=unit.restart_s, interval_s=unit.interval_s) for unit in UNITS
-        }
+        self.units = {unit.name: Running(unit, restart_s=unit.restart_s, interval_s=unit.interval_s) for unit in UNITS}
         self.looked_mono = time.monotonic()
         self.notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notices.bind(NOTIFY_SOCKET)

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 
 SAMPLE_S = 0.01
 YOUNG_SAMPLES = 30
-"""A process has its marks only after its exec: this is how often a new one is looked at before it counts as foreign."""
+"""A process has its marks only after its exec: this is how often a new one is looked at in each sample."""
+OLD_SAMPLES, RARELY = 1000, 20
+"""After that in every 20th, because on a busy machine an exec comes late; and then it counts as none of ours."""
 
 
 @dataclass(slots=True)
@@ -86,10 +88,11 @@ class Probe:
         for pid in pids - self._strangers:
             known = self._known.get(pid, 0)
             if isinstance(known, int):
-                if known > YOUNG_SAMPLES:
+                if known > OLD_SAMPLES:
                     self._strangers.add(pid)
                     continue
-                known = self._known[pid] = self._identify(pid) or known + 1
+                is_due = known < YOUNG_SAMPLES or known % RARELY == 0
+                known = self._known[pid] = (self._identify(pid) if is_due else None) or known + 1
             if isinstance(known, tuple) and (parent := _live_parent(pid)) is not None:
                 where.setdefault(known[0], set()).add(known[1])
                 live[pid] = known, parent

@@ -279,7 +279,8 @@ def test_programs_that_can_not_be_ended_fence_the_node_until_they_are_gone(pair:
         pair.await_role("node-a", "fenced", 20)
         settled = wait_for("the decision", lambda: pair.history("node-b", "interlock-settled"), 6)[0]
         assert (settled["interlock"], settled["policy"], settled["started"]) == ("left-running", "hold", False)
-        assert "is fenced" in pair.lab.run("node-a", "ha-agent", "status", check=False)
+        # It goes on trying to release, so that is what it says in between.
+        wait_for("it says so", lambda: "is fenced" in pair.lab.run("node-a", "ha-agent", "status", check=False), 20)
         stays("nothing starts", lambda: not pair.runs("node-b"), 1.5)
     finally:
         pair.shell("node-a", "fsfreeze --unfreeze /mnt/disk")

@@ -26,6 +26,7 @@ def test_entries_arrive_and_a_journal_that_is_away_or_full_holds_nobody_up(tmp_p
         got = journal.recv(4096).decode()
         assert got == "MESSAGE=here\nPRIORITY=4\nSYSLOG_IDENTIFIER=ha-agent\nHA_AGENT_CODE=takeover-done\n"
         assert not all(sink.send("x" * 1000, 5) for _ in range(100_000)), "a full queue is no reason to wait"
+    sink.close()
 
 
 def test_only_a_process_whose_errors_go_to_the_journal_sends_entries(tmp_path: pathlib.Path) -> None:

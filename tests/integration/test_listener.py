@@ -208,5 +208,6 @@ def test_ten_thousand_events_in_a_burst_lose_nothing_and_say_what_was_merged(tmp
     newest = {e["name"]: e["after"] for e in agent.events()}
     assert newest == {f"p{n}": "EXITED" if f"p{n}" == f"p{9999 // 3 % 50}" else "RUNNING" for n in range(50)}
     process.stdin.close()
+    process.stdout.close()
     assert process.wait(5) == 0
     agent.close()

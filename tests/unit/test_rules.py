@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import pathlib
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
