@@ -349,9 +349,11 @@ class Lab:
     def power_off(self, node: str) -> None:
         """Cuts the power: SIGKILL to everything. The switch drops the port first: a dead machine says no goodbye.
 
-        The node itself cannot notice that, its cable stays live until it is gone.
+        The node itself cannot notice that, its cable stays live until it is gone. Nothing of it runs from the beginning on:
+        that the port is gone takes the kernel of a busy machine longer than the peer needs to take over.
         """
         process = LabProcess(pid := self.init_pid(node), start_ticks(pid) or 0)
+        _stop_all(pid, entered=False)
         _leave_bridge(self.switch_pid(), f"port-{node[-1]}")
         _kill(process)
         _wait_for(lambda: not process.is_alive, 10.0)
@@ -410,13 +412,7 @@ class Lab:
 
     def freeze(self, node: str) -> None:
         """Stops every process of the node (SIGSTOP), its process 1 first; the kernel still answers for it."""
-        init = self.init_pid(node)
-        stopped: list[int] = []
-        while fresh := [pid for pid in _processes_of(init) if pid not in stopped and not _is_stopped(pid)]:
-            for pid in sorted(fresh, key=lambda p: p != init):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGSTOP)
-            stopped += fresh
+        stopped = _stop_all(self.init_pid(node))
         with open(os.path.join(self.paths.node(node), "frozen"), "w", encoding="ascii") as file:
             json.dump(stopped, file)
 
@@ -564,6 +560,31 @@ def _processes_of(init_pid: int) -> list[int]:
             if os.stat(f"/proc/{pid}/ns/pid").st_ino == wanted:
                 found.append(int(pid))
     return found
+
+
+def _stop_all(init: int, *, entered: bool = True) -> list[int]:
+    """Stops every process in the process namespace of ``init`` that runs, that one first; returns which.
+
+    ``entered``: also what was started from outside, by nsenter(1), which stops with it.
+    """
+    stopped: list[int] = []
+    while True:
+        members = _processes_of(init)
+        own = {init, *members} if entered else {init, *(pid for pid in members if _parent(pid) in members)}
+        fresh = [pid for pid in own if pid not in stopped and not _is_stopped(pid)]
+        if not fresh:
+            return stopped
+        for pid in sorted(fresh, key=lambda p: p != init):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        stopped += fresh
+
+
+def _parent(pid: int) -> int | None:
+    """The parent of ``pid``, 0 included; None where it has ended."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[1])
+    return None
 
 
 def _is_stopped(pid: int) -> bool:

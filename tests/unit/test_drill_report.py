@@ -77,7 +77,7 @@ def seen(**changes: Any) -> Sightings:
     samples = {"a": [sample(99, "p", vip=True), sample(100.02, vip=False)], "b": [sample(99), sample(100.41, "p", vip=True)]}
     base = {"samples": samples, "events": events, "attempts": {"tcp://x:1": tries(1, 0, 0, 0, 1)}, "ended_at": 105.0}
     base |= {"settled": True, "recovered": True, "registry_equal": True}
-    return Seen("keepalived-kill", "a", "b", 100.0, **{**base, **changes})
+    return Sightings("keepalived-kill", "a", "b", 100.0, **{**base, **changes})
 
 
 def full(report: dict[str, Any]) -> dict[str, Any]:
