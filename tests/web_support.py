@@ -98,6 +98,8 @@ class Web:
 
     def start(self) -> None:
         if self._process is not None:
+            # nsenter stopped with the process that a test has stopped.
+            self._process.send_signal(signal.SIGCONT)
             self._process.wait(10)
         self.write_conf()
         become = ["setpriv", "--reuid=ha-agent-web", "--regid=ha-agent-web", "--init-groups"]

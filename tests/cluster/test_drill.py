@@ -209,6 +209,8 @@ def test_a_link_that_was_taken_down_comes_back_though_its_command_or_agent_died(
     command = begin(pair, "node-b", "link-down")
     wait_for("the link is down", lambda: "state DOWN" in pair.shell("node-a", "ip link show eth0"), 20)
     if who == "agent":
+        # Nobody else releases the programs of a node that nobody reaches.
+        wait_for("node-a has released", lambda: not pair.runs("node-a"), 20)
         pair.lab.unit("node-a", "kill", "ha-agent", 9)
     else:
         send(pair, "node-b", signal.SIGKILL)
