@@ -206,10 +206,10 @@ def test_two_nodes_that_take_over_at_once_end_as_one_active_node(pair: Pair) -> 
     Answer: the lower claim gives way: its keepalived hears FAULT, the other node stays active.
     Bound: no overlap.
     """
-    pair.up(wait=False)
+    pair.up()
     for node in NODES:
         pair.lab.unit(node, "stop", "keepalived")
-    wait_for("nothing runs", lambda: not pair.runs("node-a") and not pair.runs("node-b"), 5)
+    wait_for("nothing runs", lambda: not pair.runs("node-a") and not pair.runs("node-b"), 15)
     pair.lab.block("node-a", "vrrp")
     for node in NODES:
         pair.lab.unit(node, "start", "keepalived")
