@@ -16,6 +16,7 @@ from ha_agent.cli.doctor.keepalived import parse_keepalived
 from ha_agent.cli.doctor.supervisor import parse_time_span
 from ha_agent.cli.doctor_cmd import CHECKS, document, nagios_line
 from ha_agent.core.findings import Finding, Severity
+from ha_agent.core.node_json import NodeJson
 from ha_agent.core.settings import Settings, check_settings
 
 MAIN = """\
@@ -32,12 +33,12 @@ class Scripted(Context):
 
     answers: dict[str, Ran]
     systemd = False
-    accounts: list[dict[str, Any]] | None = None
+    accounts: list[Any] | None = None
 
     def run(self, *words: str) -> Ran:
         return self.answers.get(" ".join(words[:2]), self.answers.get(words[0], Ran(0, "", "")))
 
-    def status(self) -> tuple[list[dict[str, Any]], str | None]:
+    def status(self) -> tuple[list[NodeJson], str | None]:
         return super().status() if self.accounts is None else (self.accounts, None)
 
     @property

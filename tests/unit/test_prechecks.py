@@ -14,7 +14,7 @@ from tests.unit.test_status_text import node
 READY = {"loadable": 3, "problems": {}, "warnings": {}, "failure": None}
 
 
-def pair(active: dict[str, Any] | None = None, standby: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+def pair(active: dict[str, Any] | None = None, standby: dict[str, Any] | None = None) -> list[Any]:
     more: dict[str, Any] = {"preempt": False, "priority": 100, "readiness": READY, "unfit": None, "maintenance": None}
     a = {**node("a", "active", vrrp_state="MASTER", vip=True, **more), **(active or {})}
     return [a, {**node("b", **more), **(standby or {})}]
@@ -74,9 +74,10 @@ def test_a_lower_priority_may_preempt() -> None:
 
 
 def test_roles_are_found_only_where_they_are_unambiguous() -> None:
-    nodes = pair()
-    assert find_active(nodes) is nodes[0] and find_standby(nodes) is nodes[1]
-    assert find_active([nodes[0], nodes[0]]) is None and find_standby([nodes[0]]) is None
+    active, standby = pair()
+    nodes = [active, standby]
+    assert find_active(nodes) is active and find_standby(nodes) is standby
+    assert find_active(pair()[:1] * 2) is None and find_standby(pair()[:1]) is None
 
 
 def test_findings_are_sorted_by_severity_and_survive_json() -> None:
@@ -90,9 +91,9 @@ def test_findings_are_sorted_by_severity_and_survive_json() -> None:
 
 
 def test_a_node_is_settled_only_where_both_have_answered_and_every_program_has() -> None:
-    nodes = {n["name"]: n for n in pair()}
+    nodes: dict[str, Any] = {n["name"]: n for n in pair()}
     assert is_settled(nodes, "b", "a")
     assert not is_settled(nodes, "a", "b") and not is_settled({"a": nodes["a"]}, "b", "a") and not is_settled({}, "b", "a")
-    starting = {**nodes["a"], "programs": [{"name": "p", "state": "STARTING"}]}
+    starting: Any = {**nodes["a"], "programs": [{"name": "p", "state": "STARTING"}]}
     assert not is_settled({**nodes, "a": starting}, "b", "a")
     assert not is_settled({**nodes, "b": {"name": "b", "reachable": False}}, "b", "a")

@@ -39,7 +39,7 @@ def test_two_active_nodes_are_the_first_thing_said() -> None:
 
 
 def test_a_node_that_is_not_reached_is_shown_with_the_age_of_what_is_known() -> None:
-    gone = {"name": "b", "reachable": False, "problem": "no route", "since": 40.0, "role": "standby", "heard_at": 10.0}
+    gone: Any = {"name": "b", "reachable": False, "problem": "no route", "since": 40.0, "role": "standby", "heard_at": 10.0}
     text = render_status([node("a", "active"), gone], now=100.0)
     assert "b cannot be reached for 1 min: no route" in text
     assert "standby when last heard" in text
