@@ -16,7 +16,7 @@ from ha_agent.core.frames import Message
 from ha_agent.core.manifest import Difference, Manifest, diff_manifests
 from ha_agent.core.push import GuardLimits, PushPlan, plan_push
 from ha_agent.core.settings import LinkSettings, RegistrySettings
-from ha_agent.core.transaction import Transaction
+from ha_agent.core.transaction import Transaction, Watermark
 from ha_agent.core.words import Answer, Role
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.replication.ledger import Ledger
@@ -73,6 +73,8 @@ class Replicator:
         self._sending: asyncio.Task[None] | None = None
         self._full_in_a_row = 0
         self.peer_manifest: Manifest | None = None
+        self._agreed_under: Watermark | None = None
+        """The epoch under which the peer has answered last that it holds ``peer_manifest``; None since that was learnt."""
         self.state = PushState()
         self.progress = asyncio.Event()
         """Set (and replaced) whenever a push ended or the state changed, for those who wait for an acknowledgement."""
@@ -99,15 +101,24 @@ class Replicator:
         self.wake()
 
     def learn_peer(self, manifest: Manifest | None) -> None:
-        """Notes what the peer holds (None: unknown)."""
-        self.peer_manifest = manifest
+        """Notes what the peer holds (None: unknown). It counts when the peer has confirmed it under the present epoch."""
+        self.peer_manifest, self._agreed_under = manifest, None
         self.wake()
 
     def pending(self) -> Difference | None:
         """What the peer lacks; None where it is not known what it holds."""
         if self.peer_manifest is None:
             return None
-        return diff_manifests(self.peer_manifest, self._view.manifest)
+        lacks = diff_manifests(self.peer_manifest, self._view.manifest)
+        return lacks if lacks or self._is_agreed else None
+
+    @property
+    def _is_agreed(self) -> bool:
+        """Whether the peer has confirmed ``peer_manifest`` under the epoch that changes go out under.
+
+        A peer that was active after its manifest was learnt may have changed it since.
+        """
+        return self._agreed_under == self._ledger.known
 
     async def run(self) -> None:
         """Works until cancelled."""
@@ -127,7 +138,7 @@ class Replicator:
         done.set()
 
     def _note_pending(self) -> None:
-        differs = self.peer_manifest is None or self.peer_manifest != self._view.manifest
+        differs = self.peer_manifest != self._view.manifest or not self._is_agreed
         if not differs:
             self.state.pending_since_wall = None
         elif self.state.pending_since_wall is None:
@@ -148,7 +159,7 @@ class Replicator:
     def _begin(self) -> tuple[PushPlan, Transaction, float] | None:
         """The transaction that can go out right now without waiting for anything; None where there is none."""
         plan = self._look()
-        if not plan.changes or len(plan.changes) > INLINE_FILES:
+        if not self._is_due(plan) or len(plan.changes) > INLINE_FILES:
             return None
         contents = self._collect(plan)
         if contents is None or sum(map(len, contents.values())) > self._link_limits.inline_max_bytes:
@@ -169,7 +180,7 @@ class Replicator:
     async def _push_once(self) -> bool:
         """Sends what the plan says; returns whether another look is worth it at once."""
         plan = self._look()
-        if not plan.changes:
+        if not self._is_due(plan):
             self._intent = False
             return False
         began = asyncio.get_running_loop().time()
@@ -182,6 +193,10 @@ class Replicator:
             self._pause(str(error))
             return False
         return txn is not None and await self._send(plan, txn, began)
+
+    def _is_due(self, plan: PushPlan) -> bool:
+        """Whether something goes out: changes, or the empty change by which a peer that seems to lack nothing confirms it."""
+        return bool(plan.changes) or (self.peer_manifest == self._view.manifest and not self._is_agreed)
 
     def _look(self) -> PushPlan:
         plan = self._plan()
@@ -263,11 +278,13 @@ class Replicator:
         kind, reason = answer.get("answer"), str(answer.get("reason", ""))
         if kind == Answer.COMMITTED.value and self.peer_manifest is not None:
             self.peer_manifest = plan.result(self.peer_manifest)
+            self._agreed_under = Watermark(txn.epoch, txn.claimed_by)
             self._ledger.agree(self.peer_manifest, self._ledger.known, txn.generation)
             self.state.refused = None
             self._full_in_a_row = 0
-            self.state.pushed += 1
-            self.state.last_push_s = asyncio.get_running_loop().time() - began
+            if plan.changes:
+                self.state.pushed += 1
+                self.state.last_push_s = asyncio.get_running_loop().time() - began
             return True
         if kind == Answer.NEED_FULL.value and self._full_in_a_row < 3:
             self._full_in_a_row += 1
