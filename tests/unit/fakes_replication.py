@@ -33,6 +33,7 @@ from ha_agent.daemon.standing import Standing
 
 LIMITS = LinkSettings(inline_max_bytes=64, answer_timeout_s=1.0)
 WALL_S = 1_700_000_000.0
+FIRST = Watermark(1, "alfa")
 
 
 def digest(content: bytes) -> str:
@@ -323,7 +324,7 @@ def transaction(
     files: dict[str, bytes],
     deletes: tuple[str, ...] = (),
     *,
-    mark: Watermark = Watermark(1, "alfa"),
+    mark: Watermark = FIRST,
     generation: int = 1,
     intent: bool = False,
 ) -> Transaction:

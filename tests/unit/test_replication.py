@@ -58,7 +58,7 @@ class Pair(RuleBasedStateMachine):
 
         async def main() -> None:
             self.nodes = (PairNode(self.root, "alfa", "bravo"), PairNode(self.root, "bravo", "alfa"))
-            self.claims = []
+            self.claims: list[Claims] = []
             for node, other in zip(self.nodes, reversed(self.nodes), strict=True):
                 node.other = other
                 node.on_delivery.append(self.note_delivery)
@@ -280,7 +280,7 @@ class Pair(RuleBasedStateMachine):
 
 
 def test_nothing_is_lost_and_both_registries_become_one_whatever_the_link_does() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Pair,
         settings=settings(
             max_examples=12,

@@ -42,9 +42,7 @@ class TimelessLoop(asyncio.SelectorEventLoop):
         """Seconds of this loop's own time."""
         return self._jumping.now_s
 
-    def run_in_executor(
-        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]
-    ) -> asyncio.Future[T]:
+    def run_in_executor(self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts) -> asyncio.Future[T]:
         """Does ``func`` at once; its result is there in the next round."""
         future: asyncio.Future[T] = self.create_future()
         try:

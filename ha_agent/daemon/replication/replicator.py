@@ -195,7 +195,7 @@ class Replicator:
         return txn is not None and await self._send(plan, txn, began)
 
     def _is_due(self, plan: PushPlan) -> bool:
-        """Whether something goes out: changes, or the empty change by which a peer that seems to lack nothing confirms it."""
+        """Whether something goes out: changes, or the empty one by which a peer that seems to lack nothing confirms it."""
         return bool(plan.changes) or (self.peer_manifest == self._view.manifest and not self._is_agreed)
 
     def _look(self) -> PushPlan:
