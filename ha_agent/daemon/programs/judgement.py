@@ -67,7 +67,7 @@ class Judgement:
         try:
             answer = await self._link.ask({"op": "judge", "confs": confs}, PEER_JUDGES_S)
         except (Disconnected, RemoteError, TimeoutError) as error:
-            return [f"{self._peer} could not be asked whether it could run this: {error or 'no answer'}"]
+            return [f"{self._peer} could not be asked whether it could run this: {str(error) or 'no answer'}"]
         if answer.get("failure"):
             return [f"{self._peer} could not check this: {answer['failure']}"]
         warnings = []
