@@ -1,0 +1,318 @@
+"""What supervisord is given: the loadable confs of the registry, judged once a content, and the others named."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+
+import pytest
+
+from ha_agent.core.manifest import Manifest
+from ha_agent.core.settings import ReadinessSettings
+from ha_agent.core.words import Role
+from ha_agent.daemon.programs.active_set import ActiveSet
+from ha_agent.daemon.programs.catalogue import CatalogueReader
+from ha_agent.daemon.programs.loaded_groups import LoadedGroups
+from ha_agent.daemon.programs.partial_groups import PartialGroups
+from ha_agent.daemon.programs.readiness import Readiness
+from tests.unit.fakes_programs import MemoryChecker
+from tests.unit.fakes_replication import PairNode, manifest_of
+from tests.unit.timeless import run_timeless
+
+INTERVAL_S, IDLE_S = 600.0, 30.0
+
+
+class Ready:
+    """A node with a registry and its active set."""
+
+    def __init__(self, root: pathlib.Path, **files: str) -> None:
+        self.node = PairNode(root, "alfa", "bravo")
+        node, self.checker = self.node, MemoryChecker()
+        self.directory = root / "active"
+        self.groups_path, self.partial_path = root / "groups", root / "partial"
+        self.active_set = ActiveSet(str(node.registry_dir), str(self.directory), self.checker, node.view.read_content)
+        self.loaded = LoadedGroups(str(self.groups_path))
+        self.readiness = Readiness(
+            ReadinessSettings(interval_s=INTERVAL_S, idle_s=IDLE_S),
+            node.standing,
+            node.view,
+            self.active_set,
+            self.loaded,
+            self.checker,
+            node.events,
+            asyncio.get_running_loop().time,
+        )
+        self.catalogue = CatalogueReader(node.view, self.active_set, self.readiness)
+        self.partial = PartialGroups(str(self.partial_path), self.active_set)
+        node.view.on_change.append(self.readiness.wake)
+        self.edit(**files)
+
+    def edit(self, **files: str | None) -> None:
+        """Changes confs by hand."""
+        self.node.edit({f"{name}.conf": None if text is None else text.encode() for name, text in files.items()})
+
+    async def judge(self) -> Manifest:
+        """Judges what is there now."""
+        await self.node.view.compare()
+        await self.active_set.judge(self.node.view.manifest)
+        return self.node.view.manifest
+
+    def active(self) -> dict[str, str]:
+        """What the active directory holds."""
+        return {p.name: p.read_text() for p in self.directory.iterdir()} if self.directory.is_dir() else {}
+
+
+def test_a_conf_is_judged_once_a_content_unless_afresh(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one", b="two")
+        manifest = await ready.judge()
+        await ready.active_set.judge(manifest)
+        ready.edit(b="three")
+        manifest = await ready.judge()
+        await ready.active_set.judge(manifest, afresh=True)
+        assert ready.checker.asked == [["a.conf", "b.conf"], ["b.conf"], ["a.conf", "b.conf"]]
+        ready.edit(a=None)
+        await ready.judge()
+        assert ready.active_set.verdict_of("a.conf") is None
+
+    run_timeless(main())
+
+
+def test_a_bad_conf_keeps_no_other_one_out_and_the_last_good_content_may_stay(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one", b="two")
+        await ready.judge()
+        await ready.active_set.write(keep_last_good=False)
+        assert ready.active() == {"a.conf": "one", "b.conf": "two"}
+        ready.edit(a="bad", b="three")
+        await ready.judge()
+        await ready.active_set.write(keep_last_good=True)
+        assert ready.active() == {"a.conf": "one", "b.conf": "three"}
+        await ready.active_set.write(keep_last_good=False)
+        assert ready.active() == {"b.conf": "three"}
+
+    run_timeless(main())
+
+
+def test_a_parser_that_cannot_be_asked_makes_unknown_confs_not_loadable_and_spares_known_ones(
+    tmp_path: pathlib.Path,
+) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one")
+        await ready.judge()
+        ready.checker.failure = "it died"
+        ready.edit(b="two")
+        await ready.judge()
+        assert not ready.active_set.is_current
+        assert ready.active_set.selection.loadable == ("a.conf",)
+        assert "it died" in ready.active_set.selection.problems["b.conf"]
+        ready.checker.failure = None
+        await ready.judge()
+        assert ready.active_set.is_current and ready.active_set.selection.loadable == ("a.conf", "b.conf")
+
+    run_timeless(main())
+
+
+def test_a_conf_that_vanished_meanwhile_is_not_loadable(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path)
+        await ready.active_set.judge(manifest_of({"ghost.conf": b"boo"}))
+        assert "vanished" in ready.active_set.selection.problems["ghost.conf"]
+
+    run_timeless(main())
+
+
+def test_what_supervisord_refuses_is_dropped_by_its_name_in_the_active_set(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one", b="two")
+        await ready.judge()
+        assert ready.active_set.drop("a.conf", "refused") == "a.conf"
+        assert ready.active_set.selection.problems == {"a.conf": "refused"}
+        assert ready.active_set.drop("a.conf", "refused") is None
+
+    run_timeless(main())
+
+
+def test_a_removed_set_stays_empty_also_against_a_write_that_had_begun(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one", b="two", c="three")
+        manifest = await ready.judge()
+        reads: list[str] = []
+
+        def read(path: str, sha: str) -> bytes | None:
+            reads.append(path)
+            if len(reads) == 2:
+                interrupted.remove()
+            return ready.node.view.read_content(path, sha)
+
+        interrupted = ActiveSet(str(ready.node.registry_dir), str(ready.directory), ready.checker, read)
+        await interrupted.judge(manifest)
+        reads.clear()
+        await interrupted.write(keep_last_good=False)
+        assert ready.active() == {}
+        await interrupted.write(keep_last_good=False)
+        assert len(ready.active()) == 3, "the next one fills it"
+        interrupted.remove()
+        assert ready.active() == {}
+
+    run_timeless(main())
+
+
+def test_a_group_is_written_anew_when_its_members_change(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one", b="two", g="group both: one,two")
+        await ready.judge()
+        assert dict(ready.active_set.selection.groups) == {"both": ("one", "two")}
+        ready.edit(b=None)
+        await ready.judge()
+        assert dict(ready.active_set.selection.groups) == {"both": ("one",)}
+        assert "two" in ready.active_set.selection.warnings["g.conf"]
+
+    run_timeless(main())
+
+
+# ---- readiness --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_the_active_set_follows_the_registry_on_an_active_node_alone(tmp_path: pathlib.Path, role: Role) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one")
+        await ready.node.view.compare()
+        ready.node.standing.become(role)
+        assert not ready.readiness.is_current
+        await ready.readiness.judge()
+        assert ready.readiness.is_current
+        assert bool(ready.active()) == (role is Role.ACTIVE)
+        assert (ready.loaded.names == {"one"}) == (role is Role.ACTIVE)
+
+    run_timeless(main())
+
+
+def test_an_active_set_that_was_not_judged_is_left_as_it_is(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one")
+        await ready.node.view.compare()
+        ready.node.standing.become(Role.ACTIVE)
+        await ready.readiness.judge()
+        ready.checker.failure = "it died"
+        ready.edit(a="two")
+        await ready.node.view.compare()
+        await ready.readiness.judge()
+        assert ready.active() == {"a.conf": "one"} and not ready.readiness.is_current
+
+    run_timeless(main())
+
+
+def test_a_conf_that_cannot_be_loaded_is_told_once(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="bad")
+        await ready.node.view.compare()
+        for _ in range(2):
+            await ready.readiness.judge()
+        assert ready.node.events.codes == ["conf-not-loadable"]
+
+    run_timeless(main())
+
+
+def test_a_change_is_judged_at_once_everything_now_and_then_and_an_idle_parser_goes(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one")
+        await ready.node.view.compare()
+        running = asyncio.ensure_future(ready.readiness.run())
+        await asyncio.sleep(1)
+        ready.edit(b="two")
+        await asyncio.sleep(1)
+        assert ready.checker.asked == [["a.conf"], ["b.conf"]]
+        assert ready.checker.closed == 0
+        await asyncio.sleep(2 * IDLE_S)
+        assert ready.checker.closed > 0
+        await asyncio.sleep(INTERVAL_S)
+        assert ready.checker.asked[2:] == [["a.conf", "b.conf"]]
+        running.cancel()
+
+    run_timeless(main())
+
+
+def test_an_active_node_keeps_its_parser(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one")
+        await ready.node.view.compare()
+        ready.node.standing.become(Role.ACTIVE)
+        running = asyncio.ensure_future(ready.readiness.run())
+        await asyncio.sleep(10 * IDLE_S)
+        assert ready.checker.closed == 0
+        running.cancel()
+
+    run_timeless(main())
+
+
+# ---- catalogue, groups ------------------------------------------------------------------------------------
+
+
+def test_the_catalogue_has_loadable_parked_and_bad_confs_and_is_made_once(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one")
+        ready.node.edit({"p.conf.parked": b"[program:rest]\n", "x.conf": b"[program:sick]\nbad"})
+        await ready.node.view.compare()
+        catalogue = await ready.catalogue.read()
+        assert catalogue.names() == {"one", "rest", "sick"}
+        assert (list(catalogue.registered), list(catalogue.unloadable)) == (["one"], ["sick"])
+        assert [c.path for c in catalogue.parked("rest")] == ["p.conf.parked"]
+        assert catalogue.processes("one") == ("one",)
+        assert await ready.catalogue.read() is catalogue
+        ready.edit(a="other")
+        await ready.node.view.compare()
+        assert (await ready.catalogue.read()).names() == {"other", "rest", "sick"}
+
+    run_timeless(main())
+
+
+def test_loaded_groups_outlive_the_agent_and_are_one_a_line(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "groups"
+    loaded = LoadedGroups(str(path))
+    assert loaded.names == frozenset()
+    loaded.remember(["web", "db"])
+    loaded.remember(["web"])
+    assert path.read_text() == "db\nweb\n"
+    assert LoadedGroups(str(path)).names == {"db", "web"}
+    loaded.forget()
+    loaded.forget()
+    assert (loaded.names, path.exists(), LoadedGroups(str(path)).names) == (frozenset(), False, frozenset())
+
+
+def test_groups_that_cannot_be_written_down_are_not_remembered(tmp_path: pathlib.Path) -> None:
+    loaded = LoadedGroups(str(tmp_path / "missing" / "groups"))
+    with pytest.raises(OSError, match="missing"):
+        loaded.remember(["web"])
+    assert loaded.names == frozenset()
+
+
+def test_a_group_is_partial_until_its_other_members_change_or_it_is_loaded(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one", b="two", g="group both: one,two")
+        await ready.judge()
+        assert not ready.partial.is_partial("both")
+        ready.edit(b=None)
+        await ready.judge()
+        ready.partial.note("both")
+        assert PartialGroups(str(ready.partial_path), ready.active_set).is_partial("both"), "the next agent knows it"
+        ready.edit(a="one\nmore")
+        await ready.judge()
+        assert not ready.partial.is_partial("both"), "a member is another one"
+        ready.partial.note("both")
+        ready.partial.forget("both")
+        ready.partial.forget("both")
+        assert not ready.partial.is_partial("both")
+
+    run_timeless(main())
+
+
+@pytest.mark.parametrize("content", ["", "no json", "[]", "{"])
+def test_a_damaged_note_of_partial_groups_counts_as_none(tmp_path: pathlib.Path, content: str) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path)
+        ready.partial_path.write_text(content)
+        assert not ready.partial.is_partial("both")
+
+    run_timeless(main())

@@ -1,0 +1,93 @@
+"""Judging texts before they are written: here, and by the peer, whose silence is a warning and never a refusal."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from ha_agent.adapters.rpc import Disconnected, RemoteError
+from ha_agent.core.frames import Message
+from ha_agent.core.words import Refused
+from ha_agent.daemon.programs.judgement import Judgement, lint_remarks
+from tests.unit.fakes_programs import MemoryChecker
+from tests.unit.fakes_replication import PairNode, ScriptedLink
+from tests.unit.timeless import run_timeless
+
+FINE = {"problem": None, "programs": [{"name": "web", "missing": []}]}
+LACKS = {"problem": None, "programs": [{"name": "web", "missing": ["no /bin/web"]}]}
+BAD = {"problem": "it is bad", "programs": []}
+
+
+class Judge:
+    """Node ``alfa``, whose peer answers ``reply``."""
+
+    def __init__(self, root: pathlib.Path, reply: Message | Exception) -> None:
+        self.node, self.checker, self.link = PairNode(root, "alfa", "bravo"), MemoryChecker(), ScriptedLink(lambda _: reply)
+        self.judgement = Judgement(str(self.node.registry_dir), "bravo", self.node.view, self.checker, self.link)
+
+
+@pytest.mark.parametrize(
+    ("text", "failure", "refused"),
+    [
+        ("web", None, None),
+        ("bad", None, "a.conf cannot be loaded here: it is bad; nothing was written"),
+        ("web lacks no /bin/web", None, "web: no /bin/web; nothing was written"),
+        ("web", "it died", "confs cannot be checked: it died; nothing was written"),
+    ],
+)
+def test_what_could_not_be_loaded_here_is_refused(
+    tmp_path: pathlib.Path, text: str, failure: str | None, refused: str | None
+) -> None:
+    async def main() -> None:
+        judge = Judge(tmp_path, {})
+        judge.checker.failure = failure
+        await judge.judgement.require_loadable({}, "never said")
+        if refused is None:
+            await judge.judgement.require_loadable({"a.conf": text}, "nothing was written")
+            return
+        with pytest.raises(Refused) as caught:
+            await judge.judgement.require_loadable({"a.conf": text}, "nothing was written")
+        assert str(caught.value) == refused
+
+    run_timeless(main())
+
+
+@pytest.mark.parametrize(
+    ("reply", "warnings"),
+    [
+        ({"verdicts": {"a.conf": FINE}}, []),
+        ({"verdicts": {"a.conf": BAD}}, ["bravo could not load a.conf: it is bad"]),
+        ({"verdicts": {"a.conf": LACKS}}, ["bravo could not run web: no /bin/web"]),
+        ({"failure": "it died"}, ["bravo could not check this: it died"]),
+        ({}, []),
+        (TimeoutError(), ["bravo could not be asked whether it could run this: no answer"]),
+        (Disconnected("broken"), ["bravo could not be asked whether it could run this: broken"]),
+        (RemoteError("no"), ["bravo could not be asked whether it could run this: no"]),
+    ],
+)
+def test_what_the_peer_says_is_a_warning(tmp_path: pathlib.Path, reply: Message | Exception, warnings: list[str]) -> None:
+    async def main() -> None:
+        assert await Judge(tmp_path, reply).judgement.ask_peer([], {"a.conf": "web"}) == warnings
+
+    run_timeless(main())
+
+
+def test_the_peer_is_asked_of_a_parked_conf_under_its_own_name_and_not_at_all_of_nothing(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        judge = Judge(tmp_path, {"verdicts": {}})
+        judge.node.edit({"a.conf.parked": b"web"}, hint=False)
+        await judge.node.view.compare()
+        assert await judge.judgement.ask_peer(["gone.conf"]) == []
+        await judge.judgement.ask_peer(["a.conf.parked", "gone.conf"])
+        assert judge.link.asked == [{"op": "judge", "confs": {"a.conf": "web"}}]
+        judge.link.is_up = False
+        assert await judge.judgement.ask_peer(["a.conf.parked"]) == [] and len(judge.link.asked) == 1
+
+    run_timeless(main())
+
+
+def test_a_lint_remark_names_the_conf_and_the_remedy() -> None:
+    wanted = "a.conf: [program:a] has no command; add: command=/path/to/program"
+    assert lint_remarks("a.conf", "[program:a]\n") == [wanted]
+    assert lint_remarks("a.conf", "") == []

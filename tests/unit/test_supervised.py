@@ -1,0 +1,162 @@
+"""Asking supervisord: whoever hangs on it holds up its own lane alone; and its process is noted, frozen and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+import signal
+import threading
+
+import pytest
+
+from ha_agent.adapters.supervisord import ProcessInfo, SupervisordDown
+from ha_agent.daemon.programs.supervised import OPERATOR_WORKERS, SPAWN_S, Lane, Supervised
+from tests.unit.fakes_programs import Machine, MemorySupervisord, info
+from tests.unit.timeless import run_timeless
+
+
+class HangingSupervisord(MemorySupervisord):
+    """Answers nobody until ``go_on``, except what is asked while ``free``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+        self.free = False
+        self.questions = 0
+
+    def read_processes(self) -> list[ProcessInfo]:
+        """Hangs."""
+        self.questions += 1
+        if not self.free:
+            self.go_on.wait(5)
+        return super().read_processes()
+
+
+def hang(tmp_path: pathlib.Path) -> tuple[Supervised, HangingSupervisord]:
+    machine, client = Machine(tmp_path), HangingSupervisord()
+    client.processes = [info("web")]
+    machine.supervisord = client
+    return machine.supervise(), client
+
+
+@pytest.mark.parametrize(
+    ("held_up", "count", "others"),
+    [
+        (Lane.GLANCE, 3, [Lane.OPERATOR, Lane.WORK]),
+        (Lane.OPERATOR, OPERATOR_WORKERS + 3, [Lane.GLANCE, Lane.WORK]),
+    ],
+)
+def test_a_lane_that_hangs_holds_up_itself_alone(
+    tmp_path: pathlib.Path, held_up: Lane, count: int, others: list[Lane]
+) -> None:
+    async def main() -> None:
+        supervised, client = hang(tmp_path)
+        waiting = [asyncio.ensure_future(supervised.read_all(held_up, 9.0)) for _ in range(count)]
+        await asyncio.sleep(0.01)
+        client.free = True
+        for lane in others:
+            assert [i.group for i in await asyncio.wait_for(supervised.read_all(lane, 9.0), 5)] == ["web"]
+        assert not any(question.done() for question in waiting)
+        client.go_on.set()
+        await asyncio.gather(*waiting)
+        supervised.close()
+
+    asyncio.run(main())
+
+
+def test_all_who_glance_share_one_question_and_none_waits_for_longer_than_it_said(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        supervised, client = hang(tmp_path)
+        for _ in range(3):
+            with pytest.raises(SupervisordDown, match="no answer within"):
+                await supervised.read_all(Lane.GLANCE, 0.005)
+        assert client.questions == 1
+        client.go_on.set()
+        assert [i.group for i in await supervised.read_all(Lane.GLANCE, 9.0)] == ["web"]
+        await supervised.read_all(Lane.GLANCE, 9.0)
+        assert client.questions == 2, "an answered question is asked anew"
+        supervised.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_every_lane_says_that_supervisord_is_down_and_remembers_what_it_said_last(
+    tmp_path: pathlib.Path, lane: Lane
+) -> None:
+    async def main() -> None:
+        machine = Machine(tmp_path)
+        machine.supervisord.processes = [info("web")]
+        await machine.supervised.read_all(lane)
+        machine.supervisord.down = "no socket"
+        with pytest.raises(SupervisordDown):
+            await machine.supervised.read_all(lane)
+        assert [i.group for i in machine.supervised.last_seen] == ["web"]
+
+    run_timeless(main())
+
+
+def test_nothing_is_asked_about_nothing_and_a_batch_gets_more_time_the_longer_it_is(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        machine = Machine(tmp_path)
+        assert await machine.supervised.read_named([]) == []
+        await machine.supervised.batch([("addProcessGroup", ["x"])] * 100)
+        assert machine.supervisord.limits == [machine.settings.rpc_timeout_s + 100 * SPAWN_S]
+        assert await machine.supervised.is_up()
+
+    run_timeless(main())
+
+
+@pytest.mark.parametrize(("leads", "noted"), [(True, {77}), (False, set())])
+def test_the_session_of_a_supervisord_is_noted_for_the_next_agent(
+    tmp_path: pathlib.Path, leads: bool, noted: set[int]
+) -> None:
+    async def main() -> None:
+        machine = Machine(tmp_path)
+        machine.table.leaders = {77, 88} if leads else set()
+        machine.supervised.note_process()
+        assert machine.supervise().sessions == noted
+        machine.watch.found = (88, 200)
+        machine.supervised.note_process()
+        assert machine.supervise().sessions == (noted | {88} if leads else set()), "earlier ones stay"
+        machine.watch.found = None
+        machine.supervised.note_process()
+
+    run_timeless(main())
+
+
+def test_a_supervisord_that_hangs_is_stopped_and_then_killed(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        machine = Machine(tmp_path)
+        assert machine.supervised.freeze()
+        await machine.supervised.end()
+        await machine.supervised.wait_end(1.0)
+        assert machine.watch.sent == [signal.SIGSTOP, signal.SIGKILL]
+        machine.watch.found = None
+        assert not machine.supervised.freeze()
+        await machine.supervised.end()
+        await machine.supervised.wait_end(1.0)
+        assert machine.watch.sent.count(signal.SIGKILL) == 1
+
+    run_timeless(main())
+
+
+@pytest.mark.parametrize(("takes_s", "waited_s"), [(2.0, 2.0), (60.0, 5.0)])
+def test_a_release_waits_for_a_start_that_is_under_way_but_not_for_ever(
+    tmp_path: pathlib.Path, takes_s: float, waited_s: float
+) -> None:
+    async def main() -> None:
+        machine, loop = Machine(tmp_path), asyncio.get_running_loop()
+
+        async def start() -> None:
+            async with machine.supervised.loading:
+                await asyncio.sleep(takes_s)
+
+        starting = asyncio.ensure_future(start())
+        await asyncio.sleep(0)
+        began = loop.time()
+        await machine.supervised.wait_loaded()
+        assert loop.time() - began == pytest.approx(waited_s)
+        starting.cancel()
+
+    run_timeless(main())
