@@ -214,6 +214,7 @@ def test_the_word_of_a_node_whose_role_does_not_change(
         answer = await node.answer(asking)
         assert answer["outcome"] is outcome
         assert bool(node.gave_way) == gives_way
+        assert len(node.gave_way) <= LIMITS.interlock_timeout_s / LIMITS.dual_master_s, "it is not asked all the time"
         assert node.told == [{"heard": True, "role": role.value}] and node.woken == 1
         assert (answer.get("left") == 2) == (outcome is Outcome.LEFT_RUNNING)
         assert (node.ledger.known == asking) == (outcome is Outcome.RELEASED), "the claim counts with the release alone"

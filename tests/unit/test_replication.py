@@ -283,7 +283,7 @@ def test_nothing_is_lost_and_both_registries_become_one_whatever_the_link_does()
     run_state_machine_as_test(
         Pair,
         settings=settings(
-            max_examples=12,
+            max_examples=8,
             stateful_step_count=30,
             deadline=None,
             derandomize=True,

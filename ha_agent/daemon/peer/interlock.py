@@ -140,7 +140,11 @@ class Interlock:
                 if standing.role is Role.ACTIVE or not outranks(asking, standing.claim):
                     return {"outcome": Outcome.REFUSED}
                 give_way("the peer takes over at the same time with a higher claim")
-            await standing.wait_change(max(0.01, (patience if owning_master else limit) - self._clock()))
+            until = limit
+            if owning_master:
+                # A node that gives way does so until its role changes: it is reminded now and then.
+                until = patience if self._clock() < patience else self._clock() + limits.dual_master_s
+            await standing.wait_change(max(0.01, until - self._clock()))
         return {"outcome": Outcome.TIMED_OUT}
 
 
