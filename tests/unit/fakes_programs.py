@@ -11,9 +11,10 @@ from typing import Any
 
 from ha_agent.adapters.conf_checker import CheckerFailed, ConfChecker
 from ha_agent.adapters.procs import Lineage, Marked, ProcessTable, ProcessWatch
-from ha_agent.adapters.supervisord import RUNNING_STATES, Fault, ProcessInfo, RereadRefused, Supervisord, SupervisordDown
+from ha_agent.adapters.supervisord import Fault, ProcessInfo, RereadRefused, Supervisord, SupervisordDown
 from ha_agent.core.confs import Program, Verdict
 from ha_agent.core.settings import ReleaseSettings, SupervisorSettings
+from ha_agent.core.supervisor_words import LIVE_STATES
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
 from ha_agent.daemon.programs.loader import Loader
 from ha_agent.daemon.programs.supervised import Supervised
@@ -202,7 +203,7 @@ class MemorySupervisord(Supervisord):
         mine = [i for i in self.processes if i.group == name]
         if not mine:
             return Fault(BAD_NAME, f"BAD_NAME: {name}")
-        if any(i.state in RUNNING_STATES for i in mine):
+        if any(i.state in LIVE_STATES for i in mine):
             return Fault(STILL_RUNNING, f"STILL_RUNNING: {name}")
         self.processes = [i for i in self.processes if i.group != name]
         return True
@@ -217,7 +218,7 @@ class MemorySupervisord(Supervisord):
     def _do_stopProcess(self, name: str) -> Any:
         if (at := self._named(name)) is None:
             return Fault(BAD_NAME, f"BAD_NAME: {name}")
-        if self.processes[at].state not in RUNNING_STATES:
+        if self.processes[at].state not in LIVE_STATES:
             return Fault(NOT_RUNNING, f"NOT_RUNNING: {name}")
         self.processes[at] = replace(self.processes[at], state=self.on_stop(self.processes[at]))
         return True
@@ -225,7 +226,7 @@ class MemorySupervisord(Supervisord):
     def _do_startProcess(self, name: str) -> Any:
         if (at := self._named(name)) is None:
             return Fault(BAD_NAME, f"BAD_NAME: {name}")
-        if self.processes[at].state in RUNNING_STATES:
+        if self.processes[at].state in LIVE_STATES:
             return Fault(ALREADY_STARTED, f"ALREADY_STARTED: {name}")
         self.processes[at] = self.on_start(self.processes[at])
         return True

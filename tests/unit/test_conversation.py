@@ -216,7 +216,7 @@ def test_a_peer_that_cannot_be_asked_is_described_by_what_was_last_heard(
     async def main() -> None:
         talker = Talker(tmp_path, lambda _: answer or said())
         talker.link.is_up, talker.link.problem = answer is not None, "cable"
-        status = await talker.conversation.query_status()
+        status: Any = await talker.conversation.query_status()
         assert (status["name"], status["reachable"], "role" in status) == ("bravo", False, False)
         assert problem in status["problem"]
         talker.conversation.learn(said(Role.ACTIVE, Watermark(3, "bravo")))
@@ -228,7 +228,7 @@ def test_a_peer_that_cannot_be_asked_is_described_by_what_was_last_heard(
 
 def test_a_peer_that_answers_describes_itself(tmp_path: pathlib.Path) -> None:
     async def main() -> None:
-        talker = Talker(tmp_path, lambda _: {"node": {"name": "bravo", "role": "active"}})
+        talker = Talker(tmp_path, lambda _: {"node": {"name": "bravo", "role": "active", "reachable": True}})
         assert await talker.conversation.query_status() == {"name": "bravo", "role": "active", "reachable": True}
 
     run_timeless(main())

@@ -146,7 +146,7 @@ def test_what_becomes_of_a_change_that_was_not_taken(
         assert sender.replicator.state.refused == refused
         assert sender.link.is_up == link_lives
         assert sender.replicator.pending(), "it is still due"
-        assert sender.node.events.codes.count("push-refused") == (refused is not None)
+        assert sender.node.events.codes.count("replication-refused") == (refused is not None)
         running.cancel()
 
     run_timeless(main())
@@ -164,7 +164,7 @@ def test_a_refused_change_is_tried_again_after_a_pause_and_told_once(tmp_path: p
         await asyncio.sleep(10 * RETRY_S)
         assert len(sender.sent()) == 4
         assert (sender.replicator.state.refused, sender.replicator.state.pushed) == (None, 1)
-        assert sender.node.events.codes.count("push-refused") == 1
+        assert sender.node.events.codes.count("replication-refused") == 1
         running.cancel()
 
     run_timeless(main())

@@ -10,18 +10,13 @@ from dataclasses import replace
 import pytest
 
 from ha_agent.adapters.supervisord import Fault, ProcessInfo, SupervisordDown
+from ha_agent.core.supervisor_words import FaultCode
 from ha_agent.core.targets import Catalogue, Conf
 from ha_agent.core.words import Role
 from ha_agent.daemon.programs.active_set import ActiveSet
 from ha_agent.daemon.programs.partial_groups import PartialGroups
 from ha_agent.daemon.programs.runs import (
-    ABNORMAL_TERMINATION,
-    ALREADY_STARTED,
-    BAD_NAME,
-    FAILED,
-    SPAWN_ERROR,
     START_LIMIT_S,
-    SUCCESS,
     LoadRefused,
     NotActiveAnyMore,
     ProgramRuns,
@@ -69,17 +64,17 @@ class Node:
 @pytest.mark.parametrize(
     ("before", "after", "again", "status"),
     [
-        ("STOPPED", {"state": "RUNNING"}, (), SUCCESS),
-        ("STOPPED", {"state": "EXITED"}, (), SUCCESS),
-        ("STOPPED", {"state": "FATAL", "spawn_error": "no such file"}, (), SPAWN_ERROR),
-        ("STOPPED", {"state": "BACKOFF", "spawn_error": "no such file"}, (), SPAWN_ERROR),
-        ("STOPPED", {"state": "BACKOFF"}, (), ABNORMAL_TERMINATION),
-        ("STOPPED", {"state": "FATAL"}, (), ABNORMAL_TERMINATION),
-        ("STOPPED", {"state": "STOPPED"}, (), ABNORMAL_TERMINATION),
-        ("STOPPED", {"state": "STARTING"}, (), FAILED),
-        ("RUNNING", {}, (), ALREADY_STARTED),
-        ("RUNNING", {}, ("web",), SUCCESS),
-        ("RUNNING", {}, ("db",), ALREADY_STARTED),
+        ("STOPPED", {"state": "RUNNING"}, (), FaultCode.SUCCESS),
+        ("STOPPED", {"state": "EXITED"}, (), FaultCode.SUCCESS),
+        ("STOPPED", {"state": "FATAL", "spawn_error": "no such file"}, (), FaultCode.SPAWN_ERROR),
+        ("STOPPED", {"state": "BACKOFF", "spawn_error": "no such file"}, (), FaultCode.SPAWN_ERROR),
+        ("STOPPED", {"state": "BACKOFF"}, (), FaultCode.ABNORMAL_TERMINATION),
+        ("STOPPED", {"state": "FATAL"}, (), FaultCode.ABNORMAL_TERMINATION),
+        ("STOPPED", {"state": "STOPPED"}, (), FaultCode.ABNORMAL_TERMINATION),
+        ("STOPPED", {"state": "STARTING"}, (), FaultCode.FAILED),
+        ("RUNNING", {}, (), FaultCode.ALREADY_STARTED),
+        ("RUNNING", {}, ("web",), FaultCode.SUCCESS),
+        ("RUNNING", {}, ("db",), FaultCode.ALREADY_STARTED),
     ],
 )
 def test_the_result_of_a_start(
@@ -106,7 +101,7 @@ def test_a_start_waits_for_those_that_are_starting(tmp_path: pathlib.Path) -> No
             node.supervisord.processes = [info("web")]
 
         asyncio.get_running_loop().call_later(30, run)
-        assert [r["status"] for r in await node.start("web")] == [SUCCESS]
+        assert [r["status"] for r in await node.start("web")] == [FaultCode.SUCCESS]
 
     run_timeless(main())
 
@@ -118,7 +113,7 @@ def test_a_start_ends_with_the_role(tmp_path: pathlib.Path) -> None:
         node.supervisord.on_start = lambda i: replace(i, state="STARTING")
         began = loop.time()
         loop.call_later(3, node.standing.become, Role.RELEASING)
-        assert [r["status"] for r in await node.start("web")] == [FAILED]
+        assert [r["status"] for r in await node.start("web")] == [FaultCode.FAILED]
         assert loop.time() - began < 4
 
     run_timeless(main())
@@ -131,7 +126,10 @@ def test_what_is_not_loaded_is_remembered_and_loaded_first(tmp_path: pathlib.Pat
         results = await node.start("left", "right")
         assert [c[0] for c in node.supervisord.calls[:2]] == ["reloadConfig", "addProcessGroup"]
         assert node.machine.loaded.names == {"pair"}
-        assert [(r["name"], r["status"]) for r in results] == [("left", ALREADY_STARTED), ("right", SUCCESS)]
+        assert [(r["name"], r["status"]) for r in results] == [
+            ("left", FaultCode.ALREADY_STARTED),
+            ("right", FaultCode.SUCCESS),
+        ]
 
     run_timeless(main())
 
@@ -141,7 +139,7 @@ def test_a_process_that_supervisord_does_not_have_is_a_bad_name(tmp_path: pathli
         node = Node(tmp_path)
         node.supervisord.processes = [info("many", "many_0")]
         results = await node.runs.load_and_start([], [("many", "many_7")], CATALOGUE)
-        assert [(r["name"], r["status"]) for r in results] == [("many_7", BAD_NAME)]
+        assert [(r["name"], r["status"]) for r in results] == [("many_7", FaultCode.BAD_NAME)]
 
     run_timeless(main())
 

@@ -47,7 +47,7 @@ class TimelessLoop(asyncio.SelectorEventLoop):
         future: asyncio.Future[T] = self.create_future()
         try:
             result = func(*args)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it raises is its result
             self.call_soon(_settle, future, None, error)
         else:
             self.call_soon(_settle, future, result, None)
