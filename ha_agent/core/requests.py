@@ -10,6 +10,9 @@ from typing import Any, Self
 
 from ha_agent.core.frames import Message
 
+MOST_SECONDS = 1e15
+"""More than any time or duration. JSON as Python reads it has NaN, and numbers too large for any arithmetic with a clock."""
+
 
 class Malformed(Exception):
     """A request does not hold what its operation needs; the text says what."""
@@ -273,8 +276,8 @@ def _check(name: str, value: Any, kind: Any) -> Any:
         return tuple(_check(name, one, args[0]) for one in value)
     if origin is Mapping and isinstance(value, dict):
         return value
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and type(value) in (int, float) and -MOST_SECONDS <= value <= MOST_SECONDS:
         return float(value)
-    if origin is None and type(value) is kind:
+    if origin is None and kind is not float and type(value) is kind:
         return value
     raise Malformed(f"{name} is {value!r:.60}")
