@@ -37,10 +37,16 @@ def call_of_user(message: Message, caller: Caller, progress: Progress) -> Call:
     """The call of a user of this node. What the message says of the user counts only where root or the dashboard says it."""
     by, sudo, behalf = caller.name, message.get("sudo_user"), message.get("on_behalf")
     if caller.uid == 0 and isinstance(sudo, str):
-        by = f"{sudo} (sudo)"
+        by = _marked(sudo, "sudo")
     if isinstance(behalf, str) and (caller.uid == 0 or caller.name == WEB_USER):
-        by = f"{behalf[:60]} (web)"
+        by = _marked(behalf, "web")
     return Call(by[:MAX_NAME], caller.uid, caller.access, progress)
+
+
+def _marked(name: str, way: str) -> str:
+    """``name`` with how it came, which a name of any length leaves to be seen."""
+    mark = f" ({way})"
+    return name[: MAX_NAME - len(mark)] + mark
 
 
 def call_of_peer(message: Message, progress: Progress) -> Call:
