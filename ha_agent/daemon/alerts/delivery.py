@@ -45,7 +45,10 @@ async def send_by_process(sink: SinkSettings, note: Notification) -> Ended:
 
 
 class Delivery:
-    """Serves the sinks. ``wall``: the wall clock, in seconds; ``send`` delivers one notification to one sink."""
+    """Serves the sinks. ``wall``: the wall clock, in seconds.
+
+    ``send`` delivers one notification to one sink; ``pause`` waits so many seconds before the next attempt.
+    """
 
     def __init__(
         self,
@@ -54,9 +57,11 @@ class Delivery:
         start_task: Callable[[Coroutine[Any, Any, None]], object],
         wall: Callable[[], float],
         send: Callable[[SinkSettings, Notification], Coroutine[Any, Any, Ended]] = send_by_process,
+        pause: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
         self.sinks = sinks
-        self._records, self._start_task, self._wall, self._send = records, start_task, wall, send
+        self._records, self._start_task, self._wall = records, start_task, wall
+        self._send, self._pause = send, pause
         self._fresh = {name: asyncio.Event() for name in sinks}
         self._sending: set[asyncio.Future[Ended]] = set()
 
@@ -100,7 +105,7 @@ class Delivery:
                 log.exception("sink %s cannot be served", name)
                 self._records.sinks[name].failures += 1
                 self._records.sinks[name].problem = f"{type(error).__name__}: {error}"
-                await asyncio.sleep(RETRY_MAX_S)
+                await self._pause(RETRY_MAX_S)
 
     async def _serve(self, name: str, sink: SinkSettings) -> None:
         """Delivers to one sink, in order; one that does not take it is asked again later and later."""
@@ -123,7 +128,7 @@ class Delivery:
                 state.cursor = max(state.cursor, note.number)
                 await self._records.save()
             else:
-                await asyncio.sleep(min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(state.failures - 1, 10)))
+                await self._pause(min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(state.failures - 1, 10)))
 
     def _note_outcome(self, name: str, state: SinkState, note: Notification, code: int | None, said: str) -> None:
         if code == 0:
