@@ -43,6 +43,9 @@ class AlertRecords:
         if stored.remark:
             log.error("%s", stored.remark)
         self.notes = stored.notes
+        # A book that begins anew must not give a number that a sink has had: that sink would pass it over.
+        used = [note.number for note in stored.notes] + [state.cursor for state in stored.sinks.values()]
+        self.book.number = max([self.book.number, *used])
         self.sinks = {name: stored.sinks.get(name) or SinkState(self.book.number) for name in self.sinks}
 
     def add(self, told: Iterable[Notification]) -> None:
