@@ -159,9 +159,11 @@ class Alerting:
         if self._summary.is_due:
             self._watcher.plan_ended(verifying=False)
             self._summary.sum_up_late()
+        # Conditions come first: an end that brings one about is no moment of its own, and what has happened is taken once.
+        conditions = [self._mark(condition) for condition in self._find_conditions(now)]
         moments, self._moments = [*self._moments, *self._summary.take_moments(), *self._watcher.moments(now)], []
         told = self._records.book.step(
-            [self._mark(condition) for condition in self._find_conditions(now)],
+            conditions,
             [moment for moment in moments if not self._is_silenced(moment.code)],
             now,
         )
