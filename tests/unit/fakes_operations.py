@@ -146,7 +146,7 @@ class FakeSupervisord(Supervisord):
     def _set(self, group: str, name: str, state: str, error: str = "") -> None:
         self._next_pid += 1
         pid = self._next_pid if state in RUNNING_STATES else 0
-        self.processes[group, name] = ProcessInfo(group, name, state, pid, 1 if pid else 0, error, 0)
+        self.processes[group, name] = ProcessInfo(group, name, state, pid, 1, error, 0)
 
     def put(self, info: ProcessInfo) -> None:
         """Has it describe a process exactly so."""
