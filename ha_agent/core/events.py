@@ -58,8 +58,13 @@ class StateEvent:
     def from_dict(cls, raw: Mapping[str, Any]) -> StateEvent:
         """The reverse of ``to_dict``. Raises ``ValueError``, ``KeyError`` or ``TypeError`` where ``raw`` is none."""
         group, name, before, after = (str(raw[key])[:300] for key in ("group", "name", "before", "after"))
-        exits, backoffs, merged = (max(0, int(raw[key])) for key in ("exits", "backoffs", "merged"))
-        at, pid, expected = float(raw["at"]), int(raw["pid"]), bool(raw["expected"])
+        try:
+            exits, backoffs, merged = (max(0, int(raw[key])) for key in ("exits", "backoffs", "merged"))
+            at, pid, expected = float(raw["at"]), int(raw["pid"]), bool(raw["expected"])
+        except OverflowError as error:
+            raise ValueError(str(error)) from None
+        if not abs(at) < float("inf"):
+            raise ValueError(f"at is {at}")
         return cls(group, name, before, after, at, pid, expected, exits, backoffs, merged)
 
 

@@ -27,18 +27,14 @@ class Transition:
         """The transition in a line of the history; None where it holds none."""
         try:
             before, after = Role(event["from"]), Role(event["to"])
-            at, took = float(event["at"]), event.get("took_s")
-        except (KeyError, TypeError, ValueError):
+            took = event.get("took_s")
+            times = [float(event["at"]), *([] if took is None else [float(took)])]
+            steps = tuple(step for step in event.get("steps", ()) if isinstance(step, Mapping))
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
-        return cls(
-            before,
-            after,
-            str(event.get("text", "")),
-            at,
-            None if took is None else float(took),
-            tuple(event.get("steps", ())),
-            event,
-        )
+        if not all(abs(seconds) < float("inf") for seconds in times):
+            return None
+        return cls(before, after, str(event.get("text", "")), times[0], None if took is None else times[1], steps, event)
 
 
 @dataclass(frozen=True, slots=True)
