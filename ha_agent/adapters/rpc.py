@@ -216,6 +216,9 @@ class RpcServer:
             return
         try:
             answer = await self._answer_of(message, caller, lambda p: stream.send({"id": number, "progress": p}))
+            # An answer that is no frame is a failure as any other: whoever asked must not wait for it.
+            stream.send({**answer, "id": number})
+            return
         except NotPermitted as error:
             answer = {"error": str(error), "refused": True}
         except Malformed as error:
@@ -227,9 +230,10 @@ class RpcServer:
         stream.send({**answer, "id": number})
 
     async def close(self) -> None:
-        """Closes all connections and sockets."""
+        """Closes all connections and sockets. Idempotent."""
         loop = asyncio.get_running_loop()
-        for sock, path in self._listeners:
+        while self._listeners:
+            sock, path = self._listeners.pop()
             loop.remove_reader(sock.fileno())
             sock.close()
             with contextlib.suppress(FileNotFoundError):
