@@ -30,7 +30,7 @@ def read_reports(state_dir: str, count: int) -> list[dict[str, Any]]:
     """The newest ``count`` reports, oldest first; damaged ones are left out."""
     folder = StatePlaces(state_dir).reports
     reports = []
-    for name in _names(folder)[-count:]:
+    for name in _names(folder)[-count:] if count > 0 else []:
         with contextlib.suppress(OSError, ValueError), open(os.path.join(folder, f"{name}.json"), encoding="utf-8") as file:
             reports.append(json.load(file))
     return reports

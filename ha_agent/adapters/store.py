@@ -170,6 +170,8 @@ class History:
         Lines that are no JSON (cut off by a crash) are left out. Raises ``OSError``.
         """
         events: list[dict[str, Any]] = []
+        if count <= 0:
+            return events
         for path in (self._path, self._older_path):
             for line in _lines_backwards(path):
                 with contextlib.suppress(ValueError, TypeError, KeyError):
