@@ -66,6 +66,7 @@ class Drill:
     """For one node. ``paths``: the file of what is under way, and that of what is seen; both below the run directory.
 
     ``interface``: the network interface of the VIP. ``start_task`` has a coroutine done as one of the agent's tasks.
+    ``clock``: monotonic, ``wall``: wall clock seconds; ``pause`` waits so many seconds between two looks.
     """
 
     def __init__(
@@ -83,6 +84,9 @@ class Drill:
         table: ProcessTable,
         events: Events,
         start_task: Callable[[Coroutine[Any, Any, None]], object],
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        pause: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
         self._settings, self._interface = settings, interface
         self._path, self._samples_path = paths
@@ -90,6 +94,7 @@ class Drill:
         self._keepalived, self._supervised = keepalived, supervised
         self._loaded, self._active_set, self._sweeper, self._table = loaded, active_set, sweeper, table
         self._events, self._start_task = events, start_task
+        self._clock, self._wall, self._pause = clock, wall, pause
         self.record: Record | None = None
         self._last: tuple[Any, ...] | None = None
 
@@ -114,7 +119,7 @@ class Drill:
             raise DrillRefused(f"maintenance is on at {self._standing.node}")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._samples_path)
-        self.record = Record(identifier, by, time.monotonic() + min(for_s, LONGEST_S))
+        self.record = Record(identifier, by, self._clock() + min(for_s, LONGEST_S))
         self._save()
         self._begin_work()
 
@@ -150,20 +155,20 @@ class Drill:
             raise DrillRefused(f"there is no mode {mode!r:.40}")
         if mode == "link-down":
             record.interface = asdict(await save_interface(self._interface))
-        record.mode, record.undo_mono = mode, time.monotonic() + ANSWER_FIRST_S + min(hold_s, LONGEST_S)
+        record.mode, record.undo_mono = mode, self._clock() + ANSWER_FIRST_S + min(hold_s, LONGEST_S)
         self._save()
         self._events.add("drill-fault", f"failover-test: {mode}", mode=mode, drill=identifier, by=record.by)
         if mode == "power":
             os.sync()
 
         async def later() -> None:
-            await asyncio.sleep(ANSWER_FIRST_S)
+            await self._pause(ANSWER_FIRST_S)
             # A test that was ended meanwhile makes no fault that nobody would end.
             if self.record is record and record.undo_mono is not None:
                 await faults[mode]()
 
         self._start_task(later())
-        return time.time() + ANSWER_FIRST_S
+        return self._wall() + ANSWER_FIRST_S
 
     async def _kill_keepalived(self) -> None:
         self._keepalived.send(signal.SIGKILL)
@@ -197,7 +202,7 @@ class Drill:
                 await bring_up(SavedInterface(**record.interface))
         except (OSError, ProgramMissing) as error:
             self._events.add("drill-failed", f"failover-test: {record.mode} could not be ended: {error}")
-            record.undo_mono = time.monotonic() + 5.0
+            record.undo_mono = self._clock() + 5.0
             return
         record.undo_mono = None
         self._save()
@@ -232,14 +237,14 @@ class Drill:
         """Undoes the fault in time and forgets a test whose command never came back."""
         record = self.record
         while record is not None and self.record is record:
-            now = time.monotonic()
+            now = self._clock()
             if record.undo_mono is not None and now >= record.undo_mono:
                 await self.undo()
             if now >= record.until_mono and record.undo_mono is None:
                 self._events.add("drill-abandoned", "failover-test: its command did not come back", drill=record.id)
                 self._forget()
                 return
-            await asyncio.sleep(0.1)
+            await self._pause(0.1)
 
     # ---- watching -----------------------------------------------------------------------------------------
 
@@ -252,7 +257,7 @@ class Drill:
             while record is not None and self.record is record:
                 running = await asyncio.get_running_loop().run_in_executor(executor, self._look)
                 self._note(running)
-                await asyncio.sleep(SAMPLE_S)
+                await self._pause(SAMPLE_S)
         finally:
             executor.shutdown(wait=False)
 
@@ -269,7 +274,7 @@ class Drill:
         if seen == self._last:
             return
         self._last = seen
-        line = {"at": round(time.time(), 4), "running": running, "role": seen[1], "vrrp_state": seen[2], "vip": seen[3]}
+        line = {"at": round(self._wall(), 4), "running": running, "role": seen[1], "vrrp_state": seen[2], "vip": seen[3]}
         with contextlib.suppress(OSError), open(self._samples_path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
