@@ -56,7 +56,10 @@ class DrillOperations:
         identifier = request.report.get("id")
         if not isinstance(identifier, str):
             raise Malformed(f"report-save: id is {identifier!r:.60}")
-        await asyncio.to_thread(save_report, self._state_dir, identifier, dict(request.report), self._keep)
+        try:
+            await asyncio.to_thread(save_report, self._state_dir, identifier, dict(request.report), self._keep)
+        except ValueError as error:
+            raise Malformed(f"report-save: {error}") from None
         summary = str(request.report.get("summary", ""))[:MAX_SUMMARY]
         self._events.add("drill-report", summary, drill=identifier, by=call.by)
         return {"outcome": Outcome.SAVED}
