@@ -430,13 +430,14 @@ class Node:
             vrrp=VrrpSettings(vip="192.0.2.9/24"),
             registry=RegistrySettings(path=str(self.registry)),
             paths=PathSettings(run_dir=str(self.run_dir), state_dir=str(self.state_dir)),
-            drill=DrillSettings(keepalived_start_command=("/bin/true",)),
+            drill=DrillSettings(keepalived_start_command=("/usr/bin/test", "!", "-e", str(base / "keepalived-is-broken"))),
             alerts=AlertSettings(memory_limits=("big=1KB",)),
             programs=ProgramSettings(log_dir=str(base / "logs")),
             sinks=sinks or {},
         )
         self.clock, self.wall = Clock(), Clock(1_000_000.0)
         self.tasks: set[asyncio.Task[None]] = set()
+        self.pauses: list[float] = []
         self.link = FakeLink(self.settings.peer, str(self.run_dir))
         self.checker, self.table, self.keepalived = FakeChecker(), FakeTable(), FakeWatch()
         self.client = FakeSupervisord(str(self.run_dir / "active"))
@@ -496,6 +497,9 @@ class Node:
             self.table,
             self.events,
             self.start,
+            self.clock,
+            self.wall,
+            self.pause,
         )
         self.watcher = ProgramWatcher(
             settings.alerts, group.standing, self.supervised, group.loaded, group.active_set, self.clock, self.wall
@@ -673,6 +677,11 @@ class Node:
         )
 
     # ---- life ---------------------------------------------------------------------------------------------
+
+    async def pause(self, seconds: float) -> None:
+        """Waits a moment, however long it was to be."""
+        self.pauses.append(seconds)
+        await asyncio.sleep(0.0005)
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Has ``work`` done beside the test."""
