@@ -180,13 +180,26 @@ class FakeSupervisord(Supervisord):
 
     def batch(self, calls: Sequence[tuple[str, Sequence[Any]]], timeout_s: float | None = None) -> list[Any]:
         self._require()
-        return [self.call(method, params) for method, params in calls]
+        answers = [self._one(method, params) for method, params in calls]
+        self._spawn_added()
+        return answers
 
     def call(self, method: str, params: Sequence[Any]) -> Any:
         self._require()
+        answer = self._one(method, params)
+        self._spawn_added()
+        return answer
+
+    def _one(self, method: str, params: Sequence[Any]) -> Any:
         self.calls.append((method, list(params)))
         handler = getattr(self, f"do_{method}", None)
         return True if handler is None else handler(*params)
+
+    def _spawn_added(self) -> None:
+        """What was added is spawned when the request was answered, as supervisord does it."""
+        for key, info in list(self.processes.items()):
+            if info.state == "ADDED":
+                self._start(*key)
 
     def do_reloadConfig(self) -> Any:
         if self.refusal is not None:
@@ -204,7 +217,7 @@ class FakeSupervisord(Supervisord):
             return Fault(ALREADY_ADDED, f"ALREADY_ADDED: {group}")
         self.loaded[group] = wanted[group][0]
         for name in wanted[group][1]:
-            self._start(group, name)
+            self._set(group, name, "ADDED")
         return True
 
     def do_removeProcessGroup(self, group: str) -> Any:
