@@ -138,7 +138,9 @@ class ProgramCommands:
         if again and not request.regroup:
             raise Refused(_regroup_text(again, catalogue))
         asked = sorted({catalogue.registered[p].path for p in plan.programs if p in catalogue.registered} | set(plan.unpark))
-        judging = asyncio.ensure_future(self._judgement.ask_peer(asked))
+        # Read before the renames: a parked conf is not to be found by this path any more when the peer is asked.
+        texts = {path.removesuffix(PARKED): text for path in asked if (text := self._judgement.read_text(path)) is not None}
+        judging = asyncio.ensure_future(self._judgement.ask_peer((), texts))
         paths = [await self._editor.unpark(path, by) for path in plan.unpark]
         own_names = [path.removesuffix(PARKED) for path in plan.unpark]
         acknowledging = asyncio.ensure_future(self._commands.acknowledge_renamed(own_names))
