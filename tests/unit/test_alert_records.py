@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ha_agent.adapters.alert_store import AlertStore, SinkState, Stored
@@ -151,8 +151,13 @@ def test_nothing_is_written_again_that_has_not_changed_and_what_the_disk_refused
     assert make(store, "mail").notes == records.notes
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 700), st.integers(10, 400), st.dictionaries(st.sampled_from("xy"), st.integers(0, 700)))
+@settings(max_examples=15, deadline=None)
+@given(
+    st.sampled_from([0, 100, 250, 400]),
+    st.sampled_from([10, 210, 300]),
+    st.fixed_dictionaries({"x": st.integers(0, 400), "y": st.just(400)}) | st.just({}),
+)
+@example(400, 210, {"x": 100, "y": 400})
 def test_what_waits_for_a_sink_is_kept_up_to_the_limit_and_what_is_dropped_is_counted(
     count: int, queue_max: int, cursors: dict[str, int]
 ) -> None:
@@ -345,6 +350,22 @@ def test_a_delivery_under_way_comes_to_its_end_when_the_agent_stops_so_that_none
         await records.save()
         assert run.numbers("mail") == [1]
         assert make(store, "mail").sinks["mail"].cursor == 1
+
+    asyncio.run(main())
+
+
+def test_a_delivery_under_way_is_not_cut_off_with_the_task_that_serves_its_sink() -> None:
+    async def main() -> None:
+        records = make(MemoryStore(), "mail")
+        run = Run(records, {"mail": sink()})
+        tell(records, "x")
+        run.gate.clear()
+        run.delivery.start()
+        await asyncio.sleep(0.005)
+        await run.stop()
+        run.gate.set()
+        await run.delivery.close()
+        assert run.numbers("mail") == [1]
 
     asyncio.run(main())
 

@@ -118,7 +118,7 @@ def test_a_field_that_must_be_there_is_missed_by_name_and_any_other_has_a_defaul
             form.read(rest)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.sampled_from(FIELDS), JSON | ODD)
 def test_any_value_of_any_field_is_taken_with_its_type_or_refused_by_name(place: tuple[str, str], value: Any) -> None:
     (name, field), (form, message, _) = place, FORMS[place[0]]

@@ -19,6 +19,7 @@ ODD = st.sampled_from([None, True, "x", "", [], {}, [1], {"a": 1}, math.nan, mat
 GOOD = {"from": "taking_over", "to": "active", "at": 5, "text": "why", "took_s": 1, "steps": [{"step": "claim"}]}
 
 
+@settings(max_examples=30, deadline=None)
 @given(ROLES, ROLES, st.floats(0, 1e12), st.none() | st.floats(0, 1e6))
 def test_a_change_of_role_is_read_from_its_line_of_the_history(
     before: Role, after: Role, at: float, took: float | None
@@ -30,7 +31,7 @@ def test_a_change_of_role_is_read_from_its_line_of_the_history(
     assert Transition.from_event(event) == Transition(before, after, "why", at, took, steps, event)
 
 
-@settings(deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(GOOD)), ODD, max_size=3), st.sets(st.sampled_from(sorted(GOOD)), max_size=2))
 def test_a_line_that_is_damaged_holds_a_change_of_role_or_none_and_never_fails(
     damage: dict[str, Any], gone: set[str]
@@ -51,7 +52,7 @@ def test_a_change_of_state_survives_the_way_from_the_listener() -> None:
     assert StateEvent.from_dict(STATE.to_dict()) == STATE
 
 
-@settings(deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(STATE.to_dict())), ODD, min_size=1, max_size=3))
 def test_an_event_that_is_none_is_refused_as_one(damage: dict[str, Any]) -> None:
     try:
