@@ -195,13 +195,13 @@ class Run:
         self.names = {id(one): name for name, one in sinks.items()}
         self.gate = asyncio.Event()
         self.gate.set()
-        self.delivery = Delivery(sinks, records, self._start, lambda: self.now, self._send, self._wait)
+        self.delivery = Delivery(sinks, records, self.begin, lambda: self.now, self.send, self.wait)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self.tasks.append(asyncio.get_running_loop().create_task(work))
         return self.tasks[-1]
 
-    async def _send(self, one: SinkSettings, sent: Notification) -> Ended:
+    async def send(self, one: SinkSettings, sent: Notification) -> Ended:
         name = self.names[id(one)]
         await self.gate.wait()
         waiting = self.statuses.get(name, [])
@@ -212,7 +212,7 @@ class Run:
             self.taken.append((name, sent.number))
         return Ended(status, "", "Traceback\nthe last line")
 
-    async def _wait(self, seconds: float) -> None:
+    async def wait(self, seconds: float) -> None:
         self.pauses.append(seconds)
         await asyncio.sleep(0)
 
@@ -291,7 +291,7 @@ def test_a_sink_that_fails_is_asked_again_later_and_later_and_is_an_alert_itself
             run.pauses.append(seconds)
             seen.append((records.sinks["mail"].failures, len(original())))
 
-        run.delivery = Delivery(run.sinks, records, run._start, lambda: NOW, run._send, watch)
+        run.delivery = Delivery(run.sinks, records, run.begin, lambda: NOW, run.send, watch)
         run.delivery.start()
         await run.settle()
         assert run.pauses == [min(RETRY_MAX_S, RETRY_FIRST_S * 2**n) for n in range(12)]
