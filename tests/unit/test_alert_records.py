@@ -118,7 +118,7 @@ BOOKS = st.fixed_dictionaries(
 def test_whatever_the_book_was_what_is_told_from_now_on_has_a_number_that_no_sink_has_seen(
     book: dict[str, Any], cursor: int, newest: int
 ) -> None:
-    """Fault: a book that cannot be used beside sinks that were told of much. Answer: numbers go on, so all is delivered."""
+    """A book that cannot be used stands beside sinks that were told of much: numbers go on, so all is delivered."""
     store = MemoryStore()
     notes = [note(newest).to_dict()] if newest else []
     store.content = json.dumps({"book": book, "notes": notes, "sinks": {"mail": {"cursor": cursor}}})
@@ -240,11 +240,7 @@ STATUSES = st.lists(st.sampled_from([0, 1, NEVER, None, ProgramMissing("gone")])
 def test_each_sink_has_each_notification_in_order_and_once_however_often_it_fails(
     rounds: list[tuple[int, list[Status], bool]],
 ) -> None:
-    """Design, alerts: a sink is told everything it wants, in order, and nothing twice, over restarts of the agent.
-
-    Fault: attempts that fail in every way, and agents that end between two of them. Answer: the next attempt.
-    Bound: what a sink refuses for good is left out, and counted.
-    """
+    """Attempts fail in every way, and agents end between two of them; what a sink refuses for good is counted."""
     store = MemoryStore()
     sinks = {"mail": sink(), "pager": sink()}
 

@@ -519,10 +519,7 @@ STEPS = st.lists(
 def test_after_any_commands_what_runs_is_what_both_registries_say(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str]]
 ) -> None:
-    """Design, programs: after a command, a failover would start just what runs.
-
-    Fault: any order of commands. Bound: what is registered here runs here, and the peer holds the same.
-    """
+    """So a failover after any of them starts just what runs."""
 
     async def work(node: Node) -> None:
         for verb, name in steps:

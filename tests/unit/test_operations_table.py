@@ -227,7 +227,7 @@ MESSAGES = st.fixed_dictionaries(
 @settings(max_examples=60, deadline=None)
 @given(MESSAGES, st.sampled_from([READER, None]))
 def test_whatever_a_message_says_of_itself_a_reader_changes_nothing(message: Message, caller: Caller | None) -> None:
-    """Fault: a message that claims rights or another name. Answer: what the kernel or the peer says counts alone."""
+    """A message may claim rights or another name: what the kernel or the peer says counts alone."""
     desk, name = Desk(), message["op"]
     try:
         handler = desk.ask(message, caller)
