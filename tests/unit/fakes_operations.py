@@ -444,7 +444,7 @@ class Node:
             registry=RegistrySettings(path=str(self.registry)),
             paths=PathSettings(run_dir=str(self.run_dir), state_dir=str(self.state_dir)),
             drill=DrillSettings(keepalived_start_command=("/usr/bin/test", "!", "-e", str(base / "keepalived-is-broken"))),
-            alerts=AlertSettings(memory_limits=("big=1KB",)),
+            alerts=AlertSettings(memory_limits=("big=1KB", "large=100GB")),
             programs=ProgramSettings(log_dir=str(base / "logs")),
             sinks=sinks or {},
         )

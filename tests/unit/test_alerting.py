@@ -279,7 +279,7 @@ def test_the_listener_that_says_nothing_for_long_is_an_alert_unless_supervisord_
 def test_memory_beyond_its_limit_is_an_alert_by_the_name_that_the_limit_has(tmp_path: pathlib.Path) -> None:
     async def work(node: Node) -> None:
         own = os.getpid()
-        for name in ("big", "small"):
+        for name in ("big", "small", "large"):
             node.client.put(ProcessInfo(name, name, "RUNNING", own, 1, "", 0))
         feed(node, began=True)
         await told(node, 60.0)
