@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ha_agent.core.account import NodeAccount, PushAccount
@@ -33,6 +33,9 @@ def test_a_change_of_role_is_read_from_its_line_of_the_history(
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(GOOD)), ODD, max_size=3), st.sets(st.sampled_from(sorted(GOOD)), max_size=2))
+@example({"at": 10**400}, set())
+@example({"took_s": "x"}, set())
+@example({"steps": None}, set())
 def test_a_line_that_is_damaged_holds_a_change_of_role_or_none_and_never_fails(
     damage: dict[str, Any], gone: set[str]
 ) -> None:
