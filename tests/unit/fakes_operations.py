@@ -22,7 +22,7 @@ from ha_agent.adapters.rpc import Progress
 from ha_agent.adapters.runner import Ended
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.store import History
-from ha_agent.adapters.supervisord import RUNNING_STATES, Fault, ProcessInfo, Supervisord, SupervisordDown
+from ha_agent.adapters.supervisord import Fault, ProcessInfo, Supervisord, SupervisordDown
 from ha_agent.adapters.watch import HintSink, Watcher
 from ha_agent.core.alerts import Book, Notification
 from ha_agent.core.confs import Program, Verdict
@@ -30,6 +30,7 @@ from ha_agent.core.frames import Message
 from ha_agent.core.guard import Access
 from ha_agent.core.manifest import Manifest
 from ha_agent.core.peer_summary import summary_message
+from ha_agent.core.places import StatePlaces
 from ha_agent.core.settings import (
     AlertSettings,
     DrillSettings,
@@ -44,6 +45,7 @@ from ha_agent.core.settings import (
     SupervisorSettings,
     VrrpSettings,
 )
+from ha_agent.core.supervisor_words import LIVE_STATES
 from ha_agent.core.targets import read_headers
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import Role, VrrpState
@@ -145,7 +147,7 @@ class FakeSupervisord(Supervisord):
 
     def _set(self, group: str, name: str, state: str, error: str = "") -> None:
         self._next_pid += 1
-        pid = self._next_pid if state in RUNNING_STATES else 0
+        pid = self._next_pid if state in LIVE_STATES else 0
         self.processes[group, name] = ProcessInfo(group, name, state, pid, 1, error, 0)
 
     def put(self, info: ProcessInfo) -> None:
@@ -224,7 +226,7 @@ class FakeSupervisord(Supervisord):
         if group not in self.loaded:
             return Fault(BAD_NAME, f"BAD_NAME: {group}")
         own = [key for key in self.processes if key[0] == group]
-        if any(self.processes[key].state in RUNNING_STATES for key in own):
+        if any(self.processes[key].state in LIVE_STATES for key in own):
             return Fault(STILL_RUNNING, f"STILL_RUNNING: {group}")
         del self.loaded[group]
         for key in own:
@@ -240,7 +242,7 @@ class FakeSupervisord(Supervisord):
         info = self.processes.get((group, name or group))
         if info is None:
             return Fault(BAD_NAME, f"BAD_NAME: {full}")
-        if info.state in RUNNING_STATES:
+        if info.state in LIVE_STATES:
             return Fault(ALREADY_STARTED, f"ALREADY_STARTED: {full}")
         self._start(info.group, info.name)
         return True
@@ -248,7 +250,7 @@ class FakeSupervisord(Supervisord):
     def do_stopProcess(self, full: str, _wait: bool = True) -> Any:
         group, _, name = full.partition(":")
         info = self.processes.get((group, name or group))
-        if info is None or info.state not in RUNNING_STATES:
+        if info is None or info.state not in LIVE_STATES:
             return Fault(NOT_RUNNING, f"NOT_RUNNING: {full}")
         if info.name not in self.stubborn:
             self._set(info.group, info.name, "STOPPED")
@@ -575,7 +577,9 @@ class Node:
         self.status = StatusReporter(
             self.accountant, group.loader, group.loaded, active_set, self.wall, start_all=settings.takeover.start_all
         )
-        self.figures = Figures(settings.paths.state_dir, group.replicator, group.committer, self.watcher, self.wall())
+        self.figures = Figures(
+            StatePlaces(settings.paths.state_dir), group.replicator, group.committer, self.watcher, self.wall()
+        )
         self.commands = Commands("b", group.standing, group.conversation, group.editor)
         self.programs = ProgramCommands(
             self.commands,
@@ -715,6 +719,10 @@ class Node:
             self.client.calls.clear()
         self.group.replicator.learn_peer(self.group.view.manifest)
         self.start(self.group.replicator.run())
+        # The peer confirms what it holds under the new epoch.
+        while self.group.replicator.pending() is None:
+            await asyncio.sleep(0)
+        self.link.asked.clear()
 
     async def close(self) -> None:
         """Ends its tasks and threads."""
@@ -735,7 +743,7 @@ class Node:
 
     def running(self) -> list[str]:
         """The programs that run."""
-        return sorted(name for (_, name), info in self.client.processes.items() if info.state in RUNNING_STATES)
+        return sorted(name for (_, name), info in self.client.processes.items() if info.state in LIVE_STATES)
 
     def peer_holds(self) -> Manifest | None:
         """The registry as the peer is known to hold it."""

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from ha_agent.adapters.alert_store import AlertStore, SinkState, Stored
 from ha_agent.adapters.runner import Ended, ProgramMissing
-from ha_agent.core.alert_codes import Severity
 from ha_agent.core.alerts import Book, Condition, Kind, Moment, Notification
+from ha_agent.core.faults import Urgency
 from ha_agent.core.settings import SinkSettings
 from ha_agent.daemon.alerts.delivery import FAILURES, NEVER, OLD_S, RETRY_FIRST_S, RETRY_MAX_S, Delivery
 from ha_agent.daemon.alerts.records import LISTED, AlertRecords
@@ -51,7 +51,7 @@ def sink(**values: Any) -> SinkSettings:
     return SinkSettings(kind="command", **values)
 
 
-def note(number: int, at: float = NOW, severity: Severity = Severity.WARNING) -> Notification:
+def note(number: int, at: float = NOW, severity: Urgency = Urgency.WARNING) -> Notification:
     return Notification(number, at, "a", Kind.MOMENT, "stalled", severity, ("a",), f"note {number}", "", at, {})
 
 
@@ -304,8 +304,8 @@ def test_what_a_sink_does_not_want_and_what_is_too_old_is_passed_over_and_only_t
         records = make(MemoryStore(), "mail")
         run = Run(records, {"mail": sink(severity="critical")})
         records.book.number = 4
-        records.add([note(1), note(2, severity=Severity.CRITICAL), note(3, NOW - OLD_S - 1, Severity.CRITICAL)])
-        records.add([note(4, severity=Severity.CRITICAL)])
+        records.add([note(1), note(2, severity=Urgency.CRITICAL), note(3, NOW - OLD_S - 1, Urgency.CRITICAL)])
+        records.add([note(4, severity=Urgency.CRITICAL)])
         assert run.delivery.count_waiting("mail") == 3
         run.delivery.start()
         await run.settle()

@@ -9,8 +9,9 @@ import pytest
 
 from ha_agent.adapters.journald import JournalSink
 from ha_agent.adapters.store import History
+from ha_agent.core.history_codes import ALARMING
 from ha_agent.core.words import Role
-from ha_agent.daemon.events import ALARMING, NOTICE, WARNING, Event, Events, JournalTeller
+from ha_agent.daemon.events import NOTICE, WARNING, Event, Events, JournalTeller
 
 
 class FakeJournal(JournalSink):

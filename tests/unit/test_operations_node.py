@@ -207,16 +207,18 @@ def test_a_status_says_of_maintenance_and_a_failover_test_whose_they_are() -> No
 
 def test_the_status_of_the_pair_is_both_accounts_and_what_is_known_of_a_peer_that_is_away(tmp_path: pathlib.Path) -> None:
     async def work(node: Node) -> None:
-        node.link.answers["status"] = {"node": {"name": "b", "role": "standby"}}
-        own, peer = (await node.pair.status(PLAIN, reader()))["nodes"]
+        node.link.answers["status"] = {"node": {"name": "b", "role": "standby", "reachable": True}}
+        nodes: Any = (await node.pair.status(PLAIN, reader()))["nodes"]
+        own, peer = nodes
         assert (own["name"], own["role"], peer) == ("a", "active", {"name": "b", "role": "standby", "reachable": True})
         assert [(row["name"], row["starts"]) for row in own["programs"]] == [("db", True), ("web", True)]
         assert own["registry"]["confs"] == 2 and own["readiness"]["loadable"] == 2 and own["readiness"]["current"]
         node.link.answers["status"] = RemoteError("busy")
-        assert (await node.pair.status(PLAIN, reader()))["nodes"][1]["problem"] == "busy"
+        busy: Any = (await node.pair.status(PLAIN, reader()))["nodes"][1]
+        assert busy["problem"] == "busy"
         await node.group.conversation.ask_role(1.0)
         node.link.go_down()
-        away = (await node.pair.status(PLAIN, reader()))["nodes"][1]
+        away: Any = (await node.pair.status(PLAIN, reader()))["nodes"][1]
         assert (away["reachable"], away["problem"], away["role"]) == (False, "unplugged", "standby")
         node.client.problem = "refused"
         assert (await node.from_peer.status(PLAIN, operator()))["node"]["supervisord"] == "refused"
@@ -229,8 +231,12 @@ def test_an_account_says_of_a_standby_what_was_changed_there_and_nothing_of_push
         held = node.accountant.gather(5.0)
         assert held.owns and held.push.pending == 0 and held.local_edits == () and held.at_wall == 5.0
         node.standing.become(Role.STANDBY)
+        (node.registry / "web.conf").unlink()
+        (node.registry / "new.conf").write_text(program_conf("new"))
+        await node.group.view.compare_now()
+        await node.group.readiness.judge()
         found = node.accountant.gather(6.0)
-        assert found.push == PushAccount() and found.local_edits == ("db.conf", "web.conf")
+        assert found.push == PushAccount() and found.local_edits == ("new.conf", "web.conf")
         assert found.maintenance is None and found.drill is None and found.judged_is_current
         node.maintenance.begin(60.0, "why", "alice")
         node.process.alive = False
@@ -392,14 +398,14 @@ def test_a_restore_puts_a_kept_content_back_and_keeps_what_stood_there(tmp_path:
     async def work(node: Node) -> None:
         old, new = CONFS["web.conf"], program_conf("web", "; new")
         answer = await node.kept.restore(restore("web.conf", new), operator("root", 0))
-        assert answer["outcome"] is Outcome.IN_SYNC and answer["replaced"] == "1.0"
+        assert answer["outcome"] is Outcome.IN_SYNC and answer["replaced"] == "1.1"
         assert (node.registry / "web.conf").read_text() == new
         found = await node.kept.list_copies(PLAIN, reader())
         (row,) = found["kept"]
-        assert found["total"] == 1 and row["path"] == "web.conf" and row["generation"] == "1.0"
-        copy = await node.kept.read_copy(KeptReadRequest("1.0", "web.conf", row["sha256"]), operator())
+        assert found["total"] == 1 and row["path"] == "web.conf" and row["generation"] == "1.1"
+        copy = await node.kept.read_copy(KeptReadRequest("1.1", "web.conf", row["sha256"]), operator())
         assert copy == {"content": encoded(old)}
-        assert await node.kept.read_copy(KeptReadRequest("1.0", "web.conf", "0" * 64), operator()) == {"content": None}
+        assert await node.kept.read_copy(KeptReadRequest("1.1", "web.conf", "0" * 64), operator()) == {"content": None}
         assert await node.kept.read_copy(KeptReadRequest("../..", "web.conf", row["sha256"]), operator()) == {
             "content": None
         }

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from ha_agent.adapters.procs import Marked
 from ha_agent.core.answers import CommandAnswer
 from ha_agent.core.requests import DeregisterRequest, NamesRequest, RegisterRequest, StartRequest, StopRequest
+from ha_agent.core.supervisor_words import FaultCode
 from ha_agent.core.words import Outcome, Refused, Role
 from ha_agent.daemon.operations.registration import MAX_INI_BYTES
-from ha_agent.daemon.programs.runs import ALREADY_STARTED, SPAWN_ERROR, SUCCESS
 from tests.unit.fakes_operations import Node, on_node, operator, program_conf
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class InlineExecutor(ThreadPoolExecutor):
         future: Future[T] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it raises is its result
             future.set_exception(error)
         return future
 
@@ -228,7 +228,7 @@ def test_a_member_of_a_group_is_parked_and_no_update_restarts_the_others_for_it(
         assert answer["lines"] == ["g: not touched, only a parked program is missing from it"]
         assert node.client.processes["g", "n"].pid == pid
         answer = await node.programs.start(start("m"), operator())
-        assert statuses(answer) == {"m": SUCCESS} and node.client.processes["g", "n"].pid == pid
+        assert statuses(answer) == {"m": FaultCode.SUCCESS} and node.client.processes["g", "n"].pid == pid
 
     on_active(tmp_path, work, confs=GROUPED)
 
@@ -241,7 +241,7 @@ def test_a_group_that_lacks_a_program_is_loaded_again_only_where_that_is_asked_f
         assert answer["outcome"] is Outcome.REFUSED and "restarts n: start --regroup does it" in answer["reason"]
         assert node.conf_names() == sorted(confs)
         answer = await node.programs.start(start("m", regroup=True), operator())
-        assert statuses(answer) == {"m": SUCCESS} and {"m", "n"} <= set(node.running())
+        assert statuses(answer) == {"m": FaultCode.SUCCESS} and {"m", "n"} <= set(node.running())
 
     on_active(tmp_path, work, confs=confs)
 
@@ -252,7 +252,7 @@ def test_a_group_that_lacks_a_program_is_loaded_again_only_where_that_is_asked_f
 def test_a_start_registers_on_both_nodes_loads_and_starts(tmp_path: pathlib.Path) -> None:
     async def work(node: Node) -> None:
         answer = await node.programs.start(start("old"), operator())
-        assert answer["outcome"] is Outcome.DONE and statuses(answer) == {"old": SUCCESS}
+        assert answer["outcome"] is Outcome.DONE and statuses(answer) == {"old": FaultCode.SUCCESS}
         assert answer["unparked"] == ["old.conf"] and answer["ack"] == {"on_peer": True, "reason": None}
         assert node.conf_names() == peer_names(node) == ["db.conf", "old.conf", "web.conf"]
         assert "old" in node.running() and "old" in node.group.loaded.names
@@ -265,7 +265,7 @@ def test_a_program_that_cannot_be_started_is_told_by_its_result_and_one_that_run
     async def work(node: Node) -> None:
         node.client.broken = {"old"}
         answer = await node.programs.start(start("old", "web"), operator())
-        assert statuses(answer) == {"old": SPAWN_ERROR, "web": ALREADY_STARTED}
+        assert statuses(answer) == {"old": FaultCode.SPAWN_ERROR, "web": FaultCode.ALREADY_STARTED}
         assert "program-started" not in node.codes()
 
     on_active(tmp_path, work, confs=PARKED)
@@ -321,7 +321,7 @@ def test_a_restart_ends_what_runs_before_it_starts_it_again(tmp_path: pathlib.Pa
     async def work(node: Node) -> None:
         before = node.client.processes["web", "web"].pid
         answer = await node.programs.restart(NamesRequest(("web", "nothing")), operator())
-        assert statuses(answer) == {"web": SUCCESS} and answer["stopped"] == ["web:web"]
+        assert statuses(answer) == {"web": FaultCode.SUCCESS} and answer["stopped"] == ["web:web"]
         assert answer["unknown"] == ["nothing"] and node.client.processes["web", "web"].pid != before
         methods = [name for name, _ in node.client.calls]
         assert methods.index("stopProcess") < methods.index("startProcess")
@@ -413,7 +413,7 @@ def test_a_registration_writes_the_conf_on_both_nodes_and_starts_the_program_and
     async def work(node: Node) -> None:
         call = operator("root", 0)
         answer = await node.registration.register(register(node), call)
-        assert answer["outcome"] is Outcome.DONE and statuses(answer) == {"new": SUCCESS}
+        assert answer["outcome"] is Outcome.DONE and statuses(answer) == {"new": FaultCode.SUCCESS}
         assert answer["changed"] and not answer["was_registered"] and answer["path"] == "new.conf"
         assert "new.conf" in peer_names(node) and "new" in node.running()
         pid = node.client.processes["new", "new"].pid
