@@ -35,10 +35,13 @@ class Overlap:
 
 
 class Probe:
-    """Samples until stopped. ``pid_namespaces`` maps a node to the inode of its process namespace and may be updated."""
+    """Samples until stopped."""
 
     def __init__(self) -> None:
         self._namespaces: dict[int, str] = {}
+        """The inode of a process namespace, to the node whose it is."""
+        self._held: list[int] = []
+        """A descriptor of each: the kernel gives the number of one that is gone to the next, of another lab perhaps."""
         self._known: dict[int, tuple[str, str] | int] = {}
         self._strangers: set[int] = set()
         """What was looked at long enough: most of a machine, so it is left out in one step."""
@@ -55,7 +58,9 @@ class Probe:
 
     def watch_node(self, node: str, init_pid: int) -> None:
         """Counts the processes of the namespace of ``init_pid`` as ``node``'s; call again after a power-on."""
-        self._namespaces = {**self._namespaces, os.stat(f"/proc/{init_pid}/ns/pid").st_ino: node}
+        held = os.open(f"/proc/{init_pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self._held.append(held)
+        self._namespaces = {**self._namespaces, os.fstat(held).st_ino: node}
 
     def start(self) -> None:
         """Begins to sample in a thread."""
@@ -65,6 +70,9 @@ class Probe:
         """Ends the sampling and closes overlaps that still lasted."""
         self._stop.set()
         self._thread.join()
+        for held in self._held:
+            os.close(held)
+        self._held.clear()
         for program, (began, last) in self._open_overlaps.items():
             self.overlaps.append(Overlap(program, began, last - began + SAMPLE_S))
         self._open_overlaps.clear()

@@ -50,6 +50,27 @@ def watched(**nodes: str) -> Iterator[Probe]:
             probe.stop()
 
 
+def test_the_number_of_a_node_that_has_ended_is_given_to_no_other_namespace_while_it_is_watched() -> None:
+    """The kernel gives the lowest free number to the next one: another lab's programs would be taken for the node's."""
+
+    def number_of(pid: int) -> int:
+        return os.stat(f"/proc/{pid}/ns/pid").st_ino
+
+    probe = Probe()
+    with node("sleep 100 &") as pid:
+        number = number_of(pid)
+        probe.watch_node("a", pid)
+    others = set()
+    with ExitStack() as stack:
+        # It takes the kernel a second or two to have the number free.
+        for _ in range(20):
+            others.add(number_of(stack.enter_context(node("sleep 100 &"))))
+            time.sleep(0.15)
+    assert number not in others
+    probe.start()
+    probe.stop()
+
+
 def test_a_program_on_both_nodes_is_an_overlap() -> None:
     with watched(a=program("p") + program("q"), b=program("p")) as probe:
         wait_for("both", lambda: "p" in probe.running.get("a", ()) and "p" in probe.running.get("b", ()))
