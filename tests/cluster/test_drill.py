@@ -128,7 +128,7 @@ def test_a_failover_test_on_a_pair_that_is_not_healthy_is_refused_with_reasons(p
     pair.lab.unit("node-b", "stop", "supervisord")
     wait_for("it is seen", lambda: pair.lab.status("node-b")["supervisord"] != "up", 10, 0.1)
     done = pair.ha("node-a", "failover-test", "--yes")
-    assert done.returncode == 3 and "[supervisord]" in done.stdout and "nothing was changed" in done.stderr
+    assert done.returncode == 3 and "[supervisord-down]" in done.stdout and "nothing was changed" in done.stderr
     pair.lab.power_off("node-b")
     wait_for("it is seen", lambda: pair.ha("node-a", "failover-test", "--yes").returncode == 4, 15, 0.2)
     assert pair.runs("node-a") == THREE

@@ -47,7 +47,10 @@ class Prometheus:
             connection = http.client.HTTPConnection("127.0.0.1", PROMETHEUS_PORT, timeout=10)
             with contextlib.closing(connection):
                 connection.request("GET", f"/api/v1/{path}?{urllib.parse.urlencode(query)}")
-                return json.loads(connection.getresponse().read())["data"]
+                response = connection.getresponse()
+                if response.status == http.client.SERVICE_UNAVAILABLE:
+                    raise ConnectionError("Prometheus has begun to listen, and is not ready")
+                return json.loads(response.read())["data"]
 
     def value(self, expression: str) -> dict[str, float]:
         """The value of an expression by node; nothing as long as Prometheus does not answer."""

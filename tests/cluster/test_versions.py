@@ -24,12 +24,12 @@ def make_other(folder: str, protocol: int | None) -> None:
     made = pathlib.Path(folder) / "ha_agent"
     shutil.copytree(os.path.dirname(ha_agent.__file__), made, ignore=shutil.ignore_patterns("__pycache__"))
     (made / "__init__.py").write_text('__version__ = "0.0.9"\n', encoding="ascii")
-    service = made / "daemon" / "operations" / "node.py"
-    text = service.read_text(encoding="utf-8")
+    table = made / "daemon" / "operations" / "table.py"
+    text = table.read_text(encoding="utf-8")
     for name in ("judge", "programs", "contents", "drill-begin"):
-        text, count = re.subn(rf'            "{name}": [^\n]*\n', "", text)
+        text, count = re.subn(rf'    Operation\("{name}", [^\n]*\n', "", text)
         assert count == 1, name
-    service.write_text(text, encoding="utf-8")
+    table.write_text(text, encoding="utf-8")
     if protocol is not None:
         words = made / "core" / "words.py"
         text = words.read_text(encoding="utf-8").replace("PROTOCOL_VERSION = 1", f"PROTOCOL_VERSION = {protocol}")
