@@ -151,8 +151,13 @@ class Difference:
         return len(self.puts) + len(self.deletes)
 
 
+NO_DIFFERENCE = Difference((), ())
+
+
 def diff_manifests(base: Manifest, wanted: Manifest) -> Difference:
     """What must be done to ``base`` to make it ``wanted``. Costs 256 comparisons plus the buckets that differ."""
+    if base.hash == wanted.hash:
+        return NO_DIFFERENCE
     puts: list[Entry] = []
     deletes: list[str] = []
     for old, new in base._differing_buckets(wanted):  # noqa: SLF001 (of this module)
