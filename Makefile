@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SANDBOX := $(BIN)/python -m ha_agent.lab.sandbox --
-TEST_LIMIT_S ?= 1800
+TEST_LIMIT_S ?= 2400
 WORKERS ?= auto
 SECONDS ?= 600
 SEED ?= 1
