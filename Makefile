@@ -57,7 +57,7 @@ check: .venv/ready
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/codespell $(PROSE)
-	@$(BIN)/python -m pytest -q -n auto tests/unit
+	@$(BIN)/python -m pytest -q -n $$(nproc) tests/unit
 
 bench: root setup
 	@$(BIN)/python -m ha_agent.lab.packages bench --into build/sysroot
