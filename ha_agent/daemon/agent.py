@@ -39,7 +39,7 @@ from ha_agent.daemon.operations.figures import Figures
 from ha_agent.daemon.operations.table import Dispatcher
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.maintenance import Maintenance, read_life
-from ha_agent.daemon.rooms import AlertParts, build_rooms
+from ha_agent.daemon.rooms import AlertParts, build_rooms, build_tools
 
 log = logging.getLogger(__name__)
 
@@ -168,8 +168,10 @@ class Agent:
     def _build_operations(self) -> None:
         settings, shared, group = self._settings, self._shared, self._group
         self._figures = Figures(self._state, group.replicator, group.committer, self._watcher, shared.wall())
-        parts = AlertParts(self._accountant, self._watcher, self._records, self._delivery, self._alerting, self._drill)
-        rooms = build_rooms(settings, self._config_path, shared, group, parts, self._figures)
+        wake = self._alerting.wake
+        parts = AlertParts(self._accountant, self._watcher, self._records, self._delivery, wake, self._drill)
+        tools = build_tools(settings, shared, group, self._accountant)
+        rooms = build_rooms(settings, self._config_path, shared, group, parts, tools, self._figures)
         dispatcher = Dispatcher(rooms)
         self._server = RpcServer(dispatcher.answer)
         self._peer_server = RpcServer(dispatcher.answer, MAX_PEER_STREAMS)

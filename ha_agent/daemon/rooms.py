@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ha_agent.core.places import RunPlaces
 from ha_agent.core.settings import Settings
 from ha_agent.daemon.account import Accountant
-from ha_agent.daemon.alerts.alerting import Alerting
 from ha_agent.daemon.alerts.delivery import Delivery
 from ha_agent.daemon.alerts.program_watcher import ProgramWatcher
 from ha_agent.daemon.alerts.records import AlertRecords
@@ -37,160 +37,217 @@ from ha_agent.daemon.programs.runs import ProgramRuns
 
 @dataclass(frozen=True, slots=True)
 class AlertParts:
-    """The parts of alerts that operations ask."""
+    """The parts of alerts, and the drill, that operations ask. ``wake`` has alerts looked at soon."""
 
     accountant: Accountant
     watcher: ProgramWatcher
     records: AlertRecords
     delivery: Delivery
-    alerting: Alerting
+    wake: Callable[[], None]
     drill: Drill
 
 
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What several handlers stand on."""
+
+    catalogue: CatalogueReader
+    judgement: Judgement
+    partial: PartialGroups
+    runs: ProgramRuns
+    status: StatusReporter
+    commands: Commands
+
+
+def build_tools(settings: Settings, shared: SharedNode, group: Group, accountant: Accountant) -> Tools:
+    """Builds what the handlers of ``build_rooms`` share. Starts nothing."""
+    partial = PartialGroups(RunPlaces(settings.paths.run_dir).partial_groups, group.active_set)
+    return Tools(
+        catalogue=CatalogueReader(group.view, group.active_set, group.readiness),
+        judgement=Judgement(settings.registry.path, settings.peer.name, group.view, shared.checker, shared.link),
+        partial=partial,
+        runs=ProgramRuns(
+            group.standing, shared.supervised, group.loaded, group.loader, group.sweeper, partial, shared.clock
+        ),
+        status=StatusReporter(
+            accountant,
+            group.loader,
+            group.loaded,
+            group.active_set,
+            shared.wall,
+            start_all=settings.takeover.start_all,
+        ),
+        commands=Commands(settings.peer.name, group.standing, group.conversation, group.editor),
+    )
+
+
 def build_rooms(
-    settings: Settings, config_path: str, shared: SharedNode, group: Group, parts: AlertParts, figures: Figures
+    settings: Settings,
+    config_path: str,
+    shared: SharedNode,
+    group: Group,
+    parts: AlertParts,
+    tools: Tools,
+    figures: Figures,
 ) -> Rooms:
     """Builds every handler. Starts nothing."""
-    state_dir, peer = settings.paths.state_dir, settings.peer.name
-    catalogue = CatalogueReader(group.view, group.active_set, group.readiness)
-    judgement = Judgement(settings.registry.path, peer, group.view, shared.checker, shared.link)
-    partial = PartialGroups(RunPlaces(settings.paths.run_dir).partial_groups, group.active_set)
-    runs = ProgramRuns(group.standing, shared.supervised, group.loaded, group.loader, group.sweeper, partial, shared.clock)
-    status = StatusReporter(
-        parts.accountant,
-        group.loader,
-        group.loaded,
-        group.active_set,
-        shared.wall,
-        start_all=settings.takeover.start_all,
-    )
-    commands = Commands(peer, group.standing, group.conversation, group.editor)
-    programs = ProgramCommands(
-        commands,
-        catalogue,
-        judgement,
-        group.readiness,
-        runs,
-        partial,
-        shared.supervised,
-        group.editor,
-        group.events,
-        shared.start_task,
-    )
-    views = ProgramViews(
-        settings,
-        group.standing,
-        shared.supervised,
-        group.loaded,
-        group.active_set,
-        catalogue,
-        group.conversation,
-        shared.link,
-    )
-    alerts = AlertOperations(
-        shared.name,
-        config_path,
-        parts.records,
-        parts.delivery,
-        parts.watcher,
-        parts.alerting.wake,
-        shared.wall,
-    )
+    views = _build_views(settings, shared, group, tools)
+    alerts = AlertOperations(shared.name, config_path, parts.records, parts.delivery, parts.watcher, parts.wake, shared.wall)
+    programs = _build_programs(shared, group, tools)
+    state_dir = settings.paths.state_dir
     return Rooms(
         node=NodeOperations(
             config_path,
             group.events,
             group.view,
-            judgement,
+            tools.judgement,
             group.readiness,
             parts.watcher,
-            status,
+            tools.status,
             views,
             alerts,
             figures,
             shared.wall,
         ),
-        pair=PairOperations(
-            peer,
-            group.standing,
-            group.view,
-            group.receiver,
-            group.replicator,
-            group.acknowledger,
-            group.conversation,
-            shared.link,
-            status,
-            group.events,
-        ),
-        role=RoleOperations(
-            peer,
-            settings.vrrp,
-            group.standing,
-            shared.maintenance,
-            group.fitness,
-            group.view,
-            group.conversation,
-            group.acknowledger,
-            group.events,
-            group.waker,
-            shared.clock,
-            shared.wall,
-        ),
-        kept=KeptOperations(
-            state_dir,
-            group.standing,
-            group.ledger,
-            group.view,
-            group.editor,
-            group.acknowledger,
-            shared.link,
-            group.events,
-            shared.wall,
-        ),
+        pair=_build_pair(settings, shared, group, tools),
+        role=_build_role(settings, shared, group),
+        kept=_build_kept(settings, shared, group),
         drill=DrillOperations(parts.drill, state_dir, settings.drill.keep_reports, group.events, shared.wall),
         alerts=alerts,
         views=views,
-        supervisor=SupervisorCalls(
-            group.standing,
-            group.view,
-            group.active_set,
-            group.loaded,
-            group.readiness,
-            runs,
-            shared.supervised,
-            group.events,
-        ),
+        supervisor=_build_supervisor(shared, group, tools),
         programs=programs,
-        update=UpdateCommand(
-            commands,
-            group.view,
-            group.readiness,
-            group.active_set,
-            runs,
-            partial,
-            shared.supervised,
-            group.editor,
-            group.events,
-        ),
-        registration=Registration(
-            settings.programs,
-            commands,
-            programs,
-            catalogue,
-            judgement,
-            group.readiness,
-            runs,
-            group.editor,
-            shared.start_task,
-        ),
-        peer=PeerOperations(
-            group.conversation,
-            group.interlock,
-            group.receiver,
-            status,
-            shared.maintenance,
-            shared.link,
-            group.waker,
-            group.loop.give_way,
-        ),
+        update=_build_update(shared, group, tools),
+        registration=_build_registration(settings, shared, group, tools, programs),
+        peer=_build_peer(shared, group, tools),
+    )
+
+
+def _build_views(settings: Settings, shared: SharedNode, group: Group, tools: Tools) -> ProgramViews:
+    return ProgramViews(
+        settings,
+        group.standing,
+        shared.supervised,
+        group.loaded,
+        group.active_set,
+        tools.catalogue,
+        group.conversation,
+        shared.link,
+    )
+
+
+def _build_pair(settings: Settings, shared: SharedNode, group: Group, tools: Tools) -> PairOperations:
+    return PairOperations(
+        settings.peer.name,
+        group.standing,
+        group.view,
+        group.receiver,
+        group.replicator,
+        group.acknowledger,
+        group.conversation,
+        shared.link,
+        tools.status,
+        group.events,
+    )
+
+
+def _build_role(settings: Settings, shared: SharedNode, group: Group) -> RoleOperations:
+    return RoleOperations(
+        settings.peer.name,
+        settings.vrrp,
+        group.standing,
+        shared.maintenance,
+        group.fitness,
+        group.view,
+        group.conversation,
+        group.acknowledger,
+        group.events,
+        group.waker,
+        shared.clock,
+        shared.wall,
+    )
+
+
+def _build_kept(settings: Settings, shared: SharedNode, group: Group) -> KeptOperations:
+    return KeptOperations(
+        settings.paths.state_dir,
+        group.standing,
+        group.ledger,
+        group.view,
+        group.editor,
+        group.acknowledger,
+        shared.link,
+        group.events,
+        shared.wall,
+    )
+
+
+def _build_supervisor(shared: SharedNode, group: Group, tools: Tools) -> SupervisorCalls:
+    return SupervisorCalls(
+        group.standing,
+        group.view,
+        group.active_set,
+        group.loaded,
+        group.readiness,
+        tools.runs,
+        shared.supervised,
+        group.events,
+    )
+
+
+def _build_programs(shared: SharedNode, group: Group, tools: Tools) -> ProgramCommands:
+    return ProgramCommands(
+        tools.commands,
+        tools.catalogue,
+        tools.judgement,
+        group.readiness,
+        tools.runs,
+        tools.partial,
+        shared.supervised,
+        group.editor,
+        group.events,
+        shared.start_task,
+    )
+
+
+def _build_update(shared: SharedNode, group: Group, tools: Tools) -> UpdateCommand:
+    return UpdateCommand(
+        tools.commands,
+        group.view,
+        group.readiness,
+        group.active_set,
+        tools.runs,
+        tools.partial,
+        shared.supervised,
+        group.editor,
+        group.events,
+    )
+
+
+def _build_registration(
+    settings: Settings, shared: SharedNode, group: Group, tools: Tools, programs: ProgramCommands
+) -> Registration:
+    return Registration(
+        settings.programs,
+        tools.commands,
+        programs,
+        tools.catalogue,
+        tools.judgement,
+        group.readiness,
+        tools.runs,
+        group.editor,
+        shared.start_task,
+    )
+
+
+def _build_peer(shared: SharedNode, group: Group, tools: Tools) -> PeerOperations:
+    return PeerOperations(
+        group.conversation,
+        group.interlock,
+        group.receiver,
+        tools.status,
+        shared.maintenance,
+        shared.link,
+        group.waker,
+        group.loop.give_way,
     )

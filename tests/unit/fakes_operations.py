@@ -58,28 +58,11 @@ from ha_agent.daemon.alerts.takeover_summary import TakeoverSummary
 from ha_agent.daemon.drill import Drill
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.group import SharedNode, build_group, default_group
-from ha_agent.daemon.operations.alerts import AlertOperations
 from ha_agent.daemon.operations.call import Call
-from ha_agent.daemon.operations.commands import Commands
-from ha_agent.daemon.operations.drill import DrillOperations
 from ha_agent.daemon.operations.figures import Figures
-from ha_agent.daemon.operations.from_peer import PeerOperations
-from ha_agent.daemon.operations.kept import KeptOperations
-from ha_agent.daemon.operations.node import NodeOperations
-from ha_agent.daemon.operations.pair import PairOperations
-from ha_agent.daemon.operations.program_views import ProgramViews
-from ha_agent.daemon.operations.programs import ProgramCommands
-from ha_agent.daemon.operations.registration import Registration
-from ha_agent.daemon.operations.role import RoleOperations
-from ha_agent.daemon.operations.status import StatusReporter
-from ha_agent.daemon.operations.supervisor_calls import SupervisorCalls
-from ha_agent.daemon.operations.update import UpdateCommand
-from ha_agent.daemon.programs.catalogue import CatalogueReader
-from ha_agent.daemon.programs.judgement import Judgement
-from ha_agent.daemon.programs.partial_groups import PartialGroups
-from ha_agent.daemon.programs.runs import ProgramRuns
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.maintenance import Maintenance
+from ha_agent.daemon.rooms import AlertParts, build_rooms, build_tools
 
 BAD_NAME, ALREADY_STARTED, NOT_RUNNING, SPAWN_ERROR, ALREADY_ADDED, STILL_RUNNING = 10, 60, 70, 50, 90, 91
 
@@ -94,6 +77,9 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+CONFIG_PATH = "/nonexistent/ha-agent.toml"
 
 
 class FakeSupervisord(Supervisord):
@@ -445,7 +431,9 @@ class Node:
             vrrp=VrrpSettings(vip="192.0.2.9/24"),
             registry=RegistrySettings(path=str(self.registry)),
             paths=PathSettings(run_dir=str(self.run_dir), state_dir=str(self.state_dir)),
-            drill=DrillSettings(keepalived_start_command=("/usr/bin/test", "!", "-e", str(base / "keepalived-is-broken"))),
+            drill=DrillSettings(
+                keepalived_start_command=("/usr/bin/test", "!", "-e", str(base / "keepalived-is-broken")), keep_reports=2
+            ),
             alerts=AlertSettings(memory_limits=("big=1KB", "large=100GB")),
             programs=ProgramSettings(log_dir=str(base / "logs")),
             sinks=sinks or {},
@@ -471,28 +459,26 @@ class Node:
 
     def _build_group(self) -> None:
         settings = self.settings
-        self.group = build_group(
-            default_group(settings),
-            SharedNode(
-                name="a",
-                peer=settings.peer,
-                link_limits=settings.link,
-                supervisor=settings.supervisor,
-                link=self.link,
-                watcher=FakeWatcher(),
-                checker=self.checker,
-                supervised=self.supervised,
-                table=self.table,
-                keepalived=self.keepalived,
-                machine=FakeMachine(),
-                maintenance=self.maintenance,
-                events=self.events,
-                start_task=self.start,
-                clock=self.clock,
-                wall=self.wall,
-                logs=False,
-            ),
+        self.shared = SharedNode(
+            name="a",
+            peer=settings.peer,
+            link_limits=settings.link,
+            supervisor=settings.supervisor,
+            link=self.link,
+            watcher=FakeWatcher(),
+            checker=self.checker,
+            supervised=self.supervised,
+            table=self.table,
+            keepalived=self.keepalived,
+            machine=FakeMachine(),
+            maintenance=self.maintenance,
+            events=self.events,
+            start_task=self.start,
+            clock=self.clock,
+            wall=self.wall,
+            logs=False,
         )
+        self.group = build_group(default_group(settings), self.shared)
         self.standing = self.group.standing
         self.group.store.prepare()
 
@@ -569,129 +555,24 @@ class Node:
 
     def _build_operations(self) -> None:
         settings, group = self.settings, self.group
-        view, readiness, active_set = group.view, group.readiness, group.active_set
-        catalogue = CatalogueReader(view, active_set, readiness)
-        judgement = Judgement(settings.registry.path, "b", view, self.checker, self.link)
-        partial = PartialGroups(str(self.run_dir / "partial-groups.json"), active_set)
-        runs = ProgramRuns(group.standing, self.supervised, group.loaded, group.loader, group.sweeper, partial, self.clock)
-        self.status = StatusReporter(
-            self.accountant, group.loader, group.loaded, active_set, self.wall, start_all=settings.takeover.start_all
-        )
-        self.figures = Figures(
-            StatePlaces(settings.paths.state_dir), group.replicator, group.committer, self.watcher, self.wall()
-        )
-        self.commands = Commands("b", group.standing, group.conversation, group.editor)
-        self.programs = ProgramCommands(
-            self.commands,
-            catalogue,
-            judgement,
-            readiness,
-            runs,
-            partial,
-            self.supervised,
-            group.editor,
-            self.events,
-            self.start,
-        )
-        self.views = ProgramViews(
-            settings,
-            group.standing,
-            self.supervised,
-            group.loaded,
-            active_set,
-            catalogue,
-            group.conversation,
-            self.link,
-        )
+        places = StatePlaces(settings.paths.state_dir)
+        self.figures = Figures(places, group.replicator, group.committer, self.watcher, self.wall())
         self.wakes: list[str] = []
-        self.alerts = AlertOperations(
-            "a",
-            "/etc/ha-agent/ha-agent.toml",
-            self.records,
-            self.delivery,
-            self.watcher,
-            functools.partial(self.wakes.append, "alerts"),
-            self.wall,
+        wake = functools.partial(self.wakes.append, "alerts")
+        parts = AlertParts(self.accountant, self.watcher, self.records, self.delivery, wake, self.drill)
+        tools = build_tools(settings, self.shared, group, self.accountant)
+        rooms = build_rooms(settings, CONFIG_PATH, self.shared, group, parts, tools, self.figures)
+        self.status, self.commands = tools.status, tools.commands
+        self.operations, self.pair, self.role, self.kept, self.drills = (
+            rooms.node,
+            rooms.pair,
+            rooms.role,
+            rooms.kept,
+            rooms.drill,
         )
-        self.operations = NodeOperations(
-            "/nonexistent/ha-agent.toml",
-            self.events,
-            view,
-            judgement,
-            readiness,
-            self.watcher,
-            self.status,
-            self.views,
-            self.alerts,
-            self.figures,
-            self.wall,
-        )
-        self.pair = PairOperations(
-            "b",
-            group.standing,
-            view,
-            group.receiver,
-            group.replicator,
-            group.acknowledger,
-            group.conversation,
-            self.link,
-            self.status,
-            self.events,
-        )
-        self.role = RoleOperations(
-            "b",
-            settings.vrrp,
-            group.standing,
-            self.maintenance,
-            group.fitness,
-            view,
-            group.conversation,
-            group.acknowledger,
-            self.events,
-            group.waker,
-            self.clock,
-            self.wall,
-        )
-        self.kept = KeptOperations(
-            settings.paths.state_dir,
-            group.standing,
-            group.ledger,
-            view,
-            group.editor,
-            group.acknowledger,
-            self.link,
-            self.events,
-            self.wall,
-        )
-        self.drills = DrillOperations(self.drill, settings.paths.state_dir, 2, self.events, self.wall)
-        self.supervisor = SupervisorCalls(
-            group.standing, view, active_set, group.loaded, readiness, runs, self.supervised, self.events
-        )
-        self.update = UpdateCommand(
-            self.commands, view, readiness, active_set, runs, partial, self.supervised, group.editor, self.events
-        )
-        self.registration = Registration(
-            settings.programs,
-            self.commands,
-            self.programs,
-            catalogue,
-            judgement,
-            readiness,
-            runs,
-            group.editor,
-            self.start,
-        )
-        self.gave_way: list[str] = []
-        self.from_peer = PeerOperations(
-            group.conversation,
-            group.interlock,
-            group.receiver,
-            self.status,
-            self.maintenance,
-            self.link,
-            group.waker,
-            self.gave_way.append,
-        )
+        self.alerts, self.views, self.supervisor = rooms.alerts, rooms.views, rooms.supervisor
+        self.programs, self.update, self.registration = rooms.programs, rooms.update, rooms.registration
+        self.from_peer = rooms.peer
 
     # ---- life ---------------------------------------------------------------------------------------------
 
