@@ -167,13 +167,98 @@ class Group:
         self.waker.wake()
 
 
+@dataclass(frozen=True, slots=True)
+class _Registry:
+    """The registry's side of a group, and what was heard of the peer's."""
+
+    store: Store
+    committer: Committer
+    ledger: Ledger
+    view: RegistryView
+    receiver: Receiver
+    replicator: Replicator
+    acknowledger: Acknowledger
+    editor: RegistryEditor
+    conversation: Conversation
+
+
+@dataclass(frozen=True, slots=True)
+class _Programs:
+    """The programs' side of a group."""
+
+    active_set: ActiveSet
+    loaded: LoadedGroups
+    sweeper: Sweeper
+    loader: Loader
+    readiness: Readiness
+
+
+@dataclass(frozen=True, slots=True)
+class _Role:
+    """The role's side of a group."""
+
+    interlock: Interlock
+    fitness: Fitness
+    senses: Senses
+    takeover: Takeover
+    release: Release
+    verifier: Verifier
+    loop: RoleLoop
+
+
 def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
     """Builds a group and wires its parts to each other. Reads what a run directory holds; changes and starts nothing."""
-    run, state = RunPlaces(settings.run_dir), StatePlaces(settings.state_dir)
     events = shared.events if settings.label is None else shared.events.labelled(settings.label)
     waker = Waker()
-    standing = Standing(shared.name, run.role)
+    standing = Standing(shared.name, RunPlaces(settings.run_dir).role)
+    registry = _build_registry(settings, shared, events, waker, standing)
+    programs = _build_programs(settings, shared, events, standing, registry.view)
+    role = _build_role(settings, shared, events, waker, standing, registry, programs)
 
+    def settled() -> None:
+        if standing.role is Role.ACTIVE:
+            programs.readiness.wake()
+            registry.replicator.wake()
+
+    role.loop.on_settled.append(settled)
+    registry.view.on_change += [
+        registry.replicator.wake,
+        programs.readiness.wake,
+        registry.receiver.report_local_edits,
+    ]
+    return Group(
+        settings=settings,
+        events=events,
+        waker=waker,
+        standing=standing,
+        store=registry.store,
+        committer=registry.committer,
+        ledger=registry.ledger,
+        view=registry.view,
+        receiver=registry.receiver,
+        replicator=registry.replicator,
+        acknowledger=registry.acknowledger,
+        editor=registry.editor,
+        conversation=registry.conversation,
+        interlock=role.interlock,
+        active_set=programs.active_set,
+        loaded=programs.loaded,
+        sweeper=programs.sweeper,
+        loader=programs.loader,
+        readiness=programs.readiness,
+        fitness=role.fitness,
+        senses=role.senses,
+        takeover=role.takeover,
+        release=role.release,
+        verifier=role.verifier,
+        loop=role.loop,
+    )
+
+
+def _build_registry(
+    settings: GroupSettings, shared: SharedNode, events: Events, waker: Waker, standing: Standing
+) -> _Registry:
+    state = StatePlaces(settings.state_dir)
     store = Store(state.state_dir)
     committer = Committer(settings.registry.path, state.state_dir)
     ledger = Ledger(store, committer, settings.keep_generations)
@@ -184,47 +269,70 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
     )
     acknowledger = Acknowledger(shared.peer.name, standing, shared.link, replicator, shared.clock)
     editor = RegistryEditor(committer, ledger, view, events, acknowledger)
-
     conversation = Conversation(
         shared.peer, shared.link_limits, standing, ledger, view, shared.link, replicator, waker.wake, shared.wall
     )
-    peer, limits = shared.peer, settings.takeover
-    is_machine_up = functools.partial(shared.machine.answers, peer.address, peer.ssh_port, limits.peer_probe_s)
-    interlock = Interlock(limits, standing, ledger, shared.link, events, is_machine_up, shared.clock)
+    return _Registry(store, committer, ledger, view, receiver, replicator, acknowledger, editor, conversation)
 
+
+def _build_programs(
+    settings: GroupSettings, shared: SharedNode, events: Events, standing: Standing, view: RegistryView
+) -> _Programs:
+    run = RunPlaces(settings.run_dir)
     active_set = ActiveSet(settings.registry.path, run.active_set, shared.checker, view.read_content)
     loaded = LoadedGroups(run.groups)
     sweeper = Sweeper(settings.release, shared.table, shared.supervised, loaded)
     loader = Loader(shared.supervisor, settings.release, shared.supervised, loaded, shared.table)
     readiness = Readiness(settings.readiness, standing, view, active_set, loaded, shared.checker, events, shared.clock)
+    return _Programs(active_set, loaded, sweeper, loader, readiness)
 
-    vrrp = settings.vrrp
+
+def _build_role(
+    settings: GroupSettings,
+    shared: SharedNode,
+    events: Events,
+    waker: Waker,
+    standing: Standing,
+    registry: _Registry,
+    programs: _Programs,
+) -> _Role:
+    run, limits, vrrp, peer = RunPlaces(settings.run_dir), settings.takeover, settings.vrrp, shared.peer
+    is_machine_up = functools.partial(shared.machine.answers, peer.address, peer.ssh_port, limits.peer_probe_s)
+    interlock = Interlock(limits, standing, registry.ledger, shared.link, events, is_machine_up, shared.clock)
     fitness = Fitness(run.track_file, events, waker.wake_at)
 
     def give_way(reason: str) -> None:
         fitness.give_way(shared.clock(), reason)
         waker.wake()
 
-    claims = Claims(standing, ledger, events, replicator.retry_now)
+    claims = Claims(standing, registry.ledger, events, registry.replicator.retry_now)
     takeover = Takeover(
         limits,
         standing,
         claims,
         interlock,
-        view,
-        active_set,
+        registry.view,
+        programs.active_set,
         shared.supervised,
-        loaded,
-        loader,
-        sweeper,
+        programs.loaded,
+        programs.loader,
+        programs.sweeper,
         events,
-        peer=lambda: conversation.peer,
+        peer=lambda: registry.conversation.peer,
         fence=functools.partial(shared.machine.fence, limits.fence_command, limits.fence_timeout_s),
         give_way=give_way,
     )
-    remove_vip = functools.partial(shared.machine.remove_address, vrrp.vip, vrrp.interface)
-    release = Release(standing, active_set, shared.supervised, loader, sweeper, shared.keepalived, events, remove_vip)
-    verifier = Verifier(standing, active_set, loader, events, shared.clock)
+    release = Release(
+        standing,
+        programs.active_set,
+        shared.supervised,
+        programs.loader,
+        programs.sweeper,
+        shared.keepalived,
+        events,
+        functools.partial(shared.machine.remove_address, vrrp.vip, vrrp.interface),
+    )
+    verifier = Verifier(standing, programs.active_set, programs.loader, events, shared.clock)
     senses = Senses(
         run.spool,
         shared.keepalived,
@@ -242,8 +350,8 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
         claims,
         fitness,
         shared.maintenance,
-        conversation,
-        loaded,
+        registry.conversation,
+        programs.loaded,
         events,
         waker,
         shared.start_task,
@@ -251,41 +359,6 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
         (limits.retry_s, settings.release.retry_s),
         logs=shared.logs,
     )
-    rival = Rival(claims, conversation, events, waker, shared.start_task)
-
-    replicator.on_stale.append(rival.hear)
-    view.on_change += [replicator.wake, readiness.wake, receiver.report_local_edits]
-
-    def settled() -> None:
-        if standing.role is Role.ACTIVE:
-            readiness.wake()
-            replicator.wake()
-
-    loop.on_settled.append(settled)
-    return Group(
-        settings,
-        events,
-        waker,
-        standing,
-        store,
-        committer,
-        ledger,
-        view,
-        receiver,
-        replicator,
-        acknowledger,
-        editor,
-        conversation,
-        interlock,
-        active_set,
-        loaded,
-        sweeper,
-        loader,
-        readiness,
-        fitness,
-        senses,
-        takeover,
-        release,
-        verifier,
-        loop,
-    )
+    rival = Rival(claims, registry.conversation, events, waker, shared.start_task)
+    registry.replicator.on_stale.append(rival.hear)
+    return _Role(interlock, fitness, senses, takeover, release, verifier, loop)
