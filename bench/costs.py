@@ -9,7 +9,8 @@ from collections.abc import Callable
 from bench.measure import CONF, BenchLab, p50
 
 HOOK_CALLS = 200
-IDLE_S = 60.0
+IDLE_S = 300.0
+"""A whole round of the look at all processes: less would have it in one figure and not in the next."""
 CONFS = 1000
 
 

@@ -70,6 +70,8 @@ class ProgramWatch:
     def __init__(self, rules: Rules, is_quiet: Callable[[str, float], bool]) -> None:
         self._rules, self._is_quiet = rules, is_quiet
         self.lives: dict[Key, Life] = {}
+        self._noted: dict[Key, Life] = {}
+        """Those of ``lives`` of which something may be to tell: the look of every second is at them alone."""
         self._fresh: set[Key] = set()
         self._doubtful: dict[Key, Life] = {}
         self._told_down: set[str] = set()
@@ -90,6 +92,15 @@ class ProgramWatch:
         for event in events:
             self._feed(event)
 
+    def _note(self, key: Key, life: Life) -> None:
+        """Has ``life`` looked at: it may not be at rest any more. Whatever changes one calls this."""
+        self._noted[key] = life
+
+    def _noted_lives(self) -> list[tuple[Key, Life]]:
+        """The lives that are not at rest. The others are looked at again once they are noted again."""
+        self._noted = {key: life for key, life in self._noted.items() if not _is_at_rest(life)}
+        return list(self._noted.items())
+
     def _feed(self, event: StateEvent) -> None:
         key = event.group, event.name
         life = self.lives.get(key)
@@ -105,6 +116,7 @@ class ProgramWatch:
         life.pid = event.pid if event.after in (State.RUNNING, State.STOPPING, State.STARTING) else life.pid
         # A program that had ended before the summary of a takeover is in there; afterwards it counts by its state.
         life.unexpected = event.after == State.EXITED and not event.expected
+        self._note(key, life)
 
     def _ended(self, key: Key, life: Life, ending: Ending) -> None:
         life.ends += [ending.at] * min(ending.count, 1000)
@@ -140,6 +152,7 @@ class ProgramWatch:
                     missed.append(full_name(*key))
         for key in [k for k in self.lives if k not in present]:
             del self.lives[key]
+            self._noted.pop(key, None)
             self._fresh.discard(key)
         self._doubtful, self.is_synced = doubtful, True
         return missed
@@ -154,6 +167,7 @@ class ProgramWatch:
         # Once: what is unloaded and loaded again later is another life.
         self._told_down.discard(name)
         self._told_looping.discard(name)
+        self._note(key, life)
         return life
 
     def _correct(self, key: Key, life: Life, seen: SeenProcess, now: float) -> bool:
@@ -165,6 +179,7 @@ class ProgramWatch:
             self._ended(key, life, Ending(now, life.pid, life.state, seen.state))
         life.unexpected = fell and seen.state == State.EXITED
         life.state, life.since, life.pid = seen.state, now, seen.pid or life.pid
+        self._note(key, life)
         return told
 
     def take_fresh(self) -> list[Key]:
@@ -176,7 +191,7 @@ class ProgramWatch:
         """Processes that are down, though they should not be."""
         return [
             key
-            for key, life in self.lives.items()
+            for key, life in self._noted_lives()
             if (life.state == State.FATAL or (life.state == State.EXITED and life.unexpected))
             and not self._is_quiet(key[0], now)
         ]
@@ -186,9 +201,7 @@ class ProgramWatch:
     def conditions(self, now: float, describe: Callable[[Key], Mapping[str, object]]) -> list[Condition]:
         """What holds now: programs that are down, given up, or in a loop."""
         found = []
-        for key, life in self.lives.items():
-            if not life.ends and not life.looping and life.state not in (State.FATAL, State.EXITED):
-                continue
+        for key, life in self._noted_lives():
             self._look_for_loop(life, now)
             if self._is_quiet(key[0], now):
                 continue
@@ -220,7 +233,7 @@ class ProgramWatch:
         An end counts once the program runs again, or is told by a condition instead.
         """
         found = []
-        for key, life in self.lives.items():
+        for key, life in self._noted_lives():
             if not life.untold:
                 continue
             if life.looping or life.state == State.FATAL or (life.state == State.EXITED and now - life.since >= GRACE_S):
@@ -238,6 +251,12 @@ class ProgramWatch:
         now = "and runs again" if life.state == State.RUNNING else f"was {endings[0].before}, is {life.state}"
         text = f"{name} ended unexpectedly{times}{_how(details)}, {now}".replace(", and", " and")
         return Moment("program-restarted", name, text, details)
+
+
+def _is_at_rest(life: Life) -> bool:
+    """Whether there is nothing to tell of ``life`` until it changes: it is as it should be, and no end is remembered."""
+    failed = life.state == State.FATAL or (life.state == State.EXITED and life.unexpected)
+    return not (failed or life.looping or life.ends or life.untold)
 
 
 def _differs(life: Life, seen: SeenProcess) -> bool:

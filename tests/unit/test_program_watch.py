@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ha_agent.core.events import StateEvent, merge_state_events
-from ha_agent.core.program_watch import GRACE_S, ProgramWatch, Rules, SeenProcess
+from ha_agent.core.program_watch import GRACE_S, Key, Life, ProgramWatch, Rules, SeenProcess
 
 RULES = Rules(loop_count=5, loop_window_s=60.0)
 
@@ -155,3 +155,39 @@ def test_a_backlog_that_was_merged_counts_the_same_ends(states: list[str]) -> No
     assert len(plain.lives[key].ends) == len(merged.lives[key].ends)
     assert sum(e.count for e in plain.lives[key].untold) == sum(e.count for e in merged.lives[key].untold)
     assert [c.code for c in plain.conditions(5.0, nothing)] == [c.code for c in merged.conditions(5.0, nothing)]
+
+
+class WatchThatLooksAtAll(ProgramWatch):
+    """What the watch must agree with: it asks every life whether something is to tell of it."""
+
+    def _noted_lives(self) -> list[tuple[Key, Life]]:
+        return list(self.lives.items())
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(("a", "b", "c")),
+        st.sampled_from(("EXITED", "FATAL", "RUNNING", "BACKOFF", "STARTING", "STOPPED", "look")),
+        st.booleans(),
+        st.sampled_from((0.1, 1.0, 30.0)),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_a_life_at_rest_needs_no_look(steps: list[tuple[str, str, bool, float]]) -> None:
+    one, thorough, now = watch(), WatchThatLooksAtAll(RULES, lambda _group, _at: False), 0.0
+    states: dict[str, str] = {}
+    for name, after, expected, pause in steps:
+        now += pause
+        for it in (one, thorough):
+            if after == "look":
+                it.resync([SeenProcess(n, n, s, 7, now) for n, s in states.items()], now, now)
+            else:
+                it.feed([change(states.get(name, "STOPPED"), after, now, name=name, expected=expected)])
+        if after != "look":
+            states[name] = after
+        assert sorted(one.down(now)) == sorted(thorough.down(now))
+        assert sorted(map(str, one.conditions(now, nothing))) == sorted(map(str, thorough.conditions(now, nothing)))
+        assert sorted(map(str, one.moments(now, nothing))) == sorted(map(str, thorough.moments(now, nothing)))
