@@ -137,6 +137,14 @@ def list_kept(state_dir: str) -> list[KeptEntry]:
     return [entry for name in _generation_names(kept) for entry in _read_index(kept, name)]
 
 
+def find_kept(state_dir: str, generation: str, path: str, sha256: str) -> KeptEntry | None:
+    """What is known of one kept copy; None where there is none."""
+    kept = StatePlaces(state_dir).kept
+    if generation not in _generation_names(kept):
+        return None
+    return next((e for e in _read_index(kept, generation) if (e.path, e.sha256) == (path, sha256)), None)
+
+
 def read_kept(state_dir: str, generation: str, path: str, sha256: str) -> bytes | None:
     """The content of one kept copy; None where there is none (any more) with this digest. Raises ``OSError``."""
     kept = StatePlaces(state_dir).kept

@@ -81,6 +81,14 @@ def start_ticks(pid: int) -> int | None:
     return birth[1] if birth else None
 
 
+def owner_of(pid: int) -> int | None:
+    """The user that ``pid`` runs as; None where it has ended."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None
+
+
 def _raw_environment(pid: int) -> bytes:
     try:
         with open(f"/proc/{pid}/environ", "rb", 0) as file:

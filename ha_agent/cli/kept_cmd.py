@@ -108,13 +108,17 @@ def run_list(options: argparse.Namespace) -> int:
     return Exit.PEER_UNREACHABLE if problem else Exit.DONE
 
 
-def _fetch(nodes: Nodes, name: str) -> tuple[dict[str, Any], bytes]:
+def _find(nodes: Nodes, name: str) -> dict[str, Any]:
     rows, problem = _list_both(nodes)
     name_copies(rows)
     try:
-        row = find_copy(rows, name)
+        return find_copy(rows, name)
     except NoSuchCopy as error:
         raise NoSuchCopy(f"{error} ({problem})" if problem else str(error)) from None
+
+
+def _fetch(nodes: Nodes, name: str) -> tuple[dict[str, Any], bytes]:
+    row = _find(nodes, name)
     message = {"op": "kept-read", **{k: row[k] for k in ("generation", "path", "sha256")}}
     content = nodes.ask(row["node"], message)["content"]
     if content is None:
@@ -134,7 +138,11 @@ def run_diff(options: argparse.Namespace) -> int:
     """Runs ``kept diff``; returns 0 where both are equal, 1 where they differ."""
     nodes = Nodes(settings_of(options))
     row, content = _fetch(nodes, options.name)
-    present = nodes.ask_own({"op": "contents", "paths": [row["path"]]})["contents"][row["path"]]
+    answer = nodes.ask_own({"op": "contents", "paths": [row["path"]]})
+    if answer.get("withheld"):
+        complain(f"{row['path']} is for root alone to read, as its mode says; run this as root")
+        return Exit.REFUSED
+    present = answer["contents"][row["path"]]
     text = base64.b64decode(present or "").decode("utf-8", "replace")
     lines = list(
         difflib.unified_diff(
@@ -152,10 +160,11 @@ def run_diff(options: argparse.Namespace) -> int:
 def run_restore(options: argparse.Namespace) -> int:
     """Runs ``kept restore``."""
     nodes = Nodes(settings_of(options))
-    row, content = _fetch(nodes, options.name)
+    row = _find(nodes, options.name)
     path = options.target or row["path"]
-    message = {"op": "restore", "path": path, "mode": row["mode"], "content": base64.b64encode(content).decode("ascii")}
-    answer = nodes.ask_own(message, 30.0)
+    copy = {key: row[key] for key in ("generation", "path", "sha256")}
+    there = row["node"] != nodes.own_name
+    answer = nodes.ask_own({"op": "restore", **copy, "there": there, "target": options.target or ""}, 40.0)
     outcome = str(answer["outcome"])
     if outcome == Outcome.REFUSED:
         complain(f"nothing was restored: {answer['reason']}")

@@ -119,12 +119,15 @@ def _read_texts(nodes: Nodes, node: str, paths: list[str]) -> dict[str, str]:
     texts: dict[str, str] = {}
     left = list(paths)
     while left:
-        found = nodes.ask(node, {"op": "contents", "paths": left[:2000]}, 30.0)["contents"]
+        answer = nodes.ask(node, {"op": "contents", "paths": left[:2000]}, 30.0)
+        found = answer["contents"]
         if not found:
             break
         for path, content in found.items():
             if content is not None:
                 texts[path] = base64.b64decode(content).decode("utf-8", "replace")
+        for path in answer.get("withheld", ()):
+            texts[path] = f"(on {node}: for root alone to read, as its mode says)\n"
         left = [p for p in left if p not in found]
     return texts
 

@@ -33,9 +33,11 @@ class ViewAnswer(TypedDict):
 
 
 class ContentsAnswer(TypedDict):
-    """Contents by path in base64; null where there is no such file. Paths that are missing did not fit: ask again."""
+    """Contents by path in base64; null where there is no such file, or where it is in ``withheld``: its mode does not let
+    everybody read it, and whoever asks is not root. Paths that are missing did not fit: ask again."""
 
     contents: Mapping[str, str | None]
+    withheld: Sequence[str]
 
 
 class KeptListAnswer(TypedDict):
@@ -46,9 +48,10 @@ class KeptListAnswer(TypedDict):
 
 
 class ContentAnswer(TypedDict):
-    """One content in base64; null where there is none."""
+    """One content in base64 and its permission bits; null where there is none."""
 
     content: str | None
+    mode: int | None
 
 
 class RemovedAnswer(TypedDict):

@@ -64,6 +64,9 @@ LOCAL_ONLY = frozenset({"startProcess", "startProcessGroup", "stopProcess", "sto
 
 LOADING = frozenset({"addProcessGroup", "removeProcessGroup"})
 
+FOR_ALL = frozenset({"signalAllProcesses"})
+"""Calls that reach the alert listener, too."""
+
 _REASONS = {
     "shutdown": "it would end every program, and supervisord with them",
     "restart": "it would restart every program",
@@ -74,10 +77,22 @@ _INSTEAD = {
 }
 
 
-def refusal_of(method: str, params: Sequence[Any], access: Access, *, is_registry: bool, is_active: bool) -> str | None:
+def refusal_of(
+    method: str,
+    params: Sequence[Any],
+    access: Access,
+    *,
+    is_root: bool,
+    is_registry: bool,
+    is_active: bool,
+    is_listener: bool,
+    is_own: bool,
+) -> str | None:
     """Why ``method`` is refused, or None where it passes.
 
-    ``is_registry``: its first parameter names something of the registry, or would take in something of it.
+    ``is_registry``: its first parameter names something of the registry, or would take in something of it. ``is_listener``:
+    it names the alert listener, whose word counts as supervisord's. ``is_own``: it names a process that runs as the user
+    who asks.
     """
     if method in READING:
         sizes = [p for p in params if isinstance(p, int) and not isinstance(p, bool)]
@@ -92,6 +107,10 @@ def refusal_of(method: str, params: Sequence[Any], access: Access, *, is_registr
         return f"{method} is refused: {why}" + (f"; {_INSTEAD[method]}" if method in _INSTEAD else "")
     if access is not Access.OPERATE:
         return READ_ONLY
+    if not is_root and (is_listener or method in FOR_ALL):
+        return f"{method} is refused: the alert listener is root's"
+    if not is_root and method == "sendProcessStdin" and not is_own:
+        return f"{method} is refused: what a program reads may be written by root and by the user that it runs as"
     if method in LOCAL_ONLY and is_registry:
         return f"{method} is refused: the program is of the registry; supzcli start, stop and restart keep that true"
     if method == "addProcessGroup" and is_registry and not is_active:

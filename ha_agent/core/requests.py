@@ -81,11 +81,16 @@ class KeptPruneRequest(Request):
 
 @dataclass(frozen=True, slots=True)
 class RestoreRequest(Request):
-    """``restore``: ``content`` in base64, at ``path``, with permission bits ``mode``."""
+    """``restore``: a kept copy is put back at ``target``, or where it was. ``there``: the peer keeps it.
 
+    Content and mode are read from the copy, never taken from whoever asks.
+    """
+
+    generation: str
     path: str
-    mode: int
-    content: str
+    sha256: str
+    there: bool = False
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ha_agent.adapters.procs import owner_of
 from ha_agent.core.places import RunPlaces
 from ha_agent.core.settings import Settings
 from ha_agent.daemon.account import Accountant
@@ -192,6 +193,7 @@ def _build_supervisor(shared: SharedNode, group: Group, tools: Tools) -> Supervi
         tools.runs,
         shared.supervised,
         group.events,
+        owner_of,
     )
 
 

@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 from supervisor.rpcinterface import SupervisorNamespaceRPCInterface
 
 from ha_agent.core.guard import LOADING, LOCAL_ONLY, OPERATING, READING, Access, refusal_of
 
 
-def passes(
-    method: str, *params: object, access: Access = Access.OPERATE, registry: bool = True, active: bool = True
-) -> bool:
-    return refusal_of(method, params, access, is_registry=registry, is_active=active) is None
+def refusal(
+    method: str,
+    *params: object,
+    access: Access = Access.OPERATE,
+    registry: bool = True,
+    active: bool = True,
+    root: bool = False,
+    listener: bool = False,
+    own: bool = True,
+) -> str | None:
+    return refusal_of(
+        method,
+        params,
+        access,
+        is_root=root,
+        is_registry=registry,
+        is_active=active,
+        is_listener=listener,
+        is_own=own,
+    )
+
+
+def passes(method: str, *params: object, **circumstances: Any) -> bool:
+    return refusal(method, *params, **circumstances) is None
 
 
 def test_every_call_of_supervisord_is_decided_on_and_what_ends_everything_is_refused() -> None:
@@ -28,7 +49,7 @@ def test_every_call_of_supervisord_is_decided_on_and_what_ends_everything_is_ref
     }
     for method in (*refused, "system.multicall", "__class__", "", "nonesuch"):
         assert not passes(method)
-    text = refusal_of("shutdown", (), Access.OPERATE, is_registry=False, is_active=True)
+    text = refusal("shutdown", registry=False)
     assert text is not None and "supzcli stop" in text and "switchover" in text
 
 
@@ -44,6 +65,18 @@ def test_those_who_may_look_change_nothing() -> None:
         assert not passes(method, "x", access=Access.READ, registry=False)
     for method in READING:
         assert passes(method, "x", access=Access.READ)
+
+
+def test_the_alert_listener_is_roots_because_its_word_counts_as_supervisords() -> None:
+    for method in OPERATING | LOCAL_ONLY | LOADING:
+        assert not passes(method, "ha-agent-listener", registry=False, listener=True)
+        assert passes(method, "ha-agent-listener", registry=False, listener=True, root=True)
+    assert not passes("signalAllProcesses", "STOP") and passes("signalAllProcesses", "USR1", root=True)
+
+
+def test_what_a_program_reads_is_written_by_root_and_by_its_own_user() -> None:
+    assert not passes("sendProcessStdin", "x", "text", own=False)
+    assert passes("sendProcessStdin", "x", "text") and passes("sendProcessStdin", "x", "text", own=False, root=True)
 
 
 def test_nobody_reads_a_whole_log_into_memory() -> None:

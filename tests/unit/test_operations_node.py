@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import os
 import pathlib
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from ha_agent.adapters.kept import Kept, write_kept
 from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.runner import ProgramMissing
 from ha_agent.adapters.supervisord import ProcessInfo
 from ha_agent.core.account import DrillAccount, NodeAccount, PushAccount, Window
 from ha_agent.core.events import StateEvent
 from ha_agent.core.frames import Message
+from ha_agent.core.guard import Access
 from ha_agent.core.requests import (
     AlertTestRequest,
     AtPeerRequest,
@@ -30,6 +35,7 @@ from ha_agent.core.requests import (
     KeptReadRequest,
     MaintenanceRequest,
     Malformed,
+    NotPermitted,
     ReleaseRequest,
     Request,
     RestoreRequest,
@@ -42,9 +48,10 @@ from ha_agent.core.settings import SinkSettings
 from ha_agent.core.transitions import Transition
 from ha_agent.core.words import Outcome, Role, VrrpState
 from ha_agent.daemon.operations.alerts import MAX_EVENTS
+from ha_agent.daemon.operations.call import Call
 from ha_agent.daemon.operations.node import MAX_CONTENT_BYTES
 from ha_agent.daemon.operations.status import describe_account
-from tests.unit.fakes_operations import Node, on_node, operator, program_conf, reader
+from tests.unit.fakes_operations import Node, no_progress, on_node, operator, program_conf, reader
 
 CONFS = {"web.conf": program_conf("web"), "db.conf": program_conf("db")}
 PLAIN = Request()
@@ -300,7 +307,7 @@ def test_the_peer_is_asked_with_the_name_and_the_right_of_the_user(tmp_path: pat
         node.link.answers["view"] = {"id": 9, "node": {}}
         ask = AtPeerRequest({"op": "view", "by": "root", "access": "operate"})
         assert await node.pair.ask_peer(ask, reader()) == {"outcome": Outcome.ANSWERED, "answer": {"node": {}}}
-        assert node.link.asked[-1] == {"op": "view", "by": "bob", "access": "read"}
+        assert node.link.asked[-1] == {"op": "view", "by": "bob", "access": "read", "root": False}
         node.link.answers["view"] = RemoteError("no")
         assert await node.pair.ask_peer(ask, reader()) == {"outcome": Outcome.FAILED, "reason": "b: no"}
         for error, reason in ((Disconnected("cut"), "cut"), (TimeoutError(), "no answer within 10 s; whether it was done")):
@@ -390,75 +397,122 @@ def test_a_hand_over_is_refused_by_name_unless_it_is_forced(
 # ---- kept copies ----------------------------------------------------------------------------------------------
 
 
-def restore(path: str, text: str) -> RestoreRequest:
-    return RestoreRequest(path, 0o100644, encoded(text))
+def digest_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def test_a_restore_puts_a_kept_content_back_and_keeps_what_stood_there(tmp_path: pathlib.Path) -> None:
+def keep(node: Node, path: str, text: str, mode: int = 0o100644, generation: str = "1.1") -> RestoreRequest:
+    """Puts a kept copy on the disk; the request that puts it back."""
+    kept = Kept(path, mode, digest_of(text), text.encode(), "a test", False)
+    write_kept(os.path.join(node.settings.paths.state_dir, "kept", generation), kept)
+    return RestoreRequest(generation, path, kept.sha256)
+
+
+ROOT = operator("root", 0)
+
+
+def test_a_restore_puts_a_kept_copy_back_and_keeps_what_stood_there(tmp_path: pathlib.Path) -> None:
     async def work(node: Node) -> None:
         old, new = CONFS["web.conf"], program_conf("web", "; new")
-        answer = await node.kept.restore(restore("web.conf", new), operator("root", 0))
+        answer = await node.kept.restore(keep(node, "web.conf", new), ROOT)
         assert answer["outcome"] is Outcome.IN_SYNC and answer["replaced"] == "1.1"
         assert (node.registry / "web.conf").read_text() == new
-        found = await node.kept.list_copies(PLAIN, reader())
-        (row,) = found["kept"]
-        assert found["total"] == 1 and row["path"] == "web.conf" and row["generation"] == "1.1"
-        copy = await node.kept.read_copy(KeptReadRequest("1.1", "web.conf", row["sha256"]), operator())
-        assert copy == {"content": encoded(old)}
-        assert await node.kept.read_copy(KeptReadRequest("1.1", "web.conf", "0" * 64), operator()) == {"content": None}
-        assert await node.kept.read_copy(KeptReadRequest("../..", "web.conf", row["sha256"]), operator()) == {
-            "content": None
-        }
-        answer = await node.kept.restore(restore("web.conf", old), operator())
-        assert answer["outcome"] is Outcome.IN_SYNC, "an operator may put back what is kept"
-        assert (node.registry / "web.conf").read_text() == old
+        copy = await node.kept.read_copy(KeptReadRequest("1.1", "web.conf", digest_of(old)), operator())
+        assert copy == {"content": encoded(old), "mode": 0o644}
+        nothing = {"content": None, "mode": None}
+        assert await node.kept.read_copy(KeptReadRequest("1.1", "web.conf", "0" * 64), operator()) == nothing
+        assert await node.kept.read_copy(KeptReadRequest("../..", "web.conf", digest_of(old)), operator()) == nothing
+        request = replace(RestoreRequest("1.1", "web.conf", digest_of(old)), target="sub/other.conf.parked")
+        assert (await node.kept.restore(request, ROOT))["outcome"] is Outcome.IN_SYNC
+        assert (node.registry / "sub/other.conf.parked").read_text() == old
 
     on_active(tmp_path, work)
 
 
-def test_nobody_but_root_puts_anything_else_into_the_registry(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(("kept", "restored"), [(0o100666, 0o644), (0o100600, 0o600), (0o104777, 0o755), (0o100664, 0o644)])
+def test_a_restored_conf_has_the_copys_mode_and_nothing_that_others_may_write(
+    tmp_path: pathlib.Path, kept: int, restored: int
+) -> None:
     async def work(node: Node) -> None:
-        request = restore("new.conf", program_conf("new"))
-        node.link.answers["kept-list"] = {"kept": []}
-        for call in (operator(), operator(uid=None)):
-            answer = await node.kept.restore(request, call)
-            assert answer["outcome"] is Outcome.REFUSED and "only root" in answer["reason"]
-        for error in (Disconnected("cut"), RemoteError("no"), TimeoutError()):
-            node.link.answers["kept-list"] = error
-            assert (await node.kept.restore(request, operator()))["outcome"] is Outcome.REFUSED
-        assert not (node.registry / "new.conf").exists()
-        assert (await node.kept.restore(request, operator("root", 0)))["outcome"] is Outcome.IN_SYNC
+        await node.kept.restore(keep(node, "new.conf", program_conf("new"), kept), ROOT)
+        assert (node.registry / "new.conf").stat().st_mode & 0o7777 == restored
 
     on_active(tmp_path, work)
 
 
-def test_what_the_peer_has_kept_may_be_put_back_too(tmp_path: pathlib.Path) -> None:
+def test_what_is_no_kept_copy_is_not_put_back(tmp_path: pathlib.Path) -> None:
+    async def work(node: Node) -> None:
+        request = keep(node, "new.conf", program_conf("new"))
+        for one in (replace(request, sha256="0" * 64), replace(request, generation="7.7"), replace(request, path="x.conf")):
+            answer = await node.kept.restore(one, ROOT)
+            assert answer["outcome"] is Outcome.REFUSED and "no kept copy" in answer["reason"]
+        assert node.conf_names() == sorted(CONFS)
+
+    on_active(tmp_path, work)
+
+
+def test_a_copy_of_the_peers_is_put_back_with_its_mode_and_never_with_another_digest(tmp_path: pathlib.Path) -> None:
     async def work(node: Node) -> None:
         text = program_conf("new")
-        node.link.answers["kept-list"] = {"kept": [{"sha256": hashlib.sha256(text.encode()).hexdigest()}]}
-        assert (await node.kept.restore(restore("new.conf", text), operator()))["outcome"] is Outcome.IN_SYNC
+        request = RestoreRequest("1.1", "new.conf", digest_of(text), there=True)
+        refused: tuple[dict[str, Any] | Exception, ...] = (
+            Disconnected("cut"),
+            RemoteError("no"),
+            TimeoutError(),
+            {"content": None, "mode": None},
+            {"content": encoded(text + "x"), "mode": 0o644},
+            {"content": "%%", "mode": 0o644},
+        )
+        for answer in refused:
+            node.link.answers["kept-read"] = answer
+            assert (await node.kept.restore(request, ROOT))["outcome"] is Outcome.REFUSED
+        assert node.conf_names() == sorted(CONFS)
+        node.link.answers["kept-read"] = {"content": encoded(text)}
+        assert (await node.kept.restore(request, ROOT))["outcome"] is Outcome.IN_SYNC
+        assert (node.registry / "new.conf").stat().st_mode & 0o777 == 0o600, "a peer that does not say may keep a secret"
 
     on_active(tmp_path, work)
 
 
-@pytest.mark.parametrize("path", ["../x.conf", "/etc/x.conf", ".x.conf", "x.txt", "", "a/../../x.conf"])
+def test_a_conf_that_not_everybody_may_read_is_read_by_root_alone(tmp_path: pathlib.Path) -> None:
+    async def work(node: Node) -> None:
+        secret = keep(node, "new.conf", program_conf("new", "environment=PW=x"), 0o100600)
+        copy = KeptReadRequest(secret.generation, secret.path, secret.sha256)
+        there = Call("root", None, Access.OPERATE, no_progress, root_there=True)
+        for call in (operator(), operator(uid=None)):
+            with pytest.raises(NotPermitted, match="0600"):
+                await node.kept.read_copy(copy, call)
+        for call in (ROOT, there):
+            assert (await node.kept.read_copy(copy, call))["content"] is not None
+        (node.registry / "web.conf").chmod(0o600)
+        await node.group.view.compare_now()
+        asked = ContentsRequest(("web.conf", "db.conf"))
+        found = await node.operations.contents(asked, operator())
+        assert found["withheld"] == ["web.conf"] and found["contents"]["web.conf"] is None
+        assert found["contents"]["db.conf"] is not None
+        assert (await node.operations.contents(asked, there))["withheld"] == []
+
+    on_active(tmp_path, work)
+
+
+@pytest.mark.parametrize("path", ["../x.conf", "/etc/x.conf", ".x.conf", "x.txt", "a/../../x.conf"])
 def test_a_restore_leaves_the_registry_alone_for_a_path_that_is_none(tmp_path: pathlib.Path, path: str) -> None:
     async def work(node: Node) -> None:
-        answer = await node.kept.restore(restore(path, "x"), operator("root", 0))
+        request = replace(keep(node, "web.conf", "x"), target=path)
+        answer = await node.kept.restore(request, ROOT)
         assert answer["outcome"] is Outcome.REFUSED and node.conf_names() == sorted(CONFS)
 
     on_active(tmp_path, work)
 
 
-def test_a_restore_needs_the_active_node_and_base64_and_says_what_the_disk_said(tmp_path: pathlib.Path) -> None:
+def test_a_restore_needs_the_active_node_and_says_what_the_disk_said(tmp_path: pathlib.Path) -> None:
     async def work(node: Node) -> None:
-        with pytest.raises(Malformed):
-            await node.kept.restore(RestoreRequest("web.conf", 0o644, "%%"), operator("root", 0))
+        request = keep(node, "web.conf", "x")
         (node.registry / "sub").write_text("in the way, and no conf")
-        answer = await node.kept.restore(restore("sub/x.conf", "x"), operator("root", 0))
+        answer = await node.kept.restore(replace(request, target="sub/x.conf"), ROOT)
         assert answer["outcome"] is Outcome.FAILED and "cannot be written" in answer["reason"]
         node.standing.become(Role.STANDBY)
-        assert (await node.kept.restore(restore("web.conf", "x"), operator("root", 0)))["outcome"] is Outcome.REFUSED
+        assert (await node.kept.restore(request, ROOT))["outcome"] is Outcome.REFUSED
 
     on_active(tmp_path, work)
 
@@ -466,16 +520,28 @@ def test_a_restore_needs_the_active_node_and_base64_and_says_what_the_disk_said(
 def test_old_copies_go_and_the_history_says_who_had_them_removed(tmp_path: pathlib.Path) -> None:
     async def work(node: Node) -> None:
         for generation in range(3):
-            node.group.ledger.see_generation(generation)
-            await node.kept.restore(restore("web.conf", f"text {generation}"), operator("root", 0))
-        assert (await node.kept.prune(KeptPruneRequest(2), operator()))["removed"] == 1
-        assert node.told[-1]["code"] == "kept-pruned" and node.told[-1]["by"] == "alice"
+            keep(node, "web.conf", f"text {generation}", generation=f"1.{generation + 1}")
+        assert (await node.kept.prune(KeptPruneRequest(2), ROOT))["removed"] == 1
+        assert node.told[-1]["code"] == "kept-pruned" and node.told[-1]["by"] == "root"
         count = len(node.told)
-        assert (await node.kept.prune(KeptPruneRequest(2), operator()))["removed"] == 0
+        assert (await node.kept.prune(KeptPruneRequest(2), ROOT))["removed"] == 0
         node.wall.now = 9e9
-        assert (await node.kept.prune(KeptPruneRequest(0, 9e9), operator()))["removed"] == 0, "none is so old"
+        assert (await node.kept.prune(KeptPruneRequest(0, 9e9), ROOT))["removed"] == 0, "none is so old"
         assert len(node.told) == count
         assert (await node.kept.prune(KeptPruneRequest(0, 60.0), operator()))["removed"] == 2
+
+    on_active(tmp_path, work)
+
+
+def test_young_copies_are_removed_by_root_of_this_node_alone(tmp_path: pathlib.Path) -> None:
+    async def work(node: Node) -> None:
+        keep(node, "web.conf", "text")
+        node.wall.now = time.time() + 6 * 86400
+        there = Call("root", None, Access.OPERATE, no_progress, root_there=True)
+        for call in (operator(), operator(uid=None), there):
+            for request in (KeptPruneRequest(0), KeptPruneRequest(0, 0.0), KeptPruneRequest(0, -1e9, divergences=True)):
+                assert (await node.kept.prune(request, call))["removed"] == 0
+        assert (await node.kept.prune(KeptPruneRequest(0), ROOT))["removed"] == 1
 
     on_active(tmp_path, work)
 

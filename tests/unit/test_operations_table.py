@@ -21,8 +21,10 @@ from ha_agent.daemon.operations.table import (
     Rooms,
     Who,
     find_operation,
+    read_request,
     require_right,
     require_right_at_peer,
+    require_right_to,
 )
 from tests.unit.fakes_operations import no_progress
 
@@ -48,7 +50,7 @@ USERS: dict[str, tuple[str, Message, str, bool]] = {
     "kept-list": ("kept.list_copies", {}, "ro0", True),
     "kept-read": ("kept.read_copy", {"generation": "1.0", "path": "a.conf", "sha256": ""}, "o0", True),
     "kept-prune": ("kept.prune", {}, "o0", True),
-    "restore": ("kept.restore", {"path": "a.conf", "mode": 0, "content": ""}, "o0", False),
+    "restore": ("kept.restore", {"generation": "1.0", "path": "a.conf", "sha256": ""}, "0", False),
     "maintenance": ("role.set_maintenance", {"on": False}, "o0", True),
     "hand-over": ("role.hand_over", {}, "o0", True),
     "drill-begin": ("drill.begin", {"drill": "x", "for_s": 1.0}, "o0", True),
@@ -143,7 +145,7 @@ def test_each_user_has_what_the_table_says_and_reaches_its_handler(name: str) ->
         else:
             with pytest.raises(NotPermitted) as refused:
                 desk.ask(message, caller)
-            assert str(refused.value) == (READ_ONLY if rights == "o0" else f"{name}: only root may ask for this")
+            assert str(refused.value) == (READ_ONLY if letter == "r" else f"{name}: only root may ask for this")
 
 
 def test_root_without_the_right_socket_may_not_operate_either() -> None:
@@ -245,7 +247,27 @@ def test_whatever_a_message_says_of_itself_a_reader_changes_nothing(message: Mes
 def test_an_operation_that_is_found_is_the_one_of_that_name() -> None:
     for one in OPERATIONS:
         assert find_operation(one.name, from_peer=one.who is Who.PEER) is one
-        require_right(one, call_of_user({}, ROOT, no_progress))
+        message = (PEERS[one.name] if one.who is Who.PEER else USERS[one.name])[1]
+        call = call_of_user({}, ROOT, no_progress)
+        require_right(one, call)
+        require_right_to(read_request(one, message), one, call)
+
+
+def test_a_fault_that_the_settings_do_not_allow_takes_root_here_or_root_there() -> None:
+    desk = Desk()
+    really: Message = {"op": "drill-fault", "drill": "x", "mode": "power", "hold_s": 1.0, "really": True}
+    assert desk.ask(really, ROOT) == "drill.make_fault"
+    for caller in (OPERATOR, READER):
+        with pytest.raises(NotPermitted):
+            desk.ask(really, caller)
+        with pytest.raises(NotPermitted):
+            desk.ask({"op": "at-peer", "ask": really}, caller)
+    assert desk.ask({"op": "at-peer", "ask": really}, ROOT) == "pair.ask_peer"
+    assert desk.ask({**really, "by": "root", "root": True}, None) == "drill.make_fault"
+    for claimed in ({}, {"root": 1}, {"root": "true"}):
+        with pytest.raises(NotPermitted):
+            desk.ask({**really, "by": "root", **claimed}, None)
+    assert not call_of_user({"root": True}, OPERATOR, no_progress).is_root, "a user's message says nothing of rights"
 
 
 # ---- on whose behalf ------------------------------------------------------------------------------------------

@@ -27,8 +27,8 @@ FORMS: dict[str, tuple[type[Request], dict[str, Any], frozenset[str]]] = {
     "kept-prune": (req.KeptPruneRequest, {"generations": 3, "older_s": 60.0, "divergences": True}, frozenset()),
     "restore": (
         req.RestoreRequest,
-        {"path": "a.conf", "mode": 0o644, "content": "eA=="},
-        frozenset({"path", "mode", "content"}),
+        {"generation": "1.2", "path": "a.conf", "sha256": "0" * 64, "there": True, "target": "b.conf"},
+        frozenset({"generation", "path", "sha256"}),
     ),
     "judge": (req.JudgeRequest, {"confs": {"a.conf": "text"}}, frozenset({"confs"})),
     "maintenance": (req.MaintenanceRequest, {"on": True, "for_s": 60.0, "reason": "why"}, frozenset({"on"})),

@@ -19,13 +19,20 @@ class Call:
     """One call of an operation.
 
     ``by``: the user's name, for the history. ``uid``: by the kernel's word; None where the peer's agent asks, for itself or
-    for an operator there. ``progress`` sends a word ahead of the answer.
+    for an operator there. ``progress`` sends a word ahead of the answer. ``root_there``: the peer's agent says that it asks
+    for root of its node.
     """
 
     by: str
     uid: int | None
     access: Access
     progress: Progress
+    root_there: bool = False
+
+    @property
+    def is_root(self) -> bool:
+        """Whether root asks, of this node or, by the word of the peer's agent, of the other one."""
+        return self.uid == 0 or (self.from_peer and self.root_there)
 
     @property
     def from_peer(self) -> bool:
@@ -55,4 +62,4 @@ def call_of_peer(message: Message, progress: Progress) -> Call:
         access = Access(message.get("access", Access.OPERATE))
     except ValueError:
         access = Access.READ
-    return Call(str(message.get("by", "?"))[:MAX_NAME], None, access, progress)
+    return Call(str(message.get("by", "?"))[:MAX_NAME], None, access, progress, message.get("root") is True)

@@ -6,15 +6,17 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import math
+import stat
 from collections.abc import Callable
 from dataclasses import asdict
 
-from ha_agent.adapters.kept import list_kept, prune_kept, read_kept
+from ha_agent.adapters.kept import KeptEntry, find_kept, list_kept, prune_kept, read_kept
 from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.core.answers import ContentAnswer, KeptListAnswer, RemovedAnswer, SyncAnswer
 from ha_agent.core.names import path_problem
-from ha_agent.core.requests import KeptPruneRequest, KeptReadRequest, Malformed, Request, RestoreRequest
+from ha_agent.core.requests import KeptPruneRequest, KeptReadRequest, NotPermitted, Request, RestoreRequest
 from ha_agent.core.words import Outcome, Role
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.operations.call import Call
@@ -26,7 +28,10 @@ from ha_agent.daemon.standing import Standing
 
 MAX_ROWS = 20_000
 PEER_LIMIT_S = 10.0
-MODE_BITS = 0o777
+MODE_BITS = 0o755
+"""Nothing that others may write is put into a registry."""
+SECRET_MODE = 0o600
+YOUNG_S = 7 * 86400.0
 
 
 class KeptOperations:
@@ -55,15 +60,24 @@ class KeptOperations:
         entries = await asyncio.to_thread(list_kept, self._state_dir)
         return {"kept": [asdict(entry) for entry in entries[-MAX_ROWS:]], "total": len(entries)}
 
-    async def read_copy(self, request: KeptReadRequest, _call: Call) -> ContentAnswer:
-        """The content of one copy."""
-        words = (request.generation, request.path, request.sha256)
-        content = await asyncio.to_thread(read_kept, self._state_dir, *words)
-        return {"content": None if content is None else base64.b64encode(content).decode("ascii")}
+    async def read_copy(self, request: KeptReadRequest, call: Call) -> ContentAnswer:
+        """The content of one copy. Raises ``NotPermitted`` where its mode lets root alone read it."""
+        entry, content = await self._read(request.generation, request.path, request.sha256)
+        if entry is None or content is None:
+            return {"content": None, "mode": None}
+        require_readable(entry.path, entry.mode, call)
+        return {"content": base64.b64encode(content).decode("ascii"), "mode": entry.mode}
+
+    async def _read(self, generation: str, path: str, sha256: str) -> tuple[KeptEntry | None, bytes | None]:
+        words = (self._state_dir, generation, path, sha256)
+        return await asyncio.to_thread(find_kept, *words), await asyncio.to_thread(read_kept, *words)
 
     async def prune(self, request: KeptPruneRequest, call: Call) -> RemovedAnswer:
-        """Removes old copies."""
+        """Removes old copies. Those of the last ``YOUNG_S`` seconds only root of this node can remove: they are what helps
+        against whoever may change the registry, and the peer's key."""
         before = None if request.older_s is None else self._wall() - request.older_s
+        if call.uid != 0:
+            before = min(self._wall() - YOUNG_S, before if before is not None else math.inf)
 
         def prune() -> int:
             return prune_kept(self._state_dir, request.generations, before_wall=before, divergences=request.divergences)
@@ -75,38 +89,57 @@ class KeptOperations:
         return {"removed": removed}
 
     async def restore(self, request: RestoreRequest, call: Call) -> SyncAnswer:
-        """Puts a content into the registry of the active node; what stood there is kept. Answers as ``sync`` does."""
+        """Puts a kept copy back into the registry of the active node; what stood there is kept. Answers as ``sync`` does."""
         if self._standing.role is not Role.ACTIVE:
             reason = f"this node is {self._standing.role.value}; run it on the active one"
             return {"outcome": Outcome.REFUSED, "reason": reason}
-        if (problem := path_problem(request.path)) is not None:
-            return {"outcome": Outcome.REFUSED, "reason": f"{request.path}: {problem}"}
+        path = request.target or request.path
+        if (problem := path_problem(path)) is not None:
+            return {"outcome": Outcome.REFUSED, "reason": f"{path}: {problem}"}
+        copy = await self._fetch(request)
+        if isinstance(copy, str):
+            return {"outcome": Outcome.REFUSED, "reason": copy}
+        content, mode = copy
         try:
-            content = base64.b64decode(request.content, validate=True)
-        except binascii.Error:
-            raise Malformed("restore: content is not base64") from None
-        if call.uid != 0 and not await self._is_kept(content):
-            reason = "the content is not a kept copy of this pair; only root may put anything else into the registry"
-            return {"outcome": Outcome.REFUSED, "reason": reason}
-        try:
-            replaced = await self._editor.restore(request.path, content, request.mode & MODE_BITS, call.by)
+            replaced = await self._editor.restore(path, content, mode & MODE_BITS, call.by)
         except OSError as error:
-            reason = f"{request.path} cannot be written: {error.strerror or error}"
-            return {"outcome": Outcome.FAILED, "reason": reason}
+            return {"outcome": Outcome.FAILED, "reason": f"{path} cannot be written: {error.strerror or error}"}
         ack = await self._acknowledger.wait()
         if ack.on_peer:
             return {"outcome": ack.outcome, "confs": len(self._view.manifest), "replaced": replaced}
         return {"outcome": ack.outcome, "reason": ack.detail, "replaced": replaced}
 
-    async def _is_kept(self, content: bytes) -> bool:
-        """Whether replication has kept ``content`` on either node: it was of the registry once."""
-        digest = hashlib.sha256(content).hexdigest()
-        await self._ledger.checkpoint()
-        entries = await asyncio.to_thread(list_kept, self._state_dir)
-        if any(entry.sha256 == digest for entry in entries):
-            return True
+    async def _fetch(self, request: RestoreRequest) -> tuple[bytes, int] | str:
+        """Content and mode of the copy, here or at the peer; the text of why there is none."""
+        gone = f"there is no kept copy {request.generation}/{request.path} with this digest (any more)"
+        if not request.there:
+            await self._ledger.checkpoint()
+            entry, content = await self._read(request.generation, request.path, request.sha256)
+            return gone if entry is None or content is None else (content, entry.mode)
+        asked = {"op": "kept-read", "root": True, "generation": request.generation}
         try:
-            answer = await self._link.ask({"op": "kept-list"}, PEER_LIMIT_S)
-        except (Disconnected, RemoteError, TimeoutError):
-            return False
-        return any(row["sha256"] == digest for row in answer["kept"])
+            answer = await self._link.ask({**asked, "path": request.path, "sha256": request.sha256}, PEER_LIMIT_S)
+        except (Disconnected, RemoteError, TimeoutError) as error:
+            return f"the copy cannot be read at the peer: {error or f'no answer within {PEER_LIMIT_S:g} s'}"
+        text, mode = answer.get("content"), answer.get("mode")
+        if not isinstance(text, str):
+            return gone
+        try:
+            content = base64.b64decode(text, validate=True)
+        except binascii.Error:
+            return "the peer's answer is not base64"
+        if hashlib.sha256(content).hexdigest() != request.sha256:
+            return "the peer's answer has another digest"
+        # A peer that does not say the mode keeps what may be a secret one.
+        return content, mode if type(mode) is int else SECRET_MODE
+
+
+def require_readable(path: str, mode: int, call: Call) -> None:
+    """Raises ``NotPermitted`` where a file of ``mode`` is not everybody's to read, and ``call`` is not root's."""
+    if not is_readable(mode, call):
+        raise NotPermitted(f"{path} has mode {mode & 0o7777:04o}: its content is for root alone")
+
+
+def is_readable(mode: int, call: Call) -> bool:
+    """Whether ``call`` may see the content of a file of ``mode``: root, or anybody where everybody may read the file."""
+    return call.is_root or bool(mode & stat.S_IROTH)

@@ -21,6 +21,7 @@ from ha_agent.daemon.events import Events
 from ha_agent.daemon.operations.alerts import AlertOperations
 from ha_agent.daemon.operations.call import Call
 from ha_agent.daemon.operations.figures import Figures
+from ha_agent.daemon.operations.kept import is_readable
 from ha_agent.daemon.operations.program_views import ProgramViews
 from ha_agent.daemon.operations.status import StatusReporter
 from ha_agent.daemon.programs.judgement import Judgement
@@ -70,18 +71,26 @@ class NodeOperations:
         alerts = await self._alerts.list_alerts(CountRequest(VIEWED_ALERTS), call)
         return {"node": node, "programs": programs, "alerts": alerts, "figures": self._figures.describe()}
 
-    async def contents(self, request: ContentsRequest, _call: Call) -> ContentsAnswer:
-        """The contents of registry files by path, as many as fit; the others are asked for again."""
+    async def contents(self, request: ContentsRequest, call: Call) -> ContentsAnswer:
+        """The contents of registry files by path, as many as fit; the others are asked for again.
+
+        Those that not everybody may read are withheld from all but root.
+        """
         found: dict[str, str | None] = {}
+        withheld = []
         total = 0
         for path in request.paths:
             entry = self._view.manifest.find(path)
+            if entry is not None and not is_readable(entry.mode, call):
+                found[path] = None
+                withheld.append(path)
+                continue
             content = self._view.read_content(path, entry.sha256) if entry is not None else None
             total += len(content or b"")
             if found and total > MAX_CONTENT_BYTES:
                 break
             found[path] = None if content is None else base64.b64encode(content).decode("ascii")
-        return {"contents": found}
+        return {"contents": found, "withheld": withheld}
 
     async def judge(self, request: JudgeRequest, _call: Call) -> JudgeAnswer:
         """What supervisord's own parser says of texts that need not be in the registry, on this node."""

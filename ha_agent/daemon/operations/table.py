@@ -1,6 +1,8 @@
 """The one table of what the daemon can be asked: name, request, handler, who may, whether the peer serves it, too.
 
-Rights are decided here and nowhere else; only for ``supervisor`` the guard (core/guard.py) decides call by call.
+Rights are decided here and nowhere else, by the kernel's word for the caller. What a right covers can depend on what is
+asked for: for ``supervisor`` the guard (core/guard.py) decides call by call, ``contents`` and ``kept-read`` leave out what is
+not everybody's to read, ``program-register`` renders the conf itself. docs/authority.md goes through all of them.
 """
 
 from __future__ import annotations
@@ -61,13 +63,17 @@ class Rooms:
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[R]):
-    """One operation. ``at_peer``: an operator may also have it done by the other node, through this one (``at-peer``)."""
+    """One operation. ``at_peer``: an operator may also have it done by the other node, through this one (``at-peer``).
+
+    ``root_if``: requests of this form take root; None where that does not depend on the request.
+    """
 
     name: str
     request: type[R]
     handler: Callable[[Rooms], Callable[[R, Call], Awaitable[Mapping[str, Any]]]]
     who: Who
     at_peer: bool = False
+    root_if: Callable[[R], bool] | None = None
 
 
 READER, OPERATOR, ROOT, PEER = Who.READER, Who.OPERATOR, Who.ROOT, Who.PEER
@@ -88,13 +94,20 @@ OPERATIONS: tuple[Operation[Any], ...] = (
     Operation("kept-list", Request, lambda r: r.kept.list_copies, READER, at_peer=True),
     Operation("kept-read", req.KeptReadRequest, lambda r: r.kept.read_copy, OPERATOR, at_peer=True),
     Operation("kept-prune", req.KeptPruneRequest, lambda r: r.kept.prune, OPERATOR, at_peer=True),
-    Operation("restore", req.RestoreRequest, lambda r: r.kept.restore, OPERATOR),
+    Operation("restore", req.RestoreRequest, lambda r: r.kept.restore, ROOT),
     # The role.
     Operation("maintenance", req.MaintenanceRequest, lambda r: r.role.set_maintenance, OPERATOR, at_peer=True),
     Operation("hand-over", req.HandOverRequest, lambda r: r.role.hand_over, OPERATOR, at_peer=True),
     # Failover-tests.
     Operation("drill-begin", req.DrillBeginRequest, lambda r: r.drill.begin, OPERATOR, at_peer=True),
-    Operation("drill-fault", req.DrillFaultRequest, lambda r: r.drill.make_fault, OPERATOR, at_peer=True),
+    Operation(
+        "drill-fault",
+        req.DrillFaultRequest,
+        lambda r: r.drill.make_fault,
+        OPERATOR,
+        at_peer=True,
+        root_if=lambda q: q.really,
+    ),
     Operation("drill-end", req.DrillRequest, lambda r: r.drill.end, OPERATOR, at_peer=True),
     Operation("report-save", req.ReportRequest, lambda r: r.drill.save_report, OPERATOR),
     Operation("report-list", req.CountRequest, lambda r: r.drill.list_reports, READER),
@@ -133,11 +146,26 @@ def find_operation(name: object, *, from_peer: bool) -> Operation[Any]:
 
 
 def require_right(operation: Operation[Any], call: Call) -> None:
-    """Raises ``NotPermitted`` where ``call`` may not have ``operation``."""
+    """Raises ``NotPermitted`` where ``call`` may not have ``operation`` at all."""
+    if operation.who in (OPERATOR, ROOT) and call.access is not Access.OPERATE:
+        raise NotPermitted(READ_ONLY)
     if operation.who is ROOT and call.uid != 0:
         raise NotPermitted(f"{operation.name}: only root may ask for this")
-    if operation.who is OPERATOR and call.access is not Access.OPERATE:
-        raise NotPermitted(READ_ONLY)
+
+
+def require_right_to(request: Request, operation: Operation[Any], call: Call) -> None:
+    """Raises ``NotPermitted`` where ``call`` may have ``operation``, but not with this ``request``."""
+    if operation.root_if is not None and operation.root_if(request) and not call.is_root:
+        raise NotPermitted(f"{operation.name}: only root may ask for this in this form")
+
+
+def read_request(operation: Operation[Any], message: Mapping[str, Any]) -> Request:
+    """The request in ``message``. Raises ``Malformed``."""
+    try:
+        request: Request = operation.request.read(dict(message))
+    except Malformed as error:
+        raise Malformed(f"{operation.name}: {error}") from None
+    return request
 
 
 def require_right_at_peer(ask: Mapping[str, Any], call: Call) -> None:
@@ -147,6 +175,7 @@ def require_right_at_peer(ask: Mapping[str, Any], call: Call) -> None:
     if operation is None or not operation.at_peer:
         raise Malformed(f"{name!r:.40} is nothing to ask a peer")
     require_right(operation, call)
+    require_right_to(read_request(operation, ask), operation, call)
 
 
 class Dispatcher:
@@ -160,10 +189,8 @@ class Dispatcher:
         operation = find_operation(message.get("op"), from_peer=caller is None)
         call = call_of_peer(message, progress) if caller is None else call_of_user(message, caller, progress)
         require_right(operation, call)
-        try:
-            request = operation.request.read(message)
-        except Malformed as error:
-            raise Malformed(f"{operation.name}: {error}") from None
+        request = read_request(operation, message)
+        require_right_to(request, operation, call)
         if isinstance(request, req.AtPeerRequest):
             require_right_at_peer(request.ask, call)
         return dict(await operation.handler(self._rooms)(request, call))
