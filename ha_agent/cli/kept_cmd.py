@@ -190,7 +190,11 @@ def run_prune(options: argparse.Namespace) -> int:
     for node in (nodes.own_name, nodes.peer_name):
         message = {"op": "kept-prune", "older_s": options.older, "divergences": options.divergences}
         try:
-            print(f"{node}: {nodes.ask(node, message, 60.0)['removed']} generations removed")
+            answer = nodes.ask(node, message, 60.0)
+            print(f"{node}: {answer['removed']} generations removed")
+            if spared_s := answer.get("spared_s"):
+                complain(f"{node}: copies of the last {spared_s / 86400:g} days stay; root of {node} can remove them there")
+                code = Exit.INCOMPLETE
         except (PeerUnreachable, CommandFailed) as error:
             complain(f"{error}: nothing was removed there")
             code = Exit.INCOMPLETE

@@ -55,9 +55,10 @@ class ContentAnswer(TypedDict):
 
 
 class RemovedAnswer(TypedDict):
-    """How many generations of kept copies were removed."""
+    """How many generations of kept copies were removed; those younger than ``spared_s`` seconds were left alone."""
 
     removed: int
+    spared_s: float
 
 
 class JudgeAnswer(TypedDict):

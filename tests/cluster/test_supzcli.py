@@ -306,7 +306,24 @@ def test_no_word_of_a_command_line_gets_around_the_guard(guarded: Pair, words: t
         {"op": "at-peer", "ask": {"op": "supervisor", "method": "shutdown", "params": []}},
         {"op": "at-peer", "ask": {"op": "program-start", "names": ["p0"]}},
         {"op": "at-peer", "ask": {"op": "release", "epoch": 10**6, "claimed_by": "node-b"}},
-        {"op": "restore", "path": "x.conf", "mode": 420, "content": "W3Byb2dyYW06eF0="},
+        {
+            "op": "restore",
+            "generation": "1.1",
+            "path": "x.conf",
+            "sha256": "0" * 64,
+            "mode": 438,
+            "content": "W3Byb2dyYW06eF0=",
+        },
+        {"op": "supervisor", "method": "sendProcessStdin", "params": ["ha-agent-listener", "RESULT 2\nOK"]},
+        {"op": "supervisor", "method": "sendProcessStdin", "params": ["p0", "text"]},
+        {"op": "supervisor", "method": "stopProcess", "params": ["ha-agent-listener"]},
+        {"op": "supervisor", "method": "signalProcess", "params": ["ha-agent-listener", "STOP"]},
+        {"op": "supervisor", "method": "removeProcessGroup", "params": ["ha-agent-listener"]},
+        {"op": "supervisor", "method": "signalAllProcesses", "params": ["STOP"]},
+        {"op": "drill-fault", "drill": "x", "mode": "power", "hold_s": 1.0, "really": True},
+        {"op": "drill-fault", "drill": "x", "mode": "keepalived-kill", "hold_s": float("nan")},
+        {"op": "at-peer", "ask": {"op": "drill-fault", "drill": "x", "mode": "power", "hold_s": 1.0, "really": True}},
+        {"op": "at-peer", "ask": {"op": "restore", "generation": "1.1", "path": "x.conf", "sha256": ""}, "root": True},
         {
             "op": "program-register",
             "name": "evil",
@@ -326,6 +343,27 @@ def test_no_message_to_the_agent_gets_around_the_guard(guarded: Pair, message: d
     assert answer.get("outcome") in ("refused", None) and (answer.get("reason") or answer.get("error")), answer
     assert pids(guarded, "node-a") == before and len(before) == 3
     assert guarded.files("node-a") == files and guarded.runs("node-b") == set()
+
+
+@one_worker
+def test_what_root_has_withdrawn_is_brought_back_by_root_alone_and_as_it_was(guarded: Pair) -> None:
+    conf = guarded.path("node-a", "withdrawn.conf")
+    guarded.shell(
+        "node-a", "printf '[program:withdrawn]\\ncommand=/bin/sleep infinity\\n' > /etc/supervisor/conf.d/withdrawn.conf"
+    )
+    guarded.shell("node-a", "chmod 0600 /etc/supervisor/conf.d/withdrawn.conf; ha-agent sync")
+    guarded.shell("node-a", "rm /etc/supervisor/conf.d/withdrawn.conf; ha-agent sync")
+    rows = json.loads(guarded.ha("node-a", "kept", "list", "--json", "withdrawn.conf").stdout)["kept"]
+    (row,) = [r for r in rows if r["node"] == "node-b"]
+    for words in (("restore", row["name"]), ("show", row["name"])):
+        refused_ = guarded.run_as("node-a", "alice", "ha-agent", "kept", *words)
+        assert refused_.returncode != 0 and "root" in refused_.stderr, refused_
+    assert not os.path.exists(conf)
+    assert guarded.ha("node-a", "kept", "prune", "--yes", "--older", "0").returncode == 7, "node-b leaves young copies alone"
+    good(guarded.run_as("node-a", "root", "ha-agent", "kept", "restore", row["name"]))
+    assert os.stat(conf).st_mode & 0o777 == 0o600
+    guarded.await_equal()
+    good(guarded.run_as("node-a", "root", "supzcli", "deregister", "withdrawn"))
 
 
 @one_worker

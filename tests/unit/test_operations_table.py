@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pathlib
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -268,6 +269,17 @@ def test_a_fault_that_the_settings_do_not_allow_takes_root_here_or_root_there() 
         with pytest.raises(NotPermitted):
             desk.ask({**really, "by": "root", **claimed}, None)
     assert not call_of_user({"root": True}, OPERATOR, no_progress).is_root, "a user's message says nothing of rights"
+
+
+def test_the_page_on_authority_goes_through_every_operation_and_no_other() -> None:
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "authority.md").read_text()
+    rows = [line.split(" | ") for line in page.partition("## Other code")[0].splitlines() if line.startswith("| `")]
+    told = {name: row[1] for row in rows for name in row[0].strip("| `").split("` `")}
+    assert set(told) == {one.name for one in OPERATIONS}
+    words = {Who.READER: "reader", Who.OPERATOR: "operator", Who.ROOT: "root", Who.PEER: "the peer's agent"}
+    for one in OPERATIONS:
+        if (one.name, one.who) not in {("status", Who.PEER), ("manifest", Who.PEER)}:
+            assert told[one.name].startswith(words[one.who]), one.name
 
 
 # ---- on whose behalf ------------------------------------------------------------------------------------------

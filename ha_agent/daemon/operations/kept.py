@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 import hashlib
-import math
 import stat
 from collections.abc import Callable
 from dataclasses import asdict
@@ -76,8 +75,9 @@ class KeptOperations:
         """Removes old copies. Those of the last ``YOUNG_S`` seconds only root of this node can remove: they are what helps
         against whoever may change the registry, and the peer's key."""
         before = None if request.older_s is None else self._wall() - request.older_s
-        if call.uid != 0:
-            before = min(self._wall() - YOUNG_S, before if before is not None else math.inf)
+        spared_s = 0.0
+        if call.uid != 0 and (request.older_s is None or request.older_s < YOUNG_S):
+            spared_s, before = YOUNG_S, self._wall() - YOUNG_S
 
         def prune() -> int:
             return prune_kept(self._state_dir, request.generations, before_wall=before, divergences=request.divergences)
@@ -86,7 +86,7 @@ class KeptOperations:
         if removed:
             also = " (divergences, too)" if request.divergences else ""
             self._events.add("kept-pruned", f"{removed} generations of kept copies were removed{also}", by=call.by)
-        return {"removed": removed}
+        return {"removed": removed, "spared_s": spared_s}
 
     async def restore(self, request: RestoreRequest, call: Call) -> SyncAnswer:
         """Puts a kept copy back into the registry of the active node; what stood there is kept. Answers as ``sync`` does."""

@@ -1,8 +1,8 @@
 """The one table of what the daemon can be asked: name, request, handler, who may, whether the peer serves it, too.
 
 Rights are decided here and nowhere else, by the kernel's word for the caller. What a right covers can depend on what is
-asked for: for ``supervisor`` the guard (core/guard.py) decides call by call, ``contents`` and ``kept-read`` leave out what is
-not everybody's to read, ``program-register`` renders the conf itself. docs/authority.md goes through all of them.
+asked for: for ``supervisor`` the guard (core/guard.py) decides call by call, ``contents`` and ``kept-read`` leave out what
+is not everybody's to read, ``program-register`` renders the conf itself. docs/authority.md goes through all of them.
 """
 
 from __future__ import annotations
