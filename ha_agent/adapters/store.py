@@ -48,12 +48,12 @@ class Store:
         self.state_dir = state_dir
         self._places = StatePlaces(state_dir)
 
-    def prepare(self) -> None:
-        """Makes the directories, readable by root alone, and the reserve. Raises ``OSError``."""
-        make_dir(self.state_dir, 0o700)
-        for path in (self._places.staging, self._places.outgoing, self._places.kept):
-            make_dir(path, 0o700)
+    def prepare(self) -> bool:
+        """Makes the directories, readable by root alone, and the reserve. Says whether it made one. Raises ``OSError``."""
+        places = self._places
+        made = [make_dir(path, 0o700) for path in (self.state_dir, places.staging, places.outgoing, places.kept)]
         self.renew_reserve()
+        return any(made)
 
     def renew_reserve(self) -> None:
         """Makes the reserve again where it was used up. A full disk is not an error."""

@@ -1,0 +1,165 @@
+"""What lies below /run/ha-agent is lost, emptied or replaced while the pair works: it is made again, and nothing moves.
+
+The tests look at one pair, which must be as before after each of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from ha_agent.lab.control import LabFailed
+from ha_agent.lab.layout import NODES, fresh_directory, other
+from tests.lab_support import Pair, wait_for
+
+THREE = {"p0", "p1", "p2"}
+RUN = "/run/ha-agent"
+HEALED_S = 8.0
+"""The stated bound is 5 s: a look every 2 s, keepalived's answer within 1.5 s, and what a busy machine takes."""
+
+FAULTS = {
+    "everything removed": f"rm -rf {RUN}",
+    "everything emptied": f"rm -rf {RUN}/*",
+    "a file for the directory": f"rm -rf {RUN}; touch {RUN}",
+    "spool emptied": f"rm -f {RUN}/notify/*",
+    "spool removed": f"rm -rf {RUN}/notify",
+    "a file for the spool": f"rm -rf {RUN}/notify; touch {RUN}/notify",
+    "reports of the future": f"touch {RUN}/notify/99999999999.7.FAULT; rm -f {RUN}/notify/[0-8]*",
+    "rubbish in the spool": f"mkdir {RUN}/notify/1.2.MASTER; rm -f {RUN}/notify/* 2>/dev/null || true; echo x > {RUN}/notify/x",
+    "role removed": f"rm {RUN}/role.json",
+    "role damaged": f"echo '{{' > {RUN}/role.json",
+    "role emptied": f": > {RUN}/role.json",
+    "a directory for the role": f"rm {RUN}/role.json; mkdir -p {RUN}/role.json/x",
+    "groups removed": f"rm -f {RUN}/groups",
+    "a directory for the groups": f"rm -f {RUN}/groups; mkdir {RUN}/groups",
+    "groups damaged": f"echo rubbish > {RUN}/groups",
+    "active set emptied": f"rm -f {RUN}/active/*",
+    "active set removed": f"rm -rf {RUN}/active",
+    "a file for the active set": f"rm -rf {RUN}/active; touch {RUN}/active",
+    "active set damaged": f"for f in {RUN}/active/*; do [ -d $f ] || [ ! -e $f ] || : > $f; done",
+    "sessions removed": f"rm -f {RUN}/supervisords",
+    "a directory for the sessions": f"rm -f {RUN}/supervisords; mkdir {RUN}/supervisords",
+    "token removed": f"rm -f {RUN}/life",
+    "sockets removed": f"rm -f {RUN}/*.sock",
+    "directories for the sockets": f"rm -f {RUN}/*.sock; mkdir {RUN}/control.sock {RUN}/read.sock {RUN}/peer.sock",
+    "ssh removed": f"rm -rf {RUN}/ssh",
+    "track file removed": f"rm {RUN}/track",
+    "track file damaged": f"echo rubbish > {RUN}/track",
+    "a directory for the track file": f"rm {RUN}/track; mkdir -p {RUN}/track/x",
+}
+
+MODES = {
+    "": "755",
+    "notify": "755",
+    "active": "755",
+    "ssh": "700",
+    "control.sock": "660",
+    "read.sock": "660",
+    "peer.sock": "600",
+}
+
+pytestmark = pytest.mark.xdist_group("notes")
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Pair]:
+    made = Pair(fresh_directory("notes"))
+    try:
+        made.up()
+        made.await_runs("node-a", THREE)
+        made.await_equal()
+        yield made
+    finally:
+        made.down()
+    made.check_invariant()
+
+
+def active_node(pair: Pair) -> str:
+    return next(node for node in NODES if pair.runs(node) == THREE)
+
+
+def defects(pair: Pair, node: str, role: str) -> list[str]:
+    """What is not as it must be on ``node``, which is to be ``role``."""
+    script = (
+        f"cd {RUN}; stat -c '%n %a' . notify active ssh control.sock read.sock peer.sock; echo ---; cat role.json; echo ---; "
+        "cat track; echo ---; ls active; echo ---; cat groups; echo ---; cat life supervisords; true"
+    )
+    raw = pair.lab.run(node, "sh", "-c", f"{{ {script}; }} 2>/dev/null", check=False)
+    modes, note, track, active, groups, rest = raw.split("---\n")
+    found = []
+    seen = dict(line.rsplit(" ", 1) for line in modes.splitlines())
+    for name, mode in MODES.items():
+        if seen.get(name or ".") != mode:
+            found.append(f"mode of {name or RUN}: {seen.get(name or '.')}")
+    try:
+        if json.loads(note)["role"] != role:
+            found.append(f"role.json: {note}")
+    except (ValueError, KeyError):
+        found.append(f"role.json: {note!r}")
+    if track != "0\n":
+        found.append(f"track: {track!r}")
+    wanted = sorted(THREE) if role == "active" else []
+    if active.split() != [f"{name}.conf" for name in wanted]:
+        found.append(f"active set: {active.split()}")
+    if groups.split() != wanted:
+        found.append(f"groups: {groups.split()}")
+    if len(rest.split()) < 2:
+        found.append(f"token and sessions: {rest!r}")
+    try:
+        status = pair.lab.status(node)
+    except LabFailed as error:
+        return [*found, f"status: {error}"]
+    if status["vrrp_state"] != ("MASTER" if role == "active" else "BACKUP") or status["role"] != role:
+        found.append(f"{status['role']}, VRRP {status['vrrp_state']}")
+    if status["notes_problem"]:
+        found.append(str(status["notes_problem"]))
+    return found
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("role", ["active", "standby"])
+def test_what_is_lost_of_the_run_directory_is_made_again_and_nothing_moves(shared: Pair, role: str, fault: str) -> None:
+    """Hazards 42 and 43: files and directories of /run/ha-agent are removed, emptied or replaced; reports are lost.
+
+    Fault: one of the agent's notes in /run, or all of them, are removed, emptied, damaged, or replaced by a directory or a
+    file, on the active node or on the standby, among them keepalived's newest report and the track file.
+    Answer: the agent makes them again with their modes, asks keepalived for its state, and has it watch the new directory. The
+    agent stays the same process, no program notices, and the history says what was made again.
+    Bound: 5 s; no change of role.
+    """
+    active = active_node(shared)
+    node = active if role == "active" else other(active)
+    agents = {name: shared.agent_pid(name) for name in NODES}
+    pids = shared.shell(active, "pgrep -f '[s]leep infinity' | sort")
+    epoch = shared.lab.status(active)["epoch"]
+    shared.shell(node, FAULTS[fault])
+    wait_for(
+        "everything as before", lambda: not defects(shared, node, role), HEALED_S, 0.1, lambda: defects(shared, node, role)
+    )
+    assert not defects(shared, other(node), "standby" if role == "active" else "active")
+    assert {name: shared.agent_pid(name) for name in NODES} == agents
+    assert shared.shell(active, "pgrep -f '[s]leep infinity' | sort") == pids and shared.runs(other(active)) == set()
+    assert shared.lab.status(active)["epoch"] == epoch
+
+
+def test_a_pair_that_lost_its_run_directories_still_changes_hands(shared: Pair) -> None:
+    """Hazard 42: keepalived goes on watching the directory that is gone.
+
+    Fault: /run/ha-agent is removed on both nodes, then an operator asks for a switchover.
+    Answer: keepalived was made to watch the new directory, so it gives up as ever.
+    Bound: that of a switchover; no overlap.
+    """
+    for _ in range(2):
+        active = active_node(shared)
+        for node in NODES:
+            shared.shell(node, f"rm -rf {RUN}")
+        for node in NODES:
+            wait_for(
+                "made again", lambda n=node: not defects(shared, n, "active" if n == active else "standby"), HEALED_S, 0.1
+            )
+        done = shared.ha(active, "switchover", "--yes")
+        assert done.returncode == 0, done.stdout + done.stderr
+        shared.await_runs(other(active), THREE)
+        assert shared.history(active, "keepalived-reloaded") and not shared.history(active, "keepalived-stopped")
