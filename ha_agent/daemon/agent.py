@@ -91,8 +91,6 @@ class Agent:
         keepalived = ProcessWatch(lambda: read_pid_file(settings.vrrp.pid_file), self._keepalived_ended)
         unit = Keepalived(keepalived, settings.drill.keepalived_start_command, settings.vrrp.stop_command)
         upkeep = Upkeep(paths.run_dir, events)
-        # Before everything that lies below.
-        upkeep.add("its directories", self._keep_directories, vital=True)
         supervised = Supervised(
             settings.supervisor,
             Supervisord(socket, settings.supervisor.rpc_timeout_s),
@@ -241,7 +239,8 @@ class Agent:
 
     async def _load(self, group: Group) -> None:
         """Takes up what an agent before this one left on the disk and in /run."""
-        self._keep_directories()
+        for path in (self._run.run_dir, self._run.spool, self._run.active_set):
+            make_dir(path, 0o755)
         group.store.prepare()
         loaded = group.store.load()
         group.ledger.resume(loaded)
@@ -293,23 +292,17 @@ class Agent:
 
     # ---- what lies below the run directory and the state directory ----------------------------------------
 
-    def _keep_directories(self) -> bool:
-        run = self._run
-        modes = {run.run_dir: 0o755, run.spool: 0o755, run.active_set: 0o755, run.ssh_dir: 0o700}
-        made = [make_dir(path, mode) for path, mode in modes.items()]
-        return any(made)
-
     def _add_upkeep(self) -> None:
         """What belongs to the node and not to its group."""
-        upkeep, run, group = self._shared.upkeep, self._run, self._group
+        upkeep, run = self._shared.upkeep, self._run
         address = self._settings.vrrp.vip.partition("/")[0]
         upkeep.add("the spool's watch", self._keep_spool_watch)
+        upkeep.add("the link's directory", lambda: make_dir(run.ssh_dir, 0o700))
         upkeep.add("the sessions of supervisord", self._shared.supervised.keep)
         upkeep.add("the token of this boot", lambda: keep_life(run.life, self._life))
         upkeep.add("the failover-test", self._drill.keep)
         upkeep.add("the operators' sockets", self._server.keep)
         upkeep.add("the peer's socket", self._peer_server.keep)
-        upkeep.add("the state directory", group.store.prepare)
         upkeep.add("the VIP for ha-agent-fence", lambda: keep_note(self._state.vip, f"{address}\n".encode(), 0o600))
 
     def _keep_spool_watch(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ha_agent.adapters.commit import Committer
 from ha_agent.adapters.conf_checker import ConfChecker
+from ha_agent.adapters.files import make_dir
 from ha_agent.adapters.keepalived import Keepalived
 from ha_agent.adapters.machine import Machine
 from ha_agent.adapters.procs import ProcessTable, ProcessWatch
@@ -229,7 +230,15 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
             registry.replicator.wake()
 
     role.loop.on_settled.append(settled)
-    upkeep = shared.upkeep
+    run, upkeep = RunPlaces(settings.run_dir), shared.upkeep
+
+    def keep_directories() -> bool:
+        made = [make_dir(path, 0o755) for path in (run.run_dir, run.spool, run.active_set)]
+        return any(made)
+
+    # Before everything that lies below.
+    upkeep.add("its directories", keep_directories, vital=True)
+    upkeep.add("the state directory", registry.store.prepare)
     upkeep.add("the role", standing.keep, vital=True)
     upkeep.add("the list of groups", programs.loaded.keep, vital=True)
     upkeep.add("the active set", programs.readiness.keep, vital=True)

@@ -20,9 +20,9 @@ HEALED_S = 8.0
 """The stated bound is 5 s: a look every 2 s, keepalived's answer within 1.5 s, and what a busy machine takes."""
 
 FAULTS = {
-    "everything removed": f"rm -rf {RUN}",
+    "everything removed": f"rm -rf {RUN} || rm -rf {RUN}",
     "everything emptied": f"rm -rf {RUN}/*",
-    "a file for the directory": f"rm -rf {RUN}; touch {RUN}",
+    "a file for the directory": f"mv {RUN} /run/gone; touch {RUN}; rm -rf /run/gone",
     "spool emptied": f"rm -f {RUN}/notify/*",
     "spool removed": f"rm -rf {RUN}/notify",
     "a file for the spool": f"rm -rf {RUN}/notify; touch {RUN}/notify",
@@ -84,7 +84,8 @@ def defects(pair: Pair, node: str, role: str) -> list[str]:
     """What is not as it must be on ``node``, which is to be ``role``."""
     script = (
         f"cd {RUN}; stat -c '%n %a' . notify active ssh control.sock read.sock peer.sock; echo ---; cat role.json; "
-        "echo ---; cat track; echo ---; ls active; echo ---; cat groups; echo ---; cat life; echo; cat supervisords; true"
+        "echo ---; cat track; echo ---; ls active; echo ---; cat groups; [ ! -d groups ] || echo directory; "
+        "echo ---; cat life; echo; cat supervisords; true"
     )
     raw = pair.lab.run(node, "sh", "-c", f"{{ {script}; }} 2>/dev/null", check=False)
     modes, note, track, active, groups, rest = raw.split("---\n")
@@ -107,6 +108,8 @@ def defects(pair: Pair, node: str, role: str) -> list[str]:
         found.append(f"groups: {groups.split()}")
     if len(rest.split()) < 2:
         found.append(f"token and sessions: {rest!r}")
+    if not hears(pair, node):
+        found.append("keepalived watches another directory")
     try:
         status = pair.lab.status(node)
     except LabFailed as error:
@@ -116,6 +119,13 @@ def defects(pair: Pair, node: str, role: str) -> list[str]:
     if status["notes_problem"]:
         found.append(str(status["notes_problem"]))
     return found
+
+
+def hears(pair: Pair, node: str) -> bool:
+    """Whether keepalived on ``node`` watches the directory that is there now."""
+    script = f"stat -c %i {RUN}; cat /proc/[0-9]*/fdinfo/* 2>/dev/null | grep ^inotify; true"
+    inode, *watched = pair.lab.run(node, "sh", "-c", script, check=False).splitlines() or ["0"]
+    return any(f"ino:{int(inode):x} " in line and "mask:2c8 " in line for line in watched)
 
 
 def await_whole(pair: Pair, node: str, role: str) -> None:
@@ -158,10 +168,107 @@ def test_a_pair_that_lost_its_run_directories_still_changes_hands(shared: Pair) 
     for _ in range(2):
         active = active_node(shared)
         for node in NODES:
-            shared.shell(node, f"rm -rf {RUN}")
+            shared.shell(node, f"mv {RUN} /run/gone; rm -rf /run/gone")
         await_whole(shared, active, "active")
         await_whole(shared, other(active), "standby")
         done = shared.ha(active, "switchover", "--yes")
         assert done.returncode == 0, done.stdout + done.stderr
         shared.await_runs(other(active), THREE)
         assert shared.history(active, "keepalived-reloaded") and not shared.history(active, "keepalived-stopped")
+
+
+def await_alert(pair: Pair, node: str) -> None:
+    wait_for("the alert", lambda: "notes-failing" in pair.lab.run(node, "ha-agent", "alert", "list", check=False), 10, 0.2)
+
+
+BLOCK = f"rm -rf {RUN}/track; mkdir {RUN}/track; mount -t tmpfs none {RUN}/track"
+"""The track file can be neither written nor replaced."""
+
+
+def test_a_keepalived_that_cannot_be_told_to_give_up_is_stopped_and_started_again(pair: Pair) -> None:
+    """Hazards 42 and 49: the track file cannot be written, so keepalived cannot be told FAULT.
+
+    Fault: a file system is mounted in the place of the track file on the active node, then a switchover is asked for.
+    Answer: the agent lives on, says what it cannot write, and stops keepalived, which has not given up after 3 s; the
+    peer takes over. keepalived is started again when this node is fit.
+    Bound: 3 s more than a switchover; no overlap.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.await_in_sync("node-a")
+    agent = pair.agent_pid("node-a")
+    pair.shell("node-a", BLOCK)
+    done = pair.ha("node-a", "switchover", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    pair.await_runs("node-b", THREE, 5)
+    assert pair.history("node-a", "keepalived-stopped") and pair.agent_pid("node-a") == agent
+    wait_for("it is said", lambda: "track" in str(pair.lab.status("node-a")["notes_problem"]), 5, 0.1)
+    assert "cannot keep its notes" in pair.lab.run("node-a", "ha-agent", "status", check=False)
+    wait_for(
+        "an alert", lambda: "notes-failing" in pair.lab.run("node-a", "ha-agent", "alert", "list", check=False), 10, 0.2
+    )
+    pair.shell("node-a", f"umount {RUN}/track")
+    wait_for("keepalived again", lambda: pair.lab.status("node-a")["vrrp_state"] == "BACKUP", 20, 0.1)
+    await_whole(pair, "node-a", "standby")
+    assert pair.runs("node-b") == THREE and pair.history("node-a", "keepalived-started")
+
+
+@pytest.mark.parametrize("role", ["active", "standby"])
+def test_a_fenced_node_has_no_keepalived_that_could_not_be_told(pair: Pair, role: str) -> None:
+    """Hazard 49: the fence script cannot write the track file.
+
+    Fault: the agent cannot be started any more, and the track file cannot be written, on the active node or the standby.
+    Answer: ha-agent-fence sees that keepalived does not say that it gave up, and stops it: the peer takes over, or stays. The
+    agent that is started again later starts keepalived, too.
+    Bound: five starts, 3 s, and takeover.silent_peer_s; no overlap.
+    """
+    pair.up(overrides={"takeover": {"silent_peer_s": 3.0}})
+    pair.await_runs("node-a", THREE)
+    pair.await_in_sync("node-a")
+    node = "node-a" if role == "active" else "node-b"
+    pair.shell(node, f"{BLOCK}; cp /etc/ha-agent/agent.toml /tmp/good; echo broken > /etc/ha-agent/agent.toml")
+    pair.lab.unit(node, "set", "ha-agent", interval_s=60.0)
+    pair.lab.unit(node, "kill", "ha-agent", 9)
+    pair.await_runs(other(node), THREE, 30)
+    wait_for("no keepalived", lambda: not pair.lab.unit(node, "show", "keepalived")["keepalived"], 15, 0.1)
+    assert pair.runs(node) == frozenset()
+    assert "10.77.0.100" not in pair.shell(node, "ip -4 -o addr show eth0")
+    pair.shell(node, f"umount {RUN}/track; cp /tmp/good /etc/ha-agent/agent.toml; systemctl start ha-agent")
+    wait_for("keepalived again", lambda: pair.lab.status(node)["vrrp_state"] == "BACKUP", 20, 0.1)
+    await_whole(pair, node, "standby")
+    assert pair.runs(other(node)) == THREE
+
+
+def test_a_full_run_is_said_and_keeps_no_node_from_giving_up(pair: Pair) -> None:
+    """Hazard 42: /run is full.
+
+    Fault: the file system of /run is filled on the active node, then a switchover is asked for; later it is filled on
+    the standby.
+    Answer: notes that are there are overwritten in place, so nothing moves and the node gives up as ever; status and an alert
+    say it. A node that could not finish a takeover tells keepalived FAULT. With room again all is as before.
+    Bound: that of a switchover; no overlap.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.await_in_sync("node-a")
+    agent = pair.agent_pid("node-a")
+    pair.shell("node-a", "mount -o remount,size=2M /run; dd if=/dev/zero of=/run/filler bs=4k 2>/dev/null || true")
+    wait_for("it is said", lambda: "KiB left" in str(pair.lab.status("node-a")["notes_problem"]), 5, 0.1)
+    wait_for(
+        "an alert", lambda: "notes-failing" in pair.lab.run("node-a", "ha-agent", "alert", "list", check=False), 10, 0.2
+    )
+    assert pair.role("node-a") == "active" and pair.runs("node-a") == THREE
+    done = pair.ha("node-a", "switchover", "--yes", "--force")
+    assert done.returncode == 0, done.stdout + done.stderr
+    pair.await_runs("node-b", THREE, 5)
+    pair.await_role("node-a", "standby")
+    wait_for("FAULT", lambda: pair.lab.status("node-a")["vrrp_state"] == "FAULT", 5, 0.1)
+    assert "could not take over" in pair.lab.status("node-a")["unfit"]
+    pair.kill_agent("node-a")
+    pair.await_role("node-a", "standby")
+    assert pair.runs("node-b") == THREE and pair.runs("node-a") == frozenset() and agent is not None
+    pair.shell("node-a", "rm /run/filler")
+    await_whole(pair, "node-a", "standby")
+    done = pair.ha("node-b", "switchover", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    pair.await_runs("node-a", THREE, 5)

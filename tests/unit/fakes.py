@@ -7,6 +7,7 @@ which may be built again over the same world, as after the agent's end.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import pathlib
@@ -410,7 +411,8 @@ class Node:
         base = world.root / (label or "node")
         self.registry, self.run_dir, self.state_dir = base / "registry", base / "run", base / "state"
         for path in (self.registry, self.run_dir / "notify", self.run_dir / "active"):
-            path.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):
+                path.mkdir(parents=True, exist_ok=True)
         if str(self.run_dir / "active") not in world.includes:
             world.includes.append(str(self.run_dir / "active"))
         self.tasks: set[asyncio.Task[None]] = set()
@@ -483,6 +485,7 @@ class Node:
         group.ledger.resume(group.store.load())
         await group.loop.resume()
         await group.view.start()
+        self.shared.upkeep.look()
         group.fitness.begin()
         self.start_task(group.loop.run())
 

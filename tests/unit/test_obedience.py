@@ -12,7 +12,7 @@ import pytest
 from ha_agent.adapters.store import History
 from ha_agent.core.words import VrrpState
 from ha_agent.daemon.events import Events
-from ha_agent.daemon.role.obedience import LOOK_S, OBEY_S, RETRY_S, Obedience
+from ha_agent.daemon.role.obedience import OBEY_S, RETRY_S, SETTLED_S, Obedience
 from tests.unit.fakes import FakeKeepalived, FakeWatch
 
 MASTER, BACKUP, FAULT, UNKNOWN = VrrpState.MASTER, VrrpState.BACKUP, VrrpState.FAULT, VrrpState.UNKNOWN
@@ -59,7 +59,7 @@ def rig(tmp_path: pathlib.Path) -> Rig:
 
 
 def test_a_keepalived_that_stays_master_is_stopped_after_its_time_and_started_when_the_node_is_fit(rig: Rig) -> None:
-    assert rig.look(100.0, "why") == [] and rig.wakes == [100.0 + OBEY_S]
+    assert rig.look(100.0, "why") == [] and rig.wakes == [100.0 + SETTLED_S, 100.0 + OBEY_S]
     assert rig.look(100.0 + OBEY_S - 0.1, "why") == []
     assert rig.look(100.0 + OBEY_S, "why") == ["stop"]
     assert rig.note.exists() and rig.codes() == ["keepalived-stopped"]
@@ -131,14 +131,18 @@ def test_one_that_somebody_else_has_started_meanwhile_is_forgotten(rig: Rig) -> 
 
 def test_a_keepalived_that_watches_another_directory_looks_anew_once_a_directory(rig: Rig) -> None:
     rig.unit.is_hearing = False
-    assert rig.look(100.0, None) == ["reload"]
-    assert rig.look(100.0 + LOOK_S, None) == [], "some file systems never say the same"
+    assert rig.look(100.0, None) == [], "it may be gone again in a moment"
+    assert rig.wakes == [100.0 + SETTLED_S]
+    assert rig.look(100.0 + SETTLED_S, None) == ["reload"]
+    assert rig.look(110.0, None) == [], "some file systems never say the same"
     rig.run_dir.rename(rig.run_dir.with_name("old"))
     rig.run_dir.mkdir()
-    assert rig.look(100.0 + 2 * LOOK_S, None) == ["reload"]
+    assert rig.look(120.0, None) == []
+    assert rig.look(120.0 + SETTLED_S, None) == ["reload"]
     rig.identity = (51, 2000)
-    assert rig.look(100.0 + 3 * LOOK_S, None) == ["reload"]
+    assert rig.look(130.0, None) == []
+    assert rig.look(130.0 + SETTLED_S, None) == ["reload"]
     rig.unit.is_hearing = None
     rig.identity = (52, 3000)
-    assert rig.look(100.0 + 4 * LOOK_S, None) == [], "it cannot be found out"
+    assert rig.look(140.0, None) == rig.look(140.0 + SETTLED_S, None) == [], "it cannot be found out"
     assert set(rig.codes()) == {"keepalived-reloaded"}

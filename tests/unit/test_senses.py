@@ -147,6 +147,9 @@ def test_a_keepalived_that_is_silent_is_made_to_report_and_asked_again_later(rig
 def test_a_keepalived_that_has_just_begun_is_not_asked(rig: Rig) -> None:
     rig.keepalived = (50, rig.ticks - int((YOUNG_S - 0.1) * TICKS_PER_S))
     assert rig.spooled() is VrrpState.UNKNOWN and not rig.senses.is_asking and not rig.tasks
+    assert rig.spooled(f"{rig.ticks}.7.MASTER") is VrrpState.MASTER
+    (rig.spool / f"{rig.ticks}.7.MASTER").unlink()
+    assert rig.spooled() is VrrpState.UNKNOWN and rig.senses.is_asking, "it had reported already"
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ OBEY_S = 3.0
 """keepalived gives up within milliseconds of FAULT; its report may take a second on a busy machine."""
 
 LOOK_S = 2.0
+SETTLED_S = 0.5
 RETRY_S = 10.0
 
 _ReloadKey = tuple[tuple[int, int], int, int]
@@ -50,6 +51,7 @@ class Obedience:
         self._look_mono = 0.0
         self._next_mono = 0.0
         self._is_busy = False
+        self._looked: _ReloadKey | None = None
         self._reloaded: _ReloadKey | None = None
 
     def update(self, now: float, unfit: str | None, vrrp_state: VrrpState, vip_here: bool | None) -> None:
@@ -61,9 +63,7 @@ class Obedience:
             return
         if self._has_stopped and not self._is_busy:
             self._forget()
-        if now >= self._look_mono:
-            self._look_mono = now + LOOK_S
-            self._see_that_it_hears()
+        self._see_that_it_hears(now)
         holds_on = vip_here is not False and vrrp_state in (VrrpState.MASTER, VrrpState.UNKNOWN)
         if unfit is None or not holds_on:
             self._told_mono = None
@@ -73,18 +73,28 @@ class Obedience:
         elif now - self._told_mono >= OBEY_S:
             self._begin(now, self._stop(unfit))
 
-    def _see_that_it_hears(self) -> None:
-        """Has keepalived look anew where the track file's directory is not the one that it watches."""
+    def _see_that_it_hears(self, now: float) -> None:
+        """Has keepalived look anew where the track file's directory is not the one that it watches.
+
+        One that is new is looked at when it has stood for a moment: whoever removes things may not be done, and a keepalived
+        that finds no track file takes that for FAULT.
+        """
         identity = self._process.identity
-        if identity is None or self._keepalived.hears(self._directory) is not False:
-            return
         try:
             found = os.stat(self._directory)
         except OSError:
             return
-        # Once is enough: some file systems number their inodes otherwise for inotify than for stat.
+        if identity is None:
+            return
         key = (identity, found.st_dev, found.st_ino)
-        if key != self._reloaded:
+        if key != self._looked:
+            self._looked, self._look_mono = key, now + SETTLED_S
+            self._wake_at(now + SETTLED_S)
+        if now < self._look_mono:
+            return
+        self._look_mono = now + LOOK_S
+        # Once is enough: some file systems number their inodes otherwise for inotify than for stat.
+        if self._keepalived.hears(self._directory) is False and key != self._reloaded:
             self._reloaded = key
             self._keepalived.reload()
             text = f"{self._directory} is another directory than keepalived watches: it reads its configuration again"

@@ -18,7 +18,7 @@ VIP_LOOK_S = 10.0
 """Poll interval behind rtnetlink's notifications."""
 
 YOUNG_S = 3.0
-"""A keepalived that began less than this ago has not missed a report yet: its first one is on its way."""
+"""The first report of a keepalived that began less than this ago may be on its way."""
 
 DOUBT_S = 3.0
 """Report and VIP change within milliseconds of each other; a longer contradiction means that a report was lost."""
@@ -53,6 +53,8 @@ class Senses:
         self._vip_here: bool | None = None
         self._vip_due_mono = 0.0
         self._doubt_mono: float | None = None
+        self._heard_life = -1
+        """When that keepalived began which has reported something."""
         self._supervisord_lost_mono: float | None = None
 
     def expect_vip_change(self) -> None:
@@ -92,9 +94,10 @@ class Senses:
         newest = self._inquiry.newest(last if last and last.started_ticks >= life else None, life)
         if newest is None:
             self._doubt_mono = None
-            if ticks - life >= YOUNG_S * TICKS_PER_S:
+            if life == self._heard_life or ticks - life >= YOUNG_S * TICKS_PER_S:
                 self._inquiry.ask("no report of keepalived is there")
             return VrrpState.UNKNOWN
+        self._heard_life = life
         self._doubt(now, newest.state)
         return newest.state
 
