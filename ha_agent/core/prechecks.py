@@ -72,6 +72,9 @@ def _node_obstacles(node: NodeAccountJson) -> list[Finding]:
         found.append(_error("supervisord-down", name, f"supervisord: {node['supervisord']}", "systemctl start supervisor"))
     if node.get("unfit"):
         found.append(_error("unfit", name, f"must not be MASTER: {node['unfit']}", "see ha-agent history"))
+    if notes := node.get("notes_problem") or node.get("notes_low"):
+        code = "notes-failing" if node.get("notes_problem") else "run-full"
+        found.append(_error(code, name, f"its notes in /run: {notes}", "make room, or put away what is in the place"))
     wanted = "MASTER" if node["role"] == "active" else "BACKUP"
     if node["keepalived"] == "up" and node["vrrp_state"] != wanted:
         text = f"is {node['role']}, but keepalived says {node['vrrp_state']} and not {wanted}"
