@@ -74,6 +74,10 @@ class Committer:
         """Whether staging and registry are one mount, so that a file can be moved from one to the other; found by trying."""
         self.journal = Journal(places.journal)
 
+    def unkept(self) -> list[tuple[str, Kept]]:
+        """The copies that the journal alone holds until the next checkpoint, with their generation. From any thread."""
+        return list(self._unkept)
+
     def commit(self, txn: Transaction, agreed: Manifest) -> Committed:
         """Makes ``txn`` durable and then true. When this returns, the change survives any crash.
 

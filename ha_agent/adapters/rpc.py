@@ -11,15 +11,19 @@ import pwd
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ha_agent.adapters.files import remove_note
 from ha_agent.adapters.streams import FrameStream
+from ha_agent.core.budgets import OPERATOR, READER, UNBOUNDED, Allowance, Purse
 from ha_agent.core.frames import Message
 from ha_agent.core.guard import Access
 from ha_agent.core.requests import Malformed, NotPermitted
 
 log = logging.getLogger(__name__)
+
+MAX_ACCOUNTS = 256
+"""Users whose budgets are remembered at once: whoever connects again has no fresh one."""
 
 Progress = Callable[[Message], None]
 
@@ -129,19 +133,49 @@ def _identity_of(path: str) -> tuple[int, int] | None:
     return seen.st_dev, seen.st_ino
 
 
+@dataclass(slots=True)
+class _Account:
+    """One user, or the peer's agent: what may be taken, and the connections, oldest first. ``timer`` waits for the next request."""
+
+    caller: Caller | None
+    purse: Purse
+    streams: list[FrameStream] = field(default_factory=list)
+    timer: asyncio.TimerHandle | None = None
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Answers that were not taken yet."""
+        return sum(stream.unsent_bytes for stream in self.streams)
+
+
+def allowance_of(caller: Caller | None) -> Allowance:
+    """What somebody may take at once; None is the peer's agent."""
+    if caller is None or caller.uid == 0:
+        return UNBOUNDED
+    return OPERATOR if caller.access is Access.OPERATE else READER
+
+
 class RpcServer:
     """Serves requests that come in on a unix socket, or on descriptors that are handed over on one.
 
-    ``answer`` is asked for each one; it raises ``Malformed`` and ``NotPermitted``. Of more than ``max_streams`` connections
-    the oldest is closed, so that they cannot fill this node's memory.
+    ``answer`` is asked for each one; it raises ``Malformed`` and ``NotPermitted``. Each user has a budget (core/budgets.py):
+    who takes more is not read for a while, and loses the own oldest connection. Of more than ``max_streams`` connections in
+    all, so that they cannot fill this node's memory, one goes of the user who has the most; root's go last. ``identify`` tells
+    the user at the other end of a socket.
     """
 
-    def __init__(self, answer: Answer, max_streams: int = 64) -> None:
-        self._answer_of = answer
+    def __init__(
+        self,
+        answer: Answer,
+        max_streams: int = 64,
+        identify: Callable[[socket.socket], tuple[int, str]] = user_of,
+    ) -> None:
+        self._answer_of, self._identify = answer, identify
         self._max_streams = max_streams
         self._tasks: set[asyncio.Task[None]] = set()
         self._streams: dict[FrameStream, socket.socket | None] = {}
-        self._callers: dict[FrameStream, Caller] = {}
+        self._accounts: dict[tuple[int, Access] | None, _Account] = {}
+        self._account_of: dict[FrameStream, _Account] = {}
         self._doors: list[_Door] = []
 
     def listen(self, path: str, mode: int, group: str | None, *, handed_over: bool, access: Access = Access.OPERATE) -> None:
@@ -205,9 +239,9 @@ class RpcServer:
             sock, _ = listener.accept()
         except OSError:
             return
-        caller = Caller(*user_of(sock), access)
+        caller = Caller(*self._identify(sock), access)
         fd = sock.detach()
-        self._callers[self._serve(fd, fd, None)] = caller
+        self._serve(fd, fd, None, caller)
 
     def _accept_handed_over(self, listener: socket.socket) -> None:
         try:
@@ -228,59 +262,118 @@ class RpcServer:
                     os.close(fd)
                 sock.close()
                 return
-            self._serve(fds[0], fds[1], sock)
+            self._serve(fds[0], fds[1], sock, None)
 
         loop.add_reader(sock.fileno(), receive)
 
-    def _serve(self, read_fd: int, write_fd: int, relay: socket.socket | None) -> FrameStream:
-        stream = FrameStream(read_fd, write_fd, self._received, self._closed)
+    def _serve(self, read_fd: int, write_fd: int, relay: socket.socket | None, caller: Caller | None) -> None:
+        account = self._find_account(caller)
+        limits = account.purse.allowance
+        stream = FrameStream(read_fd, write_fd, self._received, self._closed, limits.frame_bytes, self._drained)
         self._streams[stream] = relay
-        if len(self._streams) > self._max_streams:
-            log.warning("more than %d connections: the oldest is closed", self._max_streams)
-            next(iter(self._streams)).close("too many connections")
+        self._account_of[stream] = account
+        account.streams.append(stream)
         if relay is not None:
             asyncio.get_running_loop().add_reader(relay.fileno(), self._relay_gone, stream, relay)
-        return stream
+        if len(account.streams) > limits.streams:
+            account.streams[0].close("too many connections of one user")
+        if len(self._streams) > self._max_streams:
+            log.warning("more than %d connections: one of those who have the most is closed", self._max_streams)
+            self._choose_victim().close("too many connections")
+        self._settle(account)
+
+    def _find_account(self, caller: Caller | None) -> _Account:
+        key = None if caller is None else (caller.uid, caller.access)
+        account = self._accounts.get(key)
+        if account is None:
+            if len(self._accounts) >= MAX_ACCOUNTS:
+                idle = [k for k, one in self._accounts.items() if not one.streams]
+                for one in idle:
+                    del self._accounts[one]
+            account = _Account(caller, Purse(allowance_of(caller), asyncio.get_running_loop().time()))
+            self._accounts[key] = account
+        return account
+
+    def _choose_victim(self) -> FrameStream:
+        holders = [one for one in self._accounts.values() if one.streams]
+        return max(holders, key=lambda one: (one.caller is None or one.caller.uid != 0, len(one.streams))).streams[0]
+
+    # ---- budgets ------------------------------------------------------------------------------------------
+
+    def _settle(self, account: _Account) -> None:
+        """Reads the user's requests as long as the budget has room, and not while it has none."""
+        loop = asyncio.get_running_loop()
+        wait_s = account.purse.wait_s(account.unsent_bytes, loop.time())
+        for stream in list(account.streams):
+            if wait_s == 0.0:
+                stream.resume()
+            else:
+                stream.pause()
+        if account.timer is not None:
+            account.timer.cancel()
+            account.timer = None
+        if wait_s:
+            account.timer = loop.call_later(wait_s, self._settle, account)
+
+    def _drained(self, stream: FrameStream) -> None:
+        account = self._account_of.get(stream)
+        if account is not None:
+            self._settle(account)
 
     def _relay_gone(self, stream: FrameStream, relay: socket.socket) -> None:
         stream.close("the ssh session ended")
 
     def _closed(self, stream: FrameStream, reason: str) -> None:
         relay = self._streams.pop(stream, None)
-        self._callers.pop(stream, None)
+        account = self._account_of.pop(stream, None)
+        if account is not None:
+            account.streams.remove(stream)
+            self._settle(account)
         if relay is not None:
             asyncio.get_running_loop().remove_reader(relay.fileno())
             relay.close()
         log.debug("a connection ended: %s", reason)
 
     def _received(self, stream: FrameStream, message: Message) -> None:
-        caller = self._callers.get(stream)
-        if caller is None and self._streams.get(stream) is None:
+        account = self._account_of.get(stream)
+        if account is None:
             # Its connection is closed by now: nobody would be the peer's agent.
             return
-        task = asyncio.get_running_loop().create_task(self._answer(stream, message, caller))
+        loop = asyncio.get_running_loop()
+        account.purse.begin(loop.time())
+        task = loop.create_task(self._serve_request(stream, message, account))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        self._settle(account)
 
-    async def _answer(self, stream: FrameStream, message: Message, caller: Caller | None) -> None:
+    async def _serve_request(self, stream: FrameStream, message: Message, account: _Account) -> None:
+        sent = 0
+        try:
+            sent = await self._answer(stream, message, account.caller)
+        finally:
+            account.purse.end(sent, asyncio.get_running_loop().time())
+            self._settle(account)
+
+    async def _answer(self, stream: FrameStream, message: Message, caller: Caller | None) -> int:
+        """Answers, and says how long the answer is."""
         number, operation = message.get("id"), message.get("op")
         if not isinstance(number, int):
-            stream.send({"id": 0, "error": f"the request {operation!r:.60} has no number"})
-            return
+            return stream.send({"id": 0, "error": f"the request {operation!r:.60} has no number"})
         try:
-            answer = await self._answer_of(message, caller, lambda p: stream.send({"id": number, "progress": p}))
+            answer = await self._answer_of(message, caller, lambda p: _send_progress(stream, number, p))
             # An answer that is no frame is a failure as any other: whoever asked must not wait for it.
-            stream.send({**answer, "id": number})
-            return
+            return stream.send({**answer, "id": number})
         except NotPermitted as error:
             answer = {"error": str(error), "refused": True}
         except Malformed as error:
-            log.warning("malformed request %r: %s", operation, error)
+            if caller is None:
+                # A user sees the answer. The other node's agent may be of another version: its administrator looks here.
+                log.warning("malformed request %r: %s", operation, error)
             answer = {"error": str(error)}
         except Exception as error:
             log.exception("operation %r failed", operation)
             answer = {"error": f"{operation} failed: {type(error).__name__}: {error}"}
-        stream.send({**answer, "id": number})
+        return stream.send({**answer, "id": number})
 
     async def close(self) -> None:
         """Closes all connections and sockets. Idempotent."""
@@ -295,3 +388,7 @@ class RpcServer:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _send_progress(stream: FrameStream, number: int, progress: Message) -> None:
+    stream.send({"id": number, "progress": progress})

@@ -9,14 +9,17 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from ha_agent.core.frames import FrameDecoder, FrameError, Message, encode_frame
+from ha_agent.core.frames import MAX_FRAME_BYTES, FrameDecoder, FrameError, Message, encode_frame
 
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
 """A reader that is this far behind is given up, so that it cannot fill this node's memory."""
 
 
 class FrameStream:
-    """Calls ``on_message`` for every frame and ``on_close`` once, with a reason. Owns both descriptors."""
+    """Calls ``on_message`` for every frame and ``on_close`` once, with a reason. Owns both descriptors.
+
+    ``max_frame_bytes``: a longer frame closes the stream. ``on_drain`` is called when all that was sent has been taken.
+    """
 
     def __init__(
         self,
@@ -24,22 +27,48 @@ class FrameStream:
         write_fd: int,
         on_message: Callable[[FrameStream, Message], None],
         on_close: Callable[[FrameStream, str], None],
+        max_frame_bytes: int = MAX_FRAME_BYTES,
+        on_drain: Callable[[FrameStream], None] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._read_fd, self._write_fd = read_fd, write_fd
         self._on_message, self._on_close = on_message, on_close
-        self._decoder = FrameDecoder()
+        self._on_drain = on_drain
+        self._decoder = FrameDecoder(max_frame_bytes)
+        self._paused = False
         self._unsent = bytearray()
         self.is_open = True
         os.set_blocking(read_fd, False)
         os.set_blocking(write_fd, False)
         self._loop.add_reader(read_fd, self._readable)
 
-    def send(self, message: Message) -> None:
-        """Sends ``message`` now or as soon as the other end takes it. On a closed stream it is dropped."""
+    @property
+    def unsent_bytes(self) -> int:
+        """What the other end has not taken yet."""
+        return len(self._unsent)
+
+    def pause(self) -> None:
+        """Reads no further, also not what has come in already. Idempotent."""
+        if self.is_open and not self._paused:
+            self._paused = True
+            self._loop.remove_reader(self._read_fd)
+
+    def resume(self) -> None:
+        """Reads on, what has come in already first, but not within this call. Idempotent."""
+        if self.is_open and self._paused:
+            self._paused = False
+            self._loop.add_reader(self._read_fd, self._readable)
+            self._loop.call_soon(self._deliver)
+
+    def send(self, message: Message) -> int:
+        """Sends ``message`` now or as soon as the other end takes it; says how long it is. On a closed stream it is dropped."""
         if not self.is_open:
-            return
+            return 0
         data = encode_frame(message)
+        self._send(data)
+        return len(data)
+
+    def _send(self, data: bytes) -> None:
         if self._unsent:
             self._unsent += data
             if len(self._unsent) > MAX_UNSENT_BYTES:
@@ -67,6 +96,8 @@ class FrameStream:
         del self._unsent[:sent]
         if not self._unsent:
             self._loop.remove_writer(self._write_fd)
+            if self._on_drain is not None:
+                self._on_drain(self)
 
     def _readable(self) -> None:
         try:
@@ -79,14 +110,20 @@ class FrameStream:
         if not data:
             self.close("closed by the other end")
             return
-        try:
-            messages = self._decoder.feed(data)
-        except FrameError as error:
-            self.close(str(error))
-            return
-        for message in messages:
-            if self.is_open:
-                self._on_message(self, message)
+        self._decoder.push(data)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Hands over what is complete, until the stream is paused by that."""
+        while self.is_open and not self._paused:
+            try:
+                message = self._decoder.take()
+            except FrameError as error:
+                self.close(str(error))
+                return
+            if message is None:
+                return
+            self._on_message(self, message)
 
     def close(self, reason: str) -> None:
         """Closes both descriptors and reports ``reason``. Idempotent."""

@@ -35,18 +35,29 @@ class FrameDecoder:
 
     def feed(self, data: bytes) -> list[Message]:
         """The messages completed by ``data``. Raises ``FrameError``; the decoder is unusable afterwards."""
-        self._buffer += data
+        self.push(data)
         messages: list[Message] = []
-        while len(self._buffer) >= _HEADER.size:
-            (length,) = _HEADER.unpack_from(self._buffer)
-            if length > self._max:
-                raise FrameError(f"a frame announces {length} bytes; at most {self._max} are allowed")
-            end = _HEADER.size + length
-            if len(self._buffer) < end:
-                break
-            messages.append(_decode_body(bytes(self._buffer[_HEADER.size : end])))
-            del self._buffer[:end]
+        while (message := self.take()) is not None:
+            messages.append(message)
         return messages
+
+    def push(self, data: bytes) -> None:
+        """Takes ``data`` in, for ``take``."""
+        self._buffer += data
+
+    def take(self) -> Message | None:
+        """The next message; None where it is not complete. Raises ``FrameError``; the decoder is unusable afterwards."""
+        if len(self._buffer) < _HEADER.size:
+            return None
+        (length,) = _HEADER.unpack_from(self._buffer)
+        if length > self._max:
+            raise FrameError(f"a frame announces {length} bytes; at most {self._max} are allowed")
+        end = _HEADER.size + length
+        if len(self._buffer) < end:
+            return None
+        message = _decode_body(bytes(self._buffer[_HEADER.size : end]))
+        del self._buffer[:end]
+        return message
 
     @property
     def pending_bytes(self) -> int:

@@ -20,6 +20,7 @@ from ha_agent.daemon.operations.drill import DrillOperations
 from ha_agent.daemon.operations.figures import Figures
 from ha_agent.daemon.operations.from_peer import PeerOperations
 from ha_agent.daemon.operations.kept import KeptOperations
+from ha_agent.daemon.operations.looking import Looking
 from ha_agent.daemon.operations.node import NodeOperations
 from ha_agent.daemon.operations.pair import PairOperations
 from ha_agent.daemon.operations.program_views import ProgramViews
@@ -95,7 +96,7 @@ def build_rooms(
     views = _build_views(settings, shared, group, tools)
     alerts = AlertOperations(shared.name, config_path, parts.records, parts.delivery, parts.watcher, parts.wake, shared.wall)
     programs = _build_programs(shared, group, tools)
-    state_dir = settings.paths.state_dir
+    state_dir, looking = settings.paths.state_dir, Looking()
     return Rooms(
         node=NodeOperations(
             config_path,
@@ -108,12 +109,13 @@ def build_rooms(
             views,
             alerts,
             figures,
+            looking,
             shared.wall,
         ),
         pair=_build_pair(settings, shared, group, tools),
         role=_build_role(settings, shared, group),
-        kept=_build_kept(settings, shared, group),
-        drill=DrillOperations(parts.drill, state_dir, settings.drill.keep_reports, group.events, shared.wall),
+        kept=_build_kept(settings, shared, group, looking),
+        drill=DrillOperations(parts.drill, state_dir, settings.drill.keep_reports, group.events, looking, shared.wall),
         alerts=alerts,
         views=views,
         supervisor=_build_supervisor(shared, group, tools),
@@ -169,16 +171,17 @@ def _build_role(settings: Settings, shared: SharedNode, group: Group) -> RoleOpe
     )
 
 
-def _build_kept(settings: Settings, shared: SharedNode, group: Group) -> KeptOperations:
+def _build_kept(settings: Settings, shared: SharedNode, group: Group, looking: Looking) -> KeptOperations:
     return KeptOperations(
         settings.paths.state_dir,
         group.standing,
-        group.ledger,
+        group.committer.unkept,
         group.view,
         group.editor,
         group.acknowledger,
         shared.link,
         group.events,
+        looking,
         shared.wall,
     )
 

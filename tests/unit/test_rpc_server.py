@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pathlib
 import socket
@@ -12,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from ha_agent.adapters.rpc import Caller, Progress, RpcServer
+from ha_agent.adapters.rpc import Caller, Progress, RpcServer, user_of
+from ha_agent.core.budgets import OPERATOR, READER
 from ha_agent.core.frames import MAX_FRAME_BYTES, FrameDecoder, Message, encode_frame
 from ha_agent.core.guard import Access
 from ha_agent.core.requests import Malformed
@@ -69,6 +71,8 @@ class Desk:
             raise RuntimeError("a defect")
         if op == "long":
             return {"text": "x" * (MAX_FRAME_BYTES + 1)}
+        if op == "large":
+            return {"text": "x" * message["bytes"]}
         if op == "steps":
             progress({"step": 1})
             progress({"step": 2})
@@ -91,7 +95,9 @@ class Room:
 
     def __init__(self, directory: pathlib.Path, max_streams: int) -> None:
         self.desk = Desk()
-        self.server = RpcServer(self.desk.answer, max_streams)
+        self.user: tuple[int, str] | None = None
+        """Who connects, where that is not whoever runs the tests."""
+        self.server = RpcServer(self.desk.answer, max_streams, lambda sock: self.user or user_of(sock))
         self.path = str(directory / "control.sock")
         self.clients: list[Client] = []
 
@@ -289,3 +295,106 @@ def test_an_end_of_the_server_closes_every_connection_and_ends_what_is_under_way
         assert await client.receive() is None and room.desk.cancelled == 1
 
     serve(tmp_path, work)
+
+
+# ---- budgets --------------------------------------------------------------------------------------------------
+
+BOB, ALICE, ROOT = (1001, "bob"), (1000, "alice"), (0, "root")
+
+
+async def is_closed(client: Client) -> bool:
+    return await client.receive() is None
+
+
+async def connect_as(room: Room, user: tuple[int, str]) -> Client:
+    """Connects, and waits until the server knows who it is."""
+    room.user = user
+    client = room.connect()
+    await client.ask(op="hello")
+    return client
+
+
+def test_a_user_with_too_many_connections_loses_the_own_oldest_and_nobody_elses(tmp_path: pathlib.Path) -> None:
+    async def work(room: Room) -> None:
+        operator = await connect_as(room, ROOT)
+        own = [await connect_as(room, BOB) for _ in range(READER.streams + 3)]
+        assert [await is_closed(c) for c in own[:3]] == [True] * 3
+        for client in (operator, *own[3:]):
+            assert await client.ask(op="x") == {"op": "x", "id": 1}
+
+    serve(tmp_path, work, access=Access.READ)
+
+
+def test_of_too_many_in_all_one_goes_of_who_has_the_most_and_roots_stay(tmp_path: pathlib.Path) -> None:
+    async def work(room: Room) -> None:
+        roots = [await connect_as(room, ROOT) for _ in range(4)]
+        alice = await connect_as(room, ALICE)
+        bobs = [await connect_as(room, BOB) for _ in range(3)]
+        last = await connect_as(room, ROOT)
+        assert await is_closed(bobs[0])
+        for client in (*roots, last, alice, *bobs[1:]):
+            assert await client.ask(op="x") is not None
+
+    serve(tmp_path, work, max_streams=8)
+
+
+def test_a_user_who_asks_too_much_at_once_is_not_read_further_and_nobody_else_waits(tmp_path: pathlib.Path) -> None:
+    async def work(room: Room) -> None:
+        bobs = [await connect_as(room, BOB) for _ in range(2)]
+        room.desk.callers.clear()
+        for bob in bobs:
+            bob.send(*({"id": n, "op": "slow"} for n in range(50)))
+        root = await connect_as(room, ROOT)
+        assert await root.ask(op="x") is not None
+        asked = [c for c in room.desk.callers if c is not None and c.name == "bob"]
+        assert len(asked) == READER.requests, "over all of the user's connections"
+        room.desk.gate.set()
+        assert [m["id"] for m in [await bobs[0].receive() for _ in range(5)] if m] == [0, 1, 2, 3, 4]
+
+    serve(tmp_path, work, access=Access.READ)
+
+
+def test_answers_that_are_not_read_stop_the_next_request(tmp_path: pathlib.Path) -> None:
+    async def work(room: Room) -> None:
+        alice = await connect_as(room, ALICE)
+        size, room.user = OPERATOR.unsent_bytes // 8, ROOT
+        room.desk.callers.clear()
+        alice.send(*({"id": n, "op": "large", "bytes": size} for n in range(30)))
+        root = room.connect()
+        while len(room.desk.callers) < 8:
+            assert await root.ask(op="x") is not None
+        for _ in range(50):
+            assert await root.ask(op="x") is not None
+        held = [c for c in room.desk.callers if c is not None and c.name == "alice"]
+        assert len(held) <= 8 + OPERATOR.requests
+        for number in range(30):
+            answer = await alice.receive()
+            assert answer is not None and answer["id"] == number, "nothing is lost by waiting"
+
+    serve(tmp_path, work)
+
+
+def test_a_longer_frame_than_the_user_may_send_ends_the_connection(tmp_path: pathlib.Path) -> None:
+    async def work(room: Room) -> None:
+        bob = await connect_as(room, BOB)
+        bob.sock.setblocking(True)
+        with contextlib.suppress(OSError):
+            bob.sock.sendall(encode_frame({"id": 1, "op": "x", "rest": [[]] * READER.frame_bytes}))
+        bob.sock.setblocking(False)
+        assert await is_closed(bob)
+        root = await connect_as(room, ROOT)
+        assert await root.ask(op="x", rest="x" * READER.frame_bytes) is not None
+
+    serve(tmp_path, work, access=Access.READ)
+
+
+def test_a_user_who_connects_again_and_again_has_no_fresh_budget(tmp_path: pathlib.Path) -> None:
+    async def work(room: Room) -> None:
+        clock, began, asked = asyncio.get_running_loop().time, asyncio.get_running_loop().time(), 0
+        while asked < READER.burst + 10:
+            await connect_as(room, BOB)
+            asked += 1
+        assert READER.per_s is not None
+        assert clock() - began >= 10 / READER.per_s * 0.5
+
+    serve(tmp_path, work, access=Access.READ)

@@ -19,6 +19,7 @@ from ha_agent.core.words import Outcome
 from ha_agent.daemon.drill import Drill, DrillRefused
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.operations.call import Call
+from ha_agent.daemon.operations.looking import Looking
 
 MAX_ID = 64
 MAX_SUMMARY = 500
@@ -27,8 +28,11 @@ MAX_SUMMARY = 500
 class DrillOperations:
     """``keep``: how many reports are kept in ``state_dir``. ``wall``: the wall clock, in seconds."""
 
-    def __init__(self, drill: Drill, state_dir: str, keep: int, events: Events, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, drill: Drill, state_dir: str, keep: int, events: Events, looking: Looking, wall: Callable[[], float]
+    ) -> None:
         self._drill, self._state_dir, self._keep = drill, state_dir, keep
+        self._looking = looking
         self._events, self._wall = events, wall
 
     async def begin(self, request: DrillBeginRequest, call: Call) -> BegunAnswer:
@@ -66,4 +70,4 @@ class DrillOperations:
 
     async def list_reports(self, request: CountRequest, _call: Call) -> ReportsAnswer:
         """The newest reports."""
-        return {"reports": await asyncio.to_thread(read_reports, self._state_dir, request.count)}
+        return {"reports": await self._looking.do(read_reports, self._state_dir, request.count)}

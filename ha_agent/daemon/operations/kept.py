@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import asdict
 
-from ha_agent.adapters.kept import KeptEntry, find_kept, list_kept, prune_kept, read_kept
+from ha_agent.adapters.kept import Kept, KeptEntry, find_kept, list_kept, prune_kept, read_kept
 from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.core.answers import ContentAnswer, KeptListAnswer, RemovedAnswer, SyncAnswer
@@ -19,9 +19,9 @@ from ha_agent.core.requests import KeptPruneRequest, KeptReadRequest, NotPermitt
 from ha_agent.core.words import Outcome, Role
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.operations.call import Call
+from ha_agent.daemon.operations.looking import Looking
 from ha_agent.daemon.replication.acknowledgement import Acknowledger
 from ha_agent.daemon.replication.editor import RegistryEditor
-from ha_agent.daemon.replication.ledger import Ledger
 from ha_agent.daemon.replication.view import RegistryView
 from ha_agent.daemon.standing import Standing
 
@@ -34,29 +34,33 @@ YOUNG_S = 7 * 86400.0
 
 
 class KeptOperations:
-    """``state_dir`` holds the copies. ``wall``: the wall clock, in seconds."""
+    """``state_dir`` holds the copies; ``unkept`` are those of the last moments. ``wall``: the wall clock, in seconds."""
 
     def __init__(
         self,
         state_dir: str,
         standing: Standing,
-        ledger: Ledger,
+        unkept: Callable[[], list[tuple[str, Kept]]],
         view: RegistryView,
         editor: RegistryEditor,
         acknowledger: Acknowledger,
         link: PeerLink,
         events: Events,
+        looking: Looking,
         wall: Callable[[], float],
     ) -> None:
-        self._state_dir, self._standing, self._ledger, self._view = state_dir, standing, ledger, view
+        self._state_dir, self._standing, self._unkept, self._view = state_dir, standing, unkept, view
+        self._looking = looking
         self._editor, self._acknowledger, self._link = editor, acknowledger, link
         self._events, self._wall = events, wall
 
     async def list_copies(self, _request: Request, _call: Call) -> KeptListAnswer:
         """All kept copies of this node."""
-        # What the journal still holds becomes a file with the checkpoint.
-        await self._ledger.checkpoint()
-        entries = await asyncio.to_thread(list_kept, self._state_dir)
+        # Before the files: a checkpoint between the two makes files of them.
+        young = [self._describe(generation, kept) for generation, kept in self._unkept()]
+        entries = await self._looking.do(list_kept, self._state_dir)
+        there = {(e.generation, e.path, e.sha256) for e in entries}
+        entries += [e for e in young if (e.generation, e.path, e.sha256) not in there]
         return {"kept": [asdict(entry) for entry in entries[-MAX_ROWS:]], "total": len(entries)}
 
     async def read_copy(self, request: KeptReadRequest, call: Call) -> ContentAnswer:
@@ -68,8 +72,15 @@ class KeptOperations:
         return {"content": base64.b64encode(content).decode("ascii"), "mode": entry.mode}
 
     async def _read(self, generation: str, path: str, sha256: str) -> tuple[KeptEntry | None, bytes | None]:
+        for name, kept in self._unkept():
+            if (name, kept.path, kept.sha256) == (generation, path, sha256):
+                return self._describe(name, kept), kept.content
         words = (self._state_dir, generation, path, sha256)
-        return await asyncio.to_thread(find_kept, *words), await asyncio.to_thread(read_kept, *words)
+        return await self._looking.do(find_kept, *words), await self._looking.do(read_kept, *words)
+
+    def _describe(self, generation: str, kept: Kept) -> KeptEntry:
+        size = len(kept.content)
+        return KeptEntry(generation, kept.path, self._wall(), kept.mode, kept.sha256, kept.reason, kept.divergence, size)
 
     async def prune(self, request: KeptPruneRequest, call: Call) -> RemovedAnswer:
         """Removes old copies. Those of the last ``YOUNG_S`` seconds only root of this node can remove: they are what helps
@@ -113,7 +124,6 @@ class KeptOperations:
         """Content and mode of the copy, here or at the peer; the text of why there is none."""
         gone = f"there is no kept copy {request.generation}/{request.path} with this digest (any more)"
         if not request.there:
-            await self._ledger.checkpoint()
             entry, content = await self._read(request.generation, request.path, request.sha256)
             return gone if entry is None or content is None else (content, entry.mode)
         asked = {"op": "kept-read", "root": True, "generation": request.generation}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import os
@@ -22,6 +21,7 @@ from ha_agent.daemon.operations.alerts import AlertOperations
 from ha_agent.daemon.operations.call import Call
 from ha_agent.daemon.operations.figures import Figures
 from ha_agent.daemon.operations.kept import is_readable
+from ha_agent.daemon.operations.looking import Looking
 from ha_agent.daemon.operations.program_views import ProgramViews
 from ha_agent.daemon.operations.status import StatusReporter
 from ha_agent.daemon.programs.judgement import Judgement
@@ -51,17 +51,18 @@ class NodeOperations:
         programs: ProgramViews,
         alerts: AlertOperations,
         figures: Figures,
+        looking: Looking,
         wall: Callable[[], float],
     ) -> None:
         self._config_path, self._events, self._view = config_path, events, view
         self._judgement, self._readiness, self._watcher = judgement, readiness, watcher
         self._status, self._programs, self._alerts, self._figures = status, programs, alerts, figures
-        self._wall = wall
+        self._looking, self._wall = looking, wall
 
     async def history(self, request: HistoryRequest, _call: Call) -> HistoryAnswer:
         """The newest events."""
         count = min(request.count, MAX_EVENTS)
-        return {"events": await asyncio.to_thread(self._events.read, count, request.since), "at": self._wall()}
+        return {"events": await self._looking.do(self._events.read, count, request.since), "at": self._wall()}
 
     async def view(self, _request: Request, call: Call) -> ViewAnswer:
         """Everything that a screen or a scrape shows of this node, from one look at supervisord at most."""

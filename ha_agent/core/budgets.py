@@ -1,0 +1,67 @@
+"""What one user may take of the agent at once: connections, requests under way, bytes not yet read, requests a second. Pure.
+
+A user who is over the budget is not read any further until that has passed; nobody else waits for it. Root has room for
+anything that is meant, and is never closed for somebody else's sake.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ha_agent.core.frames import MAX_FRAME_BYTES
+
+COST_BYTES = 64 * 1024
+"""An answer of this size costs as much as a request: describing it holds up everybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """``streams``: connections at once. ``requests``: under way at once, over all of them. ``unsent_bytes``: answers that the
+    user has not read. ``per_s``: requests and answers of 64 KiB a second, None for any number; ``burst`` may come at once."""
+
+    streams: int
+    requests: int
+    frame_bytes: int
+    unsent_bytes: int
+    per_s: float | None = None
+    burst: float = 0.0
+
+
+READER = Allowance(streams=8, requests=4, frame_bytes=64 * 1024, unsent_bytes=4 << 20, per_s=20.0, burst=60.0)
+OPERATOR = Allowance(streams=24, requests=16, frame_bytes=6 << 20, unsent_bytes=32 << 20)
+UNBOUNDED = Allowance(streams=1 << 30, requests=1 << 30, frame_bytes=MAX_FRAME_BYTES, unsent_bytes=1 << 60)
+"""Of root, and of the peer's agent; other limits hold for both."""
+
+
+class Purse:
+    """What one user has taken. ``now`` is a monotonic time, in seconds."""
+
+    def __init__(self, allowance: Allowance, now: float) -> None:
+        self.allowance = allowance
+        self._under_way = 0
+        self._tokens, self._at_mono = allowance.burst, now
+
+    def begin(self, now: float) -> None:
+        """A request has come in."""
+        self._under_way += 1
+        self._pay(1.0, now)
+
+    def end(self, answer_bytes: int, now: float) -> None:
+        """Its answer of so many bytes is on its way."""
+        self._under_way -= 1
+        self._pay(answer_bytes / COST_BYTES, now)
+
+    def _pay(self, cost: float, now: float) -> None:
+        if self.allowance.per_s is not None:
+            earned = (now - self._at_mono) * self.allowance.per_s
+            self._tokens = min(self.allowance.burst, self._tokens + earned) - cost
+            self._at_mono = now
+
+    def wait_s(self, unsent_bytes: int, now: float) -> float | None:
+        """Seconds until the next request may come in: 0 for now, None where that depends on an answer being made or read."""
+        if self._under_way >= self.allowance.requests or unsent_bytes >= self.allowance.unsent_bytes:
+            return None
+        if self.allowance.per_s is None:
+            return 0.0
+        tokens = self._tokens + (now - self._at_mono) * self.allowance.per_s
+        return max(0.0, -tokens / self.allowance.per_s)

@@ -1,0 +1,55 @@
+"""What a user may take at once, by tables and properties."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ha_agent.core.budgets import COST_BYTES, OPERATOR, READER, UNBOUNDED, Purse
+
+
+def test_requests_under_way_and_unread_answers_are_waited_for_and_nothing_else() -> None:
+    purse = Purse(OPERATOR, 0.0)
+    for _ in range(OPERATOR.requests):
+        assert purse.wait_s(0, 0.0) == 0.0
+        purse.begin(0.0)
+    assert purse.wait_s(0, 9.0) is None
+    purse.end(10, 9.0)
+    assert purse.wait_s(OPERATOR.unsent_bytes - 1, 9.0) == 0.0 and purse.wait_s(OPERATOR.unsent_bytes, 9.0) is None
+
+
+def test_a_large_answer_costs_as_much_as_the_requests_that_it_holds_up() -> None:
+    assert READER.per_s is not None
+    purse = Purse(READER, 0.0)
+    purse.begin(0.0)
+    purse.end(int(COST_BYTES * (READER.burst + READER.per_s)), 0.0)
+    wait = purse.wait_s(0, 0.0)
+    assert wait is not None and 1.0 <= wait <= 1.1
+
+
+REQUESTS = st.lists(st.tuples(st.floats(0.0, 5.0), st.integers(0, 1 << 22)), max_size=60)
+
+
+@given(REQUESTS)
+def test_nobody_gets_more_in_any_time_than_the_burst_and_the_rate(requests: list[tuple[float, int]]) -> None:
+    assert READER.per_s is not None
+    purse, now, cost, last = Purse(READER, 0.0), 0.0, 0.0, 0.0
+    for pause, size in requests:
+        now += pause
+        wait = purse.wait_s(0, now)
+        assert wait is not None
+        now += wait
+        purse.begin(now)
+        purse.end(size, now)
+        last = 1.0 + size / COST_BYTES
+        cost += last
+    assert cost - last <= READER.burst + READER.per_s * now + 1e-6, "the last one may make a debt"
+
+
+@given(REQUESTS)
+def test_root_never_waits(requests: list[tuple[float, int]]) -> None:
+    purse, now = Purse(UNBOUNDED, 0.0), 0.0
+    for pause, _ in requests:
+        now += pause
+        purse.begin(now)
+        assert purse.wait_s(1 << 40, now) == 0.0
