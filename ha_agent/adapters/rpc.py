@@ -109,7 +109,7 @@ class Requests:
 class _Door:
     """A socket as it was asked for. ``sock`` is None as long as it cannot be opened.
 
-    ``identity``: device and inode of its name in the file system.
+    ``identity``: device, inode and time of change of its name in the file system; an inode may be used again.
     """
 
     path: str
@@ -118,15 +118,15 @@ class _Door:
     handed_over: bool
     access: Access
     sock: socket.socket | None = None
-    identity: tuple[int, int] | None = None
+    identity: tuple[int, int, int] | None = None
 
 
-def _identity_of(path: str) -> tuple[int, int] | None:
+def _identity_of(path: str) -> tuple[int, int, int] | None:
     try:
         seen = os.lstat(path)
     except OSError:
         return None
-    return seen.st_dev, seen.st_ino
+    return seen.st_dev, seen.st_ino, seen.st_ctime_ns
 
 
 class RpcServer:

@@ -82,6 +82,8 @@ class World:
     hangs: bool = False
     refuses_config: str | None = None
     vip: bool | None = False
+    vip_failure: OSError | None = None
+    """What a look at the addresses raises."""
     log: list[tuple[str, str]] = field(default_factory=list)
     pids: Iterable[int] = field(default_factory=lambda: itertools.count(1001))
     includes: list[str] = field(default_factory=list)
@@ -341,6 +343,8 @@ class FakeMachine(Machine):
         self.fenced = 0
 
     def has_address(self, vip: str) -> bool | None:
+        if self.world.vip_failure is not None:
+            raise self.world.vip_failure
         return self.world.vip
 
     async def remove_address(self, vip: str, interface: str) -> bool:
@@ -519,6 +523,12 @@ class Node:
         async with asyncio.timeout(limit_s):
             while standing.role is not role or standing.plan is not None:
                 await standing.wait_change(0.005)
+
+    async def await_code(self, code: str, limit_s: float = 5.0) -> None:
+        """Waits until the history has an event with ``code``."""
+        async with asyncio.timeout(limit_s):
+            while code not in self.codes():
+                await asyncio.sleep(0.002)
 
     def codes(self) -> list[str]:
         """The codes of all events, oldest first."""

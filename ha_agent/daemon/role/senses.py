@@ -64,8 +64,8 @@ class Senses:
     def sense_vip(self, now: float) -> bool | None:
         """Whether the VIP is on this node; None where that could not be found out."""
         if now >= self._vip_due_mono:
-            self._vip_due_mono = now + VIP_LOOK_S
             self._vip_here = self._has_vip()
+            self._vip_due_mono = now + VIP_LOOK_S
         return self._vip_here
 
     def sense_keepalived(self) -> bool:
