@@ -412,6 +412,7 @@ WELL: frozenset[str] = frozenset(
         "keepalived-running",
         "link",
         "listener",
+        "notes",
         "permissions",
         "program-names",
         "programs",

@@ -6,6 +6,7 @@ A pair has one group today, ``default``. What the groups of a node would share c
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,8 @@ from ha_agent.daemon.role.verification import Verifier
 from ha_agent.daemon.standing import Standing
 from ha_agent.daemon.upkeep import Upkeep
 from ha_agent.daemon.waker import Waker
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +162,13 @@ class Group:
 
         Under maintenance nothing is touched: the caller looks.
         """
-        if self.standing.owns:
-            self.active_set.remove()
         self.waker.wake()
+        if not self.standing.owns:
+            return
+        try:
+            self.active_set.remove()
+        except OSError as error:
+            log.error("the active set cannot be emptied: %s", error)
 
     def link_changed(self, *, is_up: bool) -> None:
         """The link went up or down."""
