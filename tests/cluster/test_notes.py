@@ -259,7 +259,7 @@ def test_a_full_run_is_said_and_keeps_no_node_from_giving_up(pair: Pair) -> None
     )
     assert pair.role("node-a") == "active" and pair.runs("node-a") == THREE
     # It waits for a BACKUP that does not come: the node is FAULT as long as it could not take over.
-    pair.ha("node-a", "switchover", "--yes", "--force", "--timeout", "5s")
+    pair.ha("node-a", "switchover", "--yes", "--timeout", "5s")
     pair.await_runs("node-b", THREE, 5)
     pair.await_role("node-a", "standby")
     wait_for("FAULT", lambda: pair.lab.status("node-a")["vrrp_state"] == "FAULT", 5, 0.1)
