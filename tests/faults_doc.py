@@ -55,6 +55,9 @@ HAZARDS = {
     37: "the agent is killed at any point; its state is damaged or newer",
     38: "the agent is down when the notify comes",
     39: "a failover test on a broken pair, or interrupted",
+    42: "files below the run directory are removed, emptied or replaced, or it is full",
+    43: "the newest report of keepalived is lost",
+    49: "keepalived cannot be told to give up",
 }
 
 WITHOUT_TEST: dict[int, str] = {}

@@ -52,17 +52,17 @@ class AlertStore:
 
     def load(self) -> Stored:
         """What was saved last. A damaged file is put aside, and ``remark`` says so. Raises ``OSError``."""
-        raw = read_or_none(self._path)
-        if raw is None:
-            return Stored()
         try:
+            raw = read_or_none(self._path)
+            if raw is None:
+                return Stored()
             content = json.loads(raw)
             if content["version"] != VERSION:
                 raise ValueError(f"version {content['version']}")
             notes = [Notification.from_dict(row) for row in content["notes"]]
             sinks = {str(name): SinkState(**row) for name, row in content["sinks"].items()}
             return Stored(dict(content["book"]), notes, sinks)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             aside = f"{self._path}.damaged-{int(time.time())}"
             os.rename(self._path, aside)
             return Stored(remark=f"{self._path} cannot be used ({error}); put aside as {aside}, alerts begin from nothing")

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable
 
+from ha_agent.adapters.procs import find_agent
 from ha_agent.core.frames import FrameDecoder, FrameError, Message, encode_frame
 from ha_agent.core.places import RunPlaces
 
@@ -52,12 +53,21 @@ def _connect(sock: socket.socket, run_dir: str) -> None:
         except TimeoutError:
             raise
         except OSError as error:
-            raise NoDaemon(
-                f"the agent is not running on this node ({path}: {error.strerror}); systemctl start ha-agent"
-            ) from None
+            raise NoDaemon(_explain(path, error)) from None
     raise NoDaemon(
         f"no permission for {places.control_socket}: run as root or as a member of group ha-agent, or of group "
         "ha-agent-read to look only"
+    )
+
+
+def _explain(path: str, error: OSError) -> str:
+    """Why nobody answers at ``path``, and what to do. An agent that runs makes a missing socket again by itself."""
+    pid = find_agent()
+    if pid is None:
+        return f"the agent is not running on this node ({path}: {error.strerror}); systemctl start ha-agent"
+    return (
+        f"the agent runs on this node (pid {pid}), but {path} is not its socket ({error.strerror}): it makes it again "
+        "within 5 s, try again then; its log (journalctl -u ha-agent) says what keeps it from that, as a full /run does"
     )
 
 

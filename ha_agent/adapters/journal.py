@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from ha_agent.adapters.files import fsync_dir, write_all
+from ha_agent.adapters.files import fsync_dir, put_aside, write_all
 
 FIRST_BYTES = 4 * 1024 * 1024
 
@@ -45,12 +45,24 @@ class Journal:
         self.size += len(data)
 
     def _open(self) -> int:
+        if self._fd is not None and not self._is_there(self._fd):
+            # Somebody has taken the file away: what is written to it would be nowhere after a crash.
+            self.close()
+            self.size = 0
         if self._fd is None:
+            if os.path.isdir(self._path):
+                put_aside(self._path)
             if not os.path.exists(self._path):
                 self._create()
             self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
             self._continue(self._fd)
         return self._fd
+
+    def _is_there(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(fd))
+        except FileNotFoundError:
+            return False
 
     def _create(self) -> None:
         temporary = self._path + ".new"

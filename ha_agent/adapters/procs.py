@@ -224,6 +224,25 @@ async def wait_ended(pids: Iterable[int], timeout_s: float) -> bool:
             os.close(fd)
 
 
+def find_agent() -> int | None:
+    """The process id of an agent on this machine, of the same process namespace; None where none is seen."""
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb", 0) as file:
+            words = file.read().split(b"\0")
+            is_agent = b"daemon" in words[2:4] and (b"ha_agent" in words[1:3] or words[1].endswith(b"/ha-agent"))
+            if is_agent and _shares_namespace(pid):
+                return pid
+    return None
+
+
+def _shares_namespace(pid: int) -> bool:
+    """Whether ``pid`` is of our process namespace, as far as we may know: a lab's nodes have their own."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid") == os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return True
+
+
 def read_pid_file(path: str) -> int | None:
     """The process id in ``path``; None where there is none."""
     try:

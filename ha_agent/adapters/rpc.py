@@ -13,6 +13,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from ha_agent.adapters.files import remove_note
 from ha_agent.adapters.streams import FrameStream
 from ha_agent.core.frames import Message
 from ha_agent.core.guard import Access
@@ -104,6 +105,30 @@ class Requests:
                 future.set_exception(Disconnected(reason))
 
 
+@dataclass(slots=True)
+class _Door:
+    """A socket as it was asked for. ``sock`` is None as long as it cannot be opened.
+
+    ``identity``: device, inode and time of change of its name in the file system; an inode may be used again.
+    """
+
+    path: str
+    mode: int
+    group: str | None
+    handed_over: bool
+    access: Access
+    sock: socket.socket | None = None
+    identity: tuple[int, int, int] | None = None
+
+
+def _identity_of(path: str) -> tuple[int, int, int] | None:
+    try:
+        seen = os.lstat(path)
+    except OSError:
+        return None
+    return seen.st_dev, seen.st_ino, seen.st_ctime_ns
+
+
 class RpcServer:
     """Serves requests that come in on a unix socket, or on descriptors that are handed over on one.
 
@@ -117,35 +142,63 @@ class RpcServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._streams: dict[FrameStream, socket.socket | None] = {}
         self._callers: dict[FrameStream, Caller] = {}
-        self._listeners: list[tuple[socket.socket, str]] = []
+        self._doors: list[_Door] = []
 
     def listen(self, path: str, mode: int, group: str | None, *, handed_over: bool, access: Access = Access.OPERATE) -> None:
         """Opens the socket at ``path`` with exactly ``mode``, owned by root and by ``group`` where that exists.
 
-        ``access``: what its callers may do.
+        ``access``: what its callers may do. Whatever has that name goes. One that cannot be opened is told in the log, and
+        ``keep`` tries again.
 
         ``handed_over``: each connection brings two descriptors (SCM_RIGHTS) on which the peer is served, and stays open
-        as long as that lasts. Raises ``OSError``.
+        as long as that lasts.
         """
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        door = _Door(path, mode, group, handed_over, access)
+        self._doors.append(door)
+        try:
+            self._open(door)
+        except OSError as error:
+            log.error("%s cannot be opened: %s", path, error)
+
+    def keep(self) -> bool:
+        """Opens each socket again whose name is gone or something else; says whether there was one. Raises ``OSError``.
+
+        Connections stay as they are.
+        """
+        lost = [door for door in self._doors if door.sock is None or _identity_of(door.path) != door.identity]
+        for door in lost:
+            self._shut(door)
+            self._open(door)
+        return bool(lost)
+
+    def _open(self, door: _Door) -> None:
+        remove_note(door.path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         old = os.umask(0o777)
         try:
-            sock.bind(path)
+            sock.bind(door.path)
+        except OSError:
+            sock.close()
+            raise
         finally:
             os.umask(old)
-        if group is not None:
+        if door.group is not None:
             with contextlib.suppress(KeyError):
-                os.chown(path, 0, grp.getgrnam(group).gr_gid)
-        os.chmod(path, mode)
+                os.chown(door.path, 0, grp.getgrnam(door.group).gr_gid)
+        os.chmod(door.path, door.mode)
         sock.listen(64)
+        door.sock, door.identity = sock, _identity_of(door.path)
         loop = asyncio.get_running_loop()
-        if handed_over:
+        if door.handed_over:
             loop.add_reader(sock.fileno(), self._accept_handed_over, sock)
         else:
-            loop.add_reader(sock.fileno(), self._accept, sock, access)
-        self._listeners.append((sock, path))
+            loop.add_reader(sock.fileno(), self._accept, sock, door.access)
+
+    def _shut(self, door: _Door) -> None:
+        if door.sock is not None:
+            asyncio.get_running_loop().remove_reader(door.sock.fileno())
+            door.sock.close()
+            door.sock = None
 
     def _accept(self, listener: socket.socket, access: Access) -> None:
         try:
@@ -231,13 +284,12 @@ class RpcServer:
 
     async def close(self) -> None:
         """Closes all connections and sockets. Idempotent."""
-        loop = asyncio.get_running_loop()
-        while self._listeners:
-            sock, path = self._listeners.pop()
-            loop.remove_reader(sock.fileno())
-            sock.close()
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+        while self._doors:
+            door = self._doors.pop()
+            is_ours = door.sock is not None and _identity_of(door.path) == door.identity
+            self._shut(door)
+            if is_ours:
+                os.unlink(door.path)
         for stream in list(self._streams):
             stream.close("the agent is stopping")
         for task in list(self._tasks):

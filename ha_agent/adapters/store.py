@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ha_agent.adapters.files import make_dir, read_or_none, write_all, write_atomic
+from ha_agent.adapters.files import make_dir, put_aside, read_or_none, write_all, write_atomic
 from ha_agent.core.history_codes import former_event_code
 from ha_agent.core.manifest import EMPTY, Manifest
 from ha_agent.core.places import StatePlaces
@@ -48,28 +48,30 @@ class Store:
         self.state_dir = state_dir
         self._places = StatePlaces(state_dir)
 
-    def prepare(self) -> None:
-        """Makes the directories, readable by root alone, and the reserve. Raises ``OSError``."""
-        make_dir(self.state_dir, 0o700)
-        for path in (self._places.staging, self._places.outgoing, self._places.kept):
-            make_dir(path, 0o700)
+    def prepare(self) -> bool:
+        """Makes the directories, readable by root alone, and the reserve. Says whether it made one. Raises ``OSError``."""
+        places = self._places
+        made = [make_dir(path, 0o700) for path in (self.state_dir, places.staging, places.outgoing, places.kept)]
         self.renew_reserve()
+        return any(made)
 
     def renew_reserve(self) -> None:
         """Makes the reserve again where it was used up. A full disk is not an error."""
-        if os.path.exists(self._places.reserve):
+        if os.path.isfile(self._places.reserve):
             return
         temporary = self._places.reserve + ".new"
         try:
+            if os.path.lexists(self._places.reserve):
+                put_aside(self._places.reserve)
             with open(temporary, "wb", buffering=0) as file:
                 write_all(file.fileno(), bytes(RESERVE_BYTES))
             os.rename(temporary, self._places.reserve)
         except OSError:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 os.unlink(temporary)
 
     def load(self) -> Loaded:
-        """Reads everything. Raises ``StateTooNew``, and ``OSError`` where a file is there and cannot be read."""
+        """Reads everything. Raises ``StateTooNew``, and ``OSError`` where damage can be neither read nor put aside."""
         loaded = Loaded()
         state = self._read(self._places.state, loaded.remarks)
         agreed = self._read(self._places.agreed, loaded.remarks)
@@ -84,10 +86,12 @@ class Store:
         return loaded
 
     def _read(self, path: str, remarks: list[str]) -> dict[str, Any] | None:
-        raw = read_or_none(path)
-        if raw is None:
-            return None
+        raw = b"?"
         try:
+            found = read_or_none(path)
+            if found is None:
+                return None
+            raw = found
             content = json.loads(raw)
             if content["version"] > VERSION:
                 raise StateTooNew(
@@ -95,7 +99,7 @@ class Store:
                     "install the newer ha-agent again, or move the file away to begin from nothing"
                 )
             _check_shape(content, has_rows=path == self._places.agreed)
-        except (ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             aside = f"{path}.damaged-{int(time.time())}"
             os.rename(path, aside)
             what = "empty" if not raw else f"damaged ({type(error).__name__})"
@@ -156,6 +160,8 @@ class History:
         if (alias := former_event_code(event)) is not None:
             event["alias"] = alias
         with contextlib.suppress(OSError):
+            if os.path.isdir(self._path):
+                put_aside(self._path)
             with open(self._path, "a", encoding="utf-8") as file:
                 os.fchmod(file.fileno(), 0o640)
                 file.write(json.dumps(event) + "\n")
@@ -167,7 +173,8 @@ class History:
     def read(self, count: int, since_wall: float = 0.0) -> list[dict[str, Any]]:
         """The newest ``count`` events that are not older than ``since_wall``, oldest first.
 
-        Lines that are no JSON (cut off by a crash) are left out. Raises ``OSError``.
+        Lines that are no JSON (cut off by a crash) are left out, and a directory in the file's place holds none. Raises
+        ``OSError``.
         """
         events: list[dict[str, Any]] = []
         if count <= 0:
@@ -186,7 +193,7 @@ class History:
 
 def _lines_backwards(path: str) -> Iterator[bytes]:
     """The lines of a file, the last one first, read in blocks from its end. Nothing where there is no such file."""
-    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+    with contextlib.suppress(FileNotFoundError, IsADirectoryError), open(path, "rb") as file:
         position = file.seek(0, os.SEEK_END)
         rest = b""
         while position > 0:

@@ -70,6 +70,11 @@ class NodeAccount:
     preempt: bool = False
     priority: int = 0
 
+    notes_problem: str | None = None
+    """What below the run directory cannot be kept right, and why; None where all is."""
+    notes_low: str | None = None
+    """How little room the run directory has; None where it has enough."""
+
     keepalived_alive: bool = True
     supervisord_alive: bool = True
     supervisord_silence: str | None = None

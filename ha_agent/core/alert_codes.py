@@ -60,6 +60,8 @@ _TIMINGS: Mapping[str, Timing | None] = {
     "supervisord-down": Timing(5.0, 5.0),
     "keepalived-down": Timing(10.0, 5.0),
     "plan-failed": Timing(3.0, 10.0),
+    "notes-failing": Timing(3.0, 5.0),
+    "run-full": Timing(5.0, 5.0),
     "stalled": None,
     "drill-report": None,
     "switchover": None,

@@ -43,6 +43,10 @@ def _list_of_node(account: NodeAccount) -> Iterator[Condition]:
     if account.role is Role.FENCED:
         text = f"{account.left_running} processes of the registry cannot be ended on {node}"
         yield Condition("fenced", node, text, {"left_running": account.left_running})
+    if account.notes_problem is not None:
+        yield Condition("notes-failing", node, f"{node} cannot keep its notes: {account.notes_problem}")
+    elif account.notes_low is not None:
+        yield Condition("run-full", node, f"{account.notes_low} on {node}")
     if not account.supervisord_alive:
         yield Condition("supervisord-down", node, f"supervisord does not run on {node}")
     elif account.supervisord_silence is not None:

@@ -217,6 +217,18 @@ _ALERTS: tuple[Fault, ...] = (
         Urgency.CRITICAL,
     ),
     Fault(
+        "notes-failing",
+        "the agent cannot keep its notes below its run directory: this node could not take over",
+        "the text names the file and the reason; make room on /run, or put away what is in its place",
+        Urgency.CRITICAL,
+    ),
+    Fault(
+        "run-full",
+        "the file system of the run directory has hardly any room left: no takeover could be finished without",
+        "find out with du -x /run what fills it, and remove that",
+        Urgency.WARNING,
+    ),
+    Fault(
         "stalled",
         "the agent did nothing for a while: the machine was frozen or starved",
         "look at the host of a virtual machine, at memory and at disks",
@@ -400,6 +412,7 @@ WELL: frozenset[str] = frozenset(
         "keepalived-running",
         "link",
         "listener",
+        "notes",
         "permissions",
         "program-names",
         "programs",

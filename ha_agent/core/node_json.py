@@ -87,6 +87,8 @@ class NodeAccountJson(TypedDict):
     generation: int
     left_running: int
     unfit: str | None
+    notes_problem: NotRequired[str | None]
+    notes_low: NotRequired[str | None]
     maintenance: MaintenanceJson | None
     drill: DrillJson | None
     preempt: bool

@@ -4,6 +4,8 @@ The hook leaves one file an event, named ``START.PID.STATE``: the start time of 
 since boot (field 22 of /proc/PID/stat, proc(5)), its process id, and the state. keepalived forks its hooks in the order of
 the transitions but they run concurrently (keepalived issues #584, #996, #1055), so the order of arrival means
 nothing and the order of the forks is what counts: start time first, process id among those of the same tick.
+
+keepalived reports a state once. Where that report is lost, what it writes on SIGUSR1 says it again (``parse_dump``).
 """
 
 from __future__ import annotations
@@ -38,6 +40,27 @@ def parse_notification(name: str) -> NotifyEvent | None:
     except ValueError:
         return None
     return NotifyEvent(int(match[1]), int(match[2]), state, name)
+
+
+def outranks_report(event: NotifyEvent, other: NotifyEvent) -> bool:
+    """Whether ``event`` was caused after ``other``, as far as their ticks tell."""
+    return event.started_ticks > other.started_ticks
+
+
+def parse_dump(text: str, instance: str) -> VrrpState | None:
+    """The state of VRRP instance ``instance`` in keepalived's dump (``keepalived.data``, keepalived 2.x).
+
+    UNKNOWN where the instance has not begun yet (INIT); None where the dump does not say, as one that is half written.
+    """
+    found = re.search(
+        rf"^ VRRP Instance = {re.escape(instance)}\n(?: {{2,}}.*\n)*? +State = ([A-Z_]+)\n", text, re.MULTILINE
+    )
+    if found is None:
+        return None
+    try:
+        return VrrpState(found[1])
+    except ValueError:
+        return VrrpState.UNKNOWN
 
 
 def order_notifications(found: Iterable[NotifyEvent], pid_max: int = 4194304) -> list[NotifyEvent]:

@@ -173,6 +173,16 @@ class StatePlaces:
         return self._at("maintenance.json")
 
     @property
+    def vip(self) -> str:
+        """The VIP, for ``ha-agent-fence``, which knows no configuration."""
+        return self._at("vip")
+
+    @property
+    def keepalived_stopped(self) -> str:
+        """That keepalived was stopped because it did not give up MASTER, and is to be started again."""
+        return self._at("keepalived-stopped")
+
+    @property
     def reports(self) -> str:
         """The directory of the reports of failover-tests."""
         return self._at("drills")

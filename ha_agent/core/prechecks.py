@@ -72,6 +72,12 @@ def _node_obstacles(node: NodeAccountJson) -> list[Finding]:
         found.append(_error("supervisord-down", name, f"supervisord: {node['supervisord']}", "systemctl start supervisor"))
     if node.get("unfit"):
         found.append(_error("unfit", name, f"must not be MASTER: {node['unfit']}", "see ha-agent history"))
+    # A node that is to give up needs nothing there: that speaks for a switchover, and not against it.
+    if node["role"] != "active" and (failing := node.get("notes_problem")):
+        text = f"could not take over, because it cannot keep its notes: {failing}"
+        found.append(_error("notes-failing", name, text, "make room, or put away what is in the place"))
+    elif node["role"] != "active" and (low := node.get("notes_low")):
+        found.append(Finding("run-full", Severity.WARNING, str(low), "find out with du -x /run what fills it", name))
     wanted = "MASTER" if node["role"] == "active" else "BACKUP"
     if node["keepalived"] == "up" and node["vrrp_state"] != wanted:
         text = f"is {node['role']}, but keepalived says {node['vrrp_state']} and not {wanted}"

@@ -21,6 +21,8 @@ TEXTS: Mapping[str, str] = {
     "drill": "{node}: a failover-test by {by} is under way ({why})",
     "fenced": "{node} is fenced: {count} processes of the registry cannot be ended; see the history",
     "unfit": "{node} must not be MASTER (FAULT by the track file): {why}",
+    "notes-failing": "{node} cannot keep its notes, so that it could not take over: {why}",
+    "run-full": "{node}: {why}: a takeover needs room there",
     "part-down": "{node}: {part} is down{why}: systemctl start {unit}, and journalctl -u {unit} for the reason",
     "registry": "{node}: registry: {why}",
     "not-replicated": "{node}: {path} is not replicated: {why}",
@@ -93,6 +95,10 @@ def _of_node(node: NodeJson, now: float) -> Iterator[Problem]:
         yield Problem("fenced", "fenced", {"node": name, "count": node["left_running"]})
     if node.get("unfit") and node["role"] != "fenced":
         yield Problem("unfit", "unfit", {"node": name, "why": node["unfit"]})
+    if failing := node.get("notes_problem"):
+        yield Problem("notes-failing", "notes-failing", {"node": name, "why": failing})
+    elif low := node.get("notes_low"):
+        yield Problem("run-full", "run-full", {"node": name, "why": low})
     for part in ("keepalived", "supervisord"):
         if node[part] != "up":
             why = f" ({node[part]})" if node[part] != "down" else ""

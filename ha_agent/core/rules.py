@@ -23,6 +23,7 @@ class Facts:
     interlock was refused by a peer that is active and MASTER itself, ``handing_over`` that an operator asked for a
     switchover. ``supervisord_replaced``: the supervisord that the
     programs were loaded into has ended; ``supervisord_gone``: there has been none for longer than one may be missing.
+    ``vrrp_asked``: no report of keepalived is there and it is being asked, which takes a moment.
     """
 
     now_mono: float
@@ -37,6 +38,7 @@ class Facts:
     retry_due: bool = False
     supervisord_replaced: bool = False
     supervisord_gone: bool = False
+    vrrp_asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,9 @@ def has_right(facts: Facts) -> bool:
 
 
 def _left_master(facts: Facts) -> bool:
+    """While keepalived is asked, nothing says that it has left MASTER: a node that is active waits for the answer."""
+    if facts.vrrp_state is VrrpState.UNKNOWN and facts.vrrp_asked:
+        return False
     return facts.vrrp_state is not VrrpState.MASTER
 
 

@@ -75,6 +75,11 @@ class VrrpSettings:
         "false: the node with the higher priority always gets it back.",
     )
     pid_file: str = key("/run/keepalived.pid", "keepalived's pid file.", ABSOLUTE)
+    stop_command: tuple[str, ...] = key(
+        ("/usr/bin/systemctl", "stop", "keepalived"),
+        "Command (a list of words, absolute path first) that stops keepalived where it stays MASTER though the track file "
+        "tells it FAULT. drill.keepalived_start_command starts it again when this node is fit.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -503,6 +508,7 @@ def _check_whole(parts: Mapping[str, Any]) -> list[SettingsProblem]:
     for where, command in (
         ("takeover.fence_command", parts["takeover"].fence_command),
         ("drill.keepalived_start_command", parts["drill"].keepalived_start_command),
+        ("vrrp.stop_command", parts["vrrp"].stop_command),
     ):
         if command and not command[0].startswith("/"):
             problems.append(SettingsProblem(where, repr(command[0]), "an absolute path as its first word"))

@@ -20,6 +20,7 @@ from ha_agent.daemon.replication.view import RegistryView
 from ha_agent.daemon.role.fitness import Fitness
 from ha_agent.daemon.role.maintenance import Maintenance
 from ha_agent.daemon.standing import Standing
+from ha_agent.daemon.upkeep import Upkeep
 
 
 class Accountant:
@@ -40,6 +41,7 @@ class Accountant:
         supervised: Supervised,
         keepalived: ProcessWatch,
         fitness: Fitness,
+        upkeep: Upkeep,
         maintenance: Maintenance,
         drill: Drill,
         link: PeerLink,
@@ -51,6 +53,7 @@ class Accountant:
         self._receiver, self._replicator = receiver, replicator
         self._active_set, self._readiness, self._supervised = active_set, readiness, supervised
         self._keepalived, self._fitness, self._maintenance = keepalived, fitness, maintenance
+        self._upkeep = upkeep
         self._drill, self._link, self._conversation = drill, link, conversation
         self._silence = silence
 
@@ -74,6 +77,8 @@ class Accountant:
             left_running=standing.left_running,
             last_transition=standing.last_transition,
             unfit=self._fitness.reason,
+            notes_problem=self._upkeep.problem,
+            notes_low=self._upkeep.low,
             maintenance=self._maintenance.window if self._maintenance.is_on else None,
             drill=DrillAccount(record.id, record.by, record.mode) if record else None,
             preempt=not self._vrrp.nopreempt,

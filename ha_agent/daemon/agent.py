@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -12,8 +13,9 @@ from ha_agent import __version__
 from ha_agent.adapters import addresses
 from ha_agent.adapters.alert_store import AlertStore
 from ha_agent.adapters.conf_checker import ConfChecker
-from ha_agent.adapters.files import make_dir
+from ha_agent.adapters.files import keep_note, make_dir
 from ha_agent.adapters.journald import JournalSink, runs_under_journal
+from ha_agent.adapters.keepalived import Keepalived
 from ha_agent.adapters.machine import Machine
 from ha_agent.adapters.procs import ProcessTable, ProcessWatch, read_pid_file
 from ha_agent.adapters.rpc import RpcServer
@@ -38,8 +40,9 @@ from ha_agent.daemon.group import Group, SharedNode, build_group, default_group
 from ha_agent.daemon.operations.figures import Figures
 from ha_agent.daemon.operations.table import Dispatcher
 from ha_agent.daemon.programs.supervised import Supervised
-from ha_agent.daemon.role.maintenance import Maintenance, read_life
+from ha_agent.daemon.role.maintenance import Maintenance, keep_life, read_life
 from ha_agent.daemon.rooms import AlertParts, build_rooms, build_tools
+from ha_agent.daemon.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,9 @@ class Agent:
         """Whether a part of the agent has failed, so that it must be started again."""
         self.begins_anew = False
         """Whether the process goes on with another agent when this one has ended."""
+        self._life = ""
+        self._watched = (0, 0)
+        """Device and inode of the spool that is watched."""
         self._shared = self._build_shared()
         self._group = build_group(default_group(settings), self._shared)
         self._build_alerts()
@@ -82,6 +88,9 @@ class Agent:
         self._journal = JournalSink() if runs_under_journal() else None
         events = Events(History(paths.state_dir, settings.node.name, paths.history_max_bytes))
         table = ProcessTable(socket)
+        keepalived = ProcessWatch(lambda: read_pid_file(settings.vrrp.pid_file), self._keepalived_ended)
+        unit = Keepalived(keepalived, settings.drill.keepalived_start_command, settings.vrrp.stop_command)
+        upkeep = Upkeep(paths.run_dir, events)
         supervised = Supervised(
             settings.supervisor,
             Supervisord(socket, settings.supervisor.rpc_timeout_s),
@@ -99,7 +108,9 @@ class Agent:
             checker=ConfChecker(settings.supervisor),
             supervised=supervised,
             table=table,
-            keepalived=ProcessWatch(lambda: read_pid_file(settings.vrrp.pid_file), self._keepalived_ended),
+            keepalived=keepalived,
+            keepalived_unit=unit,
+            upkeep=upkeep,
             machine=Machine(),
             maintenance=Maintenance(self._state.maintenance, events, time.time),
             events=events,
@@ -143,6 +154,7 @@ class Agent:
             shared.supervised,
             shared.keepalived,
             group.fitness,
+            shared.upkeep,
             shared.maintenance,
             self._drill,
             shared.link,
@@ -193,10 +205,10 @@ class Agent:
         """Starts, works until ``stop``, and ends without touching a program. Raises what makes a start impossible."""
         group, shared = self._group, self._shared
         await self._load(group)
-        self._watch_spool(self._run.spool)
         await group.view.start()
         monitor = addresses.open_monitor()
         self._loop.add_reader(monitor.fileno(), self._addresses_changed, monitor)
+        # A socket that cannot be opened now is opened when that is possible again: upkeep sees to it.
         self._server.listen(self._run.read_socket, 0o660, READ_GROUP, handed_over=False, access=Access.READ)
         self._server.listen(self._run.control_socket, 0o660, GROUP, handed_over=False)
         self._peer_server.listen(self._run.peer_socket, 0o600, None, handed_over=True)
@@ -210,6 +222,8 @@ class Agent:
         ):
             self._start(work)
         self._drill.resume()
+        self._add_upkeep()
+        shared.upkeep.look()
         group.fitness.begin()
         role = group.standing.role.value
         shared.events.add("agent-started", f"version {__version__}, role {role}", role=role)
@@ -235,7 +249,8 @@ class Agent:
             group.events.add("state-damaged", remark)
         await group.receiver.recover()
         self._alerting.load()
-        self._shared.maintenance.load(read_life(self._run.life))
+        self._life = read_life(self._run.life)
+        self._shared.maintenance.load(self._life)
         await group.loop.resume()
 
     def stop(self, *, begins_anew: bool = False) -> None:
@@ -274,6 +289,30 @@ class Agent:
             log.critical("a part of the agent failed; the agent stops and is started again", exc_info=task.exception())
             self.failed = True
             self.stop()
+
+    # ---- what lies below the run directory and the state directory ----------------------------------------
+
+    def _add_upkeep(self) -> None:
+        """What belongs to the node and not to its group."""
+        upkeep, run = self._shared.upkeep, self._run
+        address = self._settings.vrrp.vip.partition("/")[0]
+        upkeep.add("the spool's watch", self._keep_spool_watch)
+        upkeep.add("the link's directory", lambda: make_dir(run.ssh_dir, 0o700))
+        upkeep.add("the sessions of supervisord", self._shared.supervised.keep)
+        upkeep.add("the token of this boot", lambda: keep_life(run.life, self._life))
+        upkeep.add("the failover-test", self._drill.keep)
+        upkeep.add("the operators' sockets", self._server.keep)
+        upkeep.add("the peer's socket", self._peer_server.keep)
+        upkeep.add("the VIP for ha-agent-fence", lambda: keep_note(self._state.vip, f"{address}\n".encode(), 0o600))
+
+    def _keep_spool_watch(self) -> bool:
+        """A watch holds the directory that was there when it began. Watching another one makes nothing."""
+        seen = os.stat(self._run.spool)
+        if self._watched != (seen.st_dev, seen.st_ino):
+            self._watch_spool(self._run.spool)
+            self._watched = seen.st_dev, seen.st_ino
+            self._group.waker.wake()
+        return False
 
     # ---- what comes from outside --------------------------------------------------------------------------
 
@@ -322,6 +361,7 @@ class Agent:
             if beat is not None and now >= next_beat:
                 notify_manager("WATCHDOG=1")
                 next_beat = now + beat
+            self._shared.upkeep.look()
             group.view.check_identity()
             if now >= next_compare:
                 next_compare = now + self._settings.registry.compare_interval_s

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ha_agent.adapters.files import read_or_none, write_atomic
+from ha_agent.adapters.files import keep_note, read_note, remove_note, write_note
 from ha_agent.adapters.interface import SavedInterface, bring_up, save_interface, take_down
 from ha_agent.adapters.procs import Lineage, ProcessTable, ProcessWatch
 from ha_agent.adapters.runner import ProgramMissing, run_program
@@ -100,14 +100,15 @@ class Drill:
 
     def resume(self) -> None:
         """Goes on with what an earlier agent of this boot began."""
-        raw = read_or_none(self._path)
+        raw = read_note(self._path)
         if raw is None:
             return
         try:
             self.record = Record(**json.loads(raw))
         except (ValueError, TypeError):
             log.error("%s cannot be read: a failover-test is forgotten", self._path)
-            os.unlink(self._path)
+            with contextlib.suppress(OSError):
+                remove_note(self._path)
             return
         self._begin_work()
 
@@ -117,8 +118,7 @@ class Drill:
             raise DrillRefused(f"a failover-test of {self.record.by} is under way on {self._standing.node}")
         if self._maintenance.is_on:
             raise DrillRefused(f"maintenance is on at {self._standing.node}")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._samples_path)
+        remove_note(self._samples_path)
         self.record = Record(identifier, by, self._clock() + min(for_s, LONGEST_S))
         self._save()
         self._begin_work()
@@ -129,8 +129,15 @@ class Drill:
         self._start_task(self._keep_end())
 
     def _save(self) -> None:
+        write_note(self._path, self._to_note(), 0o600)
+
+    def _to_note(self) -> bytes:
         assert self.record is not None
-        write_atomic(self._path, json.dumps(asdict(self.record)).encode(), durable=False)
+        return json.dumps(asdict(self.record)).encode()
+
+    def keep(self) -> bool:
+        """Writes the file of what is under way again where it is not right; says whether it did. Raises ``OSError``."""
+        return self.record is not None and keep_note(self._path, self._to_note(), 0o600)
 
     async def make_fault(self, identifier: str, mode: str, hold_s: float, *, really: bool) -> float:
         """Makes the fault a moment from now; returns the wall clock time of that.
@@ -205,7 +212,9 @@ class Drill:
             record.undo_mono = self._clock() + 5.0
             return
         record.undo_mono = None
-        self._save()
+        # Where the file cannot be written a later agent ends the fault once more, which changes nothing.
+        with contextlib.suppress(OSError):
+            self._save()
         self._events.add("drill-undone", f"failover-test: {record.mode} is over", drill=record.id)
 
     async def _start_keepalived(self) -> None:
@@ -230,8 +239,8 @@ class Drill:
     def _forget(self) -> None:
         self.record = None
         for path in (self._path, self._samples_path):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+            with contextlib.suppress(OSError):
+                remove_note(path)
 
     async def _keep_end(self) -> None:
         """Undoes the fault in time and forgets a test whose command never came back."""

@@ -6,14 +6,18 @@ A pair has one group today, ``default``. What the groups of a node would share c
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 from ha_agent.adapters.commit import Committer
 from ha_agent.adapters.conf_checker import ConfChecker
+from ha_agent.adapters.files import make_dir
+from ha_agent.adapters.keepalived import Keepalived
 from ha_agent.adapters.machine import Machine
 from ha_agent.adapters.procs import ProcessTable, ProcessWatch
+from ha_agent.adapters.spool import read_ticks
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.store import Store
 from ha_agent.adapters.watch import Watcher
@@ -46,16 +50,21 @@ from ha_agent.daemon.replication.receiver import Receiver
 from ha_agent.daemon.replication.replicator import Replicator
 from ha_agent.daemon.replication.view import RegistryView
 from ha_agent.daemon.role.claims import Claims
-from ha_agent.daemon.role.fitness import Fitness
+from ha_agent.daemon.role.fitness import HOLD_LEAST_S, Fitness
+from ha_agent.daemon.role.inquiry import Inquiry
 from ha_agent.daemon.role.loop import RoleLoop
 from ha_agent.daemon.role.maintenance import Maintenance
+from ha_agent.daemon.role.obedience import Obedience
 from ha_agent.daemon.role.release import Release
 from ha_agent.daemon.role.rival import Rival
 from ha_agent.daemon.role.senses import Senses
 from ha_agent.daemon.role.takeover import Takeover
 from ha_agent.daemon.role.verification import Verifier
 from ha_agent.daemon.standing import Standing
+from ha_agent.daemon.upkeep import Upkeep
 from ha_agent.daemon.waker import Waker
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +102,8 @@ def default_group(settings: Settings) -> GroupSettings:
 class SharedNode:
     """What all groups of a node share.
 
-    ``clock``: monotonic, ``wall``: wall clock seconds. ``logs``: changes go to the log, because no journal takes events.
+    ``keepalived`` watches its process, ``keepalived_unit`` asks, stops and starts it. ``clock``: monotonic, ``wall``: wall
+    clock seconds. ``logs``: changes go to the log, because no journal takes events.
     """
 
     name: str
@@ -106,6 +116,8 @@ class SharedNode:
     supervised: Supervised
     table: ProcessTable
     keepalived: ProcessWatch
+    keepalived_unit: Keepalived
+    upkeep: Upkeep
     machine: Machine
     maintenance: Maintenance
     events: Events
@@ -150,9 +162,13 @@ class Group:
 
         Under maintenance nothing is touched: the caller looks.
         """
-        if self.standing.owns:
-            self.active_set.remove()
         self.waker.wake()
+        if not self.standing.owns:
+            return
+        try:
+            self.active_set.remove()
+        except OSError as error:
+            log.error("the active set cannot be emptied: %s", error)
 
     def link_changed(self, *, is_up: bool) -> None:
         """The link went up or down."""
@@ -221,6 +237,19 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
             registry.replicator.wake()
 
     role.loop.on_settled.append(settled)
+    run, upkeep = RunPlaces(settings.run_dir), shared.upkeep
+
+    def keep_directories() -> bool:
+        made = [make_dir(path, 0o755) for path in (run.run_dir, run.spool, run.active_set)]
+        return any(made)
+
+    # Before everything that lies below.
+    upkeep.add("its directories", keep_directories, vital=True)
+    upkeep.add("the state directory", registry.store.prepare)
+    upkeep.add("the role", standing.keep, vital=True)
+    upkeep.add("the list of groups", programs.loaded.keep, vital=True)
+    upkeep.add("the active set", programs.readiness.keep, vital=True)
+    upkeep.add("the track file", role.fitness.keep)
     registry.view.on_change += [
         registry.replicator.wake,
         programs.readiness.wake,
@@ -305,6 +334,12 @@ def _build_role(
         fitness.give_way(shared.clock(), reason)
         waker.wake()
 
+    def have_it_report_anew() -> None:
+        # FAULT and then fit again makes two reports, whatever the state is.
+        if not shared.maintenance.is_on:
+            fitness.give_way(shared.clock(), "keepalived's report is lost, and it does not answer", HOLD_LEAST_S)
+            waker.wake()
+
     claims = Claims(standing, registry.ledger, events, registry.replicator.retry_now)
     takeover = Takeover(
         limits,
@@ -333,13 +368,33 @@ def _build_role(
         functools.partial(shared.machine.remove_address, vrrp.vip, vrrp.interface),
     )
     verifier = Verifier(standing, programs.active_set, programs.loader, events, shared.clock)
+    inquiry = Inquiry(
+        shared.keepalived_unit,
+        vrrp.instance,
+        events,
+        waker.wake,
+        have_it_report_anew,
+        shared.start_task,
+        shared.clock,
+        read_ticks,
+    )
     senses = Senses(
         run.spool,
         shared.keepalived,
+        inquiry,
         shared.supervised,
         functools.partial(shared.machine.has_address, vrrp.vip),
         waker.wake_at,
         shared.supervisor.restart_wait_s,
+    )
+    obedience = Obedience(
+        shared.keepalived_unit,
+        shared.keepalived,
+        settings.run_dir,
+        StatePlaces(settings.state_dir).keepalived_stopped,
+        events,
+        shared.start_task,
+        waker.wake_at,
     )
     loop = RoleLoop(
         standing,
@@ -349,7 +404,9 @@ def _build_role(
         verifier,
         claims,
         fitness,
+        obedience,
         shared.maintenance,
+        shared.upkeep,
         registry.conversation,
         programs.loaded,
         events,

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from ha_agent.adapters.files import read_or_none, write_atomic
+from ha_agent.adapters.files import keep_note, read_or_none, remove_note, write_note
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import OWNING_ROLES, Role, VrrpState
+
+log = logging.getLogger(__name__)
 
 
 class PlanUnderWay(Protocol):
@@ -67,6 +70,10 @@ class Standing:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), limit_s)
 
+    def keep(self) -> bool:
+        """Writes the file again where it does not say what is so; says whether it did. Raises ``OSError``."""
+        return keep_note(self._path, self._to_note())
+
     # ---- for role/ alone ----------------------------------------------------------------------------------
 
     def resume(self) -> str | None:
@@ -74,35 +81,38 @@ class Standing:
 
         Where the file cannot be read the role is RELEASING, to be sure, and the text that is returned says so.
         """
-        raw = read_or_none(self._path)
-        if raw is None:
-            return None
         try:
+            raw = read_or_none(self._path)
+            if raw is None:
+                return None
             saved = json.loads(raw)
             self.role = Role(saved["role"])
             self.claim = Watermark(int(saved["epoch"]), str(saved["claimed_by"]))
             if saved.get("loaded_into"):
                 pid, ticks = saved["loaded_into"]
                 self.loaded_into = int(pid), int(ticks)
-        except (ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError):
             self.role = Role.RELEASING
             return f"{self._path} cannot be read: releasing, to be sure"
         return None
 
     def become(self, role: Role) -> None:
-        """Takes ``role`` and wakes those who wait for a change. Raises ``OSError`` where the file cannot be written."""
+        """Takes ``role`` and wakes those who wait for a change.
+
+        Where the file cannot be written there is none until ``keep`` could write it.
+        """
         self.role = role
         self._save()
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
     def claim_epoch(self, mark: Watermark) -> None:
-        """Notes the epoch that is claimed here; it is on the disk by now. Raises ``OSError`` as ``become`` does."""
+        """Notes the epoch that is claimed here; it is on the disk by now. The file is written as by ``become``."""
         self.claim = mark
         self._save()
 
     def note_loaded(self, supervisord: tuple[int, int] | None) -> None:
-        """Notes which supervisord is given the programs. Raises ``OSError`` as ``become`` does."""
+        """Notes which supervisord is given the programs. The file is written as by ``become``."""
         self.loaded_into = supervisord
         self._save()
 
@@ -130,7 +140,16 @@ class Standing:
         """Notes the event of a change of role."""
         self.last_transition = event
 
-    def _save(self) -> None:
+    def _to_note(self) -> bytes:
         saved: dict[str, Any] = {"role": self.role.value, "epoch": self.claim.epoch, "claimed_by": self.claim.claimed_by}
         saved["loaded_into"] = self.loaded_into
-        write_atomic(self._path, json.dumps(saved).encode(), 0o644, durable=False)
+        return json.dumps(saved).encode()
+
+    def _save(self) -> None:
+        """Writes the file. One that would say what is no longer so is removed: without it an agent looks what is running."""
+        try:
+            write_note(self._path, self._to_note())
+        except OSError as error:
+            log.error("%s cannot be written: %s", self._path, error)
+            with contextlib.suppress(OSError):
+                remove_note(self._path)

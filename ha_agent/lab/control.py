@@ -246,6 +246,7 @@ class Lab:
             ("vrrp", "priority"): PRIORITIES[node],
             ("vrrp", "startup_delay_s"): 0.5,
             ("drill", "dangerous_modes"): True,
+            ("vrrp", "stop_command"): [f"{INNER}/bin/systemctl", "stop", "keepalived"],
             ("drill", "keepalived_start_command"): [f"{INNER}/bin/systemctl", "start", "keepalived"],
         }
         values.update(((s, k), v) for s, keys in overrides.items() for k, v in keys.items())

@@ -7,6 +7,7 @@ which may be built again over the same world, as after the agent's end.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import pathlib
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ha_agent.adapters.conf_checker import ConfChecker
+from ha_agent.adapters.keepalived import Keepalived
 from ha_agent.adapters.machine import Machine
 from ha_agent.adapters.procs import Lineage, Marked, ProcessTable, ProcessWatch
 from ha_agent.adapters.rpc import Disconnected, Progress
@@ -41,6 +43,7 @@ from ha_agent.daemon.events import Events
 from ha_agent.daemon.group import Group, GroupSettings, SharedNode, build_group
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.maintenance import Maintenance
+from ha_agent.daemon.upkeep import Upkeep
 
 BOOT_TICKS = 1000
 _PROGRAM = re.compile(r"^\[program:([^\]]+)\]", re.MULTILINE)
@@ -79,6 +82,8 @@ class World:
     hangs: bool = False
     refuses_config: str | None = None
     vip: bool | None = False
+    vip_failure: OSError | None = None
+    """What a look at the addresses raises."""
     log: list[tuple[str, str]] = field(default_factory=list)
     pids: Iterable[int] = field(default_factory=lambda: itertools.count(1001))
     includes: list[str] = field(default_factory=list)
@@ -261,6 +266,47 @@ class FakeWatch(ProcessWatch):
         self.sent.append(number)
 
 
+class FakeKeepalived(Keepalived):
+    """A keepalived that answers ``state``: that it has not begun yet, until the test says otherwise; None is silence.
+
+    ``done`` holds what was done to it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(FakeWatch(lambda: None), (), ())
+        self.state: VrrpState | None = VrrpState.UNKNOWN
+        self.is_hearing: bool | None = True
+        self.failure: str | None = None
+        self.on_stop: Callable[[], None] = lambda: None
+        self.on_start: Callable[[], None] = lambda: None
+        self.done: list[str] = []
+
+    async def ask_state(self, instance: str, limit_s: float) -> VrrpState | None:
+        self.done.append("ask")
+        await asyncio.sleep(0)
+        return self.state
+
+    def hears(self, directory: str) -> bool | None:
+        return self.is_hearing
+
+    def reload(self) -> None:
+        self.done.append("reload")
+
+    async def stop(self) -> str | None:
+        self.done.append("stop")
+        await asyncio.sleep(0)
+        if self.failure is None:
+            self.on_stop()
+        return self.failure
+
+    async def start(self) -> str | None:
+        self.done.append("start")
+        await asyncio.sleep(0)
+        if self.failure is None:
+            self.on_start()
+        return self.failure
+
+
 class FakeLink(PeerLink):
     """A link whose other end is a coroutine. ``asked`` holds what was asked."""
 
@@ -297,6 +343,8 @@ class FakeMachine(Machine):
         self.fenced = 0
 
     def has_address(self, vip: str) -> bool | None:
+        if self.world.vip_failure is not None:
+            raise self.world.vip_failure
         return self.world.vip
 
     async def remove_address(self, vip: str, interface: str) -> bool:
@@ -367,15 +415,16 @@ class Node:
         base = world.root / (label or "node")
         self.registry, self.run_dir, self.state_dir = base / "registry", base / "run", base / "state"
         for path in (self.registry, self.run_dir / "notify", self.run_dir / "active"):
-            path.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):
+                path.mkdir(parents=True, exist_ok=True)
         if str(self.run_dir / "active") not in world.includes:
             world.includes.append(str(self.run_dir / "active"))
         self.tasks: set[asyncio.Task[None]] = set()
         self.keepalived: tuple[int, int] | None = (50, BOOT_TICKS)
         self.shared = shared or self.make_shared(name)
-        link, machine = self.shared.link, self.shared.machine
-        assert isinstance(link, FakeLink) and isinstance(machine, FakeMachine)
-        self.link, self.machine = link, machine
+        link, machine, unit = self.shared.link, self.shared.machine, self.shared.keepalived_unit
+        assert isinstance(link, FakeLink) and isinstance(machine, FakeMachine) and isinstance(unit, FakeKeepalived)
+        self.link, self.machine, self.unit = link, machine, unit
         settings = GroupSettings(
             label,
             RegistrySettings(path=str(self.registry)),
@@ -414,6 +463,8 @@ class Node:
             supervised=supervised,
             table=table,
             keepalived=FakeWatch(lambda: self.keepalived),
+            keepalived_unit=FakeKeepalived(),
+            upkeep=Upkeep(str(self.run_dir), events),
             machine=FakeMachine(world),
             maintenance=Maintenance(str(state / "maintenance.json"), events, lambda: 1000.0),
             events=events,
@@ -438,6 +489,7 @@ class Node:
         group.ledger.resume(group.store.load())
         await group.loop.resume()
         await group.view.start()
+        self.shared.upkeep.look()
         group.fitness.begin()
         self.start_task(group.loop.run())
 
@@ -471,6 +523,12 @@ class Node:
         async with asyncio.timeout(limit_s):
             while standing.role is not role or standing.plan is not None:
                 await standing.wait_change(0.005)
+
+    async def await_code(self, code: str, limit_s: float = 5.0) -> None:
+        """Waits until the history has an event with ``code``."""
+        async with asyncio.timeout(limit_s):
+            while code not in self.codes():
+                await asyncio.sleep(0.002)
 
     def codes(self) -> list[str]:
         """The codes of all events, oldest first."""

@@ -63,6 +63,8 @@ from ha_agent.daemon.operations.figures import Figures
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.maintenance import Maintenance
 from ha_agent.daemon.rooms import AlertParts, build_rooms, build_tools
+from ha_agent.daemon.upkeep import Upkeep
+from tests.unit.fakes import FakeKeepalived
 
 BAD_NAME, ALREADY_STARTED, NOT_RUNNING, SPAWN_ERROR, ALREADY_ADDED, STILL_RUNNING = 10, 60, 70, 50, 90, 91
 
@@ -470,6 +472,8 @@ class Node:
             supervised=self.supervised,
             table=self.table,
             keepalived=self.keepalived,
+            keepalived_unit=FakeKeepalived(),
+            upkeep=Upkeep(str(self.run_dir), self.events),
             machine=FakeMachine(),
             maintenance=self.maintenance,
             events=self.events,
@@ -519,6 +523,7 @@ class Node:
             self.supervised,
             self.keepalived,
             group.fitness,
+            self.shared.upkeep,
             self.maintenance,
             self.drill,
             self.link,

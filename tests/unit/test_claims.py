@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
+import shutil
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -89,8 +90,7 @@ def test_a_disk_that_does_not_take_it_leaves_the_claim_as_it_is(tmp_path: pathli
         rig = Rig(tmp_path)
         await rig.claims.claim(None)
         rig.standing.become(Role.ACTIVE)
-        (tmp_path / "state" / "state.json").unlink()
-        (tmp_path / "state" / "state.json").mkdir()
+        shutil.rmtree(tmp_path / "state")
         await rig.claims.raise_above(Watermark(5, "b"))
         assert rig.standing.claim == rig.ledger.known == Watermark(1, "a") and rig.raised == 0
 

@@ -333,6 +333,16 @@ def test_nodes_that_do_not_go_together_are_found(context: Scripted) -> None:
     )
 
 
+def test_an_agent_that_cannot_keep_its_notes_is_found(context: Scripted) -> None:
+    assert codes(machine.check_notes, with_status(context)) == {"notes": Severity.OK}
+    for field, code in (("notes_low", "run-full"), ("notes_problem", "notes-failing")):
+        with_status(context)
+        assert context.accounts is not None
+        context.accounts[0][field] = "12 KiB left"
+        wanted = Severity.WARNING if code == "run-full" else Severity.ERROR
+        assert codes(machine.check_notes, context) == {code: wanted}
+
+
 def test_modes_that_give_secrets_or_power_away_are_found(context: Scripted, tmp_path: pathlib.Path) -> None:
     state, config = pathlib.Path(context.settings.paths.state_dir), tmp_path / "agent.toml"
     config.write_text("", encoding="ascii")

@@ -33,7 +33,7 @@ LATE = {("cli/main.py", "daemon"), ("cli/main.py", "lab")}
 
 FLOORS = (
     {"standing", "events", "waker"},
-    {"replication"},
+    {"upkeep", "replication"},
     {"peer", "programs"},
     {"role"},
     {"drill"},

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from ha_agent.core.places import DEFAULT_RUN_DIR, RunPlaces, StatePlaces
+from ha_agent.core.places import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, RunPlaces, StatePlaces
 
 ROOT = pathlib.Path(__file__).parents[2]
 RUN = RunPlaces(DEFAULT_RUN_DIR)
@@ -32,5 +32,9 @@ def test_the_hook_and_the_fence_name_the_same_files() -> None:
     assert f":-{RUN.spool}}}" in hook
     fence = (ROOT / "systemd" / "ha-agent-fence").read_text(encoding="utf-8").replace("$run", RUN.run_dir)
     assert f":-{RUN.run_dir}}}" in fence
+    state = StatePlaces(DEFAULT_STATE_DIR)
+    assert f":-{DEFAULT_STATE_DIR}}}" in fence
+    said = set(re.findall(r"\$state/([a-z.-]+)", fence))
+    assert said == {pathlib.PurePath(path).name for path in (state.vip, state.keepalived_stopped)}
     known = {value for name in dir(RUN) if isinstance(value := getattr(RUN, name), str)}
     assert set(re.findall(rf"{RUN.run_dir}/[a-z.-]+", fence)) <= known

@@ -77,3 +77,32 @@ def test_whoever_waits_is_woken_by_a_change_of_the_role(tmp_path: pathlib.Path) 
         await standing.wait_change(0.01)
 
     asyncio.run(main())
+
+
+def test_a_role_that_cannot_be_written_down_leaves_no_older_one_and_is_written_later(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        standing = make(tmp_path)
+        standing.become(Role.ACTIVE)
+        path = tmp_path / "role.json"
+        broken = Standing("a", "/proc/nothing-can-be-made-here/role.json")
+        broken.become(Role.STANDBY)
+        assert broken.role is Role.STANDBY, "what is so does not depend on the note"
+        with pytest.raises(OSError, match="nothing-can-be-made-here"):
+            broken.keep()
+        path.unlink()
+        assert standing.keep() and not standing.keep()
+        again = make(tmp_path)
+        again.resume()
+        assert again.role is Role.ACTIVE
+
+    asyncio.run(main())
+
+
+def test_a_directory_in_the_place_of_the_file_releases_to_be_sure(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        (tmp_path / "role.json").mkdir()
+        standing = make(tmp_path)
+        assert standing.resume() is not None and standing.role is Role.RELEASING
+        assert standing.keep() and (tmp_path / "role.json").is_file()
+
+    asyncio.run(main())

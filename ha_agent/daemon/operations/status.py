@@ -93,6 +93,8 @@ def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[
         "generation": account.generation,
         "left_running": account.left_running,
         "unfit": account.unfit,
+        "notes_problem": account.notes_problem,
+        "notes_low": account.notes_low,
         "maintenance": _describe_maintenance(account),
         "drill": _describe_drill(account),
         "preempt": account.preempt,

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 
 from ha_agent.adapters.conf_checker import CheckerFailed, ConfChecker
-from ha_agent.adapters.files import make_dir, write_atomic
+from ha_agent.adapters.files import make_dir, remove_note, write_atomic
 from ha_agent.core.confs import Selection, Verdict, render_conf, select_confs
 from ha_agent.core.manifest import EMPTY, Manifest
 from ha_agent.core.names import active_name, is_loadable_name
@@ -34,6 +34,8 @@ class ActiveSet:
         self._read_content = read_content
         self._verdicts: dict[str, tuple[str, Verdict]] = {}
         self._written: dict[str, str] = {}
+        self._files_seen: dict[str, tuple[int, int, int]] = {}
+        """What each file looked like when it was written."""
         self._lock = asyncio.Lock()
         self._writing = asyncio.Lock()
         self._files = threading.Lock()
@@ -120,9 +122,21 @@ class ActiveSet:
             if removals != self._removals:
                 return
             for name in set(os.listdir(self.directory)) - keep:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(os.path.join(self.directory, name))
+                remove_note(os.path.join(self.directory, name))
                 self._written.pop(name, None)
+
+    def keep(self) -> bool:
+        """Forgets that files were written which are not there as they were; says whether there are any.
+
+        ``write`` must follow then. Raises ``OSError`` where the directory cannot be made.
+        """
+        made = make_dir(self.directory, 0o755)
+        with self._files:
+            looks = {name: _look_of(os.path.join(self.directory, name)) for name in self._written}
+            changed = [name for name, look in looks.items() if look != self._files_seen[name]]
+            for name in changed:
+                del self._written[name]
+        return made or bool(changed)
 
     def _stamp(self, sha: str, path: str, selection: Selection) -> str:
         verdict = self._verdicts.get(path)
@@ -137,8 +151,9 @@ class ActiveSet:
         with self._files:
             if removals != self._removals:
                 return False
-            write_atomic(os.path.join(self.directory, name), data, 0o644, durable=False)
-            self._written[name] = stamp
+            path_of_file = os.path.join(self.directory, name)
+            write_atomic(path_of_file, data, 0o644, durable=False)
+            self._written[name], self._files_seen[name] = stamp, _look_of(path_of_file)
         return True
 
     def drop(self, name: str, reason: str) -> str | None:
@@ -156,6 +171,15 @@ class ActiveSet:
         with self._files:
             self._removals += 1
             self._written.clear()
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 for name in os.listdir(self.directory):
-                    os.unlink(os.path.join(self.directory, name))
+                    remove_note(os.path.join(self.directory, name))
+
+
+def _look_of(path: str) -> tuple[int, int, int]:
+    """Inode, time and size of a file; zeros where there is none."""
+    try:
+        seen = os.stat(path)
+    except OSError:
+        return 0, 0, 0
+    return seen.st_ino, seen.st_mtime_ns, seen.st_size

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 
-from ha_agent.adapters.files import read_or_none, write_atomic
+from ha_agent.adapters.files import read_note, write_note
 from ha_agent.daemon.programs.active_set import ActiveSet
 
 
@@ -43,9 +43,9 @@ class PartialGroups:
 
     def _load(self) -> dict[str, str]:
         with contextlib.suppress(ValueError):
-            raw = json.loads(read_or_none(self._path) or b"{}")
+            raw = json.loads(read_note(self._path) or b"{}")
             return {str(k): str(v) for k, v in raw.items()} if isinstance(raw, dict) else {}
         return {}
 
     def _save(self, known: dict[str, str]) -> None:
-        write_atomic(self._path, json.dumps(known).encode(), durable=False)
+        write_note(self._path, json.dumps(known).encode(), 0o600)

@@ -46,6 +46,7 @@ class Readiness:
         self._active_set, self._loaded, self._checker = active_set, loaded, checker
         self._events, self._clock = events, clock
         self._wanted = asyncio.Event()
+        self._is_damaged = False
 
     @property
     def is_current(self) -> bool:
@@ -55,6 +56,14 @@ class Readiness:
     def wake(self) -> None:
         """Says that the registry or the role changed."""
         self._wanted.set()
+
+    def keep(self) -> bool:
+        """Has the active set written again where somebody has changed it; says whether that is so. Raises ``OSError``."""
+        if not self._active_set.keep():
+            return False
+        self._is_damaged = True
+        self.wake()
+        return True
 
     async def run(self) -> None:
         """Works until cancelled."""
@@ -71,7 +80,8 @@ class Readiness:
             full = clock() >= next_full
             if full:
                 next_full = clock() + interval
-            if full or self._view.manifest != self._active_set.judged:
+            damaged, self._is_damaged = self._is_damaged, False
+            if full or damaged or self._view.manifest != self._active_set.judged:
                 await self.judge(afresh=full)
                 trim_due = True
             elif trim_due:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
 from typing import Any, TypeVar
 
-from ha_agent.adapters.files import read_or_none, write_atomic
+from ha_agent.adapters.files import keep_note, read_note, write_note
 from ha_agent.adapters.procs import ProcessTable, ProcessWatch
 from ha_agent.adapters.supervisord import ProcessInfo, Supervisord, SupervisordDown
 from ha_agent.core.settings import SupervisorSettings
@@ -61,7 +61,7 @@ class Supervised:
         self.process = process
         self._table = table
         self._sessions_path = sessions_path
-        self.sessions = frozenset(int(w) for w in (read_or_none(sessions_path) or b"").split() if w.isdigit())
+        self.sessions = frozenset(int(w) for w in (read_note(sessions_path) or b"").split() if w.isdigit())
         """Process ids of the supervisords of this boot that led a session."""
         self._noted_pid = 0
         self.last_seen: Sequence[ProcessInfo] = ()
@@ -81,8 +81,17 @@ class Supervised:
         self._noted_pid = identity[0]
         if self._table.leads_session(identity[0]) and identity[0] not in self.sessions:
             self.sessions |= {identity[0]}
-            text = "".join(f"{pid}\n" for pid in sorted(self.sessions))
-            write_atomic(self._sessions_path, text.encode(), durable=False)
+            try:
+                write_note(self._sessions_path, self._to_note(), 0o600)
+            except OSError as error:
+                log.error("%s cannot be written: %s", self._sessions_path, error)
+
+    def keep(self) -> bool:
+        """Writes the file of the sessions again where it is not right; says whether it did. Raises ``OSError``."""
+        return bool(self.sessions) and keep_note(self._sessions_path, self._to_note(), 0o600)
+
+    def _to_note(self) -> bytes:
+        return "".join(f"{pid}\n" for pid in sorted(self.sessions)).encode()
 
     # ---- asking -------------------------------------------------------------------------------------------
 

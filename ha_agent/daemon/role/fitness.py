@@ -5,11 +5,14 @@ Owns the file and the reasons for its content. Must not decide the role: the rul
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
-from ha_agent.adapters.files import read_or_none, write_atomic
+from ha_agent.adapters.files import read_note, write_note
 from ha_agent.core.words import Role, VrrpState
 from ha_agent.daemon.events import Events
+
+log = logging.getLogger(__name__)
 
 HOLD_S = 60.0
 """A node that was refused stays FAULT for this long beside a peer that is active, before it may be MASTER again."""
@@ -34,6 +37,8 @@ class Fitness:
         self._events = events
         self._wake_at = wake_at
         self._told_unfit = False
+        self.problem: str | None = None
+        """Why the file cannot be written; None where it could."""
         self._held_mono: float | None = None
         self._hold_s, self._hold_reason = HOLD_S, ""
         self.hands_over = False
@@ -48,17 +53,17 @@ class Fitness:
         return self._held_mono is not None
 
     def begin(self) -> None:
-        """Says for the first time that this node is fit. Raises ``OSError``."""
+        """Says for the first time that this node is fit."""
         self._tell(False)
 
     def give_way(self, now: float, reason: str, hold_s: float = HOLD_S) -> None:
-        """Has keepalived give up MASTER here for ``hold_s`` at most. Raises ``OSError``."""
+        """Has keepalived give up MASTER here for ``hold_s`` at most."""
         self.hands_over = False
         self._held_mono, self._hold_s, self._hold_reason = now, hold_s, reason
         self._tell(True)
 
     def hand_over(self, now: float, reason: str, limit_s: float) -> None:
-        """Has keepalived give up MASTER here until the peer owns the pair, ``limit_s`` at most. Raises ``OSError``."""
+        """Has keepalived give up MASTER here until the peer owns the pair, ``limit_s`` at most."""
         self.give_way(now, reason, limit_s)
         self.hands_over = True
         self._wake_at(now + HAND_OVER_LEAST_S + 0.01)
@@ -73,26 +78,31 @@ class Fitness:
         *,
         supervisord_gone: bool,
         peer_owns: bool,
+        notes_problem: str | None = None,
     ) -> None:
-        """Makes the track file say what is true now. ``peer_owns``: the peer was last heard of as owning the pair.
+        """Makes the track file say what is true now, and again with each look where it could not be written.
 
-        Raises ``OSError``.
+        ``peer_owns``: the peer was last heard of as owning the pair. ``notes_problem``: why no takeover could be finished.
         """
         self._end_hold(now, vrrp_state, peer_owns)
         if self._is_vip_lost(now, vrrp_state, vip_here):
             self._events.add("vip-lost", "keepalived still says MASTER without the VIP: told to give up")
             self.give_way(now, "keepalived said MASTER without the VIP", HOLD_LEAST_S)
-        self.reason = self._find_reason(role, supervisord_gone)
+        self.reason = self._find_reason(role, supervisord_gone, notes_problem)
         unfit = self.reason is not None
         # Somebody else may write the file, too: an operator's 1 stays, but a 0 does not lift what still holds.
-        if unfit != self._told_unfit or (unfit and read_or_none(self._path) != _UNFIT):
+        content = read_note(self._path)
+        is_right = content == _UNFIT if unfit else content is not None and content.strip().isdigit()
+        if unfit != self._told_unfit or not is_right:
             self._tell(unfit)
 
-    def _find_reason(self, role: Role, supervisord_gone: bool) -> str | None:
+    def _find_reason(self, role: Role, supervisord_gone: bool, notes_problem: str | None) -> str | None:
         if role is Role.FENCED:
             return "processes of the registry cannot be ended here"
         if supervisord_gone:
             return "supervisord is gone"
+        if notes_problem is not None and role is not Role.ACTIVE:
+            return f"it could not take over: {notes_problem}"
         return self._hold_reason if self.gives_way else None
 
     def _end_hold(self, now: float, vrrp_state: VrrpState, peer_owns: bool) -> None:
@@ -122,4 +132,17 @@ class Fitness:
 
     def _tell(self, unfit: bool) -> None:
         self._told_unfit = unfit
-        write_atomic(self._path, _UNFIT if unfit else _FIT, 0o644, durable=False)
+        try:
+            write_note(self._path, _UNFIT if unfit else _FIT)
+        except OSError as error:
+            if self.problem is None:
+                log.error("%s cannot be written: %s", self._path, error)
+            self.problem = error.strerror or str(error)
+        else:
+            self.problem = None
+
+    def keep(self) -> bool:
+        """Raises ``OSError`` where the file cannot be written: ``update`` makes it right, and tries that again."""
+        if self.problem is not None:
+            raise OSError(self.problem)
+        return False

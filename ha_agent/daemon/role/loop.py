@@ -20,18 +20,23 @@ from ha_agent.daemon.programs.loaded_groups import LoadedGroups
 from ha_agent.daemon.role.claims import Claims
 from ha_agent.daemon.role.fitness import Fitness
 from ha_agent.daemon.role.maintenance import Maintenance
+from ha_agent.daemon.role.obedience import Obedience
 from ha_agent.daemon.role.plan_run import PlanRun
 from ha_agent.daemon.role.release import Release
 from ha_agent.daemon.role.senses import Senses
 from ha_agent.daemon.role.takeover import Takeover
 from ha_agent.daemon.role.verification import Verifier
 from ha_agent.daemon.standing import Standing
+from ha_agent.daemon.upkeep import Upkeep
 from ha_agent.daemon.waker import Waker
 
 log = logging.getLogger(__name__)
 
 LAST_EVENTS = 500
 """A restarted agent looks this far back for the last change of role."""
+
+FAILURES = 5
+FAILED_PAUSE_S = 0.5
 
 StartTask = Callable[[Coroutine[Any, Any, None]], object]
 
@@ -53,7 +58,9 @@ class RoleLoop:
         verifier: Verifier,
         claims: Claims,
         fitness: Fitness,
+        obedience: Obedience,
         maintenance: Maintenance,
+        upkeep: Upkeep,
         conversation: Conversation,
         loaded: LoadedGroups,
         events: Events,
@@ -66,7 +73,8 @@ class RoleLoop:
     ) -> None:
         self._standing, self._senses = standing, senses
         self._takeover, self._release, self._verifier, self._claims = takeover, release, verifier, claims
-        self._fitness, self._maintenance, self._conversation = fitness, maintenance, conversation
+        self._fitness, self._obedience, self._maintenance = fitness, obedience, maintenance
+        self._upkeep, self._conversation = upkeep, conversation
         self._loaded, self._events = loaded, events
         self._waker, self._start_task, self._clock = waker, start_task, clock
         self._takeover_retry_s, self._release_retry_s = retry_s
@@ -100,17 +108,35 @@ class RoleLoop:
             self._start_task(self._verifier.verify(resumed=True))
 
     def _find_last_transition(self) -> Event:
-        events = self._events.read(LAST_EVENTS)
+        try:
+            events = self._events.read(LAST_EVENTS)
+        except OSError as error:
+            log.error("the history cannot be read: %s", error)
+            return {}
         return next((e for e in reversed(events) if "from" in e and "to" in e), {})
 
     async def run(self) -> None:
-        """Decides until ``stop``."""
+        """Decides until ``stop``. A look that fails is told and tried again; the last of ``FAILURES`` in a row is raised."""
+        failures = 0
         while not self._stopping:
-            facts = self._gather_facts()
-            if not self._maintenance.update():
-                self._decide(facts)
-                self._update_fitness()
+            try:
+                self._look()
+                failures = 0
+            except Exception as error:
+                failures += 1
+                log.exception("the role could not be looked at (%d)", failures)
+                self._events.add("look-failed", f"the role could not be looked at: {type(error).__name__}: {error}")
+                if failures >= FAILURES:
+                    # Another process may do better, and one that cannot be started is fenced.
+                    raise
+                self._waker.wake_at(self._clock() + FAILED_PAUSE_S)
             await self._waker.wait()
+
+    def _look(self) -> None:
+        facts = self._gather_facts()
+        if not self._maintenance.update():
+            self._decide(facts)
+            self._update_fitness()
 
     # ---- deciding -----------------------------------------------------------------------------------------
 
@@ -125,10 +151,10 @@ class RoleLoop:
     def _gather_facts(self) -> Facts:
         standing, senses = self._standing, self._senses
         keepalived_alive = senses.sense_keepalived()
-        self._note_vrrp()
         now = self._clock()
-        supervisord_gone = senses.is_supervisord_gone(now)
         standing.note_vip(senses.sense_vip(now))
+        self._note_vrrp(now)
+        supervisord_gone = senses.is_supervisord_gone(now)
         loaded_into = standing.loaded_into
         return Facts(
             now_mono=now,
@@ -143,10 +169,11 @@ class RoleLoop:
             retry_due=now >= self._retry_mono,
             supervisord_replaced=loaded_into is not None and senses.sense_supervisord() != loaded_into,
             supervisord_gone=supervisord_gone,
+            vrrp_asked=senses.is_asking,
         )
 
-    def _note_vrrp(self) -> None:
-        before, state = self._standing.vrrp_state, self._senses.sense_vrrp()
+    def _note_vrrp(self, now: float) -> None:
+        before, state = self._standing.vrrp_state, self._senses.sense_vrrp(now)
         if state is before:
             return
         if self._logs:
@@ -174,7 +201,9 @@ class RoleLoop:
             standing.vip_here,
             supervisord_gone=self._senses.is_supervisord_gone(now),
             peer_owns=self._conversation.peer_owns,
+            notes_problem=self._upkeep.vital_problem,
         )
+        self._obedience.update(now, self._fitness.reason, standing.vrrp_state, standing.vip_here)
 
     def give_way(self, reason: str) -> None:
         """Has keepalived give up MASTER here for a while; the rules then release."""

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import asdict
 
-from ha_agent.adapters.files import read_or_none, write_atomic
+from ha_agent.adapters.files import keep_note, put_aside, read_note, read_or_none, write_atomic, write_note
 from ha_agent.core.account import Window
 from ha_agent.daemon.events import Events
 
@@ -43,14 +43,14 @@ class Maintenance:
         A damaged file ends it, and the history says so.
         """
         self._life = life
-        raw = read_or_none(self._path)
-        if raw is None:
-            return
         try:
+            raw = read_or_none(self._path)
+            if raw is None:
+                return
             content = json.loads(raw)
             since, until = float(content["since"]), float(content["until"])
             window = Window(since, until, str(content["reason"]), str(content["by"]), str(content["boot"]))
-        except (ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError):
             self._end(f"{self._path} cannot be read")
             return
         if window.boot != self._life:
@@ -87,15 +87,28 @@ class Maintenance:
             os.unlink(self._path)
         except FileNotFoundError:
             pass
+        except IsADirectoryError:
+            put_aside(self._path)
         except OSError as error:
             log.error("%s cannot be removed: %s", self._path, error)
         self._events.add("maintenance-off", f"maintenance is over: {why}", **details)
 
 
 def read_life(path: str) -> str:
-    """What tells this boot from every other: a token at ``path``, in /run, which a reboot empties. Raises ``OSError``."""
-    raw = read_or_none(path)
+    """What tells this boot from every other: a token at ``path``, in /run, which a reboot empties.
+
+    One that cannot be read is made anew: what was begun before counts as another boot's.
+    """
+    raw = read_note(path)
     if not raw:
         raw = secrets.token_hex(8).encode()
-        write_atomic(path, raw, 0o644, durable=False)
+        try:
+            write_note(path, raw)
+        except OSError as error:
+            log.error("%s cannot be written: %s", path, error)
     return raw.decode("ascii", "replace")
+
+
+def keep_life(path: str, life: str) -> bool:
+    """Makes sure that the token at ``path`` is ``life``; says whether it had to be written. Raises ``OSError``."""
+    return keep_note(path, life.encode())
