@@ -43,6 +43,8 @@ def _list_of_node(account: NodeAccount) -> Iterator[Condition]:
     if account.role is Role.FENCED:
         text = f"{account.left_running} processes of the registry cannot be ended on {node}"
         yield Condition("fenced", node, text, {"left_running": account.left_running})
+    for process in account.adrift[:MAX_PATHS]:
+        yield Condition("program-adrift", process, f"{process} belongs to no program any more on {node}")
     if not account.supervisord_alive:
         yield Condition("supervisord-down", node, f"supervisord does not run on {node}")
     elif account.supervisord_silence is not None:

@@ -19,6 +19,7 @@ from ha_agent.daemon.replication.replicator import Replicator
 from ha_agent.daemon.replication.view import RegistryView
 from ha_agent.daemon.role.fitness import Fitness
 from ha_agent.daemon.role.maintenance import Maintenance
+from ha_agent.daemon.role.patrol import Patrol, describe
 from ha_agent.daemon.standing import Standing
 
 
@@ -45,6 +46,7 @@ class Accountant:
         link: PeerLink,
         conversation: Conversation,
         silence: Callable[[], str | None],
+        patrol: Patrol,
     ) -> None:
         self._peer, self._vrrp, self._registry_path = peer, vrrp, registry_path
         self._standing, self._ledger, self._view = standing, ledger, view
@@ -52,7 +54,7 @@ class Accountant:
         self._active_set, self._readiness, self._supervised = active_set, readiness, supervised
         self._keepalived, self._fitness, self._maintenance = keepalived, fitness, maintenance
         self._drill, self._link, self._conversation = drill, link, conversation
-        self._silence = silence
+        self._silence, self._patrol = silence, patrol
 
     def gather(self, at_wall: float) -> NodeAccount:
         """The account as of now, which is ``at_wall`` by the wall clock."""
@@ -72,6 +74,7 @@ class Accountant:
             step=standing.plan.current_step if standing.plan else None,
             last_failure=standing.last_failure,
             left_running=standing.left_running,
+            adrift=tuple(map(describe, self._patrol.adrift)),
             last_transition=standing.last_transition,
             unfit=self._fitness.reason,
             maintenance=self._maintenance.window if self._maintenance.is_on else None,

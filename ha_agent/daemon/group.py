@@ -36,6 +36,7 @@ from ha_agent.daemon.peer.interlock import Interlock
 from ha_agent.daemon.programs.active_set import ActiveSet
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
 from ha_agent.daemon.programs.loader import Loader
+from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.readiness import Readiness
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.programs.sweep import Sweeper
@@ -49,6 +50,7 @@ from ha_agent.daemon.role.claims import Claims
 from ha_agent.daemon.role.fitness import Fitness
 from ha_agent.daemon.role.loop import RoleLoop
 from ha_agent.daemon.role.maintenance import Maintenance
+from ha_agent.daemon.role.patrol import Patrol
 from ha_agent.daemon.role.release import Release
 from ha_agent.daemon.role.rival import Rival
 from ha_agent.daemon.role.senses import Senses
@@ -105,6 +107,7 @@ class SharedNode:
     checker: ConfChecker
     supervised: Supervised
     table: ProcessTable
+    local: LocalGroups
     keepalived: ProcessWatch
     machine: Machine
     maintenance: Maintenance
@@ -143,10 +146,11 @@ class Group:
     takeover: Takeover
     release: Release
     verifier: Verifier
+    patrol: Patrol
     loop: RoleLoop
 
     def supervisord_ended(self) -> None:
-        """A supervisord that is started again must not start the registry beside what the old one left running.
+        """A supervisord that begins anew, after its end or a reload, must not start the registry beside what is left of it.
 
         Under maintenance nothing is touched: the caller looks.
         """
@@ -203,6 +207,7 @@ class _Role:
     takeover: Takeover
     release: Release
     verifier: Verifier
+    patrol: Patrol
     loop: RoleLoop
 
 
@@ -251,6 +256,7 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
         takeover=role.takeover,
         release=role.release,
         verifier=role.verifier,
+        patrol=role.patrol,
         loop=role.loop,
     )
 
@@ -281,8 +287,9 @@ def _build_programs(
     run = RunPlaces(settings.run_dir)
     active_set = ActiveSet(settings.registry.path, run.active_set, shared.checker, view.read_content)
     loaded = LoadedGroups(run.groups)
-    sweeper = Sweeper(settings.release, shared.table, shared.supervised, loaded)
-    loader = Loader(shared.supervisor, settings.release, shared.supervised, loaded, shared.table)
+    shared.local.join(loaded)
+    sweeper = Sweeper(settings.release, shared.table, shared.supervised, loaded, shared.local)
+    loader = Loader(shared.supervisor, settings.release, shared.supervised, loaded, shared.local, shared.table)
     readiness = Readiness(settings.readiness, standing, view, active_set, loaded, shared.checker, events, shared.clock)
     return _Programs(active_set, loaded, sweeper, loader, readiness)
 
@@ -341,6 +348,16 @@ def _build_role(
         waker.wake_at,
         shared.supervisor.restart_wait_s,
     )
+    patrol = Patrol(
+        standing,
+        programs.sweeper,
+        registry.ledger,
+        shared.maintenance,
+        events,
+        run.adopt,
+        waker.wake,
+        shared.start_task,
+    )
     loop = RoleLoop(
         standing,
         senses,
@@ -348,6 +365,7 @@ def _build_role(
         release,
         verifier,
         claims,
+        patrol,
         fitness,
         shared.maintenance,
         registry.conversation,
@@ -361,4 +379,4 @@ def _build_role(
     )
     rival = Rival(claims, registry.conversation, events, waker, shared.start_task)
     registry.replicator.on_stale.append(rival.hear)
-    return _Role(interlock, fitness, senses, takeover, release, verifier, loop)
+    return _Role(interlock, fitness, senses, takeover, release, verifier, patrol, loop)

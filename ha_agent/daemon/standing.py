@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ha_agent.adapters.files import read_or_none, write_atomic
+from ha_agent.core.kinship import Life
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import OWNING_ROLES, Role, VrrpState
 
@@ -43,8 +44,10 @@ class Standing:
         self.claim = Watermark()
         """The epoch under which this node took over last."""
         self.plan: PlanUnderWay | None = None
-        self.loaded_into: tuple[int, int] | None = None
-        """Process id and start time of the supervisord that was given the programs."""
+        self.loaded_into: Life | None = None
+        """The life of supervisord that was given the programs."""
+        self.has_resumed = False
+        """Whether an agent of this boot had left its role."""
         self.left_running = 0
         """Processes of the registry that the last release could not end."""
         self.last_failure: str | None = None
@@ -75,6 +78,7 @@ class Standing:
         Where the file cannot be read the role is RELEASING, to be sure, and the text that is returned says so.
         """
         raw = read_or_none(self._path)
+        self.has_resumed = raw is not None
         if raw is None:
             return None
         try:
@@ -82,12 +86,16 @@ class Standing:
             self.role = Role(saved["role"])
             self.claim = Watermark(int(saved["epoch"]), str(saved["claimed_by"]))
             if saved.get("loaded_into"):
-                pid, ticks = saved["loaded_into"]
-                self.loaded_into = int(pid), int(ticks)
+                pid, ticks, *age = saved["loaded_into"]
+                self.loaded_into = Life(int(pid), int(ticks), *map(str, age[:1]))
         except (ValueError, KeyError, TypeError):
             self.role = Role.RELEASING
             return f"{self._path} cannot be read: releasing, to be sure"
         return None
+
+    def begin_releasing(self) -> None:
+        """Begins in the role RELEASING: what an agent of this boot left is lost, and the registry runs here."""
+        self.role = Role.RELEASING
 
     def become(self, role: Role) -> None:
         """Takes ``role`` and wakes those who wait for a change. Raises ``OSError`` where the file cannot be written."""
@@ -101,7 +109,7 @@ class Standing:
         self.claim = mark
         self._save()
 
-    def note_loaded(self, supervisord: tuple[int, int] | None) -> None:
+    def note_loaded(self, supervisord: Life | None) -> None:
         """Notes which supervisord is given the programs. Raises ``OSError`` as ``become`` does."""
         self.loaded_into = supervisord
         self._save()

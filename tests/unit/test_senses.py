@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 
+from ha_agent.adapters.supervisord import SocketAge
 from ha_agent.core.settings import SupervisorSettings
 from ha_agent.core.words import VrrpState
 from ha_agent.daemon.programs.supervised import Supervised
@@ -26,7 +27,11 @@ class Rig:
         world = self.world
         identity = lambda: (world.supervisord_pid, 1) if world.is_supervisord_up else None  # noqa: E731
         supervised = Supervised(
-            SupervisorSettings(), FakeSupervisord(world), FakeWatch(identity), FakeTable(world), str(tmp_path / "sessions")
+            SupervisorSettings(),
+            FakeSupervisord(world),
+            FakeWatch(identity),
+            FakeTable(world),
+            SocketAge(str(tmp_path / "socket")),
         )
         watch = FakeWatch(lambda: self.keepalived)
         self.senses = Senses(str(self.spool), watch, supervised, self.has_vip, self.wakes.append, 10.0)

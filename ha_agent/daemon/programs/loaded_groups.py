@@ -27,6 +27,13 @@ class LoadedGroups:
             write_atomic(self._path, os.fsencode("".join(f"{g}\n" for g in sorted(merged))), durable=False)
             self.names = merged
 
+    def adopt(self, groups: Iterable[str]) -> None:
+        """Takes groups for the registry's that supervisord has and that are not local: the notes were lost. Never raises."""
+        names = self.names | frozenset(groups)
+        with contextlib.suppress(OSError):
+            self.remember(names)
+        self.names = names
+
     def forget(self) -> None:
         """Notes that nothing of the registry is loaded any more."""
         self.names = frozenset()

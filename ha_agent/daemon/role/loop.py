@@ -20,6 +20,7 @@ from ha_agent.daemon.programs.loaded_groups import LoadedGroups
 from ha_agent.daemon.role.claims import Claims
 from ha_agent.daemon.role.fitness import Fitness
 from ha_agent.daemon.role.maintenance import Maintenance
+from ha_agent.daemon.role.patrol import Patrol
 from ha_agent.daemon.role.plan_run import PlanRun
 from ha_agent.daemon.role.release import Release
 from ha_agent.daemon.role.senses import Senses
@@ -52,6 +53,7 @@ class RoleLoop:
         release: Release,
         verifier: Verifier,
         claims: Claims,
+        patrol: Patrol,
         fitness: Fitness,
         maintenance: Maintenance,
         conversation: Conversation,
@@ -66,6 +68,7 @@ class RoleLoop:
     ) -> None:
         self._standing, self._senses = standing, senses
         self._takeover, self._release, self._verifier, self._claims = takeover, release, verifier, claims
+        self._patrol = patrol
         self._fitness, self._maintenance, self._conversation = fitness, maintenance, conversation
         self._loaded, self._events = loaded, events
         self._waker, self._start_task, self._clock = waker, start_task, clock
@@ -91,6 +94,7 @@ class RoleLoop:
         damage = standing.resume()
         if damage is not None:
             self._events.add("role-damaged", damage)
+        await self._patrol.resume()
         standing.note_transition(await asyncio.to_thread(self._find_last_transition))
         self._claims.learn_own()
         self._claims.resuming = standing.owns
@@ -141,7 +145,7 @@ class RoleLoop:
             plan_done=self._run.done if self._run else None,
             left_running=standing.left_running,
             retry_due=now >= self._retry_mono,
-            supervisord_replaced=loaded_into is not None and senses.sense_supervisord() != loaded_into,
+            supervisord_replaced=loaded_into is not None and loaded_into.is_other_than(senses.sense_supervisord()),
             supervisord_gone=supervisord_gone,
         )
 
@@ -264,5 +268,6 @@ class RoleLoop:
         elif self._standing.role is Role.FENCED:
             self._retry_at(self._clock() + self._release_retry_s)
             return
+        self._patrol.settled()
         for listener in self.on_settled:
             listener()

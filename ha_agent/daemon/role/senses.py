@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ha_agent.adapters.procs import ProcessWatch
 from ha_agent.adapters.spool import forget_older, read_pid_max, read_spool
+from ha_agent.core.kinship import Life
 from ha_agent.core.words import VrrpState
 from ha_agent.daemon.programs.supervised import Supervised
 
@@ -67,10 +68,10 @@ class Senses:
             return last.state if last.started_ticks >= self._keepalived.started_ticks else VrrpState.UNKNOWN
         return VrrpState.STOP if last.state is VrrpState.STOP else VrrpState.UNKNOWN
 
-    def sense_supervisord(self) -> tuple[int, int] | None:
-        """Process id and start time of supervisord; None where there is none."""
+    def sense_supervisord(self) -> Life | None:
+        """The present life of supervisord; None where there is none."""
         self._supervised.note_process()
-        return self._supervised.process.identity
+        return self._supervised.life
 
     def is_supervisord_gone(self, now: float) -> bool:
         """Whether there has been no supervisord for longer than its unit needs to start it again."""
