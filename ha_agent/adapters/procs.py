@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -46,6 +46,22 @@ def start_ticks(pid: int) -> int | None:
     """Start time of ``pid`` in clock ticks since boot; None where it has ended."""
     kin = _kinship(pid)
     return kin[3] if kin else None
+
+
+def is_supervisord(pid: int) -> bool:
+    """Whether ``pid`` runs supervisord, as root, by its command line."""
+    words = _read(pid, "cmdline").split(b"\0")[:4]
+    return _uid(pid) == 0 and any(os.path.basename(word).endswith(b"supervisord") for word in words)
+
+
+def find_main(members: Collection[int]) -> int | None:
+    """The supervisord that the processes ``members`` of a control group came from; None where there is none.
+
+    One that a program of the group has started has its parent there, too. Of several the youngest counts: what an earlier
+    one has left is older.
+    """
+    ages = {pid: start_ticks(pid) or 0 for pid in members if is_supervisord(pid) and parent_of(pid) not in members}
+    return max(ages, key=lambda pid: ages[pid], default=None)
 
 
 def parent_of(pid: int) -> int | None:
@@ -335,18 +351,21 @@ class ProcessTable:
         return self._look(kin)[0]
 
     def find_adrift(self, kin: Kin) -> list[Marked]:
-        """Those that belong to no program any more; none where no supervisord is alive. Blocks for one pass over /proc."""
-        found, table = self._look(kin)
-        return select_adrift(found.ours, table, kin.supervisord) if kin.supervisord is not None else []
+        """Those that no living supervisord is above. Blocks for one pass over /proc."""
+        found, table, supervisord = self._look(kin)
+        return select_adrift(found.ours, table, supervisord)
 
     def find_strays(self, kin: Kin) -> list[Marked]:
         """Those that run beside their program, or of which none can be told; none where no supervisord is alive."""
-        found, table = self._look(kin)
-        return select_strays(found.ours, table, kin.supervisord) if kin.supervisord is not None else []
+        found, table, supervisord = self._look(kin)
+        return select_strays(found.ours, table, supervisord) if supervisord is not None else []
 
-    def _look(self, kin: Kin) -> tuple[Found, Mapping[int, Process]]:
+    def _look(self, kin: Kin) -> tuple[Found, Mapping[int, Process], int | None]:
         directory = self._group.directory
         members = self._group.members() if directory is not None else frozenset()
+        if kin.supervisord is None:
+            # One that has just been started has no socket yet, and is not known to anybody.
+            kin = replace(kin, supervisord=find_main(members))
         # One that was started by hand is in a login's group: what it starts is known by other signs.
         is_closed = directory is not None and (kin.supervisord is None or kin.supervisord in members)
         table = read_table(self._socket_path, members if is_closed else None, kin.supervisord)
@@ -355,7 +374,7 @@ class ProcessTable:
             self._uids |= {p.uid for p in table.values() if p.uid >= 0 and is_below(p.pid, table, kin.supervisord)}
         sessions = self._sessions.prune(table)
         kin = replace(kin, uids=frozenset()) if is_closed else replace(kin, earlier=sessions, uids=self._uids)
-        return select_ours(table, kin), table
+        return select_ours(table, kin), table, kin.supervisord
 
     def send(self, process: Marked, number: signal.Signals) -> None:
         """Signals exactly this process; does nothing where it has ended."""

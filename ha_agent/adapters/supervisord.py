@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ha_agent.adapters.cgroups import read_members, usual_directory
-from ha_agent.adapters.procs import age_s, parent_of, read_pid_file, start_ticks
+from ha_agent.adapters.procs import age_s, find_main, is_supervisord, read_pid_file, start_ticks
 from ha_agent.core.main_conf import UnusableConf, parse_main_conf
 from ha_agent.core.supervisor_words import FaultCode, full_name
 
@@ -156,16 +156,6 @@ class Supervisord:
         return found
 
 
-def is_supervisord(pid: int) -> bool:
-    """Whether ``pid`` runs supervisord, as root, by its command line."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read().split(b"\0")[:4]
-        return os.stat(f"/proc/{pid}").st_uid == 0 and any(os.path.basename(w).endswith(b"supervisord") for w in words)
-    except OSError:
-        return False
-
-
 def pid_file_of(config: str) -> str | None:
     """The file that the supervisord with the main conf ``config`` keeps its process id in; None where that does not say."""
     with contextlib.suppress(OSError, UnusableConf), open(config, encoding="utf-8", errors="surrogateescape") as file:
@@ -201,9 +191,7 @@ class SupervisordFinder:
             return self.hint[0]
         directory = usual_directory()
         members = read_members(directory) if directory else []
-        # One that a program of supervisord's has started is not the one that is meant.
-        ages = {pid: start_ticks(pid) or 0 for pid in members if is_supervisord(pid) and parent_of(pid) not in members}
-        return min(ages, key=lambda pid: ages[pid], default=None)
+        return find_main(members)
 
 
 class SocketAge:

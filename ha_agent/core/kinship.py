@@ -239,6 +239,6 @@ def select_strays(found: Sequence[Marked], table: Mapping[int, Process], supervi
     return [p for p in adrift if p.started_ticks < began.get((p.group, p.process), p.started_ticks + 1)]
 
 
-def select_adrift(found: Iterable[Marked], table: Mapping[int, Process], supervisord: int) -> list[Marked]:
-    """Processes that belong to no program any more: supervisord, which lives, is not above them."""
+def select_adrift(found: Iterable[Marked], table: Mapping[int, Process], supervisord: int | None) -> list[Marked]:
+    """Processes that belong to no program any more: no living supervisord is above them."""
     return [p for p in found if not is_below(p.pid, table, supervisord)]

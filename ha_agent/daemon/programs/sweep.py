@@ -87,7 +87,7 @@ class Sweeper:
         return select_orphans(await self.find_adrift(), self._supervised.began_ticks)
 
     async def find_adrift(self) -> list[Marked]:
-        """Those that belong to no program any more: the living supervisord is not above them."""
+        """Those that belong to no program any more: no living supervisord is above them."""
         return await asyncio.to_thread(lambda: self._table.find_adrift(self._kin()))
 
     async def find_strays(self) -> list[Marked]:
@@ -97,16 +97,18 @@ class Sweeper:
     async def find_evidence(self) -> list[Marked]:
         """Signs that the registry runs on a node that is not to run it: processes, and programs about to be started.
 
-        What no program can be told of is a sign only where supervisord is gone or younger: on such a node it may be what a
-        local program has left. Asks supervisord first.
+        What no program can be told of is a sign only where no living supervisord is above it and it is older than that one:
+        else it may be a local program's. Asks supervisord first.
         """
         self._supervised.note_process()
         infos: Sequence[ProcessInfo] = ()
         with contextlib.suppress(SupervisordDown):
             infos = await self._supervised.read_all(Lane.GLANCE, ASK_S)
         local, found = await asyncio.to_thread(lambda: (self._local.apart_from(self._loaded), self.look().ours))
+        adrift = await self.find_adrift() if any(p.group == UNKNOWN_GROUP for p in found) else []
         began = self._supervised.began_ticks
-        signs = [p for p in found if p.group != UNKNOWN_GROUP or began is None or p.started_ticks < began]
+        signs = [p for p in found if p.group != UNKNOWN_GROUP]
+        signs += [p for p in adrift if p.group == UNKNOWN_GROUP and (began is None or p.started_ticks < began)]
         waiting = [i for i in infos if i.group not in local and i.state in LIVE_STATES and not i.pid]
         return signs + [Marked(0, 0, 0, i.group, i.name) for i in waiting]
 

@@ -67,7 +67,8 @@ class Patrol:
         self._standing, self._sweeper, self._ledger = standing, sweeper, ledger
         self._maintenance, self._events, self._adopt_note = maintenance, events, adopt_note
         self._wake, self._start_task = wake, start_task
-        self._adopts = False
+        self._adopted_at: int | None = None
+        """The epoch that was known when this node began with programs that were there before it; None where it did not."""
         self._suspects: frozenset[tuple[int, int]] = frozenset()
         self.adrift: Sequence[Marked] = ()
         """Processes that belong to no program any more, as of the last look."""
@@ -83,8 +84,11 @@ class Patrol:
         standing = self._standing
         if standing.has_resumed:
             return
-        self._adopts = self._ledger.known.epoch == 0 or os.path.exists(self._adopt_note)
-        if self._adopts or not (signs := await self._sweeper.find_evidence()):
+        if not (signs := await self._sweeper.find_evidence()):
+            return
+        epoch = self._ledger.known.epoch
+        if epoch == 0 or os.path.exists(self._adopt_note):
+            self._adopted_at = epoch
             return
         standing.begin_releasing()
         self._events.add("role-lost", f"no role was left in /run, and the registry runs here: {describe_all(signs)}")
@@ -101,7 +105,7 @@ class Patrol:
 
     def settled(self) -> None:
         """The role has changed: after a release the processes are looked at once more."""
-        self._adopts = False
+        self._adopted_at = None
         with contextlib.suppress(OSError):
             os.unlink(self._adopt_note)
         self.adrift, self._suspects = (), frozenset()
@@ -113,7 +117,10 @@ class Patrol:
         await self._look_at_standby()
 
     async def _look_at_standby(self) -> None:
-        if self._standing.role is Role.STANDBY and not self._adopts and not self._maintenance.is_on:
+        if self._standing.role is not Role.STANDBY or self._maintenance.is_on:
+            return
+        # A takeover elsewhere means that what runs here runs twice.
+        if self._adopted_at is None or self._adopted_at != self._ledger.known.epoch:
             await self.is_clear()
 
     # ---- the active node ------------------------------------------------------------------------------------
