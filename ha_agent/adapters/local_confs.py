@@ -40,22 +40,22 @@ class LocalConfs:
     def _read(self, environment: Mapping[str, str]) -> frozenset[str]:
         text = _read_text(self._config)
         try:
-            patterns = included_patterns(parse_main_conf(text), os.path.abspath(self._config))
+            patterns = included_patterns(parse_main_conf(_expand(text, environment)), os.path.abspath(self._config))
         except (UnusableConf, configparser.Error):
             patterns = []
         apart = {os.path.realpath(path) for path in self._apart}
         found = groups_in(text)
         for pattern in patterns:
-            for path in glob.glob(_expand(pattern, environment)):
+            for path in glob.glob(pattern):
                 folder = os.path.realpath(os.path.dirname(path))
                 if not any(folder == other or folder.startswith(other + "/") for other in apart):
                     found |= groups_in(_read_text(path))
         return found
 
 
-def _expand(pattern: str, environment: Mapping[str, str]) -> str:
+def _expand(text: str, environment: Mapping[str, str]) -> str:
     words = {f"ENV_{name}": value for name, value in environment.items()} | {"host_node_name": socket.gethostname()}
-    return re.sub(r"%\((\w+)\)s", lambda match: words.get(match[1], match[0]), pattern)
+    return re.sub(r"%\((\w+)\)s", lambda match: words.get(match[1], match[0]), text)
 
 
 def _read_text(path: str) -> str:

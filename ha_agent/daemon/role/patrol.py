@@ -114,9 +114,10 @@ class Patrol:
 
     async def _look_once_more(self) -> None:
         await asyncio.sleep(ONCE_MORE_S)
-        await self._look_at_standby()
+        await self.look_at_standby()
 
-    async def _look_at_standby(self) -> None:
+    async def look_at_standby(self) -> None:
+        """Looks at the processes of a standby, unless it is in maintenance, or adopts what was there before the agent."""
         if self._standing.role is not Role.STANDBY or self._maintenance.is_on:
             return
         # A takeover elsewhere means that what runs here runs twice.
@@ -125,8 +126,11 @@ class Patrol:
 
     # ---- the active node ------------------------------------------------------------------------------------
 
-    async def _look_for_adrift(self) -> bool:
-        """Says whether something was seen for the first time, so that another look is due soon."""
+    async def look_for_adrift(self) -> bool:
+        """Looks for processes of an active node that belong to no program; those that were seen twice in a row are told.
+
+        Says whether something was seen for the first time, so that another look is due soon.
+        """
         found = await self._sweeper.find_strays()
         if self._standing.role is not Role.ACTIVE or self._standing.plan is not None:
             return False
@@ -147,6 +151,6 @@ class Patrol:
             await asyncio.sleep(pause)
             pause = LOOK_S
             if self._standing.role is Role.STANDBY:
-                await self._look_at_standby()
-            elif self._standing.role is Role.ACTIVE and self._standing.plan is None and await self._look_for_adrift():
+                await self.look_at_standby()
+            elif self._standing.role is Role.ACTIVE and self._standing.plan is None and await self.look_for_adrift():
                 pause = AGAIN_S
