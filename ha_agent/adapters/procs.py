@@ -13,7 +13,7 @@ from typing import Any
 
 from ha_agent.adapters.cgroups import SupervisorsGroup
 from ha_agent.adapters.files import read_or_none, write_atomic
-from ha_agent.core.kinship import Found, Kin, Marked, Process, is_below, select_adrift, select_ours, select_strays
+from ha_agent.core.kinship import Found, Kin, Marked, Process, list_below, select_adrift, select_ours, select_strays
 
 
 def _kinship(pid: int) -> tuple[int, int, int, int, bytes] | None:
@@ -123,33 +123,40 @@ def read_marks(pid: int, socket_path: str) -> tuple[str, str] | None:
 def read_table(socket_path: str, members: frozenset[int] | None, supervisord: int | None) -> dict[int, Process]:
     """The machine's processes, with the marks of those that may be supervisord's.
 
-    ``members``: who is in supervisord's control group; None where it has none of its own: then everybody's marks are read.
-    One pass over /proc, about 10 microseconds a process, and 10 more for each whose marks are read.
+    ``members``: who is in supervisord's control group; then these alone are read, and what lives below them elsewhere. None
+    where it has no group of its own: then everybody is read. About 25 microseconds a process.
     """
-    kin = {pid: found for pid in list_pids() if (found := _kinship(pid)) is not None}
-    parents = {pid: found[0] for pid, found in kin.items()}
+    pids = list_pids() if members is None else members | _list_below(members)
+    kin = {pid: found for pid in pids if (found := _kinship(pid)) is not None}
     code = _read(supervisord, "cmdline") if supervisord is not None else b""
     table = {}
     for pid, (parent, process_group, session, ticks, command) in kin.items():
-        within = members is not None and pid in members
-        asked = members is None or within or _is_below(pid, parents, supervisord)
-        marks = read_marks(pid, socket_path) if asked else None
-        is_fork = asked and marks is None and parent == supervisord and _read(pid, "cmdline") == code
+        marks = read_marks(pid, socket_path)
+        is_fork = marks is None and parent == supervisord and _read(pid, "cmdline") == code
         group, name = marks or (None, "")
-        uid = _uid(pid) if asked and members is None else 0
-        signs = group, name, within, is_fork, command.decode("utf-8", "replace")
+        uid = _uid(pid) if members is None else 0
+        signs = group, name, members is not None and pid in members, is_fork, command.decode("utf-8", "replace")
         table[pid] = Process(pid, parent, process_group, session, ticks, uid, *signs)
     return table
 
 
-def _is_below(pid: int, parents: Mapping[int, int], ancestor: int | None) -> bool:
-    for _ in range(len(parents)):
-        pid = parents.get(pid, 0)
-        if pid == ancestor:
-            return True
-        if pid <= 1:
-            return False
-    return False
+def _list_below(members: frozenset[int]) -> frozenset[int]:
+    """What ``members`` have started and what has itself moved to another control group, with all below it."""
+    found: set[int] = set()
+    asked = list(members)
+    while asked:
+        fresh = {child for pid in asked for child in _list_children(pid)} - members - found
+        found |= fresh
+        asked = list(fresh)
+    return frozenset(found)
+
+
+def _list_children(pid: int) -> list[int]:
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    return [int(word) for thread in threads for word in _read(pid, f"task/{thread}/children").split()]
 
 
 def send_signal(process: Marked, number: signal.Signals) -> None:
@@ -371,7 +378,7 @@ class ProcessTable:
         table = read_table(self._socket_path, members if is_closed else None, kin.supervisord)
         if not is_closed:
             table = {pid: replace(p, within=pid in members) for pid, p in table.items()}
-            self._uids |= {p.uid for p in table.values() if p.uid >= 0 and is_below(p.pid, table, kin.supervisord)}
+            self._uids |= {table[pid].uid for pid in list_below(table, kin.supervisord)} - {-1}
         sessions = self._sessions.prune(table)
         kin = replace(kin, uids=frozenset()) if is_closed else replace(kin, earlier=sessions, uids=self._uids)
         return select_ours(table, kin), table, kin.supervisord

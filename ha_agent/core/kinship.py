@@ -114,7 +114,8 @@ def select_ours(table: Mapping[int, Process], kin: Kin) -> Found:
     supervisord's control group, nor below it, nor in a session of one, nor marked and of a user whose marks are believed.
     """
     bosses = kin.earlier | ({kin.supervisord} if kin.supervisord is not None else frozenset())
-    candidates = {pid: p for pid, p in table.items() if pid not in bosses and _came_from_supervisord(p, table, kin, bosses)}
+    below = list_below(table, kin.supervisord)
+    candidates = {pid: p for pid, p in table.items() if pid not in bosses and _came_from_supervisord(p, kin, bosses, below)}
     verdicts = _judge(candidates, kin, bosses)
     ours: list[Marked] = []
     pending: list[Marked] = []
@@ -128,21 +129,24 @@ def select_ours(table: Mapping[int, Process], kin: Kin) -> Found:
     return Found(tuple(ours), tuple(pending))
 
 
-def _came_from_supervisord(process: Process, table: Mapping[int, Process], kin: Kin, bosses: Collection[int]) -> bool:
-    if process.within or process.session in bosses or is_below(process.pid, table, kin.supervisord):
+def _came_from_supervisord(process: Process, kin: Kin, bosses: Collection[int], below: Collection[int]) -> bool:
+    if process.within or process.session in bosses or process.pid in below:
         return True
     return process.group is not None and process.uid in kin.uids
 
 
-def is_below(pid: int, table: Mapping[int, Process], ancestor: int | None) -> bool:
-    """Whether ``ancestor`` is a parent of ``pid``, or a parent's parent, and so on."""
-    seen: set[int] = set()
-    while ancestor is not None and pid in table and pid not in seen:
-        seen.add(pid)
-        pid = table[pid].parent
-        if pid == ancestor:
-            return True
-    return False
+def list_below(table: Mapping[int, Process], ancestor: int | None) -> frozenset[int]:
+    """Those of ``table`` that ``ancestor`` is a parent of, or a parent's parent, and so on."""
+    children: dict[int, list[int]] = {}
+    for process in table.values():
+        children.setdefault(process.parent, []).append(process.pid)
+    found: set[int] = set()
+    asked = [] if ancestor is None else children.get(ancestor, [])
+    while asked:
+        fresh = [pid for pid in asked if pid not in found and pid != ancestor]
+        found.update(fresh)
+        asked = [child for pid in fresh for child in children.get(pid, ())]
+    return frozenset(found)
 
 
 def _judge(candidates: Mapping[int, Process], kin: Kin, bosses: Collection[int]) -> dict[int, Verdict]:
@@ -241,4 +245,5 @@ def select_strays(found: Sequence[Marked], table: Mapping[int, Process], supervi
 
 def select_adrift(found: Iterable[Marked], table: Mapping[int, Process], supervisord: int | None) -> list[Marked]:
     """Processes that belong to no program any more: no living supervisord is above them."""
-    return [p for p in found if not is_below(p.pid, table, supervisord)]
+    below = list_below(table, supervisord)
+    return [p for p in found if p.pid not in below]

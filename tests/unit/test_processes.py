@@ -102,7 +102,8 @@ def test_the_number_of_a_session_that_is_a_strangers_by_now_says_nothing(tree: T
 
 def test_the_marks_of_another_supervisord_are_none(table: ProcessTable, tree: Tree) -> None:
     assert read_table("/elsewhere.sock", None, None)[tree.gone].group is None
-    assert read_table(SOCKET, frozenset(), None)[tree.gone].group is None, "nor those of a process outside of the group"
+    assert tree.gone not in read_table(SOCKET, frozenset({tree.leader}), None), "nor those of a process outside of the group"
+    assert tree.gone in read_table(SOCKET, frozenset({tree.boss}), None), "but of one below it, wherever it has gone"
     within = read_table(SOCKET, frozenset({tree.gone}), None)[tree.gone]
     assert (within.group, within.name, within.within) == ("g", "p", True)
 
