@@ -55,9 +55,14 @@ HAZARDS = {
     37: "the agent is killed at any point; its state is damaged or newer",
     38: "the agent is down when the notify comes",
     39: "a failover test on a broken pair, or interrupted",
+    40: "supervisord is reloaded within its process",
+    41: "supervisord's socket is deleted while supervisord lives",
     42: "files below the run directory are removed, emptied or replaced, or it is full",
     43: "the newest report of keepalived is lost",
+    48: "the number of a process or session that ended is a stranger's by now",
     49: "keepalived cannot be told to give up",
+    52: "a program forks twice, clears its environment and leaves its session; a shell dies and its child lives on",
+    53: "any user sets supervisord's marks in the environment of his own processes",
 }
 
 WITHOUT_TEST: dict[int, str] = {}

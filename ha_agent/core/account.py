@@ -63,6 +63,8 @@ class NodeAccount:
     step: str | None = None
     last_failure: str | None = None
     left_running: int = 0
+    adrift: tuple[str, ...] = ()
+    """Processes that belong to no program any more, in words."""
     last_transition: Mapping[str, Any] = field(default_factory=dict)
     unfit: str | None = None
     maintenance: Window | None = None

@@ -59,6 +59,8 @@ _TIMINGS: Mapping[str, Timing | None] = {
     "standby-not-ready": Timing(5.0, 5.0),
     "supervisord-down": Timing(5.0, 5.0),
     "keepalived-down": Timing(10.0, 5.0),
+    "registry-found": None,
+    "program-adrift": Timing(0.0, 0.0),
     "plan-failed": Timing(3.0, 10.0),
     "notes-failing": Timing(3.0, 5.0),
     "run-full": Timing(5.0, 5.0),

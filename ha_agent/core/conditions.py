@@ -47,6 +47,8 @@ def _list_of_node(account: NodeAccount) -> Iterator[Condition]:
         yield Condition("notes-failing", node, f"{node} cannot keep its notes: {account.notes_problem}")
     elif account.notes_low is not None:
         yield Condition("run-full", node, f"{account.notes_low} on {node}")
+    for process in account.adrift[:MAX_PATHS]:
+        yield Condition("program-adrift", process, f"{process} belongs to no program any more on {node}")
     if not account.supervisord_alive:
         yield Condition("supervisord-down", node, f"supervisord does not run on {node}")
     elif account.supervisord_silence is not None:

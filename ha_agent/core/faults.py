@@ -211,6 +211,18 @@ _ALERTS: tuple[Fault, ...] = (
         ((Face.SCREEN, "part-down"), (Face.PRECHECK, "keepalived"), (Face.HISTORY, "keepalived-gone")),
     ),
     Fault(
+        "registry-found",
+        "something of the registry ran on the standby; the node ends it",
+        "ha-agent history says what, and on both nodes whether it ran twice",
+        Urgency.CRITICAL,
+    ),
+    Fault(
+        "program-adrift",
+        "processes run that belong to no program any more: a restart of the program does not end them",
+        "supzcli restart NAME ends what is left of NAME; what no program is named of: kill it by its pid",
+        Urgency.WARNING,
+    ),
+    Fault(
         "plan-failed",
         "a takeover or release could not be finished and is tried again",
         "ha-agent history says which step, and why",

@@ -35,6 +35,7 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("vrrp-left-master", "keepalived no longer reports MASTER"),
     EventCode("vip-lost", "keepalived reports MASTER without the VIP", True, former_of_role="vip-gone"),
     EventCode("supervisord-down", "supervisord does not run, or does not answer", True, former_of_role="supervisord-gone"),
+    EventCode("registry-runs", "something of the registry runs on a standby, which releases", True),
     EventCode("takeover-done", "every loadable conf is loaded and its programs were started"),
     EventCode("takeover-retry", "a takeover is tried again"),
     EventCode("supervisord-replaced", "supervisord ended: what it left is ended, and all is started again"),
@@ -54,6 +55,7 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("keepalived-stopped", "keepalived did not give up MASTER when told to, and was stopped", True),
     EventCode("keepalived-started", "a keepalived that was stopped for that was started again"),
     EventCode("role-damaged", "the file of the role was damaged: the node releases, to be sure", True),
+    EventCode("role-lost", "the role in /run was lost while the registry ran here: the node releases, to be sure", True),
     EventCode("stalled", "the agent did nothing for a while", True),
     EventCode("vrrp", "keepalived reported another VRRP state"),
     # Takeover and release.
@@ -90,6 +92,8 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("program-restarted", "an operator restarted programs"),
     EventCode("updated", "an operator had changed confs loaded"),
     EventCode("supervisor-call", "an operator made a call of supervisord through the guard"),
+    EventCode("registry-found", "a look at the processes of a standby has found something of the registry", True),
+    EventCode("program-adrift", "processes were found that belong to no program any more", True),
     # failover-test.
     EventCode("drill-fault", "a failover-test made its fault"),
     EventCode("drill-undone", "its fault is over"),

@@ -8,6 +8,7 @@ from typing import Any
 from ha_agent.core.faults import REPLICATION_FAULTS, Face, former_code
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.node_json import NodeAccountJson, NodeJson
+from ha_agent.core.supervisor_words import remedy_for
 
 
 def find_active(nodes: Sequence[NodeJson]) -> NodeAccountJson | None:
@@ -69,7 +70,8 @@ def _node_obstacles(node: NodeAccountJson) -> list[Finding]:
     if node["keepalived"] != "up":
         found.append(_error("keepalived-down", name, "keepalived is not running", "systemctl start keepalived"))
     if node["supervisord"] != "up":
-        found.append(_error("supervisord-down", name, f"supervisord: {node['supervisord']}", "systemctl start supervisor"))
+        said = node["supervisord"]
+        found.append(_error("supervisord-down", name, f"supervisord: {said}", remedy_for(said)))
     if node.get("unfit"):
         found.append(_error("unfit", name, f"must not be MASTER: {node['unfit']}", "see ha-agent history"))
     # A node that is to give up needs nothing there: that speaks for a switchover, and not against it.

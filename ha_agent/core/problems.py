@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ha_agent.core.faults import PROGRAM_FAULTS, REPLICATION_FAULTS, code_of_conf
 from ha_agent.core.node_json import NodeAccountJson, NodeJson, ProgramJson
-from ha_agent.core.supervisor_words import TROUBLED_STATES, State
+from ha_agent.core.supervisor_words import TROUBLED_STATES, State, is_deaf
 
 TEXTS: Mapping[str, str] = {
     "split-brain": "SPLIT-BRAIN: both nodes are active; stop keepalived on the one that must not be",
@@ -23,6 +23,7 @@ TEXTS: Mapping[str, str] = {
     "unfit": "{node} must not be MASTER (FAULT by the track file): {why}",
     "notes-failing": "{node} cannot keep its notes, so that it could not take over: {why}",
     "run-full": "{node}: {why}: a takeover needs room there",
+    "part-deaf": "{node}: {part} cannot be asked ({why}): systemctl restart supervisor, which restarts its programs, too",
     "part-down": "{node}: {part} is down{why}: systemctl start {unit}, and journalctl -u {unit} for the reason",
     "registry": "{node}: registry: {why}",
     "not-replicated": "{node}: {path} is not replicated: {why}",
@@ -103,6 +104,9 @@ def _of_node(node: NodeJson, now: float) -> Iterator[Problem]:
         if node[part] != "up":
             why = f" ({node[part]})" if node[part] != "down" else ""
             unit = "supervisor" if part == "supervisord" else part
+            if is_deaf(node[part]):
+                yield Problem(f"{part}-down", "part-deaf", {"node": name, "part": part, "why": node[part]})
+                continue
             yield Problem(f"{part}-down", "part-down", {"node": name, "part": part, "why": why, "unit": unit})
     yield from _of_registry(node)
     for program in failed_programs(node):

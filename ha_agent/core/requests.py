@@ -152,11 +152,15 @@ class AlertTestRequest(Request):
 
 @dataclass(frozen=True, slots=True)
 class EventsRequest(Request):
-    """``program-events``: what the listener heard; ``lost`` were thrown away by supervisord."""
+    """``program-events``: what the listener heard; ``lost`` were thrown away by supervisord.
+
+    ``began``: the listener is new, and so may be supervisord. ``stopping``: supervisord stops all, to end or to reload.
+    """
 
     events: tuple[Any, ...]
     lost: int = 0
     began: bool = False
+    stopping: bool = False
 
 
 @dataclass(frozen=True, slots=True)

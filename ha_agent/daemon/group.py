@@ -40,6 +40,7 @@ from ha_agent.daemon.peer.interlock import Interlock
 from ha_agent.daemon.programs.active_set import ActiveSet
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
 from ha_agent.daemon.programs.loader import Loader
+from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.readiness import Readiness
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.programs.sweep import Sweeper
@@ -55,6 +56,7 @@ from ha_agent.daemon.role.inquiry import Inquiry
 from ha_agent.daemon.role.loop import RoleLoop
 from ha_agent.daemon.role.maintenance import Maintenance
 from ha_agent.daemon.role.obedience import Obedience
+from ha_agent.daemon.role.patrol import Patrol
 from ha_agent.daemon.role.release import Release
 from ha_agent.daemon.role.rival import Rival
 from ha_agent.daemon.role.senses import Senses
@@ -115,6 +117,7 @@ class SharedNode:
     checker: ConfChecker
     supervised: Supervised
     table: ProcessTable
+    local: LocalGroups
     keepalived: ProcessWatch
     keepalived_unit: Keepalived
     upkeep: Upkeep
@@ -155,10 +158,11 @@ class Group:
     takeover: Takeover
     release: Release
     verifier: Verifier
+    patrol: Patrol
     loop: RoleLoop
 
     def supervisord_ended(self) -> None:
-        """A supervisord that is started again must not start the registry beside what the old one left running.
+        """A supervisord that begins anew, after its end or a reload, must not start the registry beside what is left of it.
 
         Under maintenance nothing is touched: the caller looks.
         """
@@ -219,6 +223,7 @@ class _Role:
     takeover: Takeover
     release: Release
     verifier: Verifier
+    patrol: Patrol
     loop: RoleLoop
 
 
@@ -280,6 +285,7 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
         takeover=role.takeover,
         release=role.release,
         verifier=role.verifier,
+        patrol=role.patrol,
         loop=role.loop,
     )
 
@@ -310,8 +316,9 @@ def _build_programs(
     run = RunPlaces(settings.run_dir)
     active_set = ActiveSet(settings.registry.path, run.active_set, shared.checker, view.read_content)
     loaded = LoadedGroups(run.groups)
-    sweeper = Sweeper(settings.release, shared.table, shared.supervised, loaded)
-    loader = Loader(shared.supervisor, settings.release, shared.supervised, loaded, shared.table)
+    shared.local.join(loaded)
+    sweeper = Sweeper(settings.release, shared.table, shared.supervised, loaded, shared.local)
+    loader = Loader(shared.supervisor, settings.release, shared.supervised, loaded, shared.local, shared.table)
     readiness = Readiness(settings.readiness, standing, view, active_set, loaded, shared.checker, events, shared.clock)
     return _Programs(active_set, loaded, sweeper, loader, readiness)
 
@@ -396,6 +403,16 @@ def _build_role(
         shared.start_task,
         waker.wake_at,
     )
+    patrol = Patrol(
+        standing,
+        programs.sweeper,
+        registry.ledger,
+        shared.maintenance,
+        events,
+        run.adopt,
+        waker.wake,
+        shared.start_task,
+    )
     loop = RoleLoop(
         standing,
         senses,
@@ -403,6 +420,7 @@ def _build_role(
         release,
         verifier,
         claims,
+        patrol,
         fitness,
         obedience,
         shared.maintenance,
@@ -418,4 +436,4 @@ def _build_role(
     )
     rival = Rival(claims, registry.conversation, events, waker, shared.start_task)
     registry.replicator.on_stale.append(rival.hear)
-    return _Role(interlock, fitness, senses, takeover, release, verifier, loop)
+    return _Role(interlock, fitness, senses, takeover, release, verifier, patrol, loop)

@@ -13,21 +13,23 @@ import os
 import pathlib
 import re
 import signal
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.adapters.keepalived import Keepalived
+from ha_agent.adapters.local_confs import LocalConfs
 from ha_agent.adapters.machine import Machine
-from ha_agent.adapters.procs import Lineage, Marked, ProcessTable, ProcessWatch
+from ha_agent.adapters.procs import ProcessTable, ProcessWatch
 from ha_agent.adapters.rpc import Disconnected, Progress
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.store import History
-from ha_agent.adapters.supervisord import Fault, ProcessInfo, RereadRefused, Supervisord, SupervisordDown
+from ha_agent.adapters.supervisord import Fault, ProcessInfo, RereadRefused, SocketAge, Supervisord, SupervisordDown
 from ha_agent.adapters.watch import HintSink, Watcher
 from ha_agent.core.confs import Program, Verdict
 from ha_agent.core.frames import Message
+from ha_agent.core.kinship import Found, Kin, Marked
 from ha_agent.core.settings import (
     LinkSettings,
     PeerSettings,
@@ -41,6 +43,7 @@ from ha_agent.core.settings import (
 from ha_agent.core.words import Role, VrrpState
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.group import Group, GroupSettings, SharedNode, build_group
+from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.maintenance import Maintenance
 from ha_agent.daemon.upkeep import Upkeep
@@ -217,18 +220,20 @@ class FakeTable(ProcessTable):
     """The processes of a world. A signal is obeyed at once; waiting never takes any time."""
 
     def __init__(self, world: World) -> None:
-        super().__init__("/nowhere")
+        super().__init__("/nowhere", "/nowhere/sessions")
         self.world = world
 
-    def find_marked(self, groups: Collection[str], lineage: Lineage) -> list[Marked]:
-        own = [p for p in self.world.processes.values() if p.group in groups]
-        return [Marked(p.pid, self.world.supervisord_pid, p.started_ticks, p.group, p.group) for p in own]
+    def note_supervisord(self, pid: int, started_ticks: int) -> None:
+        pass
 
-    def list_leaders(self, lineage: Lineage) -> list[tuple[str, str]]:
-        return []
+    def find(self, kin: Kin) -> Found:
+        world = self.world
+        own = [p for p in world.processes.values() if p.group not in kin.local]
+        parent = {p.pid: world.supervisord_pid if p.started_ticks > world.supervisord_ticks else 1 for p in own}
+        return Found(tuple(Marked(p.pid, parent[p.pid], p.started_ticks, p.group, p.group) for p in own))
 
-    def leads_session(self, pid: int) -> bool:
-        return False
+    def find_adrift(self, kin: Kin) -> list[Marked]:
+        return [p for p in self.find(kin).ours if p.parent != kin.supervisord]
 
     def send(self, process: Marked, number: signal.Signals) -> None:
         found = self.world.processes.get(process.pid)
@@ -450,7 +455,7 @@ class Node:
             lambda: (world.supervisord_pid, world.supervisord_ticks) if world.is_supervisord_up else None
         )
         supervised = Supervised(
-            SupervisorSettings(hung_s=0.2), FakeSupervisord(world), supervisord, table, str(world.root / "supervisords")
+            SupervisorSettings(hung_s=0.2), FakeSupervisord(world), supervisord, table, SocketAge(str(world.root / "socket"))
         )
         return SharedNode(
             name=name,
@@ -462,6 +467,7 @@ class Node:
             checker=FakeChecker(),
             supervised=supervised,
             table=table,
+            local=LocalGroups(LocalConfs("/nowhere", ()), dict),
             keepalived=FakeWatch(lambda: self.keepalived),
             keepalived_unit=FakeKeepalived(),
             upkeep=Upkeep(str(self.run_dir), events),

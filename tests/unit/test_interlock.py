@@ -65,6 +65,8 @@ class Node:
         self.gave_way: list[str] = []
         self.woken = 0
         self.maintenance = False
+        self.is_clear = True
+        """What a look at the processes of a standby finds."""
 
     async def answer(self, asking: Watermark = HIGHER) -> Message:
         """The answer to a peer that claims ``asking``."""
@@ -72,8 +74,17 @@ class Node:
         def wake() -> None:
             self.woken += 1
 
+        async def is_clear() -> bool:
+            await asyncio.sleep(0)
+            return self.is_clear
+
         return await self.interlock.answer(
-            asking, self.told.append, in_maintenance=lambda: self.maintenance, give_way=self.gave_way.append, wake=wake
+            asking,
+            self.told.append,
+            is_clear=is_clear,
+            in_maintenance=lambda: self.maintenance,
+            give_way=self.gave_way.append,
+            wake=wake,
         )
 
 
@@ -264,5 +275,30 @@ def test_of_two_that_take_over_at_once_exactly_the_lower_claim_gives_way(tmp_pat
         assert sorted(outcomes) == [(False, True), (True, False)]
         lower_is_first = (own.epoch, own.claimed_by) < (other.epoch, other.claimed_by)
         assert outcomes[0][0] == lower_is_first
+
+    run_timeless(main())
+
+
+def test_a_standby_on_which_something_runs_gives_its_word_only_when_that_was_released(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        node = Node(tmp_path, AskedLink({}))
+        node.is_clear = False
+        asked = asyncio.ensure_future(node.answer())
+        await asyncio.sleep(0.1)
+        assert not asked.done()
+        node.standing.become(Role.RELEASING)
+        await asyncio.sleep(0.1)
+        node.is_clear = True
+        node.standing.become(Role.STANDBY)
+        assert await asked == {"outcome": Outcome.RELEASED}
+
+    run_timeless(main())
+
+
+def test_under_maintenance_a_standby_on_which_something_runs_refuses(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        node = Node(tmp_path, AskedLink({}))
+        node.is_clear, node.maintenance = False, True
+        assert await node.answer() == {"outcome": Outcome.MAINTENANCE}
 
     run_timeless(main())

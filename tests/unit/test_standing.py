@@ -7,6 +7,7 @@ import pathlib
 
 import pytest
 
+from ha_agent.core.kinship import Life
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import Role
 from ha_agent.daemon.standing import Standing
@@ -21,11 +22,11 @@ def test_an_agent_that_is_started_again_goes_on_with_role_claim_and_supervisord(
     async def main() -> None:
         standing = make(tmp_path)
         standing.claim_epoch(Watermark(7, "a"))
-        standing.note_loaded((123, 456))
+        standing.note_loaded(Life(123, 456, "7-8"))
         standing.become(role)
         again = make(tmp_path)
         assert again.resume() is None
-        assert (again.role, again.claim, again.loaded_into) == (role, Watermark(7, "a"), (123, 456))
+        assert (again.role, again.claim, again.loaded_into) == (role, Watermark(7, "a"), Life(123, 456, "7-8"))
 
     asyncio.run(main())
 

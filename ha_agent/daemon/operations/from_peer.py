@@ -17,6 +17,7 @@ from ha_agent.daemon.peer.conversation import Conversation
 from ha_agent.daemon.peer.interlock import Interlock
 from ha_agent.daemon.replication.receiver import Receiver
 from ha_agent.daemon.role.maintenance import Maintenance
+from ha_agent.daemon.role.patrol import Patrol
 from ha_agent.daemon.waker import Waker
 
 MAX_EPOCH = 2**63
@@ -31,6 +32,7 @@ class PeerOperations:
         conversation: Conversation,
         interlock: Interlock,
         receiver: Receiver,
+        patrol: Patrol,
         status: StatusReporter,
         maintenance: Maintenance,
         link: PeerLink,
@@ -38,7 +40,7 @@ class PeerOperations:
         give_way: Callable[[str], None],
     ) -> None:
         self._conversation, self._interlock, self._receiver = conversation, interlock, receiver
-        self._status, self._maintenance, self._link = status, maintenance, link
+        self._patrol, self._status, self._maintenance, self._link = patrol, status, maintenance, link
         self._waker, self._give_way = waker, give_way
 
     async def hello(self, request: SummaryRequest, call: Call) -> Mapping[str, Any]:
@@ -71,6 +73,7 @@ class PeerOperations:
         return await self._interlock.answer(
             Watermark(request.epoch, request.claimed_by),
             call.progress,
+            is_clear=self._patrol.is_clear,
             in_maintenance=lambda: self._maintenance.is_on,
             give_way=self._give_way,
             wake=self._waker.wake,

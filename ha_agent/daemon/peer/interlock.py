@@ -112,11 +112,14 @@ class Interlock:
         asking: Watermark,
         progress: Progress,
         *,
+        is_clear: Callable[[], Awaitable[bool]],
         in_maintenance: Callable[[], bool],
         give_way: Callable[[str], None],
         wake: Callable[[], None],
     ) -> Message:
         """Answers when nothing of the registry is left running here, or why that will not be.
+
+        ``is_clear`` looks at the processes of a standby, and sees to it that what runs there is released.
 
         A node that is active and that its own keepalived goes on to call MASTER refuses: in a dual master with a working
         link the node that is active already stays it, because that moves no program. Of two that take over at once the
@@ -128,7 +131,7 @@ class Interlock:
         patience = self._clock() + limits.dual_master_s
         limit = self._clock() + limits.interlock_timeout_s
         while self._clock() < limit:
-            if standing.role is Role.STANDBY:
+            if standing.role is Role.STANDBY and await is_clear():
                 self._ledger.learn(asking)
                 return {"outcome": Outcome.RELEASED}
             if in_maintenance():

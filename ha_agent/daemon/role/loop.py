@@ -21,6 +21,7 @@ from ha_agent.daemon.role.claims import Claims
 from ha_agent.daemon.role.fitness import Fitness
 from ha_agent.daemon.role.maintenance import Maintenance
 from ha_agent.daemon.role.obedience import Obedience
+from ha_agent.daemon.role.patrol import Patrol
 from ha_agent.daemon.role.plan_run import PlanRun
 from ha_agent.daemon.role.release import Release
 from ha_agent.daemon.role.senses import Senses
@@ -57,6 +58,7 @@ class RoleLoop:
         release: Release,
         verifier: Verifier,
         claims: Claims,
+        patrol: Patrol,
         fitness: Fitness,
         obedience: Obedience,
         maintenance: Maintenance,
@@ -73,6 +75,7 @@ class RoleLoop:
     ) -> None:
         self._standing, self._senses = standing, senses
         self._takeover, self._release, self._verifier, self._claims = takeover, release, verifier, claims
+        self._patrol = patrol
         self._fitness, self._obedience, self._maintenance = fitness, obedience, maintenance
         self._upkeep, self._conversation = upkeep, conversation
         self._loaded, self._events = loaded, events
@@ -99,6 +102,7 @@ class RoleLoop:
         damage = standing.resume()
         if damage is not None:
             self._events.add("role-damaged", damage)
+        await self._patrol.resume()
         standing.note_transition(await asyncio.to_thread(self._find_last_transition))
         self._claims.learn_own()
         self._claims.resuming = standing.owns
@@ -167,7 +171,7 @@ class RoleLoop:
             plan_done=self._run.done if self._run else None,
             left_running=standing.left_running,
             retry_due=now >= self._retry_mono,
-            supervisord_replaced=loaded_into is not None and senses.sense_supervisord() != loaded_into,
+            supervisord_replaced=loaded_into is not None and loaded_into.is_other_than(senses.sense_supervisord()),
             supervisord_gone=supervisord_gone,
             vrrp_asked=senses.is_asking,
         )
@@ -293,5 +297,6 @@ class RoleLoop:
         elif self._standing.role is Role.FENCED:
             self._retry_at(self._clock() + self._release_retry_s)
             return
+        self._patrol.settled()
         for listener in self.on_settled:
             listener()

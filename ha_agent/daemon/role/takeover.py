@@ -136,12 +136,14 @@ class Takeover:
 
         Fails where supervisord was replaced meanwhile: the new one has found an empty active set.
         """
-        supervisord = self._supervised.process.identity
+        self._supervised.note_process()
+        supervisord = self._supervised.life
         if supervisord is None:
             raise StepFailed("there is no supervisord")
         self._standing.note_loaded(supervisord)
         result = await self._load_all()
-        if self._supervised.process.identity != supervisord:
+        self._supervised.note_process()
+        if supervisord.is_other_than(self._supervised.life):
             raise StepFailed("supervisord was replaced while it was being loaded")
         return result
 
