@@ -55,6 +55,9 @@ HAZARDS = {
     37: "the agent is killed at any point; its state is damaged or newer",
     38: "the agent is down when the notify comes",
     39: "a failover test on a broken pair, or interrupted",
+    44: "the node's own address goes, and comes back behind the VIP",
+    45: "packets are lost at random",
+    50: "the VIP is on both nodes, or on neither",
 }
 
 WITHOUT_TEST: dict[int, str] = {}

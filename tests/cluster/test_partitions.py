@@ -71,6 +71,26 @@ def test_a_link_that_is_dead_to_a_machine_that_answers_a_ping_is_waited_for_befo
     assert interlock_of(pair, "node-b")["interlock"] == "silent"
 
 
+def test_lost_packets_are_no_dead_machine(pair: Pair) -> None:
+    """Hazard 45: packets are lost at random, in both directions.
+
+    Fault: half of the packets are lost either way, and the VIP moves three times; a program needs 1.5 s to stop.
+    Answer: the machine is asked fifty times in takeover.peer_probe_s and one answer is enough: the node that gets the VIP
+    waits for the word of the other one.
+    Bound: takeover.silent_peer_s without the programs where ssh does not come through; no overlap.
+    """
+    command = "/bin/bash -c 'trap \"sleep 1.5; exit\" TERM; while :; do sleep 0.05; done'"
+    pair.up({"slow.conf": f"[program:slow]\ncommand={command}\nstartsecs=0\nstopwaitsecs=5\n"})
+    pair.await_runs("node-a", {"slow"})
+    pair.lab.block("node-a", "loss", 50)
+    for source, target in (NODES, NODES[::-1], NODES):
+        pair.shell(source, "echo 1 > /run/ha-agent/track")
+        pair.await_runs(target, {"slow"}, 40)
+        pair.shell(source, "echo 0 > /run/ha-agent/track")
+    pair.lab.unblock("node-a", "loss")
+    pair.lab.wait_settled()
+
+
 def test_a_full_partition_runs_twice_and_heals_to_one_active_node_with_every_edit_safe(pair: Pair) -> None:
     """Hazards 34 and 36: both dead; edits on either side.
 
