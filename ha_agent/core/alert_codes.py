@@ -59,6 +59,7 @@ _TIMINGS: Mapping[str, Timing | None] = {
     "standby-not-ready": Timing(5.0, 5.0),
     "supervisord-down": Timing(5.0, 5.0),
     "keepalived-down": Timing(10.0, 5.0),
+    "takeover-held": Timing(0.0, 5.0),
     "plan-failed": Timing(3.0, 10.0),
     "stalled": None,
     "drill-report": None,

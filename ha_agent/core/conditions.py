@@ -51,7 +51,9 @@ def _list_of_node(account: NodeAccount) -> Iterator[Condition]:
     if not account.keepalived_alive:
         state = account.vrrp_state.value
         yield Condition("keepalived-down", node, f"keepalived does not run on {node}, VRRP state {state}")
-    if account.last_failure is not None and account.plan is not None:
+    if account.held is not None:
+        yield Condition("takeover-held", node, f"{node} has taken over and starts nothing: {account.held}")
+    elif account.last_failure is not None and account.plan is not None:
         yield Condition("plan-failed", node, f"{account.plan} on {node}: {account.last_failure}")
     if account.registry_problem:
         yield Condition("registry-unavailable", node, f"{account.registry_path}: {account.registry_problem}")

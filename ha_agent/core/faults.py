@@ -211,6 +211,13 @@ _ALERTS: tuple[Fault, ...] = (
         ((Face.SCREEN, "part-down"), (Face.PRECHECK, "keepalived"), (Face.HISTORY, "keepalived-gone")),
     ),
     Fault(
+        "takeover-held",
+        "nothing is started: the other node has not given its word, and takeover.on_interlock_timeout says to hold",
+        "bring the other node or the link to it back, it gives its word by itself; a fence_command in [takeover] makes "
+        "a start safe without it",
+        Urgency.CRITICAL,
+    ),
+    Fault(
         "plan-failed",
         "a takeover or release could not be finished and is tried again",
         "ha-agent history says which step, and why",
@@ -409,6 +416,7 @@ WELL: frozenset[str] = frozenset(
         "supervisor-socket",
         "supervisor-unit",
         "supervisord-up",
+        "takeover-policy",
         "track-file",
         "units",
         "versions",

@@ -87,6 +87,7 @@ class NodeAccountJson(TypedDict):
     generation: int
     left_running: int
     unfit: str | None
+    held: str | None
     maintenance: MaintenanceJson | None
     drill: DrillJson | None
     preempt: bool

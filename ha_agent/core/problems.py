@@ -20,6 +20,8 @@ TEXTS: Mapping[str, str] = {
     "stopped; ha-agent maintenance off ends it",
     "drill": "{node}: a failover-test by {by} is under way ({why})",
     "fenced": "{node} is fenced: {count} processes of the registry cannot be ended; see the history",
+    "takeover-held": "{node} has taken over and starts nothing: {why}; bring {peer} or the link to it back, "
+    "it gives its word by itself; a fence_command in [takeover] makes a start safe without it",
     "unfit": "{node} must not be MASTER (FAULT by the track file): {why}",
     "part-down": "{node}: {part} is down{why}: systemctl start {unit}, and journalctl -u {unit} for the reason",
     "registry": "{node}: registry: {why}",
@@ -66,6 +68,10 @@ def find_problems(nodes: Sequence[NodeJson], now: float) -> list[Problem]:
         found.append(Problem("split-brain", "split-brain", {}))
     if not active and not any(n["role"] in ("taking_over", "releasing") for n in reachable):
         found.append(Problem("no-active-node", "no-active", {}))
+    for holding in reachable:
+        if held := holding.get("held"):
+            peer = next((n["name"] for n in nodes if n is not holding), "the peer")
+            found.append(Problem("takeover-held", "takeover-held", {"node": holding["name"], "peer": peer, "why": held}))
     for node in nodes:
         found += _of_node(node, now)
     return found

@@ -71,6 +71,7 @@ class Accountant:
             plan=standing.plan.name if standing.plan else None,
             step=standing.plan.current_step if standing.plan else None,
             last_failure=standing.last_failure,
+            held=standing.held,
             left_running=standing.left_running,
             last_transition=standing.last_transition,
             unfit=self._fitness.reason,

@@ -277,6 +277,29 @@ def test_a_paused_machine_that_wakes_up_releases_as_soon_as_it_hears_of_the_othe
     assert any(e["code"] == "stalled" for e in pair.history("node-a"))
 
 
+def test_hold_starts_nothing_on_a_dead_peers_behalf_and_says_so(pair: Pair) -> None:
+    """Design, interlock: on_interlock_timeout = "hold" without a fence_command.
+
+    Fault: the active node loses its power.
+    Answer: nothing is started before the peer's word, although its machine answers nothing; status and doctor say why, and
+    what to do. The machine boots, its agent gives the word, and the programs start where the VIP is.
+    Bound: the repair of the peer; no overlap.
+    """
+    pair.up(overrides={"takeover": {"on_interlock_timeout": "hold"}})
+    pair.await_runs("node-a", THREE)
+    pair.lab.power_off("node-a")
+    settled = wait_for("the decision", lambda: pair.history("node-b", "interlock-settled"), 6)[0]
+    assert settled["interlock"] in ("dead", "link-down") and settled["started"] is False
+    stays("nothing starts", lambda: not pair.runs("node-b"), 3.0)
+    for face in ("status", "doctor"):
+        said = pair.ha("node-b", face).stdout
+        assert "starts nothing" in said and "bring node-a or the link to it back" in said
+    wait_for("the alert", lambda: "takeover-held" in pair.ha("node-b", "alert", "list").stdout, 15, 0.3)
+    pair.power_on("node-a")
+    pair.await_runs("node-b", THREE, 15)
+    assert pair.lab.status("node-b")["held"] is None
+
+
 @pytest.mark.parametrize("policy", ["start", "hold"])
 def test_when_the_interlocks_time_is_over_the_stated_policy_decides_and_is_written_down(pair: Pair, policy: str) -> None:
     """Design, interlock: deadline reached.

@@ -53,6 +53,11 @@ def test_a_healthy_node_has_none(role: Role) -> None:
 CASES: list[tuple[NodeAccount, dict[str, Any], set[tuple[str, str]]]] = [
     (HEALTHY, {"link_up": False, "link_problem": "Connection refused"}, {("peer-lost", "b")}),
     (HEALTHY, {"peer": peer(Role.ACTIVE)}, {("split-brain", "pair")}),
+    (
+        STANDBY,
+        {"role": Role.TAKING_OVER, "held": "no word", "last_failure": "interlock: no word", "plan": "takeover"},
+        {("takeover-held", "a")},
+    ),
     (STANDBY, {"peer": peer(Role.STANDBY)}, {("no-active-node", "pair")}),
     (STANDBY, {"peer": None}, set()),
     (

@@ -56,6 +56,14 @@ def test_a_node_that_must_not_be_master_says_why() -> None:
     assert text == "b must not be MASTER (FAULT by the track file): supervisord is gone"
 
 
+def test_a_takeover_that_holds_says_why_and_what_to_do_now() -> None:
+    gone: Any = {"name": "b", "reachable": False, "problem": "no route"}
+    held = node("a", "taking_over", held='no word of the peer; nothing is started, policy is "hold"')
+    text = list_problems([held, gone], 0.0)[0]
+    assert text.startswith("a has taken over and starts nothing: no word of the peer")
+    assert "bring b or the link to it back" in text and "fence_command" in text
+
+
 def test_the_step_of_a_takeover_is_shown() -> None:
     assert "taking_over: interlock" in render_status([node("a", "taking_over", step="interlock"), node("b")], 0.0)
 

@@ -93,6 +93,7 @@ def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[
         "generation": account.generation,
         "left_running": account.left_running,
         "unfit": account.unfit,
+        "held": account.held,
         "maintenance": _describe_maintenance(account),
         "drill": _describe_drill(account),
         "preempt": account.preempt,

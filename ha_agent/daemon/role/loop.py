@@ -245,8 +245,8 @@ class RoleLoop:
         self._waker.wake()
 
     def _note_failed(self, run: PlanRun) -> None:
-        log.error("%s could not be finished: %s", run.name, run.failure)
         if run.failure != self._standing.last_failure:
+            log.error("%s could not be finished: %s", run.name, run.failure)
             self._events.add(f"{run.name}-failed", str(run.failure), steps=run.steps)
         self._standing.note_failure(run.failure)
 
