@@ -52,7 +52,12 @@ class PeerSettings:
 class VrrpSettings:
     """[vrrp]: what `ha-agent keepalived render` puts into keepalived.conf, and what the agent expects of it."""
 
-    vip: str = key(REQUIRED, "The virtual address with its prefix length.", INTERFACE_ADDRESS)
+    vip: str = key(
+        REQUIRED,
+        "The virtual address with the prefix length of its network. In the network of node.address keepalived is given it "
+        "alone (/32), so that its removal takes no other address along.",
+        INTERFACE_ADDRESS,
+    )
     interface: str = key("eth0", "Network interface that carries the VIP.", matching(r"[^\s/]{1,15}", "an interface name"))
     instance: str = key("HA_AGENT", "Name of the VRRP instance in keepalived.conf.", NAME)
     router_id: int = key(51, "virtual_router_id; the same on both nodes, unique in the network.", between(1, 255))
