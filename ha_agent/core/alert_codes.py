@@ -47,6 +47,8 @@ _TIMINGS: Mapping[str, Timing | None] = {
     "role-standby": None,
     "no-active-node": Timing(15.0, 30.0),
     "split-brain": Timing(2.0, 15.0),
+    "vip-on-both": Timing(3.0, 5.0),
+    "vip-on-neither": Timing(15.0, 5.0),
     "fenced": Timing(0.0, 15.0),
     "peer-lost": Timing(10.0, 5.0),
     "replication-lag": Timing(0.0, 60.0),

@@ -118,6 +118,18 @@ _ALERTS: tuple[Fault, ...] = (
         ((Face.PRECHECK, "role"),),
     ),
     Fault(
+        "vip-on-both",
+        "the VIP is on both nodes: clients may reach the wrong one",
+        "take it off the standby: ip addr del; the agent there does so after 5 s, unless maintenance is on",
+        Urgency.CRITICAL,
+    ),
+    Fault(
+        "vip-on-neither",
+        "the VIP is on neither node: no client reaches the pair",
+        "journalctl -u keepalived on both nodes; ha-agent status",
+        Urgency.CRITICAL,
+    ),
+    Fault(
         "fenced",
         "processes of the registry cannot be ended here, so the other node must not start them",
         "end them by hand (they are named in ha-agent status), or reboot this node",
@@ -324,6 +336,11 @@ _FINDINGS: tuple[Fault, ...] = (
     Fault("keepalived-missing", "keepalived is not installed", "apt install keepalived"),
     Fault("keepalived-instance", "keepalived's configuration lacks the pair's instance", "ha-agent keepalived render"),
     Fault("keepalived-differs", "keepalived's configuration does not fit agent.toml", "ha-agent keepalived render"),
+    Fault(
+        "vip-prefix",
+        "the removal of the VIP may take the node's own address along",
+        "ha-agent keepalived render, on each node while it is the standby",
+    ),
     Fault("advert-int", "the two nodes' advert_int differ, or a short one is cut off", "ha-agent keepalived render"),
     Fault("nopreempt-state", "nopreempt needs state BACKUP", "ha-agent keepalived render"),
     Fault("nopreempt-weight", "a weight makes nopreempt void", "ha-agent keepalived render"),
@@ -420,6 +437,7 @@ WELL: frozenset[str] = frozenset(
         "track-file",
         "units",
         "versions",
+        "vip",
         "vrrp-options",
         "xmlrpc-closed",
     }

@@ -22,6 +22,8 @@ TEXTS: Mapping[str, str] = {
     "fenced": "{node} is fenced: {count} processes of the registry cannot be ended; see the history",
     "takeover-held": "{node} has taken over and starts nothing: {why}; bring {peer} or the link to it back, "
     "it gives its word by itself; a fence_command in [takeover] makes a start safe without it",
+    "vip-on-both": "the VIP is on both nodes: clients may reach the wrong one; take it off the standby (ip addr del)",
+    "vip-on-neither": "the VIP is on neither node: no client reaches the pair; see journalctl -u keepalived",
     "unfit": "{node} must not be MASTER (FAULT by the track file): {why}",
     "part-down": "{node}: {part} is down{why}: systemctl start {unit}, and journalctl -u {unit} for the reason",
     "registry": "{node}: registry: {why}",
@@ -72,9 +74,20 @@ def find_problems(nodes: Sequence[NodeJson], now: float) -> list[Problem]:
         if held := holding.get("held"):
             peer = next((n["name"] for n in nodes if n is not holding), "the peer")
             found.append(Problem("takeover-held", "takeover-held", {"node": holding["name"], "peer": peer, "why": held}))
+    found += _of_vip(reachable)
     for node in nodes:
         found += _of_node(node, now)
     return found
+
+
+def _of_vip(reachable: Sequence[NodeAccountJson]) -> Iterator[Problem]:
+    """While a role changes the VIP is away, or on its way."""
+    if len(reachable) < 2 or any(n["role"] in ("taking_over", "releasing") for n in reachable):
+        return
+    if all(n["vip"] is True for n in reachable):
+        yield Problem("vip-on-both", "vip-on-both", {})
+    elif all(n["vip"] is False for n in reachable):
+        yield Problem("vip-on-neither", "vip-on-neither", {})
 
 
 def list_problems(nodes: Sequence[NodeJson], now: float) -> list[str]:

@@ -91,6 +91,7 @@ class Agent:
         )
         return SharedNode(
             name=settings.node.name,
+            address=settings.node.address,
             peer=settings.peer,
             link_limits=settings.link,
             supervisor=settings.supervisor,

@@ -45,6 +45,7 @@ from ha_agent.daemon.replication.ledger import Ledger
 from ha_agent.daemon.replication.receiver import Receiver
 from ha_agent.daemon.replication.replicator import Replicator
 from ha_agent.daemon.replication.view import RegistryView
+from ha_agent.daemon.role.addresses import Addresses
 from ha_agent.daemon.role.claims import Claims
 from ha_agent.daemon.role.fitness import Fitness
 from ha_agent.daemon.role.loop import RoleLoop
@@ -97,6 +98,7 @@ class SharedNode:
     """
 
     name: str
+    address: str
     peer: PeerSettings
     link_limits: LinkSettings
     supervisor: SupervisorSettings
@@ -322,6 +324,7 @@ def _build_role(
         fence=functools.partial(shared.machine.fence, limits.fence_command, limits.fence_timeout_s),
         give_way=give_way,
     )
+    remove_vip = functools.partial(shared.machine.remove_address, vrrp.vip, vrrp.interface)
     release = Release(
         standing,
         programs.active_set,
@@ -330,7 +333,7 @@ def _build_role(
         programs.sweeper,
         shared.keepalived,
         events,
-        functools.partial(shared.machine.remove_address, vrrp.vip, vrrp.interface),
+        remove_vip,
     )
     verifier = Verifier(standing, programs.active_set, programs.loader, events, shared.clock)
     senses = Senses(
@@ -341,6 +344,16 @@ def _build_role(
         waker.wake_at,
         shared.supervisor.restart_wait_s,
     )
+    addresses = Addresses(
+        shared.address,
+        standing,
+        registry.conversation,
+        events,
+        functools.partial(shared.machine.has_address, shared.address),
+        remove_vip,
+        shared.start_task,
+        waker.wake_at,
+    )
     loop = RoleLoop(
         standing,
         senses,
@@ -349,6 +362,7 @@ def _build_role(
         verifier,
         claims,
         fitness,
+        addresses,
         shared.maintenance,
         registry.conversation,
         programs.loaded,

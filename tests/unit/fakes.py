@@ -79,6 +79,7 @@ class World:
     hangs: bool = False
     refuses_config: str | None = None
     vip: bool | None = False
+    own_address: bool | None = True
     log: list[tuple[str, str]] = field(default_factory=list)
     pids: Iterable[int] = field(default_factory=lambda: itertools.count(1001))
     includes: list[str] = field(default_factory=list)
@@ -296,8 +297,8 @@ class FakeMachine(Machine):
         self.fence_exit: int | None = 0
         self.fenced = 0
 
-    def has_address(self, vip: str) -> bool | None:
-        return self.world.vip
+    def has_address(self, address: str) -> bool | None:
+        return self.world.vip if "/" in address else self.world.own_address
 
     async def remove_address(self, vip: str, interface: str) -> bool:
         self.world.vip = False
@@ -405,6 +406,7 @@ class Node:
         )
         return SharedNode(
             name=name,
+            address="192.0.2.1",
             peer=peer,
             link_limits=LinkSettings(),
             supervisor=SupervisorSettings(hung_s=0.2),

@@ -73,8 +73,11 @@ class Fitness:
         *,
         supervisord_gone: bool,
         peer_owns: bool,
+        isolated: str | None = None,
     ) -> None:
         """Makes the track file say what is true now. ``peer_owns``: the peer was last heard of as owning the pair.
+
+        ``isolated``: why this node reaches nobody.
 
         Raises ``OSError``.
         """
@@ -82,17 +85,19 @@ class Fitness:
         if self._is_vip_lost(now, vrrp_state, vip_here):
             self._events.add("vip-lost", "keepalived still says MASTER without the VIP: told to give up")
             self.give_way(now, "keepalived said MASTER without the VIP", HOLD_LEAST_S)
-        self.reason = self._find_reason(role, supervisord_gone)
+        self.reason = self._find_reason(role, supervisord_gone, isolated)
         unfit = self.reason is not None
         # Somebody else may write the file, too: an operator's 1 stays, but a 0 does not lift what still holds.
         if unfit != self._told_unfit or (unfit and read_or_none(self._path) != _UNFIT):
             self._tell(unfit)
 
-    def _find_reason(self, role: Role, supervisord_gone: bool) -> str | None:
+    def _find_reason(self, role: Role, supervisord_gone: bool, isolated: str | None) -> str | None:
         if role is Role.FENCED:
             return "processes of the registry cannot be ended here"
         if supervisord_gone:
             return "supervisord is gone"
+        if isolated is not None:
+            return isolated
         return self._hold_reason if self.gives_way else None
 
     def _end_hold(self, now: float, vrrp_state: VrrpState, peer_owns: bool) -> None:

@@ -17,6 +17,7 @@ from ha_agent.core.words import Action, Role, Step
 from ha_agent.daemon.events import Event, Events
 from ha_agent.daemon.peer.conversation import Conversation
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
+from ha_agent.daemon.role.addresses import Addresses
 from ha_agent.daemon.role.claims import Claims
 from ha_agent.daemon.role.fitness import Fitness
 from ha_agent.daemon.role.maintenance import Maintenance
@@ -53,6 +54,7 @@ class RoleLoop:
         verifier: Verifier,
         claims: Claims,
         fitness: Fitness,
+        addresses: Addresses,
         maintenance: Maintenance,
         conversation: Conversation,
         loaded: LoadedGroups,
@@ -66,7 +68,8 @@ class RoleLoop:
     ) -> None:
         self._standing, self._senses = standing, senses
         self._takeover, self._release, self._verifier, self._claims = takeover, release, verifier, claims
-        self._fitness, self._maintenance, self._conversation = fitness, maintenance, conversation
+        self._fitness, self._addresses = fitness, addresses
+        self._maintenance, self._conversation = maintenance, conversation
         self._loaded, self._events = loaded, events
         self._waker, self._start_task, self._clock = waker, start_task, clock
         self._takeover_retry_s, self._release_retry_s = retry_s
@@ -129,6 +132,7 @@ class RoleLoop:
         now = self._clock()
         supervisord_gone = senses.is_supervisord_gone(now)
         standing.note_vip(senses.sense_vip(now))
+        self._addresses.tell_peer()
         loaded_into = standing.loaded_into
         return Facts(
             now_mono=now,
@@ -174,7 +178,9 @@ class RoleLoop:
             standing.vip_here,
             supervisord_gone=self._senses.is_supervisord_gone(now),
             peer_owns=self._conversation.peer_owns,
+            isolated=self._addresses.find_isolation(now),
         )
+        self._addresses.remove_stray(now)
 
     def give_way(self, reason: str) -> None:
         """Has keepalived give up MASTER here for a while; the rules then release."""
