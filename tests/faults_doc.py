@@ -63,6 +63,9 @@ HAZARDS = {
     49: "keepalived cannot be told to give up",
     52: "a program forks twice, clears its environment and leaves its session; a shell dies and its child lives on",
     53: "any user sets supervisord's marks in the environment of his own processes",
+    44: "the node's own address goes, and comes back behind the VIP",
+    45: "packets are lost at random",
+    50: "the VIP is on both nodes, or on neither",
 }
 
 WITHOUT_TEST: dict[int, str] = {}

@@ -62,6 +62,8 @@ class NodeAccount:
     """The takeover or release under way, or not yet finished; None where there is none."""
     step: str | None = None
     last_failure: str | None = None
+    held: str | None = None
+    """Why a takeover starts nothing for now."""
     left_running: int = 0
     adrift: tuple[str, ...] = ()
     """Processes that belong to no program any more, in words."""

@@ -44,6 +44,10 @@ def find_obstacles(nodes: Sequence[NodeJson]) -> list[Finding]:
     if active is None or standby is None:
         for account in accounts:
             if account["role"] not in ("active", "standby"):
+                if held := account.get("held"):
+                    remedy = f"bring {_other(accounts, account)} or the link to it back: it gives its word by itself"
+                    found.append(_error("takeover-held", account["name"], f"starts nothing: {held}", remedy))
+                    continue
                 why = f"is {account['role']}" + (f" ({account['step']})" if account.get("step") else "")
                 code = "fenced" if account["role"] == "fenced" else "role-changing"
                 found.append(_error(code, account["name"], why, "wait until it has settled: ha-agent status --watch"))
@@ -61,6 +65,10 @@ def find_obstacles(nodes: Sequence[NodeJson]) -> list[Finding]:
         text = f"preempts: with its higher priority it would take the VIP back from {standby['name']} at once"
         found.append(_error("preempt", active["name"], text, remedy))
     return found
+
+
+def _other(accounts: Sequence[NodeAccountJson], account: NodeAccountJson) -> str:
+    return next((a["name"] for a in accounts if a is not account), "the peer")
 
 
 def _node_obstacles(node: NodeAccountJson) -> list[Finding]:

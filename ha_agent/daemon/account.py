@@ -76,6 +76,7 @@ class Accountant:
             plan=standing.plan.name if standing.plan else None,
             step=standing.plan.current_step if standing.plan else None,
             last_failure=standing.last_failure,
+            held=standing.held,
             left_running=standing.left_running,
             adrift=tuple(map(describe, self._patrol.adrift)),
             last_transition=standing.last_transition,

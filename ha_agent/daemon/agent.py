@@ -104,6 +104,7 @@ class Agent:
         confs = LocalConfs(settings.supervisor.config, (self._run.active_set, settings.registry.path))
         return SharedNode(
             name=settings.node.name,
+            address=settings.node.address,
             peer=settings.peer,
             link_limits=settings.link,
             supervisor=settings.supervisor,

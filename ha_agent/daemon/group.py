@@ -50,6 +50,7 @@ from ha_agent.daemon.replication.ledger import Ledger
 from ha_agent.daemon.replication.receiver import Receiver
 from ha_agent.daemon.replication.replicator import Replicator
 from ha_agent.daemon.replication.view import RegistryView
+from ha_agent.daemon.role.addresses import Addresses
 from ha_agent.daemon.role.claims import Claims
 from ha_agent.daemon.role.fitness import HOLD_LEAST_S, Fitness
 from ha_agent.daemon.role.inquiry import Inquiry
@@ -109,6 +110,7 @@ class SharedNode:
     """
 
     name: str
+    address: str
     peer: PeerSettings
     link_limits: LinkSettings
     supervisor: SupervisorSettings
@@ -364,6 +366,7 @@ def _build_role(
         fence=functools.partial(shared.machine.fence, limits.fence_command, limits.fence_timeout_s),
         give_way=give_way,
     )
+    remove_vip = functools.partial(shared.machine.remove_address, vrrp.vip, vrrp.interface)
     release = Release(
         standing,
         programs.active_set,
@@ -372,7 +375,7 @@ def _build_role(
         programs.sweeper,
         shared.keepalived,
         events,
-        functools.partial(shared.machine.remove_address, vrrp.vip, vrrp.interface),
+        remove_vip,
     )
     verifier = Verifier(standing, programs.active_set, programs.loader, events, shared.clock)
     inquiry = Inquiry(
@@ -413,6 +416,16 @@ def _build_role(
         waker.wake,
         shared.start_task,
     )
+    addresses = Addresses(
+        shared.address,
+        standing,
+        registry.conversation,
+        events,
+        functools.partial(shared.machine.has_address, shared.address),
+        remove_vip,
+        shared.start_task,
+        waker.wake_at,
+    )
     loop = RoleLoop(
         standing,
         senses,
@@ -423,6 +436,7 @@ def _build_role(
         patrol,
         fitness,
         obedience,
+        addresses,
         shared.maintenance,
         shared.upkeep,
         registry.conversation,

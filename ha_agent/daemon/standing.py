@@ -53,6 +53,8 @@ class Standing:
         """Whether an agent of this boot had left its role."""
         self.left_running = 0
         """Processes of the registry that the last release could not end."""
+        self.held: str | None = None
+        """Why a takeover starts nothing for now; None where it does not hold."""
         self.last_failure: str | None = None
         """Why the last attempt at a plan could not be finished; None where it could."""
         self.last_transition: Mapping[str, Any] = {}
@@ -110,6 +112,8 @@ class Standing:
         Where the file cannot be written there is none until ``keep`` could write it.
         """
         self.role = role
+        if role is not Role.TAKING_OVER:
+            self.held = None
         self._save()
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
@@ -139,6 +143,10 @@ class Standing:
     def note_left_running(self, count: int) -> None:
         """Notes how many processes of the registry a release could not end."""
         self.left_running = count
+
+    def note_held(self, why: str | None) -> None:
+        """Notes why the takeover under way starts nothing for now, or that it does."""
+        self.held = why
 
     def note_failure(self, failure: str | None) -> None:
         """Notes why a plan could not be finished."""

@@ -408,11 +408,16 @@ class Lab:
         """Lifts ``isolate``."""
         self._in_switch("ip", "link", "set", f"port-{node[-1]}", "master", "br0", "up")
 
-    def block(self, node: str, what: str) -> None:
+    def block(self, node: str, what: str, percent: int = 50) -> None:
         """Has the node's firewall drop ``vrrp`` (adverts), ``tcp``, ``ip`` (all but adverts) or ``all`` with the peer.
 
-        Unlike ``cut`` the node keeps its carrier, so keepalived does not notice at its interface.
+        ``loss`` has the switch drop ``percent`` of the IP packets with the peer at random, in either direction; a node that
+        drops what it sends itself would be told so. Unlike with ``cut`` the node keeps its carrier, so keepalived does not
+        notice at its interface.
         """
+        if what == "loss":
+            self._lose(node, percent)
+            return
         rule = {
             "vrrp": "ip protocol 112 drop",
             "tcp": "ip protocol tcp drop",
@@ -428,7 +433,18 @@ class Lab:
 
     def unblock(self, node: str, what: str) -> None:
         """Lifts ``block``. Idempotent."""
-        self.run(node, "nft", f"delete table ip lab-{what}", check=False)
+        if what == "loss":
+            with contextlib.suppress(LabFailed):
+                self._in_switch("nft", f"delete table bridge lab-loss-{node}")
+        else:
+            self.run(node, "nft", f"delete table ip lab-{what}", check=False)
+
+    def _lose(self, node: str, percent: int) -> None:
+        rules = "\n".join(
+            f"{side} port-{node[-1]} ether type ip numgen random mod 100 < {percent} drop" for side in ("iifname", "oifname")
+        )
+        chain = f"chain forward {{\n type filter hook forward priority 0\n {rules}\n }}"
+        self._in_switch("nft", f"table bridge lab-loss-{node} {{\n {chain}\n }}")
 
     def freeze(self, node: str) -> None:
         """Stops every process of the node (SIGSTOP), its process 1 first; the kernel still answers for it."""

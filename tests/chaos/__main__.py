@@ -17,7 +17,7 @@ from typing import Any
 
 from ha_agent.core.names import is_parked_name
 from ha_agent.lab.control import Lab, LabFailed
-from ha_agent.lab.layout import NODES, default_root, fresh_directory
+from ha_agent.lab.layout import ADDRESSES, BLOCKS, NODES, PREFIX, default_root, fresh_directory
 from ha_agent.lab.probe import Probe
 from tests.chaos import checker
 from tests.chaos.checker import Injected, Violation
@@ -117,8 +117,10 @@ class Run:
             if not self.lab.is_on(node):
                 self.lab.power_on(node)
                 self.probe.watch_node(node, self.lab.init_pid(node))
-            for what in ("vrrp", "tcp", "ip", "all"):
+            for what in BLOCKS:
                 self.lab.unblock(node, what)
+            with contextlib.suppress(LabFailed):
+                self.lab.run(node, "ip", "addr", "replace", f"{ADDRESSES[node]}/{PREFIX}", "dev", "eth0")
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(self.lab.paths.node(node), "filler"))
             self.injector.correct_settings(node)
@@ -135,8 +137,13 @@ class Run:
             return False
         active = next(node for node, entry in entries.items() if entry and entry["role"] == "active")
         standby = NODES[1 - NODES.index(active)]
+        if not self._has_vip_alone(entries[active], entries[standby]):
+            return False
         running = self._running()
         return ALWAYS.issubset(running[active]) and not running[standby]
+
+    def _has_vip_alone(self, active: dict[str, Any] | None, standby: dict[str, Any] | None) -> bool:
+        return bool(active and standby and active["vip"] is True and standby["vip"] is False)
 
     def finish(self) -> list[Violation]:
         """Stops editing, has everything loaded, and checks the end state."""

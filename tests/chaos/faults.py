@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from ha_agent.lab.control import Lab, LabFailed
-from ha_agent.lab.layout import VIP
+from ha_agent.lab.layout import ADDRESSES, PREFIX, VIP
 from ha_agent.lab.probe import Probe
 from tests.chaos.schedule import Fault
 
@@ -176,7 +176,23 @@ class Injector:
         os.unlink(os.path.join(self._lab.paths.node(fault.node), "filler"))
 
     def _begin_vip_delete(self, fault: Fault, _: random.Random) -> None:
-        self._sh(fault, f"ip addr del {VIP}/24 dev eth0")
+        self._sh(fault, f"ip addr del {VIP}/32 dev eth0")
+
+    def _begin_vip_on_both(self, fault: Fault, rng: random.Random) -> None:
+        """Nothing lifts it: the agent takes it off a standby."""
+        self._sh(fault, f"ip addr add {VIP}/{rng.choice((PREFIX, 31))} dev eth0")
+
+    def _begin_address_gone_and_back(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, f"ip addr del {ADDRESSES[fault.node]}/{PREFIX} dev eth0")
+
+    def _end_address_gone_and_back(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, f"ip addr replace {ADDRESSES[fault.node]}/{PREFIX} dev eth0")
+
+    def _begin_loss_both(self, fault: Fault, rng: random.Random) -> None:
+        self._lab.block(fault.node, "loss", rng.randint(20, 60))
+
+    def _end_loss_both(self, fault: Fault, _: random.Random) -> None:
+        self._lab.unblock(fault.node, "loss")
 
     def _begin_flap(self, fault: Fault, rng: random.Random) -> None:
         """Role changes faster than they can be followed, for as long as the fault lasts."""

@@ -37,7 +37,7 @@ def test_a_vip_that_is_missing_under_a_master_goes_to_the_peer(pair: Pair) -> No
     """
     pair.up()
     pair.await_runs("node-a", THREE)
-    pair.shell("node-a", "ip addr del 10.77.0.100/24 dev eth0")
+    pair.shell("node-a", "ip addr del 10.77.0.100/32 dev eth0")
     wait_for("the VIP is somewhere", lambda: any(pair.lab.status(n)["vip"] for n in ("node-a", "node-b")), 10, 0.05)
     wait_for("the programs run once", lambda: sorted(map(len, map(pair.runs, ("node-a", "node-b")))) == [0, 3], 10)
     holder = "node-a" if pair.lab.status("node-a")["vip"] else "node-b"

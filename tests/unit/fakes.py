@@ -87,6 +87,7 @@ class World:
     vip: bool | None = False
     vip_failure: OSError | None = None
     """What a look at the addresses raises."""
+    own_address: bool | None = True
     log: list[tuple[str, str]] = field(default_factory=list)
     pids: Iterable[int] = field(default_factory=lambda: itertools.count(1001))
     includes: list[str] = field(default_factory=list)
@@ -347,7 +348,9 @@ class FakeMachine(Machine):
         self.fence_exit: int | None = 0
         self.fenced = 0
 
-    def has_address(self, vip: str) -> bool | None:
+    def has_address(self, address: str) -> bool | None:
+        if "/" not in address:
+            return self.world.own_address
         if self.world.vip_failure is not None:
             raise self.world.vip_failure
         return self.world.vip
@@ -459,6 +462,7 @@ class Node:
         )
         return SharedNode(
             name=name,
+            address="192.0.2.1",
             peer=peer,
             link_limits=LinkSettings(),
             supervisor=SupervisorSettings(hung_s=0.2),

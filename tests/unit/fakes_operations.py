@@ -348,10 +348,10 @@ class FakeWatcher(Watcher):
 
 
 class FakeMachine(Machine):
-    """Has no address; the peer's machine does not answer."""
+    """Has not got the VIP; the peer's machine does not answer."""
 
-    def has_address(self, vip: str) -> bool | None:
-        return False
+    def has_address(self, address: str) -> bool | None:
+        return "/" not in address
 
     async def answers(self, address: str, port: int, limit_s: float) -> bool:
         return False
@@ -469,6 +469,7 @@ class Node:
         settings = self.settings
         self.shared = SharedNode(
             name="a",
+            address=settings.node.address,
             peer=settings.peer,
             link_limits=settings.link,
             supervisor=settings.supervisor,

@@ -25,7 +25,7 @@ class Node:
 
     def look(self, now: float, **changes: Any) -> str:
         facts = {"role": Role.STANDBY, "vrrp_state": VrrpState.BACKUP, "vip_here": False, **changes}
-        more: dict[str, Any] = {"notes_problem": facts.pop("notes_problem", None)}
+        more: dict[str, Any] = {"notes_problem": facts.pop("notes_problem", None), "isolated": facts.pop("isolated", None)}
         more |= {"supervisord_gone": facts.pop("supervisord_gone", False), "peer_owns": facts.pop("peer_owns", True)}
         self.fitness.update(now, facts["role"], facts["vrrp_state"], facts["vip_here"], **more)
         return self.track.read_text(encoding="ascii").strip()
@@ -47,6 +47,12 @@ def test_a_fenced_node_and_one_without_supervisord_are_unfit_as_long_as_that_is_
     assert node.look(2.0, supervisord_gone=True) == "1"
     assert node.fitness.reason == "supervisord is gone"
     assert node.look(3.0) == "0"
+
+
+def test_a_node_that_reaches_nobody_is_unfit_as_long_as_that_is_so(node: Node) -> None:
+    assert node.look(0.0, isolated="its own address is gone") == "1"
+    assert node.fitness.reason == "its own address is gone"
+    assert node.look(1.0) == "0"
 
 
 def test_a_refused_node_holds_while_its_peer_is_active_and_for_a_stated_time_at_most(node: Node) -> None:

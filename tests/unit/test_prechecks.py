@@ -48,6 +48,7 @@ def test_a_healthy_pair_is_fit_whichever_node_is_asked() -> None:
         ({"preempt": True, "priority": 150}, {}, "preempt"),
         ({}, {"role": "fenced", "left_running": 1}, "fenced"),
         ({"role": "taking_over", "step": "interlock"}, {}, "role-changing"),
+        ({"role": "taking_over", "held": "no word"}, {}, "takeover-held"),
         ({}, {"role": "active"}, "split-brain"),
         ({"role": "standby"}, {}, "no-active-node"),
     ],

@@ -95,6 +95,7 @@ def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[
         "unfit": account.unfit,
         "notes_problem": account.notes_problem,
         "notes_low": account.notes_low,
+        "held": account.held,
         "maintenance": _describe_maintenance(account),
         "drill": _describe_drill(account),
         "preempt": account.preempt,

@@ -70,6 +70,7 @@ class Conversation:
             ledger.known,
             ledger.generation,
             self._view.manifest.hash,
+            standing.vip_here,
         )
 
     def learn(self, raw: Message) -> None:

@@ -17,6 +17,7 @@ from ha_agent.core.words import Action, Role, Step
 from ha_agent.daemon.events import Event, Events
 from ha_agent.daemon.peer.conversation import Conversation
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
+from ha_agent.daemon.role.addresses import Addresses
 from ha_agent.daemon.role.claims import Claims
 from ha_agent.daemon.role.fitness import Fitness
 from ha_agent.daemon.role.maintenance import Maintenance
@@ -61,6 +62,7 @@ class RoleLoop:
         patrol: Patrol,
         fitness: Fitness,
         obedience: Obedience,
+        addresses: Addresses,
         maintenance: Maintenance,
         upkeep: Upkeep,
         conversation: Conversation,
@@ -76,8 +78,8 @@ class RoleLoop:
         self._standing, self._senses = standing, senses
         self._takeover, self._release, self._verifier, self._claims = takeover, release, verifier, claims
         self._patrol = patrol
-        self._fitness, self._obedience, self._maintenance = fitness, obedience, maintenance
-        self._upkeep, self._conversation = upkeep, conversation
+        self._fitness, self._obedience, self._addresses = fitness, obedience, addresses
+        self._maintenance, self._upkeep, self._conversation = maintenance, upkeep, conversation
         self._loaded, self._events = loaded, events
         self._waker, self._start_task, self._clock = waker, start_task, clock
         self._takeover_retry_s, self._release_retry_s = retry_s
@@ -159,6 +161,7 @@ class RoleLoop:
         standing.note_vip(senses.sense_vip(now))
         self._note_vrrp(now)
         supervisord_gone = senses.is_supervisord_gone(now)
+        self._addresses.tell_peer()
         loaded_into = standing.loaded_into
         return Facts(
             now_mono=now,
@@ -206,8 +209,10 @@ class RoleLoop:
             supervisord_gone=self._senses.is_supervisord_gone(now),
             peer_owns=self._conversation.peer_owns,
             notes_problem=self._upkeep.vital_problem,
+            isolated=self._addresses.find_isolation(now),
         )
         self._obedience.update(now, self._fitness.reason, standing.vrrp_state, standing.vip_here)
+        self._addresses.remove_stray(now)
 
     def give_way(self, reason: str) -> None:
         """Has keepalived give up MASTER here for a while; the rules then release."""
@@ -278,8 +283,8 @@ class RoleLoop:
         self._waker.wake()
 
     def _note_failed(self, run: PlanRun) -> None:
-        log.error("%s could not be finished: %s", run.name, run.failure)
         if run.failure != self._standing.last_failure:
+            log.error("%s could not be finished: %s", run.name, run.failure)
             self._events.add(f"{run.name}-failed", str(run.failure), steps=run.steps)
         self._standing.note_failure(run.failure)
 
