@@ -55,6 +55,10 @@ HAZARDS = {
     37: "the agent is killed at any point; its state is damaged or newer",
     38: "the agent is down when the notify comes",
     39: "a failover test on a broken pair, or interrupted",
+    46: "the link breaks at any await of a push, a sync, an interlock, a forwarded command",
+    47: "the standby's registry changes under an acknowledgement",
+    51: "an operator's word is still in force when the reason for it is gone",
+    54: "inotify overflows, its reader starves, a watch is lost, with each watchdog that is in use",
 }
 
 WITHOUT_TEST: dict[int, str] = {}

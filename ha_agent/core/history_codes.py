@@ -70,6 +70,7 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("rolled-forward", "a commit that a crash had cut off was finished"),
     EventCode("divergence-kept", "contents that were never agreed on were replaced, and kept"),
     EventCode("standby-edit", "the registry was changed on the standby", True),
+    EventCode("standby-restored", "the registry was changed on the standby: it gets the active node's content again", True),
     EventCode("conf-not-loadable", "a conf cannot be loaded", True),
     EventCode("parked", "a conf was parked"),
     EventCode("unparked", "a parked conf was registered again"),

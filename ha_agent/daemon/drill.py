@@ -129,8 +129,8 @@ class Drill:
         self._start_task(self._keep_end())
 
     def _save(self) -> None:
-        assert self.record is not None
-        write_atomic(self._path, json.dumps(asdict(self.record)).encode(), durable=False)
+        if self.record is not None:
+            write_atomic(self._path, json.dumps(asdict(self.record)).encode(), durable=False)
 
     async def make_fault(self, identifier: str, mode: str, hold_s: float, *, really: bool) -> float:
         """Makes the fault a moment from now; returns the wall clock time of that.

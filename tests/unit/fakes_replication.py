@@ -151,6 +151,10 @@ class JoiningLink(PeerLink):
     def nudge(self) -> None:
         """Connecting is the test's business."""
 
+    async def wait_change(self, limit_s: float) -> None:
+        """Time passes."""
+        await asyncio.sleep(limit_s)
+
     async def ask(self, message: Message, timeout_s: float, progress: Progress | None = None) -> Message:
         """Delivers ``message``, unless ``fault`` says otherwise."""
         fault, self.fault, life = self.fault, None, self._life
@@ -257,18 +261,22 @@ class PairNode:
         self.transfers = 1
         self.on_delivery: list[Callable[[PairNode, Message], Callable[[Message], None]]] = []
         """Called before a transaction is handed to the receiver; what that returns is called with the answer."""
-        self._running: asyncio.Task[None] | None = None
+        self._running: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Reads the registry and begins to replicate."""
         await self.view.start()
-        self._running = asyncio.get_running_loop().create_task(self.replicator.run())
+        loop = asyncio.get_running_loop()
+        self._running = [loop.create_task(self.replicator.run()), loop.create_task(self.conversation.heartbeat())]
 
     async def stop(self) -> None:
-        """Ends replication, with the last checkpoint."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+        """Ends replication, with the last checkpoint. Raises what it failed with before."""
+        running, self._running = self._running, []
+        for task in running:
+            if task.done():
+                task.result()
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         await self.ledger.close()
 
     async def serve(self, message: Message) -> Message:
@@ -277,7 +285,8 @@ class PairNode:
             self.conversation.learn({k: v for k, v in message.items() if k != "op"})
             return self.conversation.summary()
         if message["op"] == "manifest":
-            return {"rows": self.receiver.manifest_rows()}
+            held = await (self.receiver.look() if message.get("look") else self.receiver.glance())
+            return {"hash": held.hash, "rows": None if held.hash == message.get("known") else held.to_rows()}
         if message["op"] != "transaction":
             raise RemoteError(f"unknown operation {message['op']}")
         notes = [note(self, message["txn"]) for note in self.on_delivery]

@@ -15,8 +15,9 @@ from ha_agent.core.manifest import EMPTY
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import Outcome, Role
 from ha_agent.daemon.replication.acknowledgement import Acknowledger
+from ha_agent.daemon.replication.replicator import Replicator
 from ha_agent.daemon.replication.view import MANY_HINTS
-from tests.unit.fakes_replication import PairNode, ScriptedLink, digest, manifest_of
+from tests.unit.fakes_replication import LIMITS, WALL_S, PairNode, ScriptedLink, digest, manifest_of
 from tests.unit.timeless import run_timeless
 
 EDITS = st.lists(
@@ -152,12 +153,17 @@ def test_the_outcome_of_waiting_for_the_peer(
         node = await started(tmp_path, a=b"a")
         link = ScriptedLink(lambda _: {})
         link.is_up = is_up
-        acknowledger = Acknowledger("bravo", node.standing, link, node.replicator, asyncio.get_running_loop().time)
+        # The replicator's own link takes no change, so what is known stays as it is here.
+        pushing = ScriptedLink(lambda _: {"hash": manifest_of(peer or {}).hash, "rows": None})
+        pushing.is_up = False
+        replicator = Replicator(
+            node.registry_settings, LIMITS, "", node.standing, node.view, node.ledger, pushing, node.events, lambda: WALL_S
+        )
+        acknowledger = Acknowledger("bravo", node.standing, link, replicator, asyncio.get_running_loop().time)
         node.standing.become(role)
-        # The replicator's own link is down, so what is known stays as it is here.
-        node.replicator.learn_peer(None if peer is None else manifest_of(peer))
-        node.replicator.state.held, node.replicator.state.refused = held, refused
-        running = asyncio.ensure_future(node.replicator.run())
+        replicator.learn_peer(None if peer is None else manifest_of(peer))
+        replicator.state.held, replicator.state.refused = held, refused
+        running = asyncio.ensure_future(replicator.run())
         word = await acknowledger.wait(wanted, 2.0)
         running.cancel()
         assert word.outcome is outcome

@@ -117,11 +117,19 @@ class Conversation:
             if not self._link.is_up:
                 continue
             try:
-                self.learn(await self._link.ask({"op": "ping", **self.summary()}, 3 * every))
+                await self._exchange(3 * every)
             except TimeoutError:
                 self._link.give_up(f"silent for {3 * every:g} s")
             except (Disconnected, RemoteError, WrongPeer) as error:
                 self._link.give_up(str(error))
+
+    async def _exchange(self, limit_s: float) -> None:
+        """Asks for a sign of life, and sees to it that a standby holds what it is believed to hold."""
+        moment = self._replicator.moment
+        self.learn(await self._link.ask({"op": "ping", **self.summary()}, limit_s))
+        peer = self.peer
+        if peer is not None:
+            await self._replicator.hear_holding(peer.manifest_hash, peer.role, moment)
 
     async def ask_role(self, timeout_s: float) -> Role | None:
         """The peer's role as it is now; None where it does not answer."""
