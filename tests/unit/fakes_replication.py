@@ -52,10 +52,20 @@ class QuietWatcher(Watcher):
     def __init__(self) -> None:
         super().__init__()
         self.watched: list[str] = []
+        self.trouble: str | None = None
+        self.unread = False
 
     def watch(self, root: str, sink: HintSink, *, replaceable: bool = True) -> None:
         """Notes that ``root`` is watched."""
         self.watched.append(root)
+
+    def problem(self, root: str) -> str | None:
+        """Nothing is lost, if nothing is watched."""
+        return self.trouble
+
+    def has_unread(self) -> bool:
+        """Whether the test says so."""
+        return self.unread
 
 
 class TestEvents(Events):
