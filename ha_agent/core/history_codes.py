@@ -47,6 +47,7 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("agent-resumed", "an agent that was started again has found the programs of its role"),
     EventCode("state-damaged", "a state file was damaged and was put aside", True),
     EventCode("role-damaged", "the file of the role was damaged: the node releases, to be sure", True),
+    EventCode("part-failed", "a part of the agent on which no role depends failed, and is started again", True),
     EventCode("stalled", "the agent did nothing for a while", True),
     EventCode("vrrp", "keepalived reported another VRRP state"),
     # Takeover and release.

@@ -40,6 +40,7 @@ from ha_agent.daemon.operations.table import Dispatcher
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.maintenance import Maintenance, read_life
 from ha_agent.daemon.rooms import AlertParts, build_rooms, build_tools
+from ha_agent.daemon.upkeep import keep_running
 
 log = logging.getLogger(__name__)
 
@@ -202,10 +203,10 @@ class Agent:
         self._peer_server.listen(self._run.peer_socket, 0o600, None, handed_over=True)
         for work in (
             shared.link.run(shared.wall),
-            group.replicator.run(),
+            keep_running("replication", group.replicator.run, group.events),
             self._tick(),
             group.conversation.heartbeat(),
-            group.readiness.run(),
+            keep_running("judging confs", group.readiness.run, group.events),
             self._alerting.run(),
         ):
             self._start(work)

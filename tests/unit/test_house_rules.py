@@ -33,6 +33,7 @@ LATE = {("cli/main.py", "daemon"), ("cli/main.py", "lab")}
 
 FLOORS = (
     {"standing", "events", "waker"},
+    {"upkeep"},
     {"replication"},
     {"peer", "programs"},
     {"role"},

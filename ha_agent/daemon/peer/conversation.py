@@ -16,7 +16,7 @@ from ha_agent.core.peer_summary import PeerSummary, WrongPeer, summary_message
 from ha_agent.core.settings import LinkSettings, PeerSettings
 from ha_agent.core.words import OWNING_ROLES, Role
 from ha_agent.daemon.replication.ledger import Ledger
-from ha_agent.daemon.replication.replicator import Replicator
+from ha_agent.daemon.replication.replicator import Replicator, read_rows
 from ha_agent.daemon.replication.view import RegistryView
 from ha_agent.daemon.standing import Standing
 
@@ -105,7 +105,7 @@ class Conversation:
         if ledger.agreed.hash == manifest_hash:
             return ledger.agreed
         answer = await link.ask({"op": "manifest"}, MANIFEST_WAIT_S)
-        return Manifest.from_rows(answer["rows"])
+        return read_rows(answer)
 
     async def heartbeat(self) -> None:
         """Exchanges signs of life until cancelled, so that a silent peer is noticed before it is needed."""

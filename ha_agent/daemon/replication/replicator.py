@@ -69,6 +69,14 @@ class _Accepted:
     under: Watermark | None = None
 
 
+def read_rows(answer: Message) -> Manifest:
+    """The manifest in a peer's answer. Raises ``RemoteError`` where it has none that can be understood."""
+    try:
+        return Manifest.from_rows(answer["rows"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RemoteError(f"the peer does not say what it holds: {error}") from None
+
+
 class Replicator:
     """Pushes whenever this node is active and the two manifests differ. Woken by ``wake``; idle otherwise.
 
@@ -153,9 +161,7 @@ class Replicator:
         if believed is not None and answer.get("hash") == known:
             self._differs = self._differs and moves != self._moves
             return True
-        if answer.get("rows") is None:
-            raise RemoteError("the peer does not say what it holds")
-        held = Manifest.from_rows(answer["rows"])
+        held = read_rows(answer)
         if held == believed:
             self._differs = self._differs and moves != self._moves
             return True
@@ -445,14 +451,22 @@ class Replicator:
             return self._take_commit(push, txn)
         if kind == Answer.NEED_FULL.value and self._full_in_a_row < 3:
             self._full_in_a_row += 1
-            if self.peer_manifest is not None:
-                self._believe(Manifest.from_rows(answer["rows"]), None)
-            return True
+            return self._take_holding(answer)
         self._pause(f"{kind}: {reason}")
         if kind in (Answer.STALE.value, Answer.ACTIVE.value):
             for listener in self.on_stale:
                 listener(answer)
         return False
+
+    def _take_holding(self, answer: Message) -> bool:
+        try:
+            held = read_rows(answer)
+        except RemoteError as error:
+            self._pause(str(error))
+            return False
+        if self.peer_manifest is not None:
+            self._believe(held, None)
+        return True
 
     def _take_commit(self, push: _Push, txn: Transaction) -> bool:
         if self.peer_manifest is None:
