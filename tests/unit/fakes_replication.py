@@ -229,13 +229,21 @@ class PairNode:
         self.registry_dir, self.state_dir = self.root / "registry", self.root / "state"
         self.registry_dir.mkdir(parents=True)
         self.peer_settings = PeerSettings(name=other_name, address="192.0.2.2")
-        settings = replace(registry or RegistrySettings(), path=str(self.registry_dir))
-        self.registry_settings = settings
+        self.registry_settings = replace(registry or RegistrySettings(), path=str(self.registry_dir))
+        self.other: PairNode = self
+        self.transfers = 1
+        self.on_delivery: list[Callable[[PairNode, Message], Callable[[Message], None]]] = []
+        """Called before a transaction is handed to the receiver; what that returns is called with the answer."""
+        self.standing = Standing(name, str(self.root / "role.json"))
+        self._build()
+
+    def _build(self) -> None:
+        """An agent that has read nothing yet."""
+        settings, name, other_name = self.registry_settings, self.name, self.peer_settings.name
         self.store = Store(str(self.state_dir))
         self.store.prepare()
         self.committer = Committer(str(self.registry_dir), str(self.state_dir))
         self.ledger = Ledger(self.store, self.committer, 10_000)
-        self.standing = Standing(name, str(self.root / "role.json"))
         self.events = TestEvents(self.state_dir, name)
         self.watcher = QuietWatcher()
         self.view = RegistryView(settings, self.watcher)
@@ -267,10 +275,6 @@ class PairNode:
             lambda: WALL_S,
         )
         self.view.on_change += [self.replicator.wake, self.receiver.report_local_edits]
-        self.other: PairNode = self
-        self.transfers = 1
-        self.on_delivery: list[Callable[[PairNode, Message], Callable[[Message], None]]] = []
-        """Called before a transaction is handed to the receiver; what that returns is called with the answer."""
         self._running: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -278,6 +282,18 @@ class PairNode:
         await self.view.start()
         loop = asyncio.get_running_loop()
         self._running = [loop.create_task(self.replicator.run()), loop.create_task(self.conversation.heartbeat())]
+
+    async def crash(self) -> None:
+        """The agent is killed, and another one takes up what is on the disk. The role stays, as it does in /run."""
+        self.link.give_up("killed")
+        self.other.link.give_up("the peer was killed")
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        self._build()
+        self.ledger.resume(self.store.load())
+        await self.receiver.recover()
+        await self.start()
 
     async def stop(self) -> None:
         """Ends replication, with the last checkpoint. Raises what it failed with before."""
