@@ -320,7 +320,7 @@ class Agent:
                 text = f"this agent did nothing for {now - due:.1f} s (frozen, or starved): asks the peer what has happened"
                 group.events.add("stalled", text)
                 group.conversation.ask_now()
-                group.view.doubt()
+                group.view.cast_doubt()
             if beat is not None and now >= next_beat:
                 notify_manager("WATCHDOG=1")
                 next_beat = now + beat

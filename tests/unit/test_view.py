@@ -220,3 +220,47 @@ def test_a_change_that_fails_has_changed_nothing(tmp_path: pathlib.Path) -> None
         await bravo.stop()
 
     run_timeless(main())
+
+
+def test_what_may_have_been_missed_is_a_doubt_until_it_was_compared(tmp_path: pathlib.Path) -> None:
+    """Status does not say in sync meanwhile."""
+
+    async def main() -> None:
+        node = await started(tmp_path, a=b"a")
+        view = node.view
+        assert view.doubt is None
+        node.watcher.unread = True
+        assert view.doubt is not None
+        node.watcher.unread = False
+        node.edit({"b.conf": b"missed"}, hint=False)
+        view.hint(EVERYTHING)
+        while "b.conf" not in view.manifest:
+            assert view.doubt is not None
+            await asyncio.sleep(0)
+        await view.settled()
+        assert view.doubt is None
+        view.cast_doubt()
+        assert view.doubt is not None
+        await view.settled()
+        assert view.doubt is None
+
+    run_timeless(main())
+
+
+def test_what_cannot_be_watched_is_watched_again_and_compared_with_every_tick(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        node = await started(tmp_path, a=b"a")
+        node.watcher.trouble = "a/b cannot be watched"
+        for name in ("b.conf", "c.conf"):
+            node.edit({name: b"missed"}, hint=False)
+            watched = len(node.watcher.watched)
+            node.view.check_identity()
+            await node.view.settled()
+            assert name in node.view.manifest and len(node.watcher.watched) == watched + 1
+            assert node.view.doubt == "a/b cannot be watched"
+        node.watcher.trouble = None
+        node.view.check_identity()
+        await node.view.settled()
+        assert node.view.doubt is None
+
+    run_timeless(main())

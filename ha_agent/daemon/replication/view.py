@@ -183,12 +183,14 @@ class RegistryView:
         self._watch_problem = problem
 
     @property
-    def has_doubt(self) -> bool:
-        """Whether the registry may have changed in a way that ``manifest`` does not show yet."""
-        unseen = bool(self._hints) or self._watcher.has_unread() or self._watch_problem is not None
-        return unseen or self._doubts != self._settled_doubts
+    def doubt(self) -> str | None:
+        """Why the registry may have changed in a way that ``manifest`` does not show yet; None where it cannot have."""
+        if self._watch_problem is not None:
+            return self._watch_problem
+        unseen = bool(self._hints) or self._watcher.has_unread() or self._doubts != self._settled_doubts
+        return "changes of the registry are being looked at" if unseen else None
 
-    def doubt(self) -> None:
+    def cast_doubt(self) -> None:
         """Compares everything, because hints may have been lost."""
         self._doubts += 1
         self.check_identity(force=True)
