@@ -35,6 +35,8 @@ INLINE_FILES = 16
 LOOK_TIMEOUT_S = 30.0
 """The peer may take so long to say what it holds: it may have to read a large registry first."""
 
+TIMER_S = 0.001
+
 FIRST_RESTORE_PAUSE_S = 2.0
 LAST_RESTORE_PAUSE_S = 60.0
 """Something that goes on changing the peer's registry has it put right after pauses that grow from the first to the last."""
@@ -110,6 +112,7 @@ class Replicator:
         self._failure: Exception | None = None
         self._moves = 0
         """Counts what changes the peer, or what is believed of it, so that an answer can be told to be out of date."""
+        self._timer: asyncio.TimerHandle | None = None
         self._full_in_a_row = 0
         self._differs = False
         """Whether the peer was heard to hold something else than ``peer_manifest`` says."""
@@ -294,9 +297,22 @@ class Replicator:
         ):
             return False
         if loop.time() < self._not_before_mono:
-            loop.call_at(self._not_before_mono, self.wake)
+            self._wake_at(self._not_before_mono)
             return False
         return True
+
+    def _wake_at(self, due_mono: float) -> None:
+        """Wakes then, or earlier where that was asked for. One timer at most: each look would leave another one."""
+        if self._timer is not None:
+            if self._timer.when() <= due_mono:
+                return
+            self._timer.cancel()
+        # A timer may fire as much before its time as the clock is fine.
+        self._timer = asyncio.get_running_loop().call_at(due_mono + TIMER_S, self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        self.wake()
 
     # ---- one push -----------------------------------------------------------------------------------------
 
@@ -352,7 +368,7 @@ class Replicator:
         push = _Push(self.peer_manifest, self._ledger.known, self._plan_from(self.peer_manifest), self._now())
         self._note_held(push.plan)
         if push.plan.wait_for_deletes:
-            asyncio.get_running_loop().call_later(self._registry.delete_settle_s, self.wake)
+            self._wake_at(self._view.last_deletion_mono + self._registry.delete_settle_s)
         return push
 
     def _plan_from(self, base: Manifest) -> PushPlan:
