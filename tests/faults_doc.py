@@ -66,6 +66,10 @@ HAZARDS = {
     44: "the node's own address goes, and comes back behind the VIP",
     45: "packets are lost at random",
     50: "the VIP is on both nodes, or on neither",
+    46: "the link breaks at any await of a push, a sync, an interlock, a forwarded command",
+    47: "the standby's registry changes under an acknowledgement",
+    51: "an operator's word is still in force when the reason for it is gone",
+    54: "inotify overflows, its reader starves, a watch is lost, with each watchdog that is in use",
 }
 
 WITHOUT_TEST: dict[int, str] = {}

@@ -57,7 +57,8 @@ class ConfChecker:
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         process = await self._running()
-        assert process.stdin is not None and process.stdout is not None
+        if process.stdin is None or process.stdout is None:
+            raise CheckerFailed("supervisord's parser was started without pipes")
         try:
             process.stdin.write(json.dumps(request).encode("ascii") + b"\n")
             await process.stdin.drain()
@@ -68,6 +69,8 @@ class ConfChecker:
         except (TimeoutError, OSError, ValueError) as error:
             await self.close()
             raise CheckerFailed(f"supervisord's parser did not answer: {error or type(error).__name__}") from None
+        if not isinstance(answer, dict):
+            raise CheckerFailed("supervisord's parser gave no answer that can be understood")
         return answer
 
     async def _running(self) -> asyncio.subprocess.Process:

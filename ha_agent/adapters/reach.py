@@ -135,9 +135,10 @@ class _Look:
     def _receive(self, sock: socket.socket | None) -> list[tuple[bytes, bool]]:
         """The packets that have come, each with whether the machine itself sent it."""
         found: list[tuple[bytes, bool]] = []
+        if sock is None:
+            return found
         # An error of before (the network's, or an overflow) stands in the way of one packet, not of the next.
-        for _ in range(1000 if sock is not None else 0):
-            assert sock is not None
+        for _ in range(1000):
             try:
                 packet, source = sock.recvfrom(2048)
             except BlockingIOError:

@@ -147,7 +147,8 @@ class PeerLink:
             env={"PATH": SAFE_PATH},
             start_new_session=True,
         )
-        assert process.stdin and process.stdout
+        if process.stdin is None or process.stdout is None:
+            raise OSError("ssh was started without pipes")
         self._closed.clear()
         read_fd, write_fd = os.dup(process.stdout.fileno()), os.dup(process.stdin.fileno())
         process.stdin.close()
@@ -167,7 +168,8 @@ class PeerLink:
         await asyncio.sleep(0)
         if process.poll() is None:
             process.kill()
-        assert process.stderr is not None
+        if process.stderr is None:
+            return self.problem
         said = (await asyncio.to_thread(process.stderr.read)).decode("utf-8", "replace").strip().splitlines()
         return said[-1] if said else self.problem
 

@@ -42,6 +42,8 @@ class PushAccount:
     pushed: int = 0
     pending: int | None = 0
     pending_since_wall: float | None = None
+    doubt: str | None = None
+    """Why this node may not know yet what its own registry holds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("keepalived-started", "a keepalived that was stopped for that was started again"),
     EventCode("role-damaged", "the file of the role was damaged: the node releases, to be sure", True),
     EventCode("role-lost", "the role in /run was lost while the registry ran here: the node releases, to be sure", True),
+    EventCode("part-failed", "a part of the agent on which no role depends failed, and is started again", True),
     EventCode("stalled", "the agent did nothing for a while", True),
     EventCode("vrrp", "keepalived reported another VRRP state"),
     # Takeover and release.
@@ -80,6 +81,7 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("rolled-forward", "a commit that a crash had cut off was finished"),
     EventCode("divergence-kept", "contents that were never agreed on were replaced, and kept"),
     EventCode("standby-edit", "the registry was changed on the standby", True),
+    EventCode("standby-restored", "the registry was changed on the standby: it gets the active node's content again", True),
     EventCode("conf-not-loadable", "a conf cannot be loaded", True),
     EventCode("parked", "a conf was parked"),
     EventCode("unparked", "a parked conf was registered again"),

@@ -101,7 +101,7 @@ def _replication_obstacles(active: NodeAccountJson, standby: NodeAccountJson) ->
     local = standby["replication"].get("local_changes") or []
     if local:
         text = f"was changed locally ({', '.join(local[:3])}): that would become the truth"
-        remedy = "see ha-agent diff; ha-agent sync --full on the active node replaces it, and keeps it"
+        remedy = "see ha-agent diff; ha-agent sync on the active node replaces it, and keeps it"
         found.append(_error("standby-edit", standby["name"], text, remedy))
     replication = active["replication"]
     if replication["state"] != "in_sync":

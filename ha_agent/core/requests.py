@@ -55,6 +55,14 @@ class CountRequest(Request):
 
 
 @dataclass(frozen=True, slots=True)
+class ManifestRequest(Request):
+    """``manifest``, of the peer: ``look`` has the disk looked at first; rows whose hash is ``known`` are not sent."""
+
+    look: bool = False
+    known: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ContentsRequest(Request):
     """``contents``: registry files by path."""
 

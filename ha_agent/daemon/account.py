@@ -109,5 +109,6 @@ class Accountant:
         if not self._standing.owns:
             return PushAccount()
         state, pending = self._replicator.state, self._replicator.pending()
-        count = None if pending is None else len(pending)
-        return PushAccount(state.held, state.refused, state.pushed, count, state.pending_since_wall)
+        doubt = self._view.doubt
+        count = None if pending is None or doubt else len(pending)
+        return PushAccount(state.held, state.refused, state.pushed, count, state.pending_since_wall, doubt)

@@ -40,6 +40,7 @@ from ha_agent.daemon.events import Events, JournalTeller
 from ha_agent.daemon.group import Group, SharedNode, build_group, default_group
 from ha_agent.daemon.operations.figures import Figures
 from ha_agent.daemon.operations.table import Dispatcher
+from ha_agent.daemon.parts import keep_running
 from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.maintenance import Maintenance, keep_life, read_life
@@ -220,10 +221,10 @@ class Agent:
         self._peer_server.listen(self._run.peer_socket, 0o600, None, handed_over=True)
         for work in (
             shared.link.run(shared.wall),
-            group.replicator.run(),
+            keep_running("replication", group.replicator.run, group.events),
             self._tick(),
             group.conversation.heartbeat(),
-            group.readiness.run(),
+            keep_running("judging confs", group.readiness.run, group.events),
             group.patrol.run(),
             self._alerting.run(),
         ):
@@ -375,6 +376,7 @@ class Agent:
                 text = f"this agent did nothing for {now - due:.1f} s (frozen, or starved): asks the peer what has happened"
                 group.events.add("stalled", text)
                 group.conversation.ask_now()
+                group.view.cast_doubt()
             if beat is not None and now >= next_beat:
                 notify_manager("WATCHDOG=1")
                 next_beat = now + beat

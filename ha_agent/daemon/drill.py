@@ -123,15 +123,16 @@ class Drill:
         self._start_task(self._keep_end())
 
     def _save(self) -> None:
-        write_note(self._path, self._to_note(), 0o600)
+        if self.record is not None:
+            write_note(self._path, self._to_note(self.record), 0o600)
 
-    def _to_note(self) -> bytes:
-        assert self.record is not None
-        return json.dumps(asdict(self.record)).encode()
+    @staticmethod
+    def _to_note(record: Record) -> bytes:
+        return json.dumps(asdict(record)).encode()
 
     def keep(self) -> bool:
         """Writes the file of what is under way again where it is not right; says whether it did. Raises ``OSError``."""
-        return self.record is not None and keep_note(self._path, self._to_note(), 0o600)
+        return self.record is not None and keep_note(self._path, self._to_note(self.record), 0o600)
 
     async def make_fault(self, identifier: str, mode: str, hold_s: float, *, really: bool) -> float:
         """Makes the fault a moment from now; returns the wall clock time of that.

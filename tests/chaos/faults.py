@@ -15,6 +15,20 @@ from ha_agent.lab.probe import Probe
 from tests.chaos.schedule import Fault
 
 TRACK = "/run/ha-agent/track"
+HAND, OTHER_HAND = (f"/etc/supervisor/conf.d/by-hand{number}.conf.parked" for number in ("", "-2"))
+"""Parked confs, which only the faults below edit."""
+
+OVERRUN = f"""
+import os
+queue = int(open("/proc/sys/fs/inotify/max_queued_events").read())
+for path in ("{HAND}", "{OTHER_HAND}"):
+    open(path, "a").close()
+for number in range(queue // 2 + 500):
+    for path in ("{HAND}", "{OTHER_HAND}"):
+        os.chmod(path, 0o600 if number % 2 else 0o644)
+open("{HAND}", "a").write("; this event is lost\\n")
+"""
+"""More events than the kernel keeps, and then one more edit."""
 
 
 class Injector:
@@ -204,6 +218,16 @@ class Injector:
     def _end_flap(self, fault: Fault, _: random.Random) -> None:
         self._flapping.pop(fault).wait(10.0)
         self._sh(fault, f"echo 0 > {TRACK}")
+
+    def _begin_standby_edit(self, fault: Fault, rng: random.Random) -> None:
+        """A hand edits, or deletes, whatever role the node has: on a standby that is put right."""
+        self._sh(fault, rng.choice((f"echo '; {rng.random()}' >> {HAND}", f"rm -f {HAND}", f"rm -f {OTHER_HAND}")))
+
+    def _begin_overflow(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, "pkill -STOP -f 'ha_agent daemo[n]'")
+        self._lab.run(fault.node, "/usr/bin/python3", "-c", OVERRUN, timeout_s=20.0)
+
+    _end_overflow = _end_agent_hang
 
     def _begin_ssh_reset(self, fault: Fault, _: random.Random) -> None:
         self._lab.unit(fault.node, "restart", "sshd")

@@ -59,6 +59,8 @@ KINDS = {
         Kind("ssh-reset", 3, (0.1, 1.0)),
         Kind("hand-over", 4, (0.5, 3.0)),
         Kind("switchover", 4, (0.5, 3.0)),
+        Kind("standby-edit", 3, (0.1, 0.5)),
+        Kind("overflow", 2, (1.0, 3.0), mutes=True),
     )
 }
 

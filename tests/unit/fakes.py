@@ -395,6 +395,12 @@ class FakeWatcher(Watcher):
     def watch(self, root: str, sink: HintSink, *, replaceable: bool = True) -> None:
         pass
 
+    def problem(self, root: str) -> str | None:
+        return None
+
+    def has_unread(self) -> bool:
+        return False
+
     def close(self) -> None:
         pass
 

@@ -30,7 +30,7 @@ from ha_agent.core.confs import Program, Verdict
 from ha_agent.core.frames import Message
 from ha_agent.core.guard import Access
 from ha_agent.core.kinship import Found, Kin, Marked
-from ha_agent.core.manifest import Manifest
+from ha_agent.core.manifest import EMPTY, Entry, Manifest
 from ha_agent.core.peer_summary import summary_message
 from ha_agent.core.places import StatePlaces
 from ha_agent.core.settings import (
@@ -343,6 +343,12 @@ class FakeWatcher(Watcher):
     def watch(self, root: str, sink: HintSink, *, replaceable: bool = True) -> None:
         pass
 
+    def problem(self, root: str) -> str | None:
+        return None
+
+    def has_unread(self) -> bool:
+        return False
+
     def close(self) -> None:
         pass
 
@@ -371,13 +377,28 @@ class FakeLink(PeerLink):
         self.nudges = 0
         self.answers: dict[str, PeerAnswer] = {
             "ping": lambda _: self.summary(),
-            "transaction": {"answer": "COMMITTED"},
+            "transaction": self.commit,
+            "manifest": self.holding,
             "judge": {"failure": None, "verdicts": {}},
         }
+        self.held = EMPTY
+        """The peer's registry."""
 
     def summary(self) -> Message:
         """The peer's signs of life."""
-        return summary_message("b", self.role, VrrpState.BACKUP, Watermark(1, "a"), 0, "0" * 64)
+        return summary_message("b", self.role, VrrpState.BACKUP, Watermark(1, "a"), 0, self.held.hash)
+
+    def commit(self, message: Message) -> Message:
+        """The peer takes a change, if it builds on what is there."""
+        txn = message["txn"]
+        if txn["base"] != self.held.hash:
+            return {"answer": "NEED_FULL", "rows": self.held.to_rows()}
+        self.held = self.held.changed([Entry(*row) for row in txn["puts"]], txn["deletes"])
+        return {"answer": "COMMITTED"}
+
+    def holding(self, message: Message) -> Message:
+        """What the peer holds."""
+        return {"hash": self.held.hash, "rows": None if message["known"] == self.held.hash else self.held.to_rows()}
 
     def named(self, operation: str) -> list[Message]:
         """What was asked under that name."""
@@ -611,6 +632,7 @@ class Node:
             for group in self.group.active_set.selection.order:
                 self.client.call("addProcessGroup", [group])
             self.client.calls.clear()
+        self.link.held = self.group.view.manifest
         self.group.replicator.learn_peer(self.group.view.manifest)
         self.start(self.group.replicator.run())
         # The peer confirms what it holds under the new epoch.

@@ -25,6 +25,7 @@ FORMS: dict[str, tuple[type[Request], dict[str, Any], frozenset[str]]] = {
         frozenset({"generation", "path", "sha256"}),
     ),
     "kept-prune": (req.KeptPruneRequest, {"generations": 3, "older_s": 60.0, "divergences": True}, frozenset()),
+    "manifest": (req.ManifestRequest, {"look": True, "known": "x"}, frozenset()),
     "restore": (
         req.RestoreRequest,
         {"path": "a.conf", "mode": 0o644, "content": "eA=="},

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ha_agent.adapters.ssh import PeerLink
-from ha_agent.core.answers import ManifestAnswer, NodeAnswer
+from ha_agent.core.answers import HoldingAnswer, NodeAnswer
 from ha_agent.core.peer_summary import WrongPeer
-from ha_agent.core.requests import Malformed, ReleaseRequest, Request, SummaryRequest, TransactionRequest
+from ha_agent.core.requests import Malformed, ManifestRequest, ReleaseRequest, Request, SummaryRequest, TransactionRequest
 from ha_agent.core.transaction import Watermark
 from ha_agent.daemon.operations.call import Call
 from ha_agent.daemon.operations.status import StatusReporter
@@ -58,9 +58,11 @@ class PeerOperations:
         """This node's account of itself."""
         return {"node": await self._status.describe()}
 
-    async def manifest(self, _request: Request, _call: Call) -> ManifestAnswer:
-        """This node's whole manifest as it is known."""
-        return {"rows": self._receiver.manifest_rows()}
+    async def manifest(self, request: ManifestRequest, _call: Call) -> HoldingAnswer:
+        """What this node's registry holds, as it is known, or as it is on the disk now."""
+        manifest = await (self._receiver.look() if request.look else self._receiver.glance())
+        rows = None if manifest.hash == request.known else manifest.to_rows()
+        return {"hash": manifest.hash, "rows": rows}
 
     async def transaction(self, request: TransactionRequest, _call: Call) -> Mapping[str, Any]:
         """Judges and commits one change of the registry."""

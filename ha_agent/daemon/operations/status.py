@@ -156,7 +156,7 @@ def _describe_push(account: NodeAccount) -> ReplicationJson:
         "state": word,
         "pending": push.pending,
         "pending_since": round(since, 3) if since else None,
-        "reason": push.held or push.refused or (account.link_problem or None),
+        "reason": push.held or push.refused or push.doubt or (account.link_problem or None),
         "pushed": push.pushed,
     }
 
