@@ -33,7 +33,7 @@ help:
 	@echo "make manuals write share/ (man pages, bash completion) from the command line's grammar"
 	@echo "make setup   what these need: .venv/ and build/; clean removes both"
 
-setup: .venv/ready build/sysroot/.packages
+setup: .venv/ready build/sysroot/.packages build/versions/ready
 
 .venv/ready: pyproject.toml tools/setup-venv
 	@tools/setup-venv $(PYTHON)
@@ -42,6 +42,12 @@ setup: .venv/ready build/sysroot/.packages
 build/sysroot/.packages: .venv/ready ha_agent/lab/packages.py
 	@mkdir -p build
 	@$(BIN)/python -m ha_agent.lab.packages tests --into build/sysroot
+	@touch $@
+
+# The watchdogs of Debian 12 and 13, beside the newest, which .venv has: the tests try all of them.
+build/versions/ready: .venv/ready
+	@for v in 2.2.1 6.0.0; do \
+		$(BIN)/python -m pip install -q --no-deps --target build/versions/watchdog-$$v watchdog==$$v || exit 1; done
 	@touch $@
 
 root:

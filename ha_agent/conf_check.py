@@ -144,6 +144,9 @@ def main():
     with tempfile.TemporaryDirectory(prefix="ha-agent-check.") as directory:
         scratch = os.path.join(directory, "conf.conf")
         for line in sys.stdin:
+            if not line.endswith("\n"):
+                # The agent has ended in the middle of a question.
+                return
             request = json.loads(line)
             verdicts = {
                 path: judge(text, request["directories"][path], main_conf, scratch)

@@ -16,7 +16,15 @@ from typing import Any
 
 from ha_agent.adapters.control import CommandFailed, NoDaemon, ask_daemon
 from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
-from ha_agent.core.events import EventDecoder, ProtocolError, StateEvent, lost_between, merge_state_events, state_event
+from ha_agent.core.events import (
+    EventDecoder,
+    ProtocolError,
+    StateEvent,
+    lost_between,
+    merge_state_events,
+    says_stopping,
+    state_event,
+)
 from ha_agent.core.places import DEFAULT_RUN_DIR
 from ha_agent.core.words import Outcome
 
@@ -44,6 +52,7 @@ class Backlog:
         self._events: list[StateEvent] = []
         self._lost = 0
         self._began = True
+        self._stopping = False
         self._most = HELD
         self.ended = False
 
@@ -54,6 +63,12 @@ class Backlog:
             if event is not None:
                 self._events.append(event)
                 self._merge()
+            self._changed.notify()
+
+    def note_stopping(self) -> None:
+        """supervisord stops everything, in order to end or to begin anew."""
+        with self._changed:
+            self._stopping = True
             self._changed.notify()
 
     def _merge(self) -> None:
@@ -71,13 +86,14 @@ class Backlog:
     def take(self, wait_s: float) -> dict[str, Any] | None:
         """The next report to the agent, after ``wait_s`` at most; None when all was reported and no more will come."""
         with self._changed:
-            if not (self._events or self._lost or self._began or self.ended):
+            if not (self._events or self._lost or self._began or self._stopping or self.ended):
                 self._changed.wait(wait_s)
             if self.ended and not (self._events or self._lost):
                 return None
             events, self._events = self._events[:BATCH], self._events[BATCH:]
             told = {"events": [e.to_dict() for e in events], "lost": self._lost, "began": self._began}
-            self._lost, self._began = 0, False
+            told["stopping"] = self._stopping
+            self._lost, self._began, self._stopping = 0, False, False
             return told
 
     def put_back(self, told: dict[str, Any]) -> None:
@@ -87,6 +103,7 @@ class Backlog:
             self._merge()
             self._lost += told["lost"]
             self._began |= told["began"]
+            self._stopping |= told["stopping"]
 
 
 def say(text: str) -> None:
@@ -129,6 +146,8 @@ def serve(read_fd: int, write_fd: int, backlog: Backlog) -> None:
         for raw in decoder.feed(data):
             lost, last = lost_between(last, raw.pool_serial), raw.pool_serial
             backlog.add(state_event(raw, round(time.time(), 3)), lost)
+            if says_stopping(raw):
+                backlog.note_stopping()
             os.write(write_fd, RESULT_OK + READY)
 
 
@@ -137,7 +156,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ha-agent-listener",
         description="Hands the changes of state of supervisord's programs to ha-agent. For supervisord to start, as the "
-        "command of an [eventlistener:ha-agent-listener] with events=PROCESS_STATE.",
+        "command of an [eventlistener:ha-agent-listener] with "
+        "events=PROCESS_STATE,SUPERVISOR_STATE_CHANGE.",
     )
     parser.add_argument("--config", default=DEFAULT_PATH, help="the agent's configuration (default %(default)s)")
     return parser

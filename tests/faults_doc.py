@@ -55,6 +55,21 @@ HAZARDS = {
     37: "the agent is killed at any point; its state is damaged or newer",
     38: "the agent is down when the notify comes",
     39: "a failover test on a broken pair, or interrupted",
+    40: "supervisord is reloaded within its process",
+    41: "supervisord's socket is deleted while supervisord lives",
+    42: "files below the run directory are removed, emptied or replaced, or it is full",
+    43: "the newest report of keepalived is lost",
+    48: "the number of a process or session that ended is a stranger's by now",
+    49: "keepalived cannot be told to give up",
+    52: "a program forks twice, clears its environment and leaves its session; a shell dies and its child lives on",
+    53: "any user sets supervisord's marks in the environment of his own processes",
+    44: "the node's own address goes, and comes back behind the VIP",
+    45: "packets are lost at random",
+    50: "the VIP is on both nodes, or on neither",
+    46: "the link breaks at any await of a push, a sync, an interlock, a forwarded command",
+    47: "the standby's registry changes under an acknowledgement",
+    51: "an operator's word is still in force when the reason for it is gone",
+    54: "inotify overflows, its reader starves, a watch is lost, with each watchdog that is in use",
 }
 
 WITHOUT_TEST: dict[int, str] = {}

@@ -55,6 +55,14 @@ stopwaitsecs=3
 """
 
 
+ESCAPER = """\
+[program:escaper]
+command=/bin/bash -c "env -i setsid -f /bin/bash -c 'exec -a probe:escaped /bin/sleep 100000'; exec /bin/sleep 100001"
+startsecs=0
+"""
+"""A program that leaves a process behind, which nothing but its control group connects with it: ``escaped`` to the probe."""
+
+
 def sleepers(count: int) -> dict[str, str]:
     """That many small confs."""
     return {f"p{number}.conf": SLEEPER.format(name=f"p{number}") for number in range(count)}

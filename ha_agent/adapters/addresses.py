@@ -6,6 +6,7 @@ import ipaddress
 import os
 import socket
 import struct
+from dataclasses import dataclass
 
 RTM_NEWADDR, RTM_GETADDR = 20, 22
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -15,6 +16,15 @@ RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x10, 0x100
 
 _HEADER = struct.Struct("=LHHLL")
 _ADDRESS = struct.Struct("=BBBBL")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One address of this machine: packed, with its prefix length and the number of its interface."""
+
+    packed: bytes
+    prefix_length: int
+    interface: int
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:
@@ -28,7 +38,7 @@ def _attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def _parse_dump(data: bytes, into: set[bytes]) -> bool:
+def _parse_dump(data: bytes, into: set[Address]) -> bool:
     """Adds the addresses of one datagram to ``into``; returns whether more of the dump follows."""
     while len(data) >= _HEADER.size:
         length, kind, _flags, _seq, _pid = _HEADER.unpack_from(data)
@@ -37,32 +47,38 @@ def _parse_dump(data: bytes, into: set[bytes]) -> bool:
         if kind == NLMSG_ERROR or length < _HEADER.size:
             raise OSError("the kernel refused to list the addresses")
         if kind == RTM_NEWADDR:
+            _family, prefix_length, _flags, _scope, interface = _ADDRESS.unpack_from(data, _HEADER.size)
             found = _attributes(data[_HEADER.size + _ADDRESS.size : length])
-            into.add(found.get(IFA_LOCAL) or found.get(IFA_ADDRESS) or b"")
+            into.add(Address(found.get(IFA_LOCAL) or found.get(IFA_ADDRESS) or b"", prefix_length, interface))
         data = data[(length + 3) & ~3 :]
     return True
 
 
-def list_addresses(family: int) -> set[bytes]:
-    """All addresses of this machine (network namespace) of one family, packed. Raises ``OSError``."""
+def list_addresses(family: int) -> set[Address]:
+    """All addresses of this machine (network namespace) of one family. Raises ``OSError``."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
         sock.settimeout(1.0)
         body = _ADDRESS.pack(family, 0, 0, 0, 0)
         sock.send(_HEADER.pack(_HEADER.size + len(body), RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, 1, 0) + body)
-        found: set[bytes] = set()
+        found: set[Address] = set()
         while _parse_dump(sock.recv(65536), found):
             pass
     return found
 
 
-def has_address(vip: str) -> bool | None:
-    """Whether ``vip`` (with or without prefix length) is on this machine; None where that cannot be found out."""
-    address = ipaddress.ip_interface(vip).ip
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+def has_address(address: str) -> bool | None:
+    """Whether ``address`` is on this machine, whatever its prefix length; None where that cannot be found out."""
     try:
-        return address.packed in list_addresses(family)
+        return bool(find_address(address))
     except OSError:
         return None
+
+
+def find_address(address: str) -> list[Address]:
+    """Where on this machine ``address`` is, with whatever prefix lengths. Raises ``OSError``."""
+    wanted = ipaddress.ip_interface(address).ip
+    family = socket.AF_INET if wanted.version == 4 else socket.AF_INET6
+    return [found for found in list_addresses(family) if found.packed == wanted.packed]
 
 
 def open_monitor() -> socket.socket:

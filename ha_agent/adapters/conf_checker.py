@@ -47,22 +47,30 @@ class ConfChecker:
                 chunk = paths[start : start + CHUNK]
                 request = {"confs": {p: confs[p] for p in chunk}, "directories": {p: directories[p] for p in chunk}}
                 answer = await self._ask(request)
-                verdicts.update((p, _verdict(answer["verdicts"][p])) for p in chunk)
+                try:
+                    verdicts.update([(p, _verdict(answer["verdicts"][p])) for p in chunk])
+                except (KeyError, TypeError, AttributeError) as error:
+                    await self.close()
+                    raise CheckerFailed(f"supervisord's parser answered something else: {error!r}") from None
         self.last_used_mono = asyncio.get_running_loop().time()
         return verdicts
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         process = await self._running()
-        assert process.stdin is not None and process.stdout is not None
+        if process.stdin is None or process.stdout is None:
+            raise CheckerFailed("supervisord's parser was started without pipes")
         try:
             process.stdin.write(json.dumps(request).encode("ascii") + b"\n")
             await process.stdin.drain()
             line = await asyncio.wait_for(process.stdout.readline(), self._deadline_s)
             answer = json.loads(line)
+            if not isinstance(answer, dict):
+                raise ValueError(f"{type(answer).__name__} instead of an object")
         except (TimeoutError, OSError, ValueError) as error:
             await self.close()
             raise CheckerFailed(f"supervisord's parser did not answer: {error or type(error).__name__}") from None
-        assert isinstance(answer, dict)
+        if not isinstance(answer, dict):
+            raise CheckerFailed("supervisord's parser gave no answer that can be understood")
         return answer
 
     async def _running(self) -> asyncio.subprocess.Process:

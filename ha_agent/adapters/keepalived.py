@@ -76,8 +76,8 @@ class Keepalived:
             return None
         # As in fdinfo: the kernel's own number of the device, hexadecimal.
         wanted = (found.st_ino, os.major(found.st_dev) << 20 | os.minor(found.st_dev))
-        watched = [mark for pid in self._family() for mark in _watched(pid)]
-        return wanted in watched if watched else None
+        watched = [marks for pid in self._family() if (marks := _watched(pid)) is not None]
+        return any(wanted in marks for marks in watched) if watched else None
 
     def reload(self) -> None:
         """Has keepalived read its configuration again, and watch what it names now. VRRP states stay as they are."""
@@ -116,14 +116,20 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def _watched(pid: int) -> list[tuple[int, int]]:
-    """Inode and device of everything that ``pid`` watches by inotify (proc(5), /proc/PID/fdinfo)."""
-    found = []
-    folder = f"/proc/{pid}/fdinfo"
+def _watched(pid: int) -> list[tuple[int, int]] | None:
+    """Inode and device of everything that ``pid`` watches by inotify (proc(5), /proc/PID/fdinfo).
+
+    Empty where what it watched is gone; None where it has no descriptor of inotify.
+    """
+    found: list[tuple[int, int]] | None = None
     with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            with contextlib.suppress(OSError), open(f"{folder}/{name}", encoding="ascii") as file:
-                found += [(int(ino, 16), int(device, 16)) for ino, device in _INOTIFY.findall(file.read())]
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{pid}/fd/{name}") not in ("anon_inode:inotify", "anon_inode:[inotify]"):
+                    continue
+                with open(f"/proc/{pid}/fdinfo/{name}", encoding="ascii") as file:
+                    marks = [(int(ino, 16), int(device, 16)) for ino, device in _INOTIFY.findall(file.read())]
+                found = [*(found or []), *marks]
     return found
 
 

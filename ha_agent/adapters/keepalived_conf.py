@@ -7,6 +7,7 @@ from string import Template
 from ha_agent.adapters.resources import find_resource
 from ha_agent.core.places import RunPlaces
 from ha_agent.core.settings import Settings
+from ha_agent.core.vip import find_prefix
 
 HOOK_PATH = "/usr/lib/ha-agent/ha-agent-notify"
 
@@ -28,7 +29,7 @@ def render_keepalived(settings: Settings, hook: str = HOOK_PATH) -> str:
         advert_int=f"{vrrp.advert_int_s:g}",
         nopreempt="    nopreempt" if vrrp.nopreempt else "    # preempt: the higher priority always gets the VIP back",
         nopreempt_remark=", which nopreempt requires" if vrrp.nopreempt else "; the priorities decide",
-        vip=vrrp.vip,
+        vip=find_prefix(vrrp.vip, settings.node.address),
         track_file=RunPlaces(settings.paths.run_dir).track_file,
         hook=hook,
     )

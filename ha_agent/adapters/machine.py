@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import logging
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterator, Sequence
 
 from ha_agent.adapters import addresses
 from ha_agent.adapters.reach import is_machine_up
@@ -17,14 +20,26 @@ REMOVE_LIMIT_S = 5.0
 class Machine:
     """One thing to hand over, and to stand in for."""
 
-    def has_address(self, vip: str) -> bool | None:
-        """Whether ``vip`` (with its prefix length) is on this machine; None where the kernel does not tell."""
-        return addresses.has_address(vip)
+    def has_address(self, address: str) -> bool | None:
+        """Whether ``address`` is on this machine, whatever its prefix length; None where the kernel does not tell."""
+        return addresses.has_address(address)
 
     async def remove_address(self, vip: str, interface: str) -> bool:
-        """Takes ``vip`` off ``interface``; says whether that was done. Raises ``ProgramMissing``."""
-        ended = await run_program([find_program("ip"), "addr", "del", vip, "dev", interface], REMOVE_LIMIT_S)
-        return ended.code == 0
+        """Takes ``vip`` off ``interface``, with whatever prefix length it is there, and no other address along.
+
+        Says whether it was there and went. Raises ``ProgramMissing``.
+        """
+        address = ipaddress.ip_interface(vip).ip
+        try:
+            number = socket.if_nametoindex(interface)
+            found = [one.prefix_length for one in addresses.find_address(vip) if one.interface == number]
+        except OSError as error:
+            log.error("%s cannot be taken off %s: %s", address, interface, error)
+            return False
+        words = [find_program("ip"), "addr", "del"]
+        with _promoting(interface):
+            ends = [await run_program([*words, f"{address}/{n}", "dev", interface], REMOVE_LIMIT_S) for n in found]
+        return bool(ends) and all(ended.code == 0 for ended in ends)
 
     async def answers(self, address: str, port: int, limit_s: float) -> bool:
         """Whether the machine at ``address`` answers, whatever runs on it. Never raises for what the network does."""
@@ -40,3 +55,23 @@ class Machine:
         if ended.code != 0:
             log.error("fence_command ended with %s: %s", ended.code, ended.errors.strip()[-500:])
         return ended.code
+
+
+@contextlib.contextmanager
+def _promoting(interface: str) -> Iterator[None]:
+    """Has the kernel keep the other addresses of a network when its first one is removed (``core/vip.py``)."""
+    path = f"/proc/sys/net/ipv4/conf/{interface}/promote_secondaries"
+    try:
+        with open(path, encoding="ascii") as file:
+            before = file.read()
+        with open(path, "w", encoding="ascii") as file:
+            file.write("1\n")
+    except OSError as error:
+        log.error("%s: %s", path, error)
+        yield
+        return
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as file:
+            file.write(before)

@@ -6,79 +6,26 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class Marked:
-    """A process that supervisord (or a child of it) started: environment marks as supervisor's docs describe them."""
-
-    pid: int
-    parent: int
-    started_ticks: int
-    group: str
-    process: str
+from ha_agent.adapters.cgroups import SupervisorsGroup
+from ha_agent.adapters.files import keep_note, read_note, write_note
+from ha_agent.core.kinship import Found, Kin, Marked, Process, list_below, select_adrift, select_ours, select_strays
 
 
-@dataclass(frozen=True, slots=True)
-class Kinship:
-    """Where a process belongs (proc(5), fields 4, 5, 6 and 22 of stat)."""
+def _kinship(pid: int) -> tuple[int, int, int, int, bytes] | None:
+    """Parent, process group, session, start time and command (proc(5): fields 4, 5, 6, 22 and 2 of stat).
 
-    parent: int
-    process_group: int
-    session: int
-    started_ticks: int
-
-
-@dataclass(frozen=True, slots=True)
-class Lineage:
-    """What is known of supervisord's descendants besides the marks in their environment.
-
-    A program that sets its process title (redis, nginx, PostgreSQL) writes it over its environment: /proc shows the marks no
-    more. It is still in the session of the supervisord that started it, unless it has left the session, too.
+    None where ``pid`` has ended.
     """
-
-    sessions: frozenset[int] = frozenset()
-    """Process ids of the supervisords of this boot, each the leader of its session."""
-    leaders: Mapping[int, tuple[str, str]] = field(default_factory=dict)
-    """The registry's processes as supervisord last named them: process id to group and name."""
-    spared: frozenset[int] = frozenset()
-    """Process ids of programs that are not of the registry."""
-
-
-UNKNOWN_GROUP = "?"
-
-
-def _kinship(pid: int) -> Kinship | None:
-    """None where ``pid`` has ended."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb", 0) as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
+    head, _, rest = _read(pid, "stat").rpartition(b")")
+    fields = rest.split()
+    if not fields or fields[0] in (b"Z", b"X"):
         return None
-    if fields[0] in (b"Z", b"X"):
-        return None
-    return Kinship(int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
-
-
-def leads_session(pid: int) -> bool:
-    """Whether ``pid`` is alive and leads its session, so that every process of the session came from it."""
-    kin = _kinship(pid)
-    return kin is not None and kin.session == pid
-
-
-def _birth(pid: int) -> tuple[int, int] | None:
-    """Parent and start time of ``pid``; None where it has ended."""
-    kin = _kinship(pid)
-    return (kin.parent, kin.started_ticks) if kin else None
-
-
-def start_ticks(pid: int) -> int | None:
-    """Start time of ``pid`` in clock ticks since boot; None where it has ended."""
-    birth = _birth(pid)
-    return birth[1] if birth else None
+    return int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), head.partition(b"(")[2]
 
 
 def owner_of(pid: int) -> int | None:
@@ -89,16 +36,73 @@ def owner_of(pid: int) -> int | None:
         return None
 
 
-def _raw_environment(pid: int) -> bytes:
+def _read(pid: int, name: str) -> bytes:
     try:
-        with open(f"/proc/{pid}/environ", "rb", 0) as file:
+        with open(f"/proc/{pid}/{name}", "rb", 0) as file:
             return file.read()
     except OSError:
         return b""
 
 
-def _parse_environment(raw: bytes) -> dict[bytes, bytes]:
-    return dict(pair.split(b"=", 1) for pair in raw.split(b"\0") if b"=" in pair)
+def leads_session(pid: int) -> bool:
+    """Whether ``pid`` is alive and leads its session, so that every process of the session came from it."""
+    kin = _kinship(pid)
+    return kin is not None and kin[2] == pid
+
+
+def start_ticks(pid: int) -> int | None:
+    """Start time of ``pid`` in clock ticks since boot; None where it has ended."""
+    kin = _kinship(pid)
+    return kin[3] if kin else None
+
+
+def is_supervisord(pid: int) -> bool:
+    """Whether ``pid`` runs supervisord, as root, by its command line."""
+    words = _read(pid, "cmdline").split(b"\0")[:4]
+    return _uid(pid) == 0 and any(os.path.basename(word).endswith(b"supervisord") for word in words)
+
+
+def find_main(members: Collection[int]) -> int | None:
+    """The supervisord that the processes ``members`` of a control group came from; None where there is none.
+
+    One that a program of the group has started has its parent there, too. Of several the youngest counts: what an earlier
+    one has left is older.
+    """
+    ages = {pid: start_ticks(pid) or 0 for pid in members if is_supervisord(pid) and parent_of(pid) not in members}
+    return max(ages, key=lambda pid: ages[pid], default=None)
+
+
+def parent_of(pid: int) -> int | None:
+    """The parent of ``pid``; None where it has ended."""
+    kin = _kinship(pid)
+    return kin[0] if kin else None
+
+
+TICKS_S = 1.0 / os.sysconf("SC_CLK_TCK")
+
+
+def now_ticks() -> int:
+    """Now, in the unit of start times: clock ticks since boot, those of a sleeping machine included."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) / TICKS_S)
+
+
+def age_s(pid: int) -> float:
+    """How long ago ``pid`` was started, in seconds; 0 where it has ended."""
+    ticks = start_ticks(pid)
+    return 0.0 if ticks is None else (now_ticks() - ticks) * TICKS_S
+
+
+def list_pids() -> list[int]:
+    """Every process that /proc shows."""
+    return list(map(int, filter(str.isdigit, os.listdir("/proc"))))
+
+
+def _uid(pid: int) -> int:
+    """The user of ``pid``; nobody's number where it has ended."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return -1
 
 
 def same_socket(server_url: str, socket_path: str) -> bool:
@@ -108,80 +112,59 @@ def same_socket(server_url: str, socket_path: str) -> bool:
     return os.path.realpath(server_url[len("unix://") :]) == os.path.realpath(socket_path)
 
 
-def find_marked(socket_path: str, groups: frozenset[str], lineage: Lineage = Lineage()) -> list[Marked]:
-    """Every live process whose environment says that our supervisord started it, in one of ``groups``.
+def read_marks(pid: int, socket_path: str) -> tuple[str, str] | None:
+    """Group and name that the supervisord at ``socket_path`` has written into the environment of ``pid``, or of its parents.
 
-    The marks are inherited, so children that changed session or lost their parent are found too. Those that show no marks
-    are found by ``lineage``; a group that is not known is ``UNKNOWN_GROUP``. One pass over /proc, about 20 microseconds a
-    process.
+    None where there are no such marks: it is none of its processes, or has wiped them. A program that sets its process title
+    (redis, nginx, PostgreSQL) writes it over its environment.
     """
-    found = []
-    ours: dict[bytes, bool] = {}
-    bare: dict[int, Kinship] = {}
-    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
-        raw = _raw_environment(pid)
-        marks = _parse_environment(raw) if b"SUPERVISOR_GROUP_NAME=" in raw else {}
-        group = marks.get(b"SUPERVISOR_GROUP_NAME")
-        url = marks.get(b"SUPERVISOR_SERVER_URL")
-        if group is None or url is None:
-            if lineage.sessions and (kin := _kinship(pid)) is not None and kin.session in lineage.sessions:
-                bare[pid] = kin
-            continue
-        if os.fsdecode(group) not in groups:
-            continue
-        if url not in ours:
-            ours[url] = same_socket(os.fsdecode(url), socket_path)
-        birth = _birth(pid) if ours[url] else None
-        if birth is not None:
-            name = os.fsdecode(marks.get(b"SUPERVISOR_PROCESS_NAME", b""))
-            found.append(Marked(pid, *birth, os.fsdecode(group), name))
-    return found + _without_marks(bare, lineage)
+    raw = _read(pid, "environ")
+    if b"SUPERVISOR_GROUP_NAME=" not in raw:
+        return None
+    marks = dict(pair.split(b"=", 1) for pair in raw.split(b"\0") if b"=" in pair)
+    group, url = marks.get(b"SUPERVISOR_GROUP_NAME"), marks.get(b"SUPERVISOR_SERVER_URL")
+    if group is None or url is None or not same_socket(os.fsdecode(url), socket_path):
+        return None
+    return os.fsdecode(group), os.fsdecode(marks.get(b"SUPERVISOR_PROCESS_NAME", b""))
 
 
-def _without_marks(bare: Mapping[int, Kinship], lineage: Lineage) -> list[Marked]:
-    """Those of ``bare`` that are neither a supervisord nor a program that is spared, nor came from one that is."""
-    found = []
-    for pid, kin in bare.items():
-        if pid == kin.session or kin.process_group in lineage.spared or _has_ancestor(pid, bare, lineage.spared):
-            continue
-        group, name = lineage.leaders.get(pid) or lineage.leaders.get(kin.process_group) or (UNKNOWN_GROUP, f"process {pid}")
-        found.append(Marked(pid, kin.parent, kin.started_ticks, group, name))
-    return found
+def read_table(socket_path: str, members: frozenset[int] | None, supervisord: int | None) -> dict[int, Process]:
+    """The machine's processes, with the marks of those that may be supervisord's.
 
-
-def _has_ancestor(pid: int, known: Mapping[int, Kinship], wanted: frozenset[int]) -> bool:
-    for _ in range(len(known)):
-        if pid in wanted:
-            return True
-        if pid not in known:
-            return False
-        pid = known[pid].parent
-    return False
-
-
-def list_leaders(lineage: Lineage) -> list[tuple[str, str]]:
-    """Group and name of the processes that supervisord last named and that are still there."""
-    return [
-        names
-        for pid, names in lineage.leaders.items()
-        if (kin := _kinship(pid)) is not None and kin.session in lineage.sessions
-    ]
-
-
-def select_orphans(marked: Sequence[Marked], supervisord_ticks: int | None) -> list[Marked]:
-    """Those of ``marked`` that are not the running supervisord's: what was started before it, and what came from that.
-
-    ``supervisord_ticks`` is its start time, None where none is running: then all of them are orphans.
+    ``members``: who is in supervisord's control group; then these alone are read, and what lives below them elsewhere. None
+    where it has no group of its own: then everybody is read. About 25 microseconds a process.
     """
-    if supervisord_ticks is None:
-        return list(marked)
-    orphans = {p.pid for p in marked if p.started_ticks < supervisord_ticks}
-    grown = True
-    while grown:
-        children = {p.pid for p in marked if p.parent in orphans} - orphans
-        orphans |= children
-        grown = bool(children)
-    return [p for p in marked if p.pid in orphans]
+    pids = list_pids() if members is None else members | _list_below(members)
+    kin = {pid: found for pid in pids if (found := _kinship(pid)) is not None}
+    code = _read(supervisord, "cmdline") if supervisord is not None else b""
+    table = {}
+    for pid, (parent, process_group, session, ticks, command) in kin.items():
+        marks = read_marks(pid, socket_path)
+        is_fork = marks is None and parent == supervisord and _read(pid, "cmdline") == code
+        group, name = marks or (None, "")
+        uid = _uid(pid) if members is None else 0
+        signs = group, name, members is not None and pid in members, is_fork, command.decode("utf-8", "replace")
+        table[pid] = Process(pid, parent, process_group, session, ticks, uid, *signs)
+    return table
+
+
+def _list_below(members: frozenset[int]) -> frozenset[int]:
+    """What ``members`` have started and what has itself moved to another control group, with all below it."""
+    found: set[int] = set()
+    asked = list(members)
+    while asked:
+        fresh = {child for pid in asked for child in _list_children(pid)} - members - found
+        found |= fresh
+        asked = list(fresh)
+    return frozenset(found)
+
+
+def _list_children(pid: int) -> list[int]:
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    return [int(word) for thread in threads for word in _read(pid, f"task/{thread}/children").split()]
 
 
 def send_signal(process: Marked, number: signal.Signals) -> None:
@@ -237,9 +220,18 @@ def find_agent() -> int | None:
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb", 0) as file:
             words = file.read().split(b"\0")
-            if b"daemon" in words[2:4] and (b"ha_agent" in words[1:3] or words[1].endswith(b"/ha-agent")):
+            is_agent = b"daemon" in words[2:4] and (b"ha_agent" in words[1:3] or words[1].endswith(b"/ha-agent"))
+            if is_agent and _shares_namespace(pid):
                 return pid
     return None
+
+
+def _shares_namespace(pid: int) -> bool:
+    """Whether ``pid`` is of our process namespace, as far as we may know: a lab's nodes have their own."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid") == os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return True
 
 
 def read_pid_file(path: str) -> int | None:
@@ -314,9 +306,9 @@ def read_memory(pids: Mapping[Any, int]) -> dict[Any, int]:
     """
     page = os.sysconf("SC_PAGESIZE")
     children: dict[int, list[int]] = {}
-    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+    for pid in list_pids():
         if (kin := _kinship(pid)) is not None:
-            children.setdefault(kin.parent, []).append(pid)
+            children.setdefault(kin[0], []).append(pid)
     found = {}
     for key, pid in pids.items():
         family, at = [pid], 0
@@ -335,24 +327,99 @@ def _resident_pages(pid: int) -> int:
         return 0
 
 
+class Sessions:
+    """The sessions of this boot's supervisords, by which what they started is found where there is no control group.
+
+    A session is known by its leader's process id and start time: the number alone may be a stranger's one day. ``path``: the
+    file by which an agent that is started again knows them, too.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        rows = (line.split() for line in (read_note(path) or b"").splitlines())
+        self.known: frozenset[tuple[int, int]] = frozenset(
+            (int(row[0]), int(row[1])) for row in rows if len(row) == 2 and row[0].isdigit() and row[1].isdigit()
+        )
+
+    def note(self, pid: int, started_ticks: int) -> None:
+        """Remembers the session of a supervisord that is alive and leads one."""
+        if (pid, started_ticks) not in self.known and leads_session(pid):
+            self._keep(self.known | {(pid, started_ticks)})
+
+    def prune(self, table: Mapping[int, Process]) -> frozenset[int]:
+        """Forgets the sessions of which nothing is left, or whose number is another process's by now; returns the others."""
+        in_use = {process.session for process in table.values()}
+        left = frozenset(
+            (pid, ticks)
+            for pid, ticks in self.known
+            if pid in in_use and (pid not in table or table[pid].started_ticks == ticks)
+        )
+        if left != self.known:
+            self._keep(left)
+        return frozenset(pid for pid, _ in left)
+
+    def _keep(self, known: frozenset[tuple[int, int]]) -> None:
+        self.known = known
+        # A full /run must not keep anybody from looking at processes.
+        with contextlib.suppress(OSError):
+            write_note(self._path, self._to_note(), 0o600)
+
+    def keep(self) -> bool:
+        """Writes the file again where it is not right; says whether it did. Raises ``OSError``."""
+        return bool(self.known) and keep_note(self._path, self._to_note(), 0o600)
+
+    def _to_note(self) -> bytes:
+        return "".join(f"{pid} {ticks}\n" for pid, ticks in sorted(self.known)).encode()
+
+
 class ProcessTable:
     """The machine's processes, for those who end what a supervisord left: one thing to hand over, and to stand in for."""
 
-    def __init__(self, socket_path: str) -> None:
-        """``socket_path``: the socket of the supervisord whose marks count."""
+    def __init__(self, socket_path: str, sessions_path: str) -> None:
+        """``socket_path``: the socket of the supervisord whose marks count. ``sessions_path``: as for ``Sessions``."""
         self._socket_path = socket_path
+        self._group = SupervisorsGroup()
+        self._sessions = Sessions(sessions_path)
+        self._uids: frozenset[int] = frozenset({0})
 
-    def find_marked(self, groups: frozenset[str], lineage: Lineage) -> list[Marked]:
-        """As the function of that name. Blocks for one pass over /proc."""
-        return find_marked(self._socket_path, groups, lineage)
+    def note_supervisord(self, pid: int, started_ticks: int) -> None:
+        """Remembers where what this supervisord starts will be found. Cheap for one that was noted already."""
+        self._group.note(pid, started_ticks)
+        self._sessions.note(pid, started_ticks)
 
-    def list_leaders(self, lineage: Lineage) -> list[tuple[str, str]]:
-        """As the function of that name."""
-        return list_leaders(lineage)
+    def keep(self) -> bool:
+        """Writes the file of the sessions again where it is not right; says whether it did. Raises ``OSError``."""
+        return self._sessions.keep()
 
-    def leads_session(self, pid: int) -> bool:
-        """As the function of that name."""
-        return leads_session(pid)
+    def find(self, kin: Kin) -> Found:
+        """The registry's processes, by what ``kin`` knows. Blocks for one pass over /proc."""
+        return self._look(kin)[0]
+
+    def find_adrift(self, kin: Kin) -> list[Marked]:
+        """Those that no living supervisord is above. Blocks for one pass over /proc."""
+        found, table, supervisord = self._look(kin)
+        return select_adrift(found.ours, table, supervisord)
+
+    def find_strays(self, kin: Kin) -> list[Marked]:
+        """Those that run beside their program, or of which none can be told; none where no supervisord is alive."""
+        found, table, supervisord = self._look(kin)
+        return select_strays(found.ours, table, supervisord) if supervisord is not None else []
+
+    def _look(self, kin: Kin) -> tuple[Found, Mapping[int, Process], int | None]:
+        directory = self._group.directory
+        members = self._group.members() if directory is not None else frozenset()
+        if kin.supervisord is None:
+            # One that has just been started has no socket yet, and is not known to anybody.
+            kin = replace(kin, supervisord=find_main(members))
+        # One that was started by hand is in a login's group: what it starts is known by other signs.
+        is_closed = directory is not None and (kin.supervisord is None or kin.supervisord in members)
+        table = read_table(self._socket_path, members if is_closed else None, kin.supervisord)
+        if not is_closed:
+            table = {pid: replace(p, within=pid in members) for pid, p in table.items()}
+            self._uids |= {table[pid].uid for pid in list_below(table, kin.supervisord)} - {-1}
+        sessions = self._sessions.prune(table)
+        kin = replace(kin, uids=frozenset()) if is_closed else replace(kin, earlier=sessions, uids=self._uids)
+        return select_ours(table, kin), table, kin.supervisord
 
     def send(self, process: Marked, number: signal.Signals) -> None:
         """Signals exactly this process; does nothing where it has ended."""

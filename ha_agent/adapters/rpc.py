@@ -113,7 +113,7 @@ class Requests:
 class _Door:
     """A socket as it was asked for. ``sock`` is None as long as it cannot be opened.
 
-    ``identity``: device and inode of its name in the file system.
+    ``identity``: device, inode and time of change of its name in the file system; an inode may be used again.
     """
 
     path: str
@@ -122,20 +122,23 @@ class _Door:
     handed_over: bool
     access: Access
     sock: socket.socket | None = None
-    identity: tuple[int, int] | None = None
+    identity: tuple[int, int, int] | None = None
 
 
-def _identity_of(path: str) -> tuple[int, int] | None:
+def _identity_of(path: str) -> tuple[int, int, int] | None:
     try:
         seen = os.lstat(path)
     except OSError:
         return None
-    return seen.st_dev, seen.st_ino
+    return seen.st_dev, seen.st_ino, seen.st_ctime_ns
 
 
 @dataclass(slots=True)
 class _Account:
-    """One user, or the peer's agent: what may be taken, and the connections, oldest first. ``timer`` waits for the next request."""
+    """One user, or the peer's agent: what may be taken, and the connections, oldest first.
+
+    ``timer`` waits for the time of the next request.
+    """
 
     caller: Caller | None
     purse: Purse
@@ -158,8 +161,8 @@ def allowance_of(caller: Caller | None) -> Allowance:
 class RpcServer:
     """Serves requests that come in on a unix socket, or on descriptors that are handed over on one.
 
-    ``answer`` is asked for each one; it raises ``Malformed`` and ``NotPermitted``. Each user has a budget (core/budgets.py):
-    who takes more is not read for a while, and loses the own oldest connection. Of more than ``max_streams`` connections in
+    ``answer`` is asked for each one; it raises ``Malformed`` and ``NotPermitted``. Each user has a budget
+    (core/budgets.py): who takes more is not read for a while, and loses the own oldest connection. Of more than ``max_streams`` connections in
     all, so that they cannot fill this node's memory, one goes of the user who has the most; root's go last. ``identify`` tells
     the user at the other end of a socket.
     """

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Awaitable, Callable, Iterable
 
-from ha_agent.adapters.files import make_dir
+from ha_agent.adapters.files import make_dir, remove_note
 from ha_agent.adapters.rpc import Disconnected, Progress, RemoteError, Requests
 from ha_agent.adapters.runner import SAFE_PATH, ProgramMissing, find_program, run_program
 from ha_agent.adapters.streams import FrameStream
@@ -79,7 +79,6 @@ class PeerLink:
 
     async def run(self, wall: Callable[[], float]) -> None:
         """Connects again and again until cancelled. One report a change of state, none for every failed attempt."""
-        make_dir(self._ssh_dir, 0o700)
         pause = FIRST_RETRY_S
         self.since_wall = wall()
         while True:
@@ -135,8 +134,8 @@ class PeerLink:
 
     def _start_ssh(self) -> tuple[subprocess.Popen[bytes], FrameStream]:
         """Starts ssh as the control master. Not through asyncio: the frames need nothing but the two descriptors."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._control_path)
+        make_dir(self._ssh_dir, 0o700)
+        remove_note(self._control_path)
         words = [find_program("ssh"), *ssh_options(self._settings, self._peer, self._control_path)]
         words += ["-o", "ControlMaster=yes", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]
         words += [f"{self._peer.ssh_user}@{self._peer.address}", "rpc"]
@@ -148,7 +147,8 @@ class PeerLink:
             env={"PATH": SAFE_PATH},
             start_new_session=True,
         )
-        assert process.stdin and process.stdout
+        if process.stdin is None or process.stdout is None:
+            raise OSError("ssh was started without pipes")
         self._closed.clear()
         read_fd, write_fd = os.dup(process.stdout.fileno()), os.dup(process.stdin.fileno())
         process.stdin.close()
@@ -168,7 +168,8 @@ class PeerLink:
         await asyncio.sleep(0)
         if process.poll() is None:
             process.kill()
-        assert process.stderr is not None
+        if process.stderr is None:
+            return self.problem
         said = (await asyncio.to_thread(process.stderr.read)).decode("utf-8", "replace").strip().splitlines()
         return said[-1] if said else self.problem
 

@@ -15,7 +15,8 @@ def _programs_text(node: NodeAccountJson) -> str:
     states = Counter(p["state"] for p in node["programs"])
     words = [f"{count} {state}" for state, count in sorted(states.items())]
     parked = node["registry"]["parked"]
-    return ", ".join(words or ["none"]) + (f", {len(parked)} parked" if parked else "")
+    nothing = "none" if node["supervisord"] == "up" else "unknown: supervisord cannot be asked"
+    return ", ".join(words or [nothing]) + (f", {len(parked)} parked" if parked else "")
 
 
 def _replication_text(node: NodeAccountJson, now: float) -> str:

@@ -105,8 +105,7 @@ class Store:
             what = "empty" if not raw else f"damaged ({type(error).__name__})"
             remarks.append(f"{path} is {what}; put aside as {aside}, the agent continues without it")
             return None
-        assert isinstance(content, dict)
-        return content
+        return content if isinstance(content, dict) else None
 
     def save_state(self, known: Watermark, generation: int) -> None:
         """Puts the epoch on disk, durably. Raises ``OSError``; the old state is kept then.

@@ -61,7 +61,10 @@ class FrameStream:
             self._loop.call_soon(self._deliver)
 
     def send(self, message: Message) -> int:
-        """Sends ``message`` now or as soon as the other end takes it; says how long it is. On a closed stream it is dropped."""
+        """Sends ``message`` now or as soon as the other end takes it; says how long it is.
+
+        On a closed stream it is dropped.
+        """
         if not self.is_open:
             return 0
         data = encode_frame(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import socket
@@ -11,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ha_agent.adapters.cgroups import read_members, usual_directory
+from ha_agent.adapters.procs import age_s, find_main, is_supervisord, read_pid_file, start_ticks
+from ha_agent.core.main_conf import UnusableConf, parse_main_conf
 from ha_agent.core.supervisor_words import FaultCode, full_name
 
 
@@ -150,6 +154,59 @@ class Supervisord:
         if any(isinstance(r, Fault) and r.code == FaultCode.SHUTDOWN_STATE for r in found):
             raise ShuttingDown("it is shutting down")
         return found
+
+
+def pid_file_of(config: str) -> str | None:
+    """The file that the supervisord with the main conf ``config`` keeps its process id in; None where that does not say."""
+    with contextlib.suppress(OSError, UnusableConf), open(config, encoding="utf-8", errors="surrogateescape") as file:
+        path = parse_main_conf(file.read()).get("supervisord", "pidfile", fallback=None)
+        return os.path.join("/", path.replace("%(here)s", os.path.dirname(config))) if path else None
+    return None
+
+
+class SupervisordFinder:
+    """Finds supervisord's process, whether its socket is there or not: a socket can be deleted, the process goes on.
+
+    ``silent_s``: a supervisord younger than that has not made its socket yet. ``hint``: the process that the registry was
+    loaded into, by id and start time; to be set by who knows.
+    """
+
+    def __init__(self, socket_path: str, config: str, silent_s: float) -> None:
+        self._socket_path, self._config, self._silent_s = socket_path, config, silent_s
+        self.hint: tuple[int, int] | None = None
+
+    def find(self) -> int | None:
+        """Process id; None where there is none. By its socket, its pid file, ``hint``, or its service's control group."""
+        found = find_supervisord(self._socket_path)
+        if found is None and (deaf := self._find_deaf()) is not None and age_s(deaf) >= self._silent_s:
+            found = deaf
+        return found
+
+    def _find_deaf(self) -> int | None:
+        path = pid_file_of(self._config)
+        pid = read_pid_file(path) if path else None
+        if pid is not None and is_supervisord(pid):
+            return pid
+        if self.hint is not None and start_ticks(self.hint[0]) == self.hint[1]:
+            return self.hint[0]
+        directory = usual_directory()
+        members = read_members(directory) if directory else []
+        return find_main(members)
+
+
+class SocketAge:
+    """Tells one life of supervisord from the next, which may be the same process: each makes its socket anew."""
+
+    def __init__(self, socket_path: str) -> None:
+        self._socket_path = socket_path
+
+    def read(self) -> tuple[str, float] | None:
+        """A word for the socket that is there, and when it was made (wall clock seconds); None where there is none."""
+        try:
+            info = os.stat(self._socket_path)
+        except OSError:
+            return None
+        return f"{info.st_dev}-{info.st_ino}-{info.st_mtime_ns}", info.st_mtime
 
 
 def find_supervisord(socket_path: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Hints that something changed below a directory, from inotify through watchdog.
+"""Hints that something changed below a directory, from inotify, through watchdog and read by ourselves.
 
 A hint is never trusted to be complete: the kernel's queue overflows, and a watched directory can be removed or
 replaced. The owner of a ``Watcher`` compares the whole directory now and then, and whenever a hint says so.
@@ -6,12 +6,8 @@ replaced. The owner of a ``Watcher`` compares the whole directory now and then, 
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import inspect
-import logging
 import os
-from collections.abc import Callable
 from typing import Any
 
 from watchdog import events
@@ -19,11 +15,9 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers.api import EventQueue, ObservedWatch
 from watchdog.observers.inotify import InotifyEmitter
 
-EVERYTHING = ""
-"""The hint that any path may have changed."""
+from ha_agent.adapters.inotify import EVERYTHING, HintSink, TreeReader
 
-HintSink = Callable[[str], None]
-
+__all__ = ["EVERYTHING", "HintSink", "WatchError", "Watcher"]
 
 _IGNORED = {"opened", "closed_no_write"} | ({"modified"} if hasattr(events, "FileAttribEvent") else set())
 """A file is looked at when its writer closes it, not at every write. Older watchdogs call a chmod "modified", too."""
@@ -68,18 +62,6 @@ class _RootOnly(FileSystemEventHandler):
             self._sink(EVERYTHING)
 
 
-class _OverflowHandler(logging.Handler):
-    """watchdog tells of a queue overflow in its log alone (watchdog issue #654); older ones do not tell at all."""
-
-    def __init__(self, sink: HintSink) -> None:
-        super().__init__(logging.WARNING)
-        self._sink = sink
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if "overflow" in record.getMessage():
-            self._sink(EVERYTHING)
-
-
 def _wanted_events() -> dict[str, Any]:
     """The filter that keeps the kernel from reporting our own reads, where this watchdog has one."""
     if "event_filter" not in inspect.signature(InotifyEmitter.__init__).parameters:
@@ -101,25 +83,16 @@ class _DirectEmitter(InotifyEmitter):
         self._handler.dispatch(event)
 
 
-def _shorten_pairing() -> None:
-    """Lets watchdog wait 10 ms and not 500 for the second half of a move.
-
-    Until it has it, or gave up, watchdog holds back every later event too. Both halves of a rename come in one read of
-    the kernel's queue, and two unpaired halves mean the same here.
-    """
-    for module, name in (("inotify_move_event_grouper", "InotifyMoveEventGrouper"), ("inotify_buffer", "InotifyBuffer")):
-        with contextlib.suppress(ImportError):
-            cls = getattr(importlib.import_module(f"watchdog.observers.{module}"), name)
-            cls.delay = 0.01
-
-
 class Watcher:
-    """Watches directories and calls sinks from watchdog's threads."""
+    """Watches directories and calls sinks from threads: watchdog's, and that of a reader of our own.
+
+    Each hints at what it sees. watchdog does not tell in all of its versions that the kernel's queue ran over, that a
+    directory could not be watched, or that its thread has died; the other reader does, and uses no name of watchdog's.
+    """
 
     def __init__(self) -> None:
-        _shorten_pairing()
         self._emitters: dict[str, list[_DirectEmitter]] = {}
-        self._overflow: dict[str, _OverflowHandler] = {}
+        self._reader = TreeReader()
 
     def watch(self, root: str, sink: HintSink, *, replaceable: bool = True) -> None:
         """Begins (or begins again, after the directory was replaced) to report changes below ``root``.
@@ -130,6 +103,7 @@ class Watcher:
         self.unwatch(root)
         emitters = self._emitters.setdefault(root, [])
         try:
+            self._reader.watch(root, sink)
             if replaceable:
                 parent = os.path.dirname(root.rstrip("/"))
                 emitters.append(_start_emitter(_RootOnly(root, sink), ObservedWatch(parent, recursive=False)))
@@ -137,22 +111,27 @@ class Watcher:
         except OSError as error:
             self.unwatch(root)
             raise WatchError(f"cannot watch {root}: {error}; see fs.inotify.max_user_watches") from None
-        self._overflow[root] = _OverflowHandler(sink)
-        logging.getLogger("watchdog").addHandler(self._overflow[root])
 
     def unwatch(self, root: str) -> None:
         """Forgets ``root``. Idempotent."""
-        handler = self._overflow.pop(root, None)
-        if handler is not None:
-            logging.getLogger("watchdog").removeHandler(handler)
+        self._reader.unwatch(root)
         for emitter in self._emitters.pop(root, []):
             emitter.stop()
+
+    def problem(self, root: str) -> str | None:
+        """Why changes below ``root`` may go unnoticed; None where none can. Watching it again may help."""
+        return self._reader.problem(root)
+
+    def has_unread(self) -> bool:
+        """Whether something has happened that no sink has heard of yet."""
+        return self._reader.has_unread()
 
     def close(self) -> None:
         """Ends the threads."""
         emitters = [emitter for found in self._emitters.values() for emitter in found]
         for root in list(self._emitters):
             self.unwatch(root)
+        self._reader.close()
         for emitter in emitters:
             emitter.join(timeout=2)
 

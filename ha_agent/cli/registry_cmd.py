@@ -32,7 +32,7 @@ def add_parser(commands: Commands) -> None:
     sync = commands.add(
         "sync", "compare everything with the peer and push; on the active node", "ha-agent sync --accept-deletes", run_sync
     )
-    sync.add_argument("--full", action="store_true", help="read every file again on this node, and ask the peer again")
+    sync.add_argument("--full", action="store_true", help="read every file again on this node, whatever its time stamps say")
     sync.add_argument("--accept-deletes", action="store_true", help="the deletions that are held are meant")
     sync.add_argument("--timeout", type=duration, default=30.0, metavar="S", help="seconds to wait (default 30)")
     sync.add_argument("--json", action="store_true", help="as JSON (docs/json.md)")
@@ -84,7 +84,7 @@ def run_diff(options: argparse.Namespace) -> int:
 def compare_registries(nodes: Nodes) -> list[dict[str, Any]]:
     """What differs, by path: ``change`` is ``only-here``, ``only-there``, ``content`` or ``mode``, seen from here."""
     here = Manifest.from_rows(nodes.ask_own({"op": "manifest"}, 30.0)["rows"])
-    there = Manifest.from_rows(nodes.ask_peer({"op": "manifest"}, 30.0)["rows"])
+    there = Manifest.from_rows(nodes.ask_peer({"op": "manifest", "look": True}, 30.0)["rows"])
     paths = sorted({e.path for e in here if there.find(e.path) != e} | {e.path for e in there if here.find(e.path) != e})
     texts_here = _read_texts(nodes, nodes.own_name, [p for p in paths if p in here])
     texts_there = _read_texts(nodes, nodes.peer_name, [p for p in paths if p in there])

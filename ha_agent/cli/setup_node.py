@@ -263,6 +263,11 @@ def _service(request: dict[str, Any]) -> dict[str, Any]:
     unit = {"agent": "ha-agent", "keepalived": "keepalived", "supervisor": "supervisor"}[str(request["unit"])]
     _must("systemctl", "enable", unit)
     active = _run("systemctl", "is-active", unit).stdout.strip() == "active"
+    if unit == "ha-agent" and not active:
+        # The programs were here before the agent, which must not take them for what an agent before it has lost.
+        run = RunPlaces(read_places(DEFAULT_PATH)[0])
+        make_dir(run.run_dir, 0o755)
+        write_atomic(run.adopt, b"", durable=False)
     if not active or request.get("changed"):
         _must("systemctl", "restart", unit)
     return {"was_active": active}

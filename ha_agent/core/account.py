@@ -42,6 +42,8 @@ class PushAccount:
     pushed: int = 0
     pending: int | None = 0
     pending_since_wall: float | None = None
+    doubt: str | None = None
+    """Why this node may not know yet what its own registry holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,11 @@ class NodeAccount:
     """The takeover or release under way, or not yet finished; None where there is none."""
     step: str | None = None
     last_failure: str | None = None
+    held: str | None = None
+    """Why a takeover starts nothing for now."""
     left_running: int = 0
+    adrift: tuple[str, ...] = ()
+    """Processes that belong to no program any more, in words."""
     last_transition: Mapping[str, Any] = field(default_factory=dict)
     unfit: str | None = None
     maintenance: Window | None = None

@@ -147,6 +147,13 @@ class ManifestAnswer(TypedDict):
     rows: Sequence[Sequence[Any]]
 
 
+class HoldingAnswer(TypedDict):
+    """What a node's registry holds: the manifest's hash, and its rows, which are null for one who knows them."""
+
+    hash: str
+    rows: Sequence[Sequence[Any]] | None
+
+
 class WhoAmIAnswer(TypedDict):
     """Where one is, and what one may do."""
 

@@ -16,8 +16,11 @@ COST_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """``streams``: connections at once. ``requests``: under way at once, over all of them. ``unsent_bytes``: answers that the
-    user has not read. ``per_s``: requests and answers of 64 KiB a second, None for any number; ``burst`` may come at once."""
+    """What one user may have.
+
+    ``streams``: connections at once. ``requests``: under way at once, over all of them. ``unsent_bytes``: answers that the
+    user has not read. ``per_s``: requests and answers of 64 KiB a second, None for any number; ``burst`` may come at once.
+    """
 
     streams: int
     requests: int

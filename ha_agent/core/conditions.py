@@ -19,6 +19,7 @@ def find_conditions(account: NodeAccount, lag_s: float) -> list[Condition]:
     """
     return [
         *_list_of_pair(account),
+        *_list_of_vip(account),
         *_list_of_node(account),
         *(_list_of_replication(account, lag_s) if account.role is Role.ACTIVE else _list_of_standby(account)),
         *_list_of_confs(account),
@@ -38,6 +39,17 @@ def _list_of_pair(account: NodeAccount) -> Iterator[Condition]:
         yield Condition("no-active-node", "pair", f"{node} and {name} are both standby ({states})")
 
 
+def _list_of_vip(account: NodeAccount) -> Iterator[Condition]:
+    node, name, peer = account.node, account.peer_name, account.peer
+    if not account.link_up or peer is None:
+        return
+    states = f"VRRP {account.vrrp_state.value} here, {peer.vrrp_state.value} there"
+    if account.vip_here is True and peer.vip_here is True:
+        yield Condition("vip-on-both", "pair", f"the VIP is on {node} and on {name} ({states})")
+    elif account.vip_here is False and peer.vip_here is False:
+        yield Condition("vip-on-neither", "pair", f"the VIP is neither on {node} nor on {name} ({states})")
+
+
 def _list_of_node(account: NodeAccount) -> Iterator[Condition]:
     node = account.node
     if account.role is Role.FENCED:
@@ -47,6 +59,8 @@ def _list_of_node(account: NodeAccount) -> Iterator[Condition]:
         yield Condition("notes-failing", node, f"{node} cannot keep its notes: {account.notes_problem}")
     elif account.notes_low is not None:
         yield Condition("run-full", node, f"{account.notes_low} on {node}")
+    for process in account.adrift[:MAX_PATHS]:
+        yield Condition("program-adrift", process, f"{process} belongs to no program any more on {node}")
     if not account.supervisord_alive:
         yield Condition("supervisord-down", node, f"supervisord does not run on {node}")
     elif account.supervisord_silence is not None:
@@ -55,7 +69,9 @@ def _list_of_node(account: NodeAccount) -> Iterator[Condition]:
     if not account.keepalived_alive:
         state = account.vrrp_state.value
         yield Condition("keepalived-down", node, f"keepalived does not run on {node}, VRRP state {state}")
-    if account.last_failure is not None and account.plan is not None:
+    if account.held is not None:
+        yield Condition("takeover-held", node, f"{node} has taken over and starts nothing: {account.held}")
+    elif account.last_failure is not None and account.plan is not None:
         yield Condition("plan-failed", node, f"{account.plan} on {node}: {account.last_failure}")
     if account.registry_problem:
         yield Condition("registry-unavailable", node, f"{account.registry_path}: {account.registry_problem}")

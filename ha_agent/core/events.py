@@ -16,6 +16,7 @@ from ha_agent.core.supervisor_words import State
 MAX_HEADER_CHARS = 4096
 MAX_PAYLOAD_CHARS = 16 * 1024 * 1024
 
+STOPPING = "SUPERVISOR_STATE_CHANGE_STOPPING"
 STATE_PREFIX = "PROCESS_STATE_"
 
 
@@ -111,6 +112,11 @@ class EventDecoder:
         event = RawEvent(self._header["eventname"], int(self._header["poolserial"]), payload)
         self._header = None
         return event
+
+
+def says_stopping(raw: RawEvent) -> bool:
+    """Whether supervisord says that it stops all of its programs, in order to end or to begin anew."""
+    return raw.name == STOPPING
 
 
 def lost_between(last: int | None, fresh: int) -> int:

@@ -118,6 +118,18 @@ _ALERTS: tuple[Fault, ...] = (
         ((Face.PRECHECK, "role"),),
     ),
     Fault(
+        "vip-on-both",
+        "the VIP is on both nodes: clients may reach the wrong one",
+        "take it off the standby: ip addr del; the agent there does so after 5 s, unless maintenance is on",
+        Urgency.CRITICAL,
+    ),
+    Fault(
+        "vip-on-neither",
+        "the VIP is on neither node: no client reaches the pair",
+        "journalctl -u keepalived on both nodes; ha-agent status",
+        Urgency.CRITICAL,
+    ),
+    Fault(
         "fenced",
         "processes of the registry cannot be ended here, so the other node must not start them",
         "end them by hand (they are named in ha-agent status), or reboot this node",
@@ -209,6 +221,25 @@ _ALERTS: tuple[Fault, ...] = (
         "systemctl status keepalived",
         Urgency.CRITICAL,
         ((Face.SCREEN, "part-down"), (Face.PRECHECK, "keepalived"), (Face.HISTORY, "keepalived-gone")),
+    ),
+    Fault(
+        "registry-found",
+        "something of the registry ran on the standby; the node ends it",
+        "ha-agent history says what, and on both nodes whether it ran twice",
+        Urgency.CRITICAL,
+    ),
+    Fault(
+        "program-adrift",
+        "processes run that belong to no program any more: a restart of the program does not end them",
+        "supzcli restart NAME ends what is left of NAME; what no program is named of: kill it by its pid",
+        Urgency.WARNING,
+    ),
+    Fault(
+        "takeover-held",
+        "nothing is started: the other node has not given its word, and takeover.on_interlock_timeout says to hold",
+        "bring the other node or the link to it back, it gives its word by itself; a fence_command in [takeover] makes "
+        "a start safe without it",
+        Urgency.CRITICAL,
     ),
     Fault(
         "plan-failed",
@@ -329,6 +360,11 @@ _FINDINGS: tuple[Fault, ...] = (
     Fault("keepalived-missing", "keepalived is not installed", "apt install keepalived"),
     Fault("keepalived-instance", "keepalived's configuration lacks the pair's instance", "ha-agent keepalived render"),
     Fault("keepalived-differs", "keepalived's configuration does not fit agent.toml", "ha-agent keepalived render"),
+    Fault(
+        "vip-prefix",
+        "the removal of the VIP may take the node's own address along",
+        "ha-agent keepalived render, on each node while it is the standby",
+    ),
     Fault("advert-int", "the two nodes' advert_int differ, or a short one is cut off", "ha-agent keepalived render"),
     Fault("nopreempt-state", "nopreempt needs state BACKUP", "ha-agent keepalived render"),
     Fault("nopreempt-weight", "a weight makes nopreempt void", "ha-agent keepalived render"),
@@ -412,6 +448,7 @@ WELL: frozenset[str] = frozenset(
         "keepalived-running",
         "link",
         "listener",
+        "notes",
         "permissions",
         "program-names",
         "programs",
@@ -421,9 +458,11 @@ WELL: frozenset[str] = frozenset(
         "supervisor-socket",
         "supervisor-unit",
         "supervisord-up",
+        "takeover-policy",
         "track-file",
         "units",
         "versions",
+        "vip",
         "vrrp-options",
         "xmlrpc-closed",
     }

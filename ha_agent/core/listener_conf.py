@@ -10,7 +10,8 @@ _CONF = """\
 ; registry, and no release stops it.
 [eventlistener:ha-agent-listener]
 command={program}
-events=PROCESS_STATE
+; SUPERVISOR_STATE_CHANGE tells of a reload before it starts anything.
+events=PROCESS_STATE,SUPERVISOR_STATE_CHANGE
 ; supervisord drops the oldest events of a full buffer; the agent notices, and looks at every program itself.
 buffer_size=10000
 priority=1

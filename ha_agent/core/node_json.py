@@ -89,6 +89,7 @@ class NodeAccountJson(TypedDict):
     unfit: str | None
     notes_problem: NotRequired[str | None]
     notes_low: NotRequired[str | None]
+    held: str | None
     maintenance: MaintenanceJson | None
     drill: DrillJson | None
     preempt: bool

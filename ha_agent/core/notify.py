@@ -52,7 +52,9 @@ def parse_dump(text: str, instance: str) -> VrrpState | None:
 
     UNKNOWN where the instance has not begun yet (INIT); None where the dump does not say, as one that is half written.
     """
-    found = re.search(rf"^ VRRP Instance = {re.escape(instance)}\n(?: {{2,}}.*\n)*? +State = ([A-Z_]+)$", text, re.MULTILINE)
+    found = re.search(
+        rf"^ VRRP Instance = {re.escape(instance)}\n(?: {{2,}}.*\n)*? +State = ([A-Z_]+)\n", text, re.MULTILINE
+    )
     if found is None:
         return None
     try:

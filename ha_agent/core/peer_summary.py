@@ -25,6 +25,8 @@ class PeerSummary:
     generation: int
     manifest_hash: str
     heard_wall: float
+    vip_here: bool | None = None
+    """None where it could not be found out, or where an older agent does not say."""
 
     @classmethod
     def parse(cls, raw: Message, heard_wall: float) -> PeerSummary:
@@ -43,13 +45,14 @@ class PeerSummary:
                 generation=int(raw["generation"]),
                 manifest_hash=str(raw["manifest"]),
                 heard_wall=heard_wall,
+                vip_here=raw["vip"] if isinstance(raw.get("vip"), bool) else None,
             )
         except (KeyError, ValueError, TypeError) as error:
             raise WrongPeer(f"the peer's answer cannot be understood: {error}") from None
 
 
 def summary_message(
-    node: str, role: Role, vrrp: VrrpState, mark: Watermark, generation: int, manifest: str
+    node: str, role: Role, vrrp: VrrpState, mark: Watermark, generation: int, manifest: str, vip: bool | None = None
 ) -> dict[str, Any]:
     """This node's signs of life as a message."""
     return {
@@ -61,4 +64,5 @@ def summary_message(
         "claimed_by": mark.claimed_by,
         "generation": generation,
         "manifest": manifest,
+        "vip": vip,
     }

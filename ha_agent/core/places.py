@@ -88,6 +88,11 @@ class RunPlaces:
         return self._at("supervisords")
 
     @property
+    def adopt(self) -> str:
+        """Written by setup: what runs here was here before the agent, and runs on until keepalived decides."""
+        return self._at("adopt")
+
+    @property
     def life(self) -> str:
         """A word of this boot: what was written before it is another life's."""
         return self._at("life")

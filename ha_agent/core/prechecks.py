@@ -8,6 +8,7 @@ from typing import Any
 from ha_agent.core.faults import REPLICATION_FAULTS, Face, former_code
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.node_json import NodeAccountJson, NodeJson
+from ha_agent.core.supervisor_words import remedy_for
 
 
 def find_active(nodes: Sequence[NodeJson]) -> NodeAccountJson | None:
@@ -43,6 +44,10 @@ def find_obstacles(nodes: Sequence[NodeJson]) -> list[Finding]:
     if active is None or standby is None:
         for account in accounts:
             if account["role"] not in ("active", "standby"):
+                if held := account.get("held"):
+                    remedy = f"bring {_other(accounts, account)} or the link to it back: it gives its word by itself"
+                    found.append(_error("takeover-held", account["name"], f"starts nothing: {held}", remedy))
+                    continue
                 why = f"is {account['role']}" + (f" ({account['step']})" if account.get("step") else "")
                 code = "fenced" if account["role"] == "fenced" else "role-changing"
                 found.append(_error(code, account["name"], why, "wait until it has settled: ha-agent status --watch"))
@@ -62,6 +67,10 @@ def find_obstacles(nodes: Sequence[NodeJson]) -> list[Finding]:
     return found
 
 
+def _other(accounts: Sequence[NodeAccountJson], account: NodeAccountJson) -> str:
+    return next((a["name"] for a in accounts if a is not account), "the peer")
+
+
 def _node_obstacles(node: NodeAccountJson) -> list[Finding]:
     name, found = node["name"], []
     if node.get("maintenance"):
@@ -69,12 +78,16 @@ def _node_obstacles(node: NodeAccountJson) -> list[Finding]:
     if node["keepalived"] != "up":
         found.append(_error("keepalived-down", name, "keepalived is not running", "systemctl start keepalived"))
     if node["supervisord"] != "up":
-        found.append(_error("supervisord-down", name, f"supervisord: {node['supervisord']}", "systemctl start supervisor"))
+        said = node["supervisord"]
+        found.append(_error("supervisord-down", name, f"supervisord: {said}", remedy_for(said)))
     if node.get("unfit"):
         found.append(_error("unfit", name, f"must not be MASTER: {node['unfit']}", "see ha-agent history"))
-    if notes := node.get("notes_problem") or node.get("notes_low"):
-        code = "notes-failing" if node.get("notes_problem") else "run-full"
-        found.append(_error(code, name, f"its notes in /run: {notes}", "make room, or put away what is in the place"))
+    # A node that is to give up needs nothing there: that speaks for a switchover, and not against it.
+    if node["role"] != "active" and (failing := node.get("notes_problem")):
+        text = f"could not take over, because it cannot keep its notes: {failing}"
+        found.append(_error("notes-failing", name, text, "make room, or put away what is in the place"))
+    elif node["role"] != "active" and (low := node.get("notes_low")):
+        found.append(Finding("run-full", Severity.WARNING, str(low), "find out with du -x /run what fills it", name))
     wanted = "MASTER" if node["role"] == "active" else "BACKUP"
     if node["keepalived"] == "up" and node["vrrp_state"] != wanted:
         text = f"is {node['role']}, but keepalived says {node['vrrp_state']} and not {wanted}"
@@ -88,7 +101,7 @@ def _replication_obstacles(active: NodeAccountJson, standby: NodeAccountJson) ->
     local = standby["replication"].get("local_changes") or []
     if local:
         text = f"was changed locally ({', '.join(local[:3])}): that would become the truth"
-        remedy = "see ha-agent diff; ha-agent sync --full on the active node replaces it, and keeps it"
+        remedy = "see ha-agent diff; ha-agent sync on the active node replaces it, and keeps it"
         found.append(_error("standby-edit", standby["name"], text, remedy))
     replication = active["replication"]
     if replication["state"] != "in_sync":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ha_agent.core.faults import PROGRAM_FAULTS, REPLICATION_FAULTS, code_of_conf
 from ha_agent.core.node_json import NodeAccountJson, NodeJson, ProgramJson
-from ha_agent.core.supervisor_words import TROUBLED_STATES, State
+from ha_agent.core.supervisor_words import TROUBLED_STATES, State, is_deaf
 
 TEXTS: Mapping[str, str] = {
     "split-brain": "SPLIT-BRAIN: both nodes are active; stop keepalived on the one that must not be",
@@ -20,9 +20,14 @@ TEXTS: Mapping[str, str] = {
     "stopped; ha-agent maintenance off ends it",
     "drill": "{node}: a failover-test by {by} is under way ({why})",
     "fenced": "{node} is fenced: {count} processes of the registry cannot be ended; see the history",
+    "takeover-held": "{node} has taken over and starts nothing: {why}; bring {peer} or the link to it back, "
+    "it gives its word by itself; a fence_command in [takeover] makes a start safe without it",
+    "vip-on-both": "the VIP is on both nodes: clients may reach the wrong one; take it off the standby (ip addr del)",
+    "vip-on-neither": "the VIP is on neither node: no client reaches the pair; see journalctl -u keepalived",
     "unfit": "{node} must not be MASTER (FAULT by the track file): {why}",
     "notes-failing": "{node} cannot keep its notes, so that it could not take over: {why}",
     "run-full": "{node}: {why}: a takeover needs room there",
+    "part-deaf": "{node}: {part} cannot be asked ({why}): systemctl restart supervisor, which restarts its programs, too",
     "part-down": "{node}: {part} is down{why}: systemctl start {unit}, and journalctl -u {unit} for the reason",
     "registry": "{node}: registry: {why}",
     "not-replicated": "{node}: {path} is not replicated: {why}",
@@ -68,9 +73,24 @@ def find_problems(nodes: Sequence[NodeJson], now: float) -> list[Problem]:
         found.append(Problem("split-brain", "split-brain", {}))
     if not active and not any(n["role"] in ("taking_over", "releasing") for n in reachable):
         found.append(Problem("no-active-node", "no-active", {}))
+    for holding in reachable:
+        if held := holding.get("held"):
+            peer = next((n["name"] for n in nodes if n is not holding), "the peer")
+            found.append(Problem("takeover-held", "takeover-held", {"node": holding["name"], "peer": peer, "why": held}))
+    found += _of_vip(reachable)
     for node in nodes:
         found += _of_node(node, now)
     return found
+
+
+def _of_vip(reachable: Sequence[NodeAccountJson]) -> Iterator[Problem]:
+    """While a role changes the VIP is away, or on its way."""
+    if len(reachable) < 2 or any(n["role"] in ("taking_over", "releasing") for n in reachable):
+        return
+    if all(n["vip"] is True for n in reachable):
+        yield Problem("vip-on-both", "vip-on-both", {})
+    elif all(n["vip"] is False for n in reachable):
+        yield Problem("vip-on-neither", "vip-on-neither", {})
 
 
 def list_problems(nodes: Sequence[NodeJson], now: float) -> list[str]:
@@ -103,6 +123,9 @@ def _of_node(node: NodeJson, now: float) -> Iterator[Problem]:
         if node[part] != "up":
             why = f" ({node[part]})" if node[part] != "down" else ""
             unit = "supervisor" if part == "supervisord" else part
+            if is_deaf(node[part]):
+                yield Problem(f"{part}-down", "part-deaf", {"node": name, "part": part, "why": node[part]})
+                continue
             yield Problem(f"{part}-down", "part-down", {"node": name, "part": part, "why": why, "unit": unit})
     yield from _of_registry(node)
     for program in failed_programs(node):

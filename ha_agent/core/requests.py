@@ -55,6 +55,14 @@ class CountRequest(Request):
 
 
 @dataclass(frozen=True, slots=True)
+class ManifestRequest(Request):
+    """``manifest``, of the peer: ``look`` has the disk looked at first; rows whose hash is ``known`` are not sent."""
+
+    look: bool = False
+    known: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ContentsRequest(Request):
     """``contents``: registry files by path."""
 
@@ -157,11 +165,15 @@ class AlertTestRequest(Request):
 
 @dataclass(frozen=True, slots=True)
 class EventsRequest(Request):
-    """``program-events``: what the listener heard; ``lost`` were thrown away by supervisord."""
+    """``program-events``: what the listener heard; ``lost`` were thrown away by supervisord.
+
+    ``began``: the listener is new, and so may be supervisord. ``stopping``: supervisord stops all, to end or to reload.
+    """
 
     events: tuple[Any, ...]
     lost: int = 0
     began: bool = False
+    stopping: bool = False
 
 
 @dataclass(frozen=True, slots=True)

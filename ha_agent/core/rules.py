@@ -17,13 +17,13 @@ from ha_agent.core.words import Action, Role, VrrpState
 class Facts:
     """All inputs of a decision, gathered at one moment.
 
-    ``vip_here`` is None where it could not be found out. ``plan_done`` speaks of the takeover or release under way:
-    None while it runs or where there is none, else whether it reached its end. ``left_running`` counts processes of
-    the registry that could not be ended. ``superseded`` means that the peer owns a newer epoch, ``refused`` that the
-    interlock was refused by a peer that is active and MASTER itself, ``handing_over`` that an operator asked for a
-    switchover. ``supervisord_replaced``: the supervisord that the
-    programs were loaded into has ended; ``supervisord_gone``: there has been none for longer than one may be missing.
-    ``vrrp_asked``: no report of keepalived is there and it is being asked, which takes a moment.
+    ``vip_here`` is None where it could not be found out. ``plan_done`` speaks of the takeover or release under way: None
+    while it runs or where there is none, else whether it reached its end. ``left_running`` counts processes of the
+    registry that could not be ended, or that were found on a standby. ``superseded`` means that the peer owns a newer
+    epoch, ``refused`` that the interlock was refused by a peer that is active and MASTER itself, ``handing_over`` that an
+    operator asked for a switchover. ``supervisord_replaced``: the supervisord that the programs were loaded into has
+    ended; ``supervisord_gone``: there has been none for longer than one may be missing. ``vrrp_asked``: no report of
+    keepalived is there and it is being asked, which takes a moment.
     """
 
     now_mono: float
@@ -98,6 +98,14 @@ def _loss_rules(role: Role) -> tuple[Rule, ...]:
 
 
 RULES: tuple[Rule, ...] = (
+    Rule(
+        Role.STANDBY,
+        "registry-runs",
+        lambda f: f.left_running > 0,
+        Role.RELEASING,
+        Action.RELEASE,
+        "something of the registry runs on this standby",
+    ),
     Rule(
         Role.STANDBY,
         "vrrp-master",

@@ -52,7 +52,12 @@ class PeerSettings:
 class VrrpSettings:
     """[vrrp]: what `ha-agent keepalived render` puts into keepalived.conf, and what the agent expects of it."""
 
-    vip: str = key(REQUIRED, "The virtual address with its prefix length.", INTERFACE_ADDRESS)
+    vip: str = key(
+        REQUIRED,
+        "The virtual address with the prefix length of its network. In the network of node.address keepalived is given it "
+        "alone (/32), so that its removal takes no other address along.",
+        INTERFACE_ADDRESS,
+    )
     interface: str = key("eth0", "Network interface that carries the VIP.", matching(r"[^\s/]{1,15}", "an interface name"))
     instance: str = key("HA_AGENT", "Name of the VRRP instance in keepalived.conf.", NAME)
     router_id: int = key(51, "virtual_router_id; the same on both nodes, unique in the network.", between(1, 255))
@@ -161,6 +166,16 @@ class LinkSettings:
     )
 
 
+POLICIES = {
+    "start": "the programs are started, and may run on both nodes",
+    "hold": "nothing is started before the peer gives its word or fence_command succeeds, whatever the reason",
+    "hold-if-alive": "nothing is started while the peer's machine gives signs of life; one that gives none counts as off",
+}
+"""What ``takeover.on_interlock_timeout`` may say, and what is done then without the peer's word."""
+
+_POLICY_TEXT = "; ".join(f'"{policy}": {text}' for policy, text in POLICIES.items())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakeoverSettings:
     """[takeover]: becoming active."""
@@ -185,9 +200,10 @@ class TakeoverSettings:
     )
     on_interlock_timeout: str = key(
         "start",
-        'When a living peer has not given its word in time: "start" prefers availability (programs may run on both nodes), '
-        '"hold" prefers never twice (nothing runs until the peer gives its word, is off, or fence_command succeeds).',
-        one_of("start", "hold"),
+        "What is done when the peer has not given its word in time that nothing is left running there, and fence_command is "
+        f"not set or has failed. {_POLICY_TEXT}. "
+        'With "hold" and no fence_command a machine that dies is not replaced before it is back.',
+        one_of(*POLICIES),
     )
     dual_master_s: float = key(
         1.0,

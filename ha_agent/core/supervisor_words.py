@@ -67,6 +67,24 @@ class FaultCode(IntEnum):
     SUCCESS = 80
 
 
+_DEAF = "its socket is gone"
+
+
+def deaf_text(pid: int, socket: str) -> str:
+    """How a supervisord does not answer that is alive and has lost its socket."""
+    return f"{_DEAF}: {socket} is not there, supervisord (pid {pid}) runs on"
+
+
+def is_deaf(said: str) -> bool:
+    """Whether a supervisord that does not answer as ``said`` is alive and has lost its socket."""
+    return said.startswith(_DEAF)
+
+
+def remedy_for(said: str) -> str:
+    """What helps against a supervisord that does not answer as ``said``: nothing makes a lost socket anew but a new one."""
+    return "systemctl restart supervisor" if is_deaf(said) else "systemctl start supervisor"
+
+
 def full_name(group: str, name: str) -> str:
     """A process's name as supervisorctl shows it."""
     return name if group == name else f"{group}:{name}"

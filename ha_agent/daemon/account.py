@@ -19,6 +19,7 @@ from ha_agent.daemon.replication.replicator import Replicator
 from ha_agent.daemon.replication.view import RegistryView
 from ha_agent.daemon.role.fitness import Fitness
 from ha_agent.daemon.role.maintenance import Maintenance
+from ha_agent.daemon.role.patrol import Patrol, describe
 from ha_agent.daemon.standing import Standing
 from ha_agent.daemon.upkeep import Upkeep
 
@@ -47,6 +48,7 @@ class Accountant:
         link: PeerLink,
         conversation: Conversation,
         silence: Callable[[], str | None],
+        patrol: Patrol,
     ) -> None:
         self._peer, self._vrrp, self._registry_path = peer, vrrp, registry_path
         self._standing, self._ledger, self._view = standing, ledger, view
@@ -55,7 +57,7 @@ class Accountant:
         self._keepalived, self._fitness, self._maintenance = keepalived, fitness, maintenance
         self._upkeep = upkeep
         self._drill, self._link, self._conversation = drill, link, conversation
-        self._silence = silence
+        self._silence, self._patrol = silence, patrol
 
     def gather(self, at_wall: float) -> NodeAccount:
         """The account as of now, which is ``at_wall`` by the wall clock."""
@@ -74,7 +76,9 @@ class Accountant:
             plan=standing.plan.name if standing.plan else None,
             step=standing.plan.current_step if standing.plan else None,
             last_failure=standing.last_failure,
+            held=standing.held,
             left_running=standing.left_running,
+            adrift=tuple(map(describe, self._patrol.adrift)),
             last_transition=standing.last_transition,
             unfit=self._fitness.reason,
             notes_problem=self._upkeep.problem,
@@ -105,5 +109,6 @@ class Accountant:
         if not self._standing.owns:
             return PushAccount()
         state, pending = self._replicator.state, self._replicator.pending()
-        count = None if pending is None else len(pending)
-        return PushAccount(state.held, state.refused, state.pushed, count, state.pending_since_wall)
+        doubt = self._view.doubt
+        count = None if pending is None or doubt else len(pending)
+        return PushAccount(state.held, state.refused, state.pushed, count, state.pending_since_wall, doubt)

@@ -16,13 +16,14 @@ from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.adapters.files import keep_note, make_dir
 from ha_agent.adapters.journald import JournalSink, runs_under_journal
 from ha_agent.adapters.keepalived import Keepalived
+from ha_agent.adapters.local_confs import LocalConfs
 from ha_agent.adapters.machine import Machine
 from ha_agent.adapters.procs import ProcessTable, ProcessWatch, read_pid_file
 from ha_agent.adapters.rpc import RpcServer
 from ha_agent.adapters.sd_notify import notify_manager, watchdog_interval_s
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.store import History
-from ha_agent.adapters.supervisord import Supervisord, find_supervisord
+from ha_agent.adapters.supervisord import SocketAge, Supervisord, SupervisordFinder, environment_of
 from ha_agent.adapters.watch import Watcher, WatchError
 from ha_agent.core.alerts import Book
 from ha_agent.core.guard import Access
@@ -39,6 +40,8 @@ from ha_agent.daemon.events import Events, JournalTeller
 from ha_agent.daemon.group import Group, SharedNode, build_group, default_group
 from ha_agent.daemon.operations.figures import Figures
 from ha_agent.daemon.operations.table import Dispatcher
+from ha_agent.daemon.parts import keep_running
+from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.maintenance import Maintenance, keep_life, read_life
 from ha_agent.daemon.rooms import AlertParts, build_rooms, build_tools
@@ -87,19 +90,22 @@ class Agent:
         settings, paths, socket = self._settings, self._settings.paths, self._settings.supervisor.socket
         self._journal = JournalSink() if runs_under_journal() else None
         events = Events(History(paths.state_dir, settings.node.name, paths.history_max_bytes))
-        table = ProcessTable(socket)
+        table = ProcessTable(socket, self._run.sessions)
+        self._finder = SupervisordFinder(socket, settings.supervisor.config, settings.supervisor.hung_s)
         keepalived = ProcessWatch(lambda: read_pid_file(settings.vrrp.pid_file), self._keepalived_ended)
         unit = Keepalived(keepalived, settings.drill.keepalived_start_command, settings.vrrp.stop_command)
         upkeep = Upkeep(paths.run_dir, events)
         supervised = Supervised(
             settings.supervisor,
             Supervisord(socket, settings.supervisor.rpc_timeout_s),
-            ProcessWatch(lambda: find_supervisord(socket), self._supervisord_ended),
+            ProcessWatch(self._finder.find, self._supervisord_ended),
             table,
-            self._run.sessions,
+            SocketAge(socket),
         )
+        confs = LocalConfs(settings.supervisor.config, (self._run.active_set, settings.registry.path))
         return SharedNode(
             name=settings.node.name,
+            address=settings.node.address,
             peer=settings.peer,
             link_limits=settings.link,
             supervisor=settings.supervisor,
@@ -108,6 +114,7 @@ class Agent:
             checker=ConfChecker(settings.supervisor),
             supervised=supervised,
             table=table,
+            local=LocalGroups(confs, lambda: environment_of(supervised.process.pid)),
             keepalived=keepalived,
             keepalived_unit=unit,
             upkeep=upkeep,
@@ -130,10 +137,7 @@ class Agent:
             shared.maintenance,
             shared.keepalived,
             shared.supervised,
-            group.loaded,
-            group.active_set,
             group.sweeper,
-            shared.table,
             group.events,
             self._start,
         )
@@ -160,6 +164,7 @@ class Agent:
             shared.link,
             group.conversation,
             silence=lambda: self._watcher.silence,
+            patrol=group.patrol,
         )
         book = Book(shared.name, settings.alerts.repeat_s)
         self._records = AlertRecords(AlertStore(settings.paths.state_dir), book, settings.sinks, settings.alerts.queue_max)
@@ -181,7 +186,9 @@ class Agent:
         settings, shared, group = self._settings, self._shared, self._group
         self._figures = Figures(self._state, group.replicator, group.committer, self._watcher, shared.wall())
         wake = self._alerting.wake
-        parts = AlertParts(self._accountant, self._watcher, self._records, self._delivery, wake, self._drill)
+        parts = AlertParts(
+            self._accountant, self._watcher, self._records, self._delivery, wake, self._drill, self._supervisord_begins
+        )
         tools = build_tools(settings, shared, group, self._accountant)
         rooms = build_rooms(settings, self._config_path, shared, group, parts, tools, self._figures)
         dispatcher = Dispatcher(rooms)
@@ -214,10 +221,11 @@ class Agent:
         self._peer_server.listen(self._run.peer_socket, 0o600, None, handed_over=True)
         for work in (
             shared.link.run(shared.wall),
-            group.replicator.run(),
+            keep_running("replication", group.replicator.run, group.events),
             self._tick(),
             group.conversation.heartbeat(),
-            group.readiness.run(),
+            keep_running("judging confs", group.readiness.run, group.events),
+            group.patrol.run(),
             self._alerting.run(),
         ):
             self._start(work)
@@ -252,6 +260,8 @@ class Agent:
         self._life = read_life(self._run.life)
         self._shared.maintenance.load(self._life)
         await group.loop.resume()
+        if group.standing.loaded_into is not None:
+            self._finder.hint = group.standing.loaded_into[:2]
 
     def stop(self, *, begins_anew: bool = False) -> None:
         """Ends ``run`` soon. Programs, active set and role stay as they are.
@@ -298,7 +308,7 @@ class Agent:
         address = self._settings.vrrp.vip.partition("/")[0]
         upkeep.add("the spool's watch", self._keep_spool_watch)
         upkeep.add("the link's directory", lambda: make_dir(run.ssh_dir, 0o700))
-        upkeep.add("the sessions of supervisord", self._shared.supervised.keep)
+        upkeep.add("the sessions of supervisord", self._shared.table.keep)
         upkeep.add("the token of this boot", lambda: keep_life(run.life, self._life))
         upkeep.add("the failover-test", self._drill.keep)
         upkeep.add("the operators' sockets", self._server.keep)
@@ -334,6 +344,14 @@ class Agent:
         else:
             self._group.supervisord_ended()
 
+    def _supervisord_begins(self, stopping: bool) -> None:
+        """supervisord begins anew within its process (a reload), or is about to: then it must find an empty active set."""
+        if stopping and not self._shared.maintenance.is_on:
+            log.warning("supervisord stops all programs: it ends, or begins anew")
+            self._group.supervisord_ended()
+        else:
+            self._group.waker.wake()
+
     def _addresses_changed(self, monitor: Any) -> None:
         addresses.drain_monitor(monitor)
         self._group.addresses_changed()
@@ -358,6 +376,7 @@ class Agent:
                 text = f"this agent did nothing for {now - due:.1f} s (frozen, or starved): asks the peer what has happened"
                 group.events.add("stalled", text)
                 group.conversation.ask_now()
+                group.view.cast_doubt()
             if beat is not None and now >= next_beat:
                 notify_manager("WATCHDOG=1")
                 next_beat = now + beat

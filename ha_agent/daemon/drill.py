@@ -22,14 +22,12 @@ from typing import Any
 
 from ha_agent.adapters.files import keep_note, read_note, remove_note, write_note
 from ha_agent.adapters.interface import SavedInterface, bring_up, save_interface, take_down
-from ha_agent.adapters.procs import Lineage, ProcessTable, ProcessWatch
+from ha_agent.adapters.procs import ProcessWatch
 from ha_agent.adapters.runner import ProgramMissing, run_program
 from ha_agent.core.settings import DrillSettings
 from ha_agent.core.supervisor_words import full_name
 from ha_agent.core.words import Role
 from ha_agent.daemon.events import Events
-from ha_agent.daemon.programs.active_set import ActiveSet
-from ha_agent.daemon.programs.loaded_groups import LoadedGroups
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.programs.sweep import Sweeper
 from ha_agent.daemon.role.maintenance import Maintenance
@@ -78,10 +76,7 @@ class Drill:
         maintenance: Maintenance,
         keepalived: ProcessWatch,
         supervised: Supervised,
-        loaded: LoadedGroups,
-        active_set: ActiveSet,
         sweeper: Sweeper,
-        table: ProcessTable,
         events: Events,
         start_task: Callable[[Coroutine[Any, Any, None]], object],
         clock: Callable[[], float] = time.monotonic,
@@ -92,8 +87,7 @@ class Drill:
         self._path, self._samples_path = paths
         self._standing, self._maintenance = standing, maintenance
         self._keepalived, self._supervised = keepalived, supervised
-        self._loaded, self._active_set, self._sweeper, self._table = loaded, active_set, sweeper, table
-        self._events, self._start_task = events, start_task
+        self._sweeper, self._events, self._start_task = sweeper, events, start_task
         self._clock, self._wall, self._pause = clock, wall, pause
         self.record: Record | None = None
         self._last: tuple[Any, ...] | None = None
@@ -129,15 +123,16 @@ class Drill:
         self._start_task(self._keep_end())
 
     def _save(self) -> None:
-        write_note(self._path, self._to_note(), 0o600)
+        if self.record is not None:
+            write_note(self._path, self._to_note(self.record), 0o600)
 
-    def _to_note(self) -> bytes:
-        assert self.record is not None
-        return json.dumps(asdict(self.record)).encode()
+    @staticmethod
+    def _to_note(record: Record) -> bytes:
+        return json.dumps(asdict(record)).encode()
 
     def keep(self) -> bool:
         """Writes the file of what is under way again where it is not right; says whether it did. Raises ``OSError``."""
-        return self.record is not None and keep_note(self._path, self._to_note(), 0o600)
+        return self.record is not None and keep_note(self._path, self._to_note(self.record), 0o600)
 
     async def make_fault(self, identifier: str, mode: str, hold_s: float, *, really: bool) -> float:
         """Makes the fault a moment from now; returns the wall clock time of that.
@@ -271,10 +266,7 @@ class Drill:
             executor.shutdown(wait=False)
 
     def _look(self) -> tuple[str, ...]:
-        groups = self._loaded.names | frozenset(self._active_set.selection.groups)
-        seen = {(p.group, p.process) for p in self._table.find_marked(groups, Lineage())}
-        # Programs that overwrite their environment are seen by what supervisord last said of them.
-        seen |= set(self._table.list_leaders(self._sweeper.lineage))
+        seen = {(p.group, p.process) for p in self._sweeper.look().named}
         return tuple(sorted(full_name(group, name) for group, name in seen))
 
     def _note(self, running: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ A pair has one group today, ``default``. What the groups of a node would share c
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,7 @@ from ha_agent.daemon.peer.interlock import Interlock
 from ha_agent.daemon.programs.active_set import ActiveSet
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
 from ha_agent.daemon.programs.loader import Loader
+from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.readiness import Readiness
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.programs.sweep import Sweeper
@@ -48,12 +50,14 @@ from ha_agent.daemon.replication.ledger import Ledger
 from ha_agent.daemon.replication.receiver import Receiver
 from ha_agent.daemon.replication.replicator import Replicator
 from ha_agent.daemon.replication.view import RegistryView
+from ha_agent.daemon.role.addresses import Addresses
 from ha_agent.daemon.role.claims import Claims
 from ha_agent.daemon.role.fitness import HOLD_LEAST_S, Fitness
 from ha_agent.daemon.role.inquiry import Inquiry
 from ha_agent.daemon.role.loop import RoleLoop
 from ha_agent.daemon.role.maintenance import Maintenance
 from ha_agent.daemon.role.obedience import Obedience
+from ha_agent.daemon.role.patrol import Patrol
 from ha_agent.daemon.role.release import Release
 from ha_agent.daemon.role.rival import Rival
 from ha_agent.daemon.role.senses import Senses
@@ -62,6 +66,8 @@ from ha_agent.daemon.role.verification import Verifier
 from ha_agent.daemon.standing import Standing
 from ha_agent.daemon.upkeep import Upkeep
 from ha_agent.daemon.waker import Waker
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +110,7 @@ class SharedNode:
     """
 
     name: str
+    address: str
     peer: PeerSettings
     link_limits: LinkSettings
     supervisor: SupervisorSettings
@@ -112,6 +119,7 @@ class SharedNode:
     checker: ConfChecker
     supervised: Supervised
     table: ProcessTable
+    local: LocalGroups
     keepalived: ProcessWatch
     keepalived_unit: Keepalived
     upkeep: Upkeep
@@ -152,16 +160,21 @@ class Group:
     takeover: Takeover
     release: Release
     verifier: Verifier
+    patrol: Patrol
     loop: RoleLoop
 
     def supervisord_ended(self) -> None:
-        """A supervisord that is started again must not start the registry beside what the old one left running.
+        """A supervisord that begins anew, after its end or a reload, must not start the registry beside what is left of it.
 
         Under maintenance nothing is touched: the caller looks.
         """
-        if self.standing.owns:
-            self.active_set.remove()
         self.waker.wake()
+        if not self.standing.owns:
+            return
+        try:
+            self.active_set.remove()
+        except OSError as error:
+            log.error("the active set cannot be emptied: %s", error)
 
     def link_changed(self, *, is_up: bool) -> None:
         """The link went up or down."""
@@ -212,6 +225,7 @@ class _Role:
     takeover: Takeover
     release: Release
     verifier: Verifier
+    patrol: Patrol
     loop: RoleLoop
 
 
@@ -273,6 +287,7 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
         takeover=role.takeover,
         release=role.release,
         verifier=role.verifier,
+        patrol=role.patrol,
         loop=role.loop,
     )
 
@@ -303,8 +318,9 @@ def _build_programs(
     run = RunPlaces(settings.run_dir)
     active_set = ActiveSet(settings.registry.path, run.active_set, shared.checker, view.read_content)
     loaded = LoadedGroups(run.groups)
-    sweeper = Sweeper(settings.release, shared.table, shared.supervised, loaded)
-    loader = Loader(shared.supervisor, settings.release, shared.supervised, loaded, shared.table)
+    shared.local.join(loaded)
+    sweeper = Sweeper(settings.release, shared.table, shared.supervised, loaded, shared.local)
+    loader = Loader(shared.supervisor, settings.release, shared.supervised, loaded, shared.local, shared.table)
     readiness = Readiness(settings.readiness, standing, view, active_set, loaded, shared.checker, events, shared.clock)
     return _Programs(active_set, loaded, sweeper, loader, readiness)
 
@@ -350,6 +366,7 @@ def _build_role(
         fence=functools.partial(shared.machine.fence, limits.fence_command, limits.fence_timeout_s),
         give_way=give_way,
     )
+    remove_vip = functools.partial(shared.machine.remove_address, vrrp.vip, vrrp.interface)
     release = Release(
         standing,
         programs.active_set,
@@ -358,7 +375,7 @@ def _build_role(
         programs.sweeper,
         shared.keepalived,
         events,
-        functools.partial(shared.machine.remove_address, vrrp.vip, vrrp.interface),
+        remove_vip,
     )
     verifier = Verifier(standing, programs.active_set, programs.loader, events, shared.clock)
     inquiry = Inquiry(
@@ -389,6 +406,26 @@ def _build_role(
         shared.start_task,
         waker.wake_at,
     )
+    patrol = Patrol(
+        standing,
+        programs.sweeper,
+        registry.ledger,
+        shared.maintenance,
+        events,
+        run.adopt,
+        waker.wake,
+        shared.start_task,
+    )
+    addresses = Addresses(
+        shared.address,
+        standing,
+        registry.conversation,
+        events,
+        functools.partial(shared.machine.has_address, shared.address),
+        remove_vip,
+        shared.start_task,
+        waker.wake_at,
+    )
     loop = RoleLoop(
         standing,
         senses,
@@ -396,8 +433,10 @@ def _build_role(
         release,
         verifier,
         claims,
+        patrol,
         fitness,
         obedience,
+        addresses,
         shared.maintenance,
         shared.upkeep,
         registry.conversation,
@@ -411,4 +450,4 @@ def _build_role(
     )
     rival = Rival(claims, registry.conversation, events, waker, shared.start_task)
     registry.replicator.on_stale.append(rival.hear)
-    return _Role(interlock, fitness, senses, takeover, release, verifier, loop)
+    return _Role(interlock, fitness, senses, takeover, release, verifier, patrol, loop)

@@ -39,7 +39,10 @@ from ha_agent.daemon.programs.runs import ProgramRuns
 
 @dataclass(frozen=True, slots=True)
 class AlertParts:
-    """The parts of alerts, and the drill, that operations ask. ``wake`` has alerts looked at soon."""
+    """The parts of alerts, and the drill, that operations ask. ``wake`` has alerts looked at soon.
+
+    ``supervisord_begins``: the listener says that supervisord begins anew; ``True`` where it is only about to.
+    """
 
     accountant: Accountant
     watcher: ProgramWatcher
@@ -47,6 +50,7 @@ class AlertParts:
     delivery: Delivery
     wake: Callable[[], None]
     drill: Drill
+    supervisord_begins: Callable[[bool], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,16 @@ def build_rooms(
 ) -> Rooms:
     """Builds every handler. Starts nothing."""
     views = _build_views(settings, shared, group, tools)
-    alerts = AlertOperations(shared.name, config_path, parts.records, parts.delivery, parts.watcher, parts.wake, shared.wall)
+    alerts = AlertOperations(
+        shared.name,
+        config_path,
+        parts.records,
+        parts.delivery,
+        parts.watcher,
+        parts.wake,
+        parts.supervisord_begins,
+        shared.wall,
+    )
     programs = _build_programs(shared, group, tools)
     state_dir, looking = settings.paths.state_dir, Looking()
     return Rooms(
@@ -250,6 +263,7 @@ def _build_peer(shared: SharedNode, group: Group, tools: Tools) -> PeerOperation
         group.conversation,
         group.interlock,
         group.receiver,
+        group.patrol,
         tools.status,
         shared.maintenance,
         shared.link,

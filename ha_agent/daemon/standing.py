@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ha_agent.adapters.files import keep_note, read_or_none, remove_note, write_note
+from ha_agent.core.kinship import Life
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import OWNING_ROLES, Role, VrrpState
 
@@ -46,10 +47,14 @@ class Standing:
         self.claim = Watermark()
         """The epoch under which this node took over last."""
         self.plan: PlanUnderWay | None = None
-        self.loaded_into: tuple[int, int] | None = None
-        """Process id and start time of the supervisord that was given the programs."""
+        self.loaded_into: Life | None = None
+        """The life of supervisord that was given the programs."""
+        self.has_resumed = False
+        """Whether an agent of this boot had left its role."""
         self.left_running = 0
         """Processes of the registry that the last release could not end."""
+        self.held: str | None = None
+        """Why a takeover starts nothing for now; None where it does not hold."""
         self.last_failure: str | None = None
         """Why the last attempt at a plan could not be finished; None where it could."""
         self.last_transition: Mapping[str, Any] = {}
@@ -83,18 +88,23 @@ class Standing:
         """
         try:
             raw = read_or_none(self._path)
+            self.has_resumed = raw is not None
             if raw is None:
                 return None
             saved = json.loads(raw)
             self.role = Role(saved["role"])
             self.claim = Watermark(int(saved["epoch"]), str(saved["claimed_by"]))
             if saved.get("loaded_into"):
-                pid, ticks = saved["loaded_into"]
-                self.loaded_into = int(pid), int(ticks)
+                pid, ticks, *age = saved["loaded_into"]
+                self.loaded_into = Life(int(pid), int(ticks), *map(str, age[:1]))
         except (OSError, ValueError, KeyError, TypeError):
             self.role = Role.RELEASING
             return f"{self._path} cannot be read: releasing, to be sure"
         return None
+
+    def begin_releasing(self) -> None:
+        """Begins in the role RELEASING: what an agent of this boot left is lost, and the registry runs here."""
+        self.role = Role.RELEASING
 
     def become(self, role: Role) -> None:
         """Takes ``role`` and wakes those who wait for a change.
@@ -102,6 +112,8 @@ class Standing:
         Where the file cannot be written there is none until ``keep`` could write it.
         """
         self.role = role
+        if role is not Role.TAKING_OVER:
+            self.held = None
         self._save()
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
@@ -111,7 +123,7 @@ class Standing:
         self.claim = mark
         self._save()
 
-    def note_loaded(self, supervisord: tuple[int, int] | None) -> None:
+    def note_loaded(self, supervisord: Life | None) -> None:
         """Notes which supervisord is given the programs. The file is written as by ``become``."""
         self.loaded_into = supervisord
         self._save()
@@ -131,6 +143,10 @@ class Standing:
     def note_left_running(self, count: int) -> None:
         """Notes how many processes of the registry a release could not end."""
         self.left_running = count
+
+    def note_held(self, why: str | None) -> None:
+        """Notes why the takeover under way starts nothing for now, or that it does."""
+        self.held = why
 
     def note_failure(self, failure: str | None) -> None:
         """Notes why a plan could not be finished."""

@@ -14,7 +14,7 @@ from typing import Any
 from ha_agent.adapters.status_screen import render_status
 from ha_agent.core.words import Exit
 from ha_agent.lab.control import Lab, LabFailed
-from ha_agent.lab.layout import NODES, VIP, default_root
+from ha_agent.lab.layout import BLOCKS, NODES, VIP, default_root
 from ha_agent.lab.node_init import UNITS
 
 UNIT_NAMES = [unit.name for unit in UNITS]
@@ -58,11 +58,13 @@ def build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("node", choices=NODES)
         command.set_defaults(run=_power)
-    for name, text in (("block", "drop one kind of traffic with the peer; the carrier stays"), ("unblock", "lift that")):
-        command = commands.add_parser(name, help=text)
+    block = commands.add_parser("block", help="drop one kind of traffic with the peer, or some of all; the carrier stays")
+    unblock = commands.add_parser("unblock", help="lift that")
+    for command, run_it in ((block, _block), (unblock, _unblock)):
         command.add_argument("node", choices=NODES)
-        command.add_argument("what", choices=("vrrp", "tcp", "ip", "all"))
-        command.set_defaults(run=_block)
+        command.add_argument("what", choices=BLOCKS)
+        command.set_defaults(run=run_it)
+    block.add_argument("--percent", type=int, default=50, metavar="N", help="loss: how much is lost either way (default 50)")
     logs = commands.add_parser("logs", help="print a node's logs")
     logs.add_argument("node", choices=NODES)
     logs.add_argument("unit", nargs="?", choices=[*UNIT_NAMES, "init"], default="ha-agent")
@@ -130,7 +132,12 @@ def _power(lab: Lab, options: argparse.Namespace) -> int:
 
 
 def _block(lab: Lab, options: argparse.Namespace) -> int:
-    getattr(lab, options.command)(options.node, options.what)
+    lab.block(options.node, options.what, options.percent)
+    return Exit.DONE
+
+
+def _unblock(lab: Lab, options: argparse.Namespace) -> int:
+    lab.unblock(options.node, options.what)
     return Exit.DONE
 
 

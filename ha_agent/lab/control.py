@@ -26,6 +26,7 @@ from ha_agent.adapters.resources import find_resource
 from ha_agent.core.listener_conf import render_listener
 from ha_agent.core.settings import check_settings
 from ha_agent.core.settings_sample import sample_toml
+from ha_agent.lab import cgroups
 from ha_agent.lab.keys import make_key_pair
 from ha_agent.lab.layout import ADDRESSES, DISK_DIRS, NODES, PREFIX, PRIORITIES, VIP, LabPaths, other
 from ha_agent.lab.node_init import SOCKET
@@ -205,6 +206,7 @@ class Lab:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(10.0)
         for node in NODES:
+            self._remove_cgroup(node)
             if os.path.ismount(self.paths.node(node)):
                 subprocess.run(["umount", "--lazy", self.paths.node(node)], check=False)
         shutil.rmtree(self.paths.directory, ignore_errors=True)
@@ -308,7 +310,9 @@ class Lab:
                 raise LabFailed(f"the switch did not start: {_tail(os.path.join(self.paths.directory, 'switch.log'))}")
 
     def _boot(self, node: str) -> None:
-        words = [*unshare_words(), sys.executable, "-m", "ha_agent.lab.node_init", self.paths.directory, node]
+        cgroup = self._make_cgroup(node)
+        words = [*unshare_words(cgroup), sys.executable, "-m", "ha_agent.lab.node_init", self.paths.directory, node]
+        words += ["--cgroup"] if cgroup else []
         with open(self.paths.log(node, "init"), "ab") as log:
             process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_inner_environment()
@@ -322,6 +326,20 @@ class Lab:
         port = f"port-{node[-1]}"
         self._in_switch("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
         self._in_switch("ip", "link", "set", port, "master", "br0", "up")
+
+    def _make_cgroup(self, node: str) -> str | None:
+        """A fresh control group for a node that boots: its directory, None where this machine has none to give."""
+        self._remove_cgroup(node)
+        path = cgroups.make(f"ha-agent-lab.{self.paths.name}.{node}")
+        if path is not None:
+            _write(os.path.join(self.paths.node(node), "cgroup"), path)
+        return path
+
+    def _remove_cgroup(self, node: str) -> None:
+        """Removes the node's control group. Idempotent; nothing of the node may be needed any more."""
+        note = os.path.join(self.paths.node(node), "cgroup")
+        with contextlib.suppress(FileNotFoundError), open(note, encoding="utf-8") as file:
+            cgroups.remove(file.read())
 
     def wait_booted(self, node: str) -> None:
         """Waits until every unit of the node was started. Raises ``LabFailed`` with the end of its log."""
@@ -358,6 +376,7 @@ class Lab:
         _leave_bridge(self.switch_pid(), f"port-{node[-1]}")
         _kill(process)
         _wait_for(lambda: not process.is_alive, 10.0)
+        self._remove_cgroup(node)
         with contextlib.suppress(LabFailed):
             # The port goes with the node's network namespace, but the kernel takes its time over that.
             self._in_switch("ip", "link", "del", f"port-{node[-1]}")
@@ -389,11 +408,16 @@ class Lab:
         """Lifts ``isolate``."""
         self._in_switch("ip", "link", "set", f"port-{node[-1]}", "master", "br0", "up")
 
-    def block(self, node: str, what: str) -> None:
+    def block(self, node: str, what: str, percent: int = 50) -> None:
         """Has the node's firewall drop ``vrrp`` (adverts), ``tcp``, ``ip`` (all but adverts) or ``all`` with the peer.
 
-        Unlike ``cut`` the node keeps its carrier, so keepalived does not notice at its interface.
+        ``loss`` has the switch drop ``percent`` of the IP packets with the peer at random, in either direction; a node that
+        drops what it sends itself would be told so. Unlike with ``cut`` the node keeps its carrier, so keepalived does not
+        notice at its interface.
         """
+        if what == "loss":
+            self._lose(node, percent)
+            return
         rule = {
             "vrrp": "ip protocol 112 drop",
             "tcp": "ip protocol tcp drop",
@@ -409,7 +433,18 @@ class Lab:
 
     def unblock(self, node: str, what: str) -> None:
         """Lifts ``block``. Idempotent."""
-        self.run(node, "nft", f"delete table ip lab-{what}", check=False)
+        if what == "loss":
+            with contextlib.suppress(LabFailed):
+                self._in_switch("nft", f"delete table bridge lab-loss-{node}")
+        else:
+            self.run(node, "nft", f"delete table ip lab-{what}", check=False)
+
+    def _lose(self, node: str, percent: int) -> None:
+        rules = "\n".join(
+            f"{side} port-{node[-1]} ether type ip numgen random mod 100 < {percent} drop" for side in ("iifname", "oifname")
+        )
+        chain = f"chain forward {{\n type filter hook forward priority 0\n {rules}\n }}"
+        self._in_switch("nft", f"table bridge lab-loss-{node} {{\n {chain}\n }}")
 
     def freeze(self, node: str) -> None:
         """Stops every process of the node (SIGSTOP), its process 1 first; the kernel still answers for it."""
@@ -433,7 +468,7 @@ class Lab:
         """The command line that runs ``command`` on ``node``, with ha-agent on its PATH."""
         path = f"PATH={INNER}/bin:{os.path.join(sys.prefix, 'bin')}:{PATH}"
         pid = str(self.init_pid(node))
-        words = ["nsenter", "-t", pid, "-m", "-u", "-i", "-n", "-p", "--root", "--wdns=/", "--"]
+        words = ["nsenter", "-t", pid, "-m", "-u", "-i", "-n", "-p", "-C", "--root", "--wdns=/", "--"]
         # Where this process keeps its byte code there is none of what the nodes run: they would compile all of it each time.
         return [*words, "env", "-u", "PYTHONPYCACHEPREFIX", path, *command]
 

@@ -13,6 +13,9 @@ PRIORITIES = {"node-a": 110, "node-b": 100}
 VIP = "10.77.0.100"
 PREFIX = 24
 
+BLOCKS = ("vrrp", "tcp", "ip", "all", "loss")
+"""What a lab can have dropped between its nodes."""
+
 DISK_DIRS = {
     "etc-supervisor": "/etc/supervisor",
     "etc-ha-agent": "/etc/ha-agent",

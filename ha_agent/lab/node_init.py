@@ -4,7 +4,8 @@ Stands in for systemd with the few rules that matter here, the same as in the sh
 back at once whatever ended it, is ended when it sends no sign of life, and when it cannot be started any more its OnFailure
 unit runs; supervisord comes back after a second and with everything of its control group ended first, sshd after a second;
 keepalived starts when the agent is ready. ``stop`` and a unit's own end also end what it left, as systemd's control
-groups do. ``systemctl`` on a node's PATH speaks with it.
+groups do: where this machine has control groups to give, each unit has one, named as on a real machine; elsewhere a mark in
+the environment stands in for it. ``systemctl`` on a node's PATH speaks with it.
 """
 
 from __future__ import annotations
@@ -19,15 +20,19 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from typing import IO
 
 from ha_agent.adapters.resources import find_resource
+from ha_agent.lab import cgroups
 from ha_agent.lab.layout import ADDRESSES, DISK_DIRS, NODES, PREFIX
-from ha_agent.lab.sandbox import INNER, PATH, SandboxFailed, bind, build_file_system
+from ha_agent.lab.sandbox import INNER, PATH, SandboxFailed, bind, build_file_system, mount_cgroups
 
 SOCKET = f"{INNER}/init.sock"
 NOTIFY_SOCKET = f"{INNER}/notify.sock"
 UNIT_MARK = "HA_AGENT_LAB_UNIT"
 FENCE = find_resource("systemd/ha-agent-fence")
+
+Popen = subprocess.Popen[bytes]
 
 SYSTEMCTL = """\
 #!{python} -S
@@ -69,16 +74,21 @@ class Unit:
     interval_s: float = 10.0
     burst: int = 1000
     on_failure: tuple[str, ...] = ()
+    service: str = ""
+    """The unit's name on a real machine, and its control group's."""
+    ends_group: bool = True
+    """Whether its end ends what it started (KillMode=control-group), or leaves that alone (KillMode=process)."""
 
 
 UNITS = (
-    Unit("sshd", ("/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/sshd_config"), 1.0),
+    Unit("sshd", ("/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/sshd_config"), 1.0, service="ssh", ends_group=False),
     Unit(
         "supervisord",
         ("/usr/bin/supervisord", "-n", "-c", "/etc/supervisor/supervisord.conf"),
         1.0,
         stop_s=30.0,
         ready_path="/run/supervisor.sock",
+        service="supervisor",
     ),
     Unit(
         "ha-agent",
@@ -88,6 +98,7 @@ UNITS = (
         watchdog_s=8.0,
         burst=5,
         on_failure=("/bin/sh", FENCE),
+        service="ha-agent",
     ),
     Unit(
         "keepalived",
@@ -95,6 +106,7 @@ UNITS = (
         ("/usr/bin/nice", "-n", "-10", "/usr/sbin/keepalived", "-n", "-l", "-D", "-f", "/etc/keepalived/keepalived.conf"),
         None,
         stop_s=5.0,
+        service="keepalived",
     ),
 )
 
@@ -115,17 +127,61 @@ class Running:
     abort_mono: float | None = None
     restart_s: float | None = None
     ends_group: bool = True
-    """Whether its end ends what it started (KillMode=control-group), or leaves that alone (KillMode=process)."""
     interval_s: float = 10.0
     """The time in which the starts are counted."""
+
+
+class UnitGroups:
+    """The processes of each unit: by control groups (``has_cgroups``), else by a mark in their environment."""
+
+    def __init__(self, *, has_cgroups: bool) -> None:
+        """Makes the groups, and enters that of process 1."""
+        self._has_cgroups = has_cgroups
+        if has_cgroups:
+            for name in ("init.scope", *(f"system.slice/{unit.service}.service" for unit in UNITS)):
+                os.makedirs(os.path.join(cgroups.ROOT, name), exist_ok=True)
+            _enter(os.path.join(cgroups.ROOT, "init.scope"))
+
+    def _path(self, unit: Unit) -> str:
+        return os.path.join(cgroups.ROOT, "system.slice", f"{unit.service}.service")
+
+    def spawn(self, unit: Unit, words: tuple[str, ...], log: IO[bytes], environment: dict[str, str]) -> Popen:
+        """Starts a process of ``unit``, as the leader of a session."""
+        path = self._path(unit) if self._has_cgroups else None
+        return subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env={**environment, UNIT_MARK: unit.name},
+            start_new_session=True,
+            preexec_fn=(lambda: _enter(path)) if path else None,
+        )
+
+    def send(self, unit: Unit, number: int) -> None:
+        """Signals every process that is the unit's."""
+        if self._has_cgroups:
+            cgroups.send(self._path(unit), number)
+        else:
+            _signal_marked(unit.name, number)
+
+
+def _enter(path: str) -> None:
+    with open(os.path.join(path, "cgroup.procs"), "w", encoding="ascii") as file:
+        file.write("0")
 
 
 class Init:
     """Owns the units; one loop serves commands, reaps children, and restarts what ended."""
 
-    def __init__(self, node: str) -> None:
+    def __init__(self, node: str, groups: UnitGroups) -> None:
         self.node = node
-        self.units = {unit.name: Running(unit, restart_s=unit.restart_s, interval_s=unit.interval_s) for unit in UNITS}
+        self.groups = groups
+        self.units = {
+            unit.name: Running(unit, restart_s=unit.restart_s, ends_group=unit.ends_group, interval_s=unit.interval_s)
+            for unit in UNITS
+        }
         self.looked_mono = time.monotonic()
         self.notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notices.bind(NOTIFY_SOCKET)
@@ -150,21 +206,8 @@ class Init:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(ready)
         with open(f"/var/log/{name}.log", "ab") as log:
-            running.process = subprocess.Popen(
-                unit.words,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                env={
-                    "PATH": PATH,
-                    "LC_ALL": "C.UTF-8",
-                    UNIT_MARK: name,
-                    **_watchdog_environment(unit),
-                    **_python_environment(),
-                },
-                start_new_session=True,
-            )
+            environment = {"PATH": PATH, "LC_ALL": "C.UTF-8", **_watchdog_environment(unit), **_python_environment()}
+            running.process = self.groups.spawn(unit, unit.words, log, environment)
         deadline = time.monotonic() + 10.0
         while ready is not None and not os.path.exists(ready) and time.monotonic() < deadline:
             if running.process.poll() is not None:
@@ -178,14 +221,15 @@ class Init:
         if running.process is not None and running.process.poll() is None:
             if name in ("keepalived", "supervisord") and running.ends_group:
                 # KillMode=control-group: hooks that are running, and programs, get TERM with it.
-                _signal_marked(name, signal.SIGTERM)
+                self.groups.send(running.unit, signal.SIGTERM)
             running.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 running.process.wait(running.unit.stop_s)
             if running.process.poll() is None:
                 running.process.kill()
                 running.process.wait()
-        _signal_marked(name, signal.SIGKILL)
+        if running.unit.ends_group:
+            self.groups.send(running.unit, signal.SIGKILL)
 
     def kill(self, name: str, number: int) -> None:
         """Signals the unit's main process alone."""
@@ -201,7 +245,7 @@ class Init:
             if running.process is not None and running.process.poll() is not None:
                 running.process = None
                 if running.ends_group:
-                    _signal_marked(name, signal.SIGKILL)
+                    self.groups.send(running.unit, signal.SIGKILL)
                 if running.restart_s is None:
                     running.wanted = False
                 running.start_at_mono = now + (running.restart_s or 0.0)
@@ -307,7 +351,7 @@ def _watchdog_environment(unit: Unit) -> dict[str, str]:
 
 
 def _signal_marked(name: str, number: int) -> None:
-    """Signals every process that a unit started and that still carries its mark: the unit's control group."""
+    """Signals every process that a unit started and that still carries its mark."""
     mark = f"{UNIT_MARK}={name}".encode()
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
@@ -376,12 +420,15 @@ def _set_up(directory: str, node: str) -> None:
 
 
 def main() -> int:
-    """Command line: ``python -m ha_agent.lab.node_init LAB-DIRECTORY NODE``, as process 1 of the node's namespaces."""
+    """Command line: ``python -m ha_agent.lab.node_init LAB-DIRECTORY NODE [--cgroup]``, as process 1 of a node's namespaces.
+
+    ``--cgroup``: it is in a control group of its own, too.
+    """
     directory, node = sys.argv[1:3]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         _set_up(directory, node)
-        init = Init(node)
+        init = Init(node, UnitGroups(has_cgroups="--cgroup" in sys.argv and mount_cgroups()))
         for unit in UNITS:
             init.start(unit.name)
     except (SandboxFailed, OSError, subprocess.CalledProcessError) as error:

@@ -16,7 +16,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+from ha_agent.lab import cgroups
 
 MS_RDONLY, MS_NOSUID, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 32, 4096, 16384, 1 << 18
 INNER = "/run/lab"
@@ -82,6 +84,18 @@ def _closed_homes(paths: Iterable[str]) -> list[str]:
                 closed.add(above)
             above = os.path.dirname(above)
     return sorted(c for c in closed if not any(c != o and c.startswith(o + "/") for o in closed))
+
+
+def mount_cgroups() -> bool:
+    """Shows this place its control group as the root of all; says whether it has one of its own."""
+    with open("/proc/self/cgroup", encoding="ascii") as file:
+        if "0::/\n" not in file.read():
+            return False
+    try:
+        mount("cgroup2", cgroups.ROOT, "cgroup2")
+    except SandboxFailed:
+        return False
+    return True
 
 
 def _visible_paths(extra: Iterable[str], covered: tuple[str, ...]) -> list[str]:
@@ -185,10 +199,12 @@ def _add_users() -> None:
         shutil.chown(home, name, name)
 
 
-def _run_inside(command: list[str]) -> int:
+def _run_inside(command: list[str], *, has_cgroup: bool) -> int:
     """Process 1 of the sandbox: makes the place, runs ``command``, ends everything."""
     try:
         build_file_system(keep=[os.getcwd()])
+        if has_cgroup:
+            mount_cgroups()
     except (SandboxFailed, subprocess.CalledProcessError) as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 1
@@ -220,26 +236,57 @@ def _end_inside(pid: int) -> None:
         os.kill(int(file.read()), signal.SIGTERM)
 
 
-def unshare_words(*, network: bool = True) -> list[str]:
-    """The command that starts another one as process 1 of fresh namespaces, which die with it."""
-    words = ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child=SIGKILL", "--propagation", "private"]
-    return words + (["--net"] if network else [])
+def unshare_words(cgroup: str | None, *, network: bool = True) -> list[str]:
+    """The command that starts another one as process 1 of fresh namespaces, which die with it.
+
+    ``cgroup``: the directory of a control group that it enters, and has as the root of its own; None where there is none.
+    """
+    words = [*cgroups.enter_words(cgroup), "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork"]
+    words += ["--kill-child=SIGKILL", "--propagation", "private"]
+    return words + (["--net"] if network else []) + (["--cgroup"] if cgroup else [])
 
 
 def main() -> int:
     """Command line: ``python -m ha_agent.lab.sandbox -- COMMAND...``; the exit status is COMMAND's."""
     parser = argparse.ArgumentParser(prog="ha-agent-sandbox", description=__doc__)
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--cgroup", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
     if options.inside:
-        code = _run_inside(options.command)
+        code = _run_inside(options.command, has_cgroup=options.cgroup)
         return code if code >= 0 else 128 - code
     if os.geteuid() != 0:
         print("this needs root (namespaces with real daemons in them): run it again with sudo", file=sys.stderr)
         return 2
-    inner = [sys.executable, "-m", "ha_agent.lab.sandbox", "--inside", "--", *options.command]
-    words = ["setpriv", "--pdeathsig", "KILL", *unshare_words(), *inner]
+    with _own_cgroup() as cgroup:
+        return _run_and_wait(options.command, cgroup)
+
+
+@contextlib.contextmanager
+def _own_cgroup() -> Iterator[str | None]:
+    """A control group for the sandbox, for the time of the block: its directory, None where this machine has none to give.
+
+    A process of its own removes it, because a sandbox that is killed does not.
+    """
+    path = cgroups.make("ha-agent-sandbox")
+    if path is None:
+        yield None
+        return
+    words = ["setsid", "/bin/sh", "-c", cgroups.KEEP, path]
+    keeper = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert keeper.stdin is not None
+    try:
+        yield path
+    finally:
+        keeper.stdin.close()
+        keeper.wait()
+
+
+def _run_and_wait(command: list[str], cgroup: str | None) -> int:
+    own = ["--cgroup"] if cgroup else []
+    inner = [sys.executable, "-m", "ha_agent.lab.sandbox", "--inside", *own, "--", *command]
+    words = ["setpriv", "--pdeathsig", "KILL", *unshare_words(cgroup), *inner]
     child = subprocess.Popen(words)
     # The terminal sends Ctrl-C to everyone; this process only waits for the one inside to clean up.
     signal.signal(signal.SIGINT, lambda *_: None)

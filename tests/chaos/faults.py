@@ -10,11 +10,25 @@ import time
 from collections.abc import Callable
 
 from ha_agent.lab.control import Lab, LabFailed
-from ha_agent.lab.layout import VIP
+from ha_agent.lab.layout import ADDRESSES, PREFIX, VIP
 from ha_agent.lab.probe import Probe
 from tests.chaos.schedule import Fault
 
 TRACK = "/run/ha-agent/track"
+HAND, OTHER_HAND = (f"/etc/supervisor/conf.d/by-hand{number}.conf.parked" for number in ("", "-2"))
+"""Parked confs, which only the faults below edit."""
+
+OVERRUN = f"""
+import os
+queue = int(open("/proc/sys/fs/inotify/max_queued_events").read())
+for path in ("{HAND}", "{OTHER_HAND}"):
+    open(path, "a").close()
+for number in range(queue // 2 + 500):
+    for path in ("{HAND}", "{OTHER_HAND}"):
+        os.chmod(path, 0o600 if number % 2 else 0o644)
+open("{HAND}", "a").write("; this event is lost\\n")
+"""
+"""More events than the kernel keeps, and then one more edit."""
 
 
 class Injector:
@@ -176,7 +190,23 @@ class Injector:
         os.unlink(os.path.join(self._lab.paths.node(fault.node), "filler"))
 
     def _begin_vip_delete(self, fault: Fault, _: random.Random) -> None:
-        self._sh(fault, f"ip addr del {VIP}/24 dev eth0")
+        self._sh(fault, f"ip addr del {VIP}/32 dev eth0")
+
+    def _begin_vip_on_both(self, fault: Fault, rng: random.Random) -> None:
+        """Nothing lifts it: the agent takes it off a standby."""
+        self._sh(fault, f"ip addr add {VIP}/{rng.choice((PREFIX, 31))} dev eth0")
+
+    def _begin_address_gone_and_back(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, f"ip addr del {ADDRESSES[fault.node]}/{PREFIX} dev eth0")
+
+    def _end_address_gone_and_back(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, f"ip addr replace {ADDRESSES[fault.node]}/{PREFIX} dev eth0")
+
+    def _begin_loss_both(self, fault: Fault, rng: random.Random) -> None:
+        self._lab.block(fault.node, "loss", rng.randint(20, 60))
+
+    def _end_loss_both(self, fault: Fault, _: random.Random) -> None:
+        self._lab.unblock(fault.node, "loss")
 
     def _begin_flap(self, fault: Fault, rng: random.Random) -> None:
         """Role changes faster than they can be followed, for as long as the fault lasts."""
@@ -188,6 +218,16 @@ class Injector:
     def _end_flap(self, fault: Fault, _: random.Random) -> None:
         self._flapping.pop(fault).wait(10.0)
         self._sh(fault, f"echo 0 > {TRACK}")
+
+    def _begin_standby_edit(self, fault: Fault, rng: random.Random) -> None:
+        """A hand edits, or deletes, whatever role the node has: on a standby that is put right."""
+        self._sh(fault, rng.choice((f"echo '; {rng.random()}' >> {HAND}", f"rm -f {HAND}", f"rm -f {OTHER_HAND}")))
+
+    def _begin_overflow(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, "pkill -STOP -f 'ha_agent daemo[n]'")
+        self._lab.run(fault.node, "/usr/bin/python3", "-c", OVERRUN, timeout_s=20.0)
+
+    _end_overflow = _end_agent_hang
 
     def _begin_ssh_reset(self, fault: Fault, _: random.Random) -> None:
         self._lab.unit(fault.node, "restart", "sshd")

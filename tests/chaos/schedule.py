@@ -48,6 +48,9 @@ KINDS = {
         Kind("block-tcp", 2, (0.5, 5.0), mutes=True),
         Kind("block-ip", 2, (0.5, 8.0), severs=True),
         Kind("block-all", 2, (0.5, 8.0), severs=True),
+        Kind("loss-both", 3, (1.0, 8.0)),
+        Kind("address-gone-and-back", 2, (0.1, 5.0), severs=True),
+        Kind("vip-on-both", 2, (0.1, 0.5)),
         Kind("freeze", 3, (0.3, 6.0), mutes=True),
         Kind("pause", 2, (0.5, 8.0), severs=True, mutes=True),
         Kind("disk-full", 3, (1.0, 7.0)),
@@ -56,6 +59,8 @@ KINDS = {
         Kind("ssh-reset", 3, (0.1, 1.0)),
         Kind("hand-over", 4, (0.5, 3.0)),
         Kind("switchover", 4, (0.5, 3.0)),
+        Kind("standby-edit", 3, (0.1, 0.5)),
+        Kind("overflow", 2, (1.0, 3.0), mutes=True),
     )
 }
 

@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from ha_agent.lab import cgroups
 from ha_agent.lab.control import Lab, LabFailed
 from ha_agent.lab.layout import NODES, default_root, fresh_directory
 from tests.lab_support import Pair, wait_for
@@ -59,6 +60,52 @@ def test_down_leaves_nothing(pair: Pair) -> None:
     assert not os.path.exists(directory)
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
         assert directory not in file.read()
+
+
+def groups_of_labs() -> list[str]:
+    """The control groups of labs that there are now."""
+    root = cgroups.find_hierarchy()
+    return [] if root is None else glob.glob(os.path.join(root, "ha-agent-lab.*"))
+
+
+def test_each_unit_has_a_control_group_as_on_a_real_machine_and_down_removes_it(pair: Pair) -> None:
+    assert cgroups.find_hierarchy() is not None, "the sandbox has control groups to give"
+    pair.up()
+    group = "/sys/fs/cgroup/system.slice/supervisor.service/cgroup.procs"
+    members = pair.shell("node-a", f"cat {group}").split()
+    assert pair.shell("node-a", "cat /run/supervisord.pid").strip() in members and len(members) >= 4
+    mine = [path for path in groups_of_labs() if os.path.basename(pair.lab.paths.directory) in path]
+    assert len(mine) == 2
+    pair.lab.power_off("node-b")
+    assert [path for path in mine if os.path.exists(path)] == [path for path in mine if ".node-a." in path]
+    pair.down()
+    assert not any(os.path.exists(path) for path in mine)
+
+
+def test_a_stop_ends_what_has_wiped_its_environment_and_left_its_session(pair: Pair) -> None:
+    """The rule of KillMode=control-group: no process leaves its unit's control group."""
+    escape = "/bin/sh -c 'env -i setsid -f /bin/sleep 7654321; exec sleep infinity'"
+    pair.up({"p0.conf": f"[program:p0]\ncommand={escape}\nstartsecs=0\n"})
+    wait_for("it", lambda: pair.lab.run("node-a", "pgrep", "-f", "[s]leep 7654321", check=False))
+    pair.lab.unit("node-a", "stop", "supervisord")
+    assert not pair.lab.run("node-a", "pgrep", "-f", "[s]leep 7654321", check=False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_sandbox_leaves_no_control_group_however_it_ends(number: int) -> None:
+    words = [sys.executable, "-m", "ha_agent.lab.sandbox", "--", "sh", "-c", "echo in; exec sleep 60"]
+    sandbox = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert sandbox.stdout is not None and sandbox.stdout.readline() == "in\n"
+    with open(f"/proc/{sandbox.pid}/task/{sandbox.pid}/children", encoding="ascii") as file:
+        inside = set(map(int, file.read().split()))
+    root = cgroups.find_hierarchy()
+    assert root is not None
+    mine = [p for p in glob.glob(os.path.join(root, "ha-agent-sandbox.*")) if inside & set(cgroups.members(p))]
+    assert len(mine) == 1
+    sandbox.send_signal(number)
+    sandbox.wait()
+    sandbox.stdout.close()
+    wait_for("its end", lambda: not any(map(os.path.exists, mine)), 10)
 
 
 def test_a_lab_goes_when_its_owner_was_killed() -> None:

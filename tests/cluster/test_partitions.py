@@ -71,6 +71,26 @@ def test_a_link_that_is_dead_to_a_machine_that_answers_a_ping_is_waited_for_befo
     assert interlock_of(pair, "node-b")["interlock"] == "silent"
 
 
+def test_lost_packets_are_no_dead_machine(pair: Pair) -> None:
+    """Hazard 45: packets are lost at random, in both directions.
+
+    Fault: half of the packets are lost either way, and the VIP moves three times; a program needs 1.5 s to stop.
+    Answer: the machine is asked fifty times in takeover.peer_probe_s and one answer is enough: the node that gets the VIP
+    waits for the word of the other one.
+    Bound: takeover.silent_peer_s without the programs where ssh does not come through; no overlap.
+    """
+    command = "/bin/bash -c 'trap \"sleep 1.5; exit\" TERM; while :; do sleep 0.05; done'"
+    pair.up({"slow.conf": f"[program:slow]\ncommand={command}\nstartsecs=0\nstopwaitsecs=5\n"})
+    pair.await_runs("node-a", {"slow"})
+    pair.lab.block("node-a", "loss", 50)
+    for source, target in (NODES, NODES[::-1], NODES):
+        pair.shell(source, "echo 1 > /run/ha-agent/track")
+        pair.await_runs(target, {"slow"}, 40)
+        pair.shell(source, "echo 0 > /run/ha-agent/track")
+    pair.lab.unblock("node-a", "loss")
+    pair.lab.wait_settled()
+
+
 def test_a_full_partition_runs_twice_and_heals_to_one_active_node_with_every_edit_safe(pair: Pair) -> None:
     """Hazards 34 and 36: both dead; edits on either side.
 
@@ -255,6 +275,29 @@ def test_a_paused_machine_that_wakes_up_releases_as_soon_as_it_hears_of_the_othe
     wait_for("one node", lambda: time.monotonic() - woke > 0.3 and sum(bool(pair.runs(n)) for n in NODES) <= 1, 8)
     wait_for("the programs run once", lambda: sorted(len(pair.runs(n)) for n in NODES) == [0, 3], 15)
     assert any(e["code"] == "stalled" for e in pair.history("node-a"))
+
+
+def test_hold_starts_nothing_on_a_dead_peers_behalf_and_says_so(pair: Pair) -> None:
+    """Design, interlock: on_interlock_timeout = "hold" without a fence_command.
+
+    Fault: the active node loses its power.
+    Answer: nothing is started before the peer's word, although its machine answers nothing; status and doctor say why, and
+    what to do. The machine boots, its agent gives the word, and the programs start where the VIP is.
+    Bound: the repair of the peer; no overlap.
+    """
+    pair.up(overrides={"takeover": {"on_interlock_timeout": "hold"}})
+    pair.await_runs("node-a", THREE)
+    pair.lab.power_off("node-a")
+    settled = wait_for("the decision", lambda: pair.history("node-b", "interlock-settled"), 6)[0]
+    assert settled["interlock"] in ("dead", "link-down") and settled["started"] is False
+    stays("nothing starts", lambda: not pair.runs("node-b"), 3.0)
+    for face in ("status", "doctor"):
+        said = pair.ha("node-b", face).stdout
+        assert "starts nothing" in said and "bring node-a or the link to it back" in said
+    wait_for("the alert", lambda: "takeover-held" in pair.ha("node-b", "alert", "list").stdout, 15, 0.3)
+    pair.power_on("node-a")
+    pair.await_runs("node-b", THREE, 15)
+    assert pair.lab.status("node-b")["held"] is None
 
 
 @pytest.mark.parametrize("policy", ["start", "hold"])

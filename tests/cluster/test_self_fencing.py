@@ -37,7 +37,7 @@ def test_a_vip_that_is_missing_under_a_master_goes_to_the_peer(pair: Pair) -> No
     """
     pair.up()
     pair.await_runs("node-a", THREE)
-    pair.shell("node-a", "ip addr del 10.77.0.100/24 dev eth0")
+    pair.shell("node-a", "ip addr del 10.77.0.100/32 dev eth0")
     wait_for("the VIP is somewhere", lambda: any(pair.lab.status(n)["vip"] for n in ("node-a", "node-b")), 10, 0.05)
     wait_for("the programs run once", lambda: sorted(map(len, map(pair.runs, ("node-a", "node-b")))) == [0, 3], 10)
     holder = "node-a" if pair.lab.status("node-a")["vip"] else "node-b"
@@ -187,8 +187,9 @@ def test_an_agent_that_can_not_be_started_any_more_fences_its_node(pair: Pair) -
     pair.await_runs("node-a", THREE)
     # The process name is one that the probe takes for a local program; the group's name is what the node goes by.
     left = "env SUPERVISOR_PROCESS_NAME=local-left SUPERVISOR_GROUP_NAME=p0 SUPERVISOR_SERVER_URL=unix:///var/run/"
-    pair.shell("node-a", f"{left}supervisor.sock setsid sleep 4711 >/dev/null 2>&1 &")
-    pair.shell("node-a", f"{left}other.sock setsid sleep 4712 >/dev/null 2>&1 &")
+    enter = "echo $$ > /sys/fs/cgroup/system.slice/supervisor.service/cgroup.procs"
+    pair.shell("node-a", f"{enter}; {left}supervisor.sock setsid -f sleep 4711 >/dev/null 2>&1")
+    pair.shell("node-a", f"{left}supervisor.sock setsid -f sleep 4712 >/dev/null 2>&1")
     pair.shell("node-a", "cp /etc/ha-agent/agent.toml /tmp/good; echo broken > /etc/ha-agent/agent.toml")
     # On a busy machine five starts take longer than the ten seconds in which systemd counts them.
     pair.lab.unit("node-a", "set", "ha-agent", interval_s=60.0)
@@ -198,6 +199,7 @@ def test_an_agent_that_can_not_be_started_any_more_fences_its_node(pair: Pair) -
     assert "10.77.0.100" not in pair.shell("node-a", "ip -4 -o addr show eth0")
     sleeping = pair.shell("node-a", "pgrep -af '[s]leep 471'")
     assert "4711" not in sleeping, "what our supervisord left, in a session of its own"
+    assert "4712" in sleeping, "a stranger's, whatever its marks say"
     assert "4712" in sleeping, "another supervisord's program of the same name is not ours"
     with open(pair.lab.paths.log("node-a", "ha-agent"), encoding="utf-8") as file:
         assert "nothing of the registry is running" in file.read()

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 
 from ha_agent.adapters.procs import ProcessTable, ProcessWatch
-from ha_agent.adapters.supervisord import Supervisord, SupervisordDown
+from ha_agent.adapters.supervisord import SocketAge, Supervisord, SupervisordDown
 from ha_agent.core.settings import SupervisorSettings
 from ha_agent.daemon.programs.supervised import GLANCE_S, Lane, Supervised
 
@@ -61,7 +61,7 @@ def make(tmp_path: pathlib.Path) -> Supervised:
     settings = SupervisorSettings(socket=socket, rpc_timeout_s=2.0)
     process = ProcessWatch(lambda: None, lambda: None)
     client = Supervisord(socket, settings.rpc_timeout_s)
-    return Supervised(settings, client, process, ProcessTable(socket), str(tmp_path / "supervisords"))
+    return Supervised(settings, client, process, ProcessTable(socket, str(tmp_path / "supervisords")), SocketAge(socket))
 
 
 def test_those_who_look_at_once_share_one_question_and_one_who_looks_again_disturbs_nobody(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -14,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from ha_agent.adapters import conf_checker
+from ha_agent.adapters.procs import start_ticks
+from ha_agent.adapters.supervisord import SocketAge, SupervisordFinder
 from ha_agent.core.frames import FrameDecoder, encode_frame
 from ha_agent.core.listener_conf import render_listener
 from ha_agent.core.places import RunPlaces
@@ -42,7 +46,8 @@ class Agent:
             except OSError:
                 return
             decoder = FrameDecoder()
-            with connection:
+            # A listener that is ended with its supervisord does not say goodbye.
+            with connection, contextlib.suppress(ConnectionResetError):
                 while data := connection.recv(65536):
                     for message in decoder.feed(data):
                         self.told.append(message)
@@ -130,6 +135,59 @@ def test_an_agent_that_is_away_is_told_when_it_is_back(supervisor: Supervisor, t
     assert [e["after"] for e in agent.events("web")] == ["STARTING", "RUNNING", "EXITED", "STARTING", "RUNNING"]
     wait_for("that, too", lambda: "takes events again" in (tmp_path / "log" / "ha-agent-listener.log").read_text(), 10)
     agent.close()
+
+
+def test_a_reload_is_told_before_it_begins_and_is_another_life_of_the_same_process(
+    supervisor: Supervisor, tmp_path: pathlib.Path
+) -> None:
+    """Hazard 40: a reload begins supervisord anew within its process.
+
+    Fault: `supervisorctl reload`.
+    Answer: the listener tells the agent that supervisord stops everything; the new socket shows another life.
+    Bound: none.
+    """
+    agent = Agent(tmp_path)
+    supervisor.start(SLEEPER.format("web"))
+    finder = SupervisordFinder(f"{tmp_path}/s.sock", f"{tmp_path}/s.conf", 0.0)
+    age, before = SocketAge(f"{tmp_path}/s.sock"), finder.find()
+    first = age.read()
+    assert before is not None and first is not None and first == age.read()
+    supervisor.ctl("reload")
+    wait_for("the word", lambda: any(m["stopping"] for m in list(agent.told)), 10)
+    wait_for("another life", lambda: (age.read() or first)[0] != first[0], 10)
+    wait_for("the same process", lambda: finder.find() == before, 10)
+    agent.close()
+
+
+def test_a_supervisord_without_its_socket_is_found_and_a_young_one_is_waited_for(
+    supervisor: Supervisor, tmp_path: pathlib.Path
+) -> None:
+    """Hazard 41: supervisord's socket is deleted while it lives.
+
+    Fault: as said.
+    Answer: it is found by its pid file; one that is younger than it needs to make its socket is not found yet.
+    Bound: none.
+    """
+    supervisor.start("")
+    pid = SupervisordFinder(f"{tmp_path}/s.sock", f"{tmp_path}/s.conf", 1e9).find()
+    assert pid is not None and pid == int((tmp_path / "s.pid").read_text(encoding="ascii"))
+    (tmp_path / "s.sock").unlink()
+    assert SupervisordFinder(f"{tmp_path}/s.sock", f"{tmp_path}/s.conf", 0.0).find() == pid
+    assert SupervisordFinder(f"{tmp_path}/s.sock", f"{tmp_path}/s.conf", 1e9).find() is None
+    (tmp_path / "s.pid").write_text("1\n", encoding="ascii")
+    finder = SupervisordFinder(f"{tmp_path}/s.sock", f"{tmp_path}/s.conf", 0.0)
+    assert finder.find() is None, "process 1 is no supervisord"
+    finder.hint = pid, start_ticks(pid) or 0
+    assert finder.find() == pid
+    finder.hint = pid, 5
+    assert finder.find() is None
+
+
+def test_a_question_that_was_cut_off_ends_the_parser_without_a_word(tmp_path: pathlib.Path) -> None:
+    """The agent was killed while it wrote it."""
+    words = [sys.executable, conf_checker.SCRIPT, str(tmp_path / "s.conf")]
+    done = subprocess.run(words, input='{"confs": {"a.conf": "[prog', capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_buffer_that_ran_over_is_noticed(supervisor: Supervisor, tmp_path: pathlib.Path) -> None:

@@ -50,6 +50,14 @@ def watched(**nodes: str) -> Iterator[Probe]:
             probe.stop()
 
 
+def test_a_program_without_marks_is_seen_by_the_tag_that_it_gives_itself() -> None:
+    escaped = "env -i setsid -f bash -c 'exec -a probe:escaped sleep 100'\nsleep 100 &"
+    with watched(a=escaped, b=escaped) as probe:
+        wait_for("it", lambda: probe.running == {"a": {"escaped"}, "b": {"escaped"}})
+        wait_for("the overlap", lambda: [s for s in probe.stretches() if s[0] == "escaped"])
+    assert {o.program for o in probe.overlaps} == {"escaped"}
+
+
 def test_the_number_of_a_node_that_has_ended_is_given_to_no_other_namespace_while_it_is_watched() -> None:
     """The kernel gives the lowest free number to the next one: another lab's programs would be taken for the node's."""
 

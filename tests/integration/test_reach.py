@@ -56,5 +56,38 @@ def test_a_machine_that_gives_no_answer_in_time_is_not_up(place: str) -> None:
     assert time.monotonic() - began < 1.0, "the deadline is a promise: every crash failover waits for it"
 
 
+@pytest.fixture
+def lossy() -> Iterator[str]:
+    """An address that half of the packets do not reach, as half of its own get lost."""
+    subprocess.run(["ip", "addr", "add", "127.9.9.8/8", "dev", "lo"], check=False, capture_output=True)
+    rules = "".join(f"ip {side} 127.9.9.8 numgen random mod 100 < 50 drop\n" for side in ("daddr", "saddr"))
+    subprocess.run(["nft", f"table ip lossy {{\nchain i {{\ntype filter hook input priority 0\n{rules}}}\n}}"], check=True)
+    yield "127.9.9.8"
+    subprocess.run(["nft", "delete table ip lossy"], check=True)
+
+
+def test_half_of_the_packets_lost_either_way_make_no_machine_look_dead(lossy: str) -> None:
+    assert all(look(lossy, 22, 0.25) for _ in range(60)), "one look in seven million comes to nothing"
+
+
+def test_a_machine_that_is_heard_of_while_it_is_looked_at_is_up(place: str) -> None:
+    """No answer of its own reaches us, but an advert does."""
+
+    async def main() -> bool:
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, 112) as sock:
+            sock.bind((place, 0))
+            asyncio.get_running_loop().call_later(0.1, sock.sendto, b"advert..", ("127.0.0.1", 0))
+            return await is_machine_up(place, 22, 1.0)
+
+    assert asyncio.run(main())
+
+
+def test_what_was_sent_before_the_look_is_no_sign(place: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, 112) as sock:
+        sock.bind((place, 0))
+        sock.sendto(b"advert..", ("127.0.0.1", 0))
+        assert not look(place, 22, 0.1)
+
+
 def test_a_machine_without_a_route_is_not_up() -> None:
     assert not look("203.0.113.7", 22, 0.2)

@@ -50,6 +50,31 @@ def test_every_failover_test_passes_on_real_machines(pair: MachinePair, mode: st
     pair.await_healthy(pair.a if stays else pair.b)
 
 
+ESCAPER = """\
+[program:escaper]
+command=/bin/bash -c "env -i setsid -f /bin/sleep 7654321; exec /bin/sleep 7654322"
+"""
+
+
+def test_what_has_wiped_its_environment_and_left_its_session_is_ended_by_a_switchover(pair: MachinePair) -> None:
+    """What no process leaves is the control group of systemd's own supervisor.service."""
+    pair.make_active(pair.a)
+    pair.a.write("/etc/supervisor/conf.d/escaper.conf", ESCAPER)
+    pair.a.run("ha-agent sync; supzcli update")
+    found = "pgrep -f '[s]leep 765432' || true"
+    await_true("it has escaped", lambda: len(pair.a.run(found).split()) == 2)
+    escaped = pair.a.run("pgrep -f '[s]leep 7654321'").strip()
+    assert "supervisor.service" in pair.a.run(f"cat /proc/{escaped}/cgroup")
+    assert not pair.a.run(f"cat /proc/{escaped}/environ | tr -d '\\0'").strip()
+    pair.a.run("ha-agent switchover --yes", 60.0)
+    await_true("it runs there", lambda: len(pair.b.run(found).split()) == 2)
+    assert pair.a.run(found).strip() == ""
+    pair.b.run("rm /etc/supervisor/conf.d/escaper.conf; ha-agent sync --accept-deletes; supzcli update")
+    # Beside other programs nobody can tell whose it is.
+    pair.b.run("pkill -f '[s]leep 7654321' || true")
+    pair.await_healthy(pair.b)
+
+
 def test_a_rebooted_standby_stays_it_and_a_rebooted_active_node_hands_over_first(pair: MachinePair) -> None:
     pair.make_active(pair.a)
     before = pair.pids(pair.a)

@@ -13,21 +13,23 @@ import os
 import pathlib
 import re
 import signal
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.adapters.keepalived import Keepalived
+from ha_agent.adapters.local_confs import LocalConfs
 from ha_agent.adapters.machine import Machine
-from ha_agent.adapters.procs import Lineage, Marked, ProcessTable, ProcessWatch
+from ha_agent.adapters.procs import ProcessTable, ProcessWatch
 from ha_agent.adapters.rpc import Disconnected, Progress
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.store import History
-from ha_agent.adapters.supervisord import Fault, ProcessInfo, RereadRefused, Supervisord, SupervisordDown
+from ha_agent.adapters.supervisord import Fault, ProcessInfo, RereadRefused, SocketAge, Supervisord, SupervisordDown
 from ha_agent.adapters.watch import HintSink, Watcher
 from ha_agent.core.confs import Program, Verdict
 from ha_agent.core.frames import Message
+from ha_agent.core.kinship import Found, Kin, Marked
 from ha_agent.core.settings import (
     LinkSettings,
     PeerSettings,
@@ -41,6 +43,7 @@ from ha_agent.core.settings import (
 from ha_agent.core.words import Role, VrrpState
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.group import Group, GroupSettings, SharedNode, build_group
+from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.maintenance import Maintenance
 from ha_agent.daemon.upkeep import Upkeep
@@ -82,6 +85,9 @@ class World:
     hangs: bool = False
     refuses_config: str | None = None
     vip: bool | None = False
+    vip_failure: OSError | None = None
+    """What a look at the addresses raises."""
+    own_address: bool | None = True
     log: list[tuple[str, str]] = field(default_factory=list)
     pids: Iterable[int] = field(default_factory=lambda: itertools.count(1001))
     includes: list[str] = field(default_factory=list)
@@ -215,18 +221,20 @@ class FakeTable(ProcessTable):
     """The processes of a world. A signal is obeyed at once; waiting never takes any time."""
 
     def __init__(self, world: World) -> None:
-        super().__init__("/nowhere")
+        super().__init__("/nowhere", "/nowhere/sessions")
         self.world = world
 
-    def find_marked(self, groups: Collection[str], lineage: Lineage) -> list[Marked]:
-        own = [p for p in self.world.processes.values() if p.group in groups]
-        return [Marked(p.pid, self.world.supervisord_pid, p.started_ticks, p.group, p.group) for p in own]
+    def note_supervisord(self, pid: int, started_ticks: int) -> None:
+        pass
 
-    def list_leaders(self, lineage: Lineage) -> list[tuple[str, str]]:
-        return []
+    def find(self, kin: Kin) -> Found:
+        world = self.world
+        own = [p for p in world.processes.values() if p.group not in kin.local]
+        parent = {p.pid: world.supervisord_pid if p.started_ticks > world.supervisord_ticks else 1 for p in own}
+        return Found(tuple(Marked(p.pid, parent[p.pid], p.started_ticks, p.group, p.group) for p in own))
 
-    def leads_session(self, pid: int) -> bool:
-        return False
+    def find_adrift(self, kin: Kin) -> list[Marked]:
+        return [p for p in self.find(kin).ours if p.parent != kin.supervisord]
 
     def send(self, process: Marked, number: signal.Signals) -> None:
         found = self.world.processes.get(process.pid)
@@ -340,7 +348,11 @@ class FakeMachine(Machine):
         self.fence_exit: int | None = 0
         self.fenced = 0
 
-    def has_address(self, vip: str) -> bool | None:
+    def has_address(self, address: str) -> bool | None:
+        if "/" not in address:
+            return self.world.own_address
+        if self.world.vip_failure is not None:
+            raise self.world.vip_failure
         return self.world.vip
 
     async def remove_address(self, vip: str, interface: str) -> bool:
@@ -382,6 +394,12 @@ class FakeWatcher(Watcher):
 
     def watch(self, root: str, sink: HintSink, *, replaceable: bool = True) -> None:
         pass
+
+    def problem(self, root: str) -> str | None:
+        return None
+
+    def has_unread(self) -> bool:
+        return False
 
     def close(self) -> None:
         pass
@@ -446,10 +464,11 @@ class Node:
             lambda: (world.supervisord_pid, world.supervisord_ticks) if world.is_supervisord_up else None
         )
         supervised = Supervised(
-            SupervisorSettings(hung_s=0.2), FakeSupervisord(world), supervisord, table, str(world.root / "supervisords")
+            SupervisorSettings(hung_s=0.2), FakeSupervisord(world), supervisord, table, SocketAge(str(world.root / "socket"))
         )
         return SharedNode(
             name=name,
+            address="192.0.2.1",
             peer=peer,
             link_limits=LinkSettings(),
             supervisor=SupervisorSettings(hung_s=0.2),
@@ -458,6 +477,7 @@ class Node:
             checker=FakeChecker(),
             supervised=supervised,
             table=table,
+            local=LocalGroups(LocalConfs("/nowhere", ()), dict),
             keepalived=FakeWatch(lambda: self.keepalived),
             keepalived_unit=FakeKeepalived(),
             upkeep=Upkeep(str(self.run_dir), events),
@@ -519,6 +539,12 @@ class Node:
         async with asyncio.timeout(limit_s):
             while standing.role is not role or standing.plan is not None:
                 await standing.wait_change(0.005)
+
+    async def await_code(self, code: str, limit_s: float = 5.0) -> None:
+        """Waits until the history has an event with ``code``."""
+        async with asyncio.timeout(limit_s):
+            while code not in self.codes():
+                await asyncio.sleep(0.002)
 
     def codes(self) -> list[str]:
         """The codes of all events, oldest first."""

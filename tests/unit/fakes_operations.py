@@ -16,19 +16,21 @@ from typing import Any
 
 from ha_agent.adapters.alert_store import AlertStore
 from ha_agent.adapters.conf_checker import CheckerFailed, ConfChecker
+from ha_agent.adapters.local_confs import LocalConfs
 from ha_agent.adapters.machine import Machine
-from ha_agent.adapters.procs import Lineage, Marked, ProcessTable, ProcessWatch
+from ha_agent.adapters.procs import ProcessTable, ProcessWatch
 from ha_agent.adapters.rpc import Progress
 from ha_agent.adapters.runner import Ended
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.store import History
-from ha_agent.adapters.supervisord import Fault, ProcessInfo, Supervisord, SupervisordDown
+from ha_agent.adapters.supervisord import Fault, ProcessInfo, SocketAge, Supervisord, SupervisordDown
 from ha_agent.adapters.watch import HintSink, Watcher
 from ha_agent.core.alerts import Book, Notification
 from ha_agent.core.confs import Program, Verdict
 from ha_agent.core.frames import Message
 from ha_agent.core.guard import Access
-from ha_agent.core.manifest import Manifest
+from ha_agent.core.kinship import Found, Kin, Marked
+from ha_agent.core.manifest import EMPTY, Entry, Manifest
 from ha_agent.core.peer_summary import summary_message
 from ha_agent.core.places import StatePlaces
 from ha_agent.core.settings import (
@@ -60,6 +62,7 @@ from ha_agent.daemon.events import Events
 from ha_agent.daemon.group import SharedNode, build_group, default_group
 from ha_agent.daemon.operations.call import Call
 from ha_agent.daemon.operations.figures import Figures
+from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.maintenance import Maintenance
 from ha_agent.daemon.rooms import AlertParts, build_rooms, build_tools
@@ -261,18 +264,21 @@ class FakeTable(ProcessTable):
     """No process is left but those in ``left``."""
 
     def __init__(self) -> None:
-        super().__init__("/nonexistent/supervisor.sock")
+        super().__init__("/nonexistent/supervisor.sock", "/nonexistent/sessions")
         self.left: list[Marked] = []
         self.sent: list[tuple[int, signal.Signals]] = []
 
-    def find_marked(self, groups: frozenset[str], lineage: Lineage) -> list[Marked]:
-        return [process for process in self.left if process.group in groups]
+    def note_supervisord(self, pid: int, started_ticks: int) -> None:
+        pass
 
-    def list_leaders(self, lineage: Lineage) -> list[tuple[str, str]]:
-        return sorted(lineage.leaders.values())
+    def find(self, kin: Kin) -> Found:
+        return Found(tuple(process for process in self.left if process.group not in kin.local))
 
-    def leads_session(self, pid: int) -> bool:
-        return False
+    def find_adrift(self, kin: Kin) -> list[Marked]:
+        return list(self.find(kin).ours)
+
+    def find_strays(self, kin: Kin) -> list[Marked]:
+        return list(self.find(kin).ours)
 
     def send(self, process: Marked, number: signal.Signals) -> None:
         self.sent.append((process.pid, number))
@@ -337,15 +343,21 @@ class FakeWatcher(Watcher):
     def watch(self, root: str, sink: HintSink, *, replaceable: bool = True) -> None:
         pass
 
+    def problem(self, root: str) -> str | None:
+        return None
+
+    def has_unread(self) -> bool:
+        return False
+
     def close(self) -> None:
         pass
 
 
 class FakeMachine(Machine):
-    """Has no address; the peer's machine does not answer."""
+    """Has not got the VIP; the peer's machine does not answer."""
 
-    def has_address(self, vip: str) -> bool | None:
-        return False
+    def has_address(self, address: str) -> bool | None:
+        return "/" not in address
 
     async def answers(self, address: str, port: int, limit_s: float) -> bool:
         return False
@@ -365,13 +377,28 @@ class FakeLink(PeerLink):
         self.nudges = 0
         self.answers: dict[str, PeerAnswer] = {
             "ping": lambda _: self.summary(),
-            "transaction": {"answer": "COMMITTED"},
+            "transaction": self.commit,
+            "manifest": self.holding,
             "judge": {"failure": None, "verdicts": {}},
         }
+        self.held = EMPTY
+        """The peer's registry."""
 
     def summary(self) -> Message:
         """The peer's signs of life."""
-        return summary_message("b", self.role, VrrpState.BACKUP, Watermark(1, "a"), 0, "0" * 64)
+        return summary_message("b", self.role, VrrpState.BACKUP, Watermark(1, "a"), 0, self.held.hash)
+
+    def commit(self, message: Message) -> Message:
+        """The peer takes a change, if it builds on what is there."""
+        txn = message["txn"]
+        if txn["base"] != self.held.hash:
+            return {"answer": "NEED_FULL", "rows": self.held.to_rows()}
+        self.held = self.held.changed([Entry(*row) for row in txn["puts"]], txn["deletes"])
+        return {"answer": "COMMITTED"}
+
+    def holding(self, message: Message) -> Message:
+        """What the peer holds."""
+        return {"hash": self.held.hash, "rows": None if message["known"] == self.held.hash else self.held.to_rows()}
 
     def named(self, operation: str) -> list[Message]:
         """What was asked under that name."""
@@ -448,7 +475,7 @@ class Node:
         self.client = FakeSupervisord(str(self.run_dir / "active"))
         self.process = FakeWatch()
         self.supervised = Supervised(
-            self.settings.supervisor, self.client, self.process, self.table, str(self.run_dir / "supervisords")
+            self.settings.supervisor, self.client, self.process, self.table, SocketAge(str(self.run_dir))
         )
         self.events = Events(History(str(self.state_dir), "a", 10**6))
         self.told: list[Mapping[str, Any]] = []
@@ -463,6 +490,7 @@ class Node:
         settings = self.settings
         self.shared = SharedNode(
             name="a",
+            address=settings.node.address,
             peer=settings.peer,
             link_limits=settings.link,
             supervisor=settings.supervisor,
@@ -471,6 +499,7 @@ class Node:
             checker=self.checker,
             supervised=self.supervised,
             table=self.table,
+            local=LocalGroups(LocalConfs("/nonexistent", ()), dict),
             keepalived=self.keepalived,
             keepalived_unit=FakeKeepalived(),
             upkeep=Upkeep(str(self.run_dir), self.events),
@@ -496,10 +525,7 @@ class Node:
             self.maintenance,
             self.keepalived,
             self.supervised,
-            group.loaded,
-            group.active_set,
             group.sweeper,
-            self.table,
             self.events,
             self.start,
             self.clock,
@@ -529,6 +555,7 @@ class Node:
             self.link,
             group.conversation,
             silence=lambda: self.watcher.silence,
+            patrol=group.patrol,
         )
         self.receivers = FakeReceivers()
         names = {id(sink): name for name, sink in settings.sinks.items()}
@@ -563,8 +590,10 @@ class Node:
         places = StatePlaces(settings.paths.state_dir)
         self.figures = Figures(places, group.replicator, group.committer, self.watcher, self.wall())
         self.wakes: list[str] = []
+        self.begins: list[bool] = []
+        """What the listener said of supervisord: whether it was only about to begin anew."""
         wake = functools.partial(self.wakes.append, "alerts")
-        parts = AlertParts(self.accountant, self.watcher, self.records, self.delivery, wake, self.drill)
+        parts = AlertParts(self.accountant, self.watcher, self.records, self.delivery, wake, self.drill, self.begins.append)
         tools = build_tools(settings, self.shared, group, self.accountant)
         rooms = build_rooms(settings, CONFIG_PATH, self.shared, group, parts, tools, self.figures)
         self.status, self.commands = tools.status, tools.commands
@@ -603,6 +632,7 @@ class Node:
             for group in self.group.active_set.selection.order:
                 self.client.call("addProcessGroup", [group])
             self.client.calls.clear()
+        self.link.held = self.group.view.manifest
         self.group.replicator.learn_peer(self.group.view.manifest)
         self.start(self.group.replicator.run())
         # The peer confirms what it holds under the new epoch.

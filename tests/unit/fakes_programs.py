@@ -10,13 +10,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ha_agent.adapters.conf_checker import CheckerFailed, ConfChecker
-from ha_agent.adapters.procs import Lineage, Marked, ProcessTable, ProcessWatch
-from ha_agent.adapters.supervisord import Fault, ProcessInfo, RereadRefused, Supervisord, SupervisordDown
+from ha_agent.adapters.local_confs import LocalConfs
+from ha_agent.adapters.procs import ProcessTable, ProcessWatch
+from ha_agent.adapters.supervisord import Fault, ProcessInfo, RereadRefused, SocketAge, Supervisord, SupervisordDown
 from ha_agent.core.confs import Program, Verdict
+from ha_agent.core.kinship import Found, Kin, Marked
 from ha_agent.core.settings import ReleaseSettings, SupervisorSettings
 from ha_agent.core.supervisor_words import LIVE_STATES
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
 from ha_agent.daemon.programs.loader import Loader
+from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.programs.sweep import Sweeper
 
@@ -42,10 +45,13 @@ class MemoryTable(ProcessTable):
     """The processes of a machine."""
 
     def __init__(self) -> None:
-        super().__init__("/nonexistent")
+        super().__init__("/nonexistent", "/nonexistent/sessions")
         self.live: dict[int, Running] = {}
         self.signals: list[tuple[int, signal.Signals]] = []
-        self.leaders: set[int] = set()
+        self.noted: list[tuple[int, int]] = []
+        self.kin = Kin()
+        self.pending: list[list[Marked]] = []
+        """Forks of supervisord: what each of the next looks finds, the last one first."""
         self._next_pid = 1000
 
     def add(self, group: str, process: str | None = None, *, parent: int = 1, ticks: int = 50, **other: Any) -> int:
@@ -55,18 +61,27 @@ class MemoryTable(ProcessTable):
         self.live[marked.pid] = Running(marked, **other)
         return marked.pid
 
-    def find_marked(self, groups: frozenset[str], lineage: Lineage) -> list[Marked]:
-        """Those of ``groups``. Whoever forks and is not stopped has just done it: the child is found the next time."""
-        found = [r.marked for r in self.live.values() if r.marked.group in groups]
+    def note_supervisord(self, pid: int, started_ticks: int) -> None:
+        """Notes it."""
+        self.noted.append((pid, started_ticks))
+
+    def find_adrift(self, kin: Kin) -> list[Marked]:
+        """Those whose parent is not supervisord."""
+        return [p for p in self.find(kin).ours if p.parent != kin.supervisord]
+
+    def find_strays(self, kin: Kin) -> list[Marked]:
+        """The same."""
+        return self.find_adrift(kin)
+
+    def find(self, kin: Kin) -> Found:
+        """What is not local. Whoever forks and is not stopped has just done it: the child is found the next time."""
+        self.kin = kin
+        found = [r.marked for r in self.live.values() if r.marked.group not in kin.local]
         for running in list(self.live.values()):
             if running.forks and not running.is_frozen:
                 mine = running.marked
                 self.add(mine.group, mine.process, parent=mine.pid, ignores=running.ignores)
-        return found
-
-    def leads_session(self, pid: int) -> bool:
-        """Whether a test said so."""
-        return pid in self.leaders
+        return Found(tuple(found), tuple(self.pending.pop()) if self.pending else ())
 
     def send(self, process: Marked, number: signal.Signals) -> None:
         """Ends the process unless it ignores ``number``."""
@@ -95,6 +110,18 @@ class MemoryTable(ProcessTable):
     def received(self, pid: int) -> list[signal.Signals]:
         """What was sent to ``pid``."""
         return [number for other, number in self.signals if other == pid]
+
+
+class MemoryConfs(LocalConfs):
+    """supervisord's configuration: the groups that are not the registry's."""
+
+    def __init__(self, groups: Iterable[str] = ()) -> None:
+        super().__init__("/nonexistent", ())
+        self.groups = set(groups)
+
+    def read_groups(self, environment: Mapping[str, str]) -> frozenset[str]:
+        """What a test says."""
+        return frozenset(self.groups)
 
 
 class MemoryWatch(ProcessWatch):
@@ -280,16 +307,18 @@ class Machine:
         self.settings = SupervisorSettings(rpc_timeout_s=10.0, hung_s=5.0)
         self.release = ReleaseSettings(stop_timeout_s=20.0, sweep_grace_s=2.0)
         self.supervisord, self.table, self.watch = MemorySupervisord(), MemoryTable(), MemoryWatch()
-        self.sessions_path = tmp_path / "sessions"
+        self.socket = tmp_path / "supervisor.sock"
         self.supervised = self.supervise()
         self.loaded = LoadedGroups(str(tmp_path / "groups"))
         self.loaded.remember(loaded)
-        self.sweeper = Sweeper(self.release, self.table, self.supervised, self.loaded)
-        self.loader = Loader(self.settings, self.release, self.supervised, self.loaded, self.table)
+        self.confs = MemoryConfs({"local"})
+        self.local = LocalGroups(self.confs, dict)
+        self.sweeper = Sweeper(self.release, self.table, self.supervised, self.loaded, self.local)
+        self.loader = Loader(self.settings, self.release, self.supervised, self.loaded, self.local, self.table)
 
     def supervise(self) -> Supervised:
         """As an agent that is started does it."""
-        return Supervised(self.settings, self.supervisord, self.watch, self.table, str(self.sessions_path))
+        return Supervised(self.settings, self.supervisord, self.watch, self.table, SocketAge(str(self.socket)))
 
     def run(self, group: str, name: str | None = None, **other: Any) -> int:
         """Adds a running process that supervisord knows; returns its id."""

@@ -52,10 +52,20 @@ class QuietWatcher(Watcher):
     def __init__(self) -> None:
         super().__init__()
         self.watched: list[str] = []
+        self.trouble: str | None = None
+        self.unread = False
 
     def watch(self, root: str, sink: HintSink, *, replaceable: bool = True) -> None:
         """Notes that ``root`` is watched."""
         self.watched.append(root)
+
+    def problem(self, root: str) -> str | None:
+        """Nothing is lost, if nothing is watched."""
+        return self.trouble
+
+    def has_unread(self) -> bool:
+        """Whether the test says so."""
+        return self.unread
 
 
 class TestEvents(Events):
@@ -151,6 +161,10 @@ class JoiningLink(PeerLink):
     def nudge(self) -> None:
         """Connecting is the test's business."""
 
+    async def wait_change(self, limit_s: float) -> None:
+        """Time passes."""
+        await asyncio.sleep(limit_s)
+
     async def ask(self, message: Message, timeout_s: float, progress: Progress | None = None) -> Message:
         """Delivers ``message``, unless ``fault`` says otherwise."""
         fault, self.fault, life = self.fault, None, self._life
@@ -215,13 +229,21 @@ class PairNode:
         self.registry_dir, self.state_dir = self.root / "registry", self.root / "state"
         self.registry_dir.mkdir(parents=True)
         self.peer_settings = PeerSettings(name=other_name, address="192.0.2.2")
-        settings = replace(registry or RegistrySettings(), path=str(self.registry_dir))
-        self.registry_settings = settings
+        self.registry_settings = replace(registry or RegistrySettings(), path=str(self.registry_dir))
+        self.other: PairNode = self
+        self.transfers = 1
+        self.on_delivery: list[Callable[[PairNode, Message], Callable[[Message], None]]] = []
+        """Called before a transaction is handed to the receiver; what that returns is called with the answer."""
+        self.standing = Standing(name, str(self.root / "role.json"))
+        self._build()
+
+    def _build(self) -> None:
+        """An agent that has read nothing yet."""
+        settings, name, other_name = self.registry_settings, self.name, self.peer_settings.name
         self.store = Store(str(self.state_dir))
         self.store.prepare()
         self.committer = Committer(str(self.registry_dir), str(self.state_dir))
         self.ledger = Ledger(self.store, self.committer, 10_000)
-        self.standing = Standing(name, str(self.root / "role.json"))
         self.events = TestEvents(self.state_dir, name)
         self.watcher = QuietWatcher()
         self.view = RegistryView(settings, self.watcher)
@@ -253,22 +275,34 @@ class PairNode:
             lambda: WALL_S,
         )
         self.view.on_change += [self.replicator.wake, self.receiver.report_local_edits]
-        self.other: PairNode = self
-        self.transfers = 1
-        self.on_delivery: list[Callable[[PairNode, Message], Callable[[Message], None]]] = []
-        """Called before a transaction is handed to the receiver; what that returns is called with the answer."""
-        self._running: asyncio.Task[None] | None = None
+        self._running: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Reads the registry and begins to replicate."""
         await self.view.start()
-        self._running = asyncio.get_running_loop().create_task(self.replicator.run())
+        loop = asyncio.get_running_loop()
+        self._running = [loop.create_task(self.replicator.run()), loop.create_task(self.conversation.heartbeat())]
+
+    async def crash(self) -> None:
+        """The agent is killed, and another one takes up what is on the disk. The role stays, as it does in /run."""
+        self.link.give_up("killed")
+        self.other.link.give_up("the peer was killed")
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        self._build()
+        self.ledger.resume(self.store.load())
+        await self.receiver.recover()
+        await self.start()
 
     async def stop(self) -> None:
-        """Ends replication, with the last checkpoint."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+        """Ends replication, with the last checkpoint. Raises what it failed with before."""
+        running, self._running = self._running, []
+        for task in running:
+            if task.done():
+                task.result()
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         await self.ledger.close()
 
     async def serve(self, message: Message) -> Message:
@@ -277,7 +311,8 @@ class PairNode:
             self.conversation.learn({k: v for k, v in message.items() if k != "op"})
             return self.conversation.summary()
         if message["op"] == "manifest":
-            return {"rows": self.receiver.manifest_rows()}
+            held = await (self.receiver.look() if message.get("look") else self.receiver.glance())
+            return {"hash": held.hash, "rows": None if held.hash == message.get("known") else held.to_rows()}
         if message["op"] != "transaction":
             raise RemoteError(f"unknown operation {message['op']}")
         notes = [note(self, message["txn"]) for note in self.on_delivery]

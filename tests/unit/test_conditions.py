@@ -53,6 +53,15 @@ def test_a_healthy_node_has_none(role: Role) -> None:
 CASES: list[tuple[NodeAccount, dict[str, Any], set[tuple[str, str]]]] = [
     (HEALTHY, {"link_up": False, "link_problem": "Connection refused"}, {("peer-lost", "b")}),
     (HEALTHY, {"peer": peer(Role.ACTIVE)}, {("split-brain", "pair")}),
+    (STANDBY, {"vip_here": True, "peer": replace(peer(Role.ACTIVE), vip_here=True)}, {("vip-on-both", "pair")}),
+    (STANDBY, {"peer": replace(peer(Role.ACTIVE), vip_here=False)}, {("vip-on-neither", "pair")}),
+    (HEALTHY, {"peer": replace(peer(Role.STANDBY), vip_here=False)}, set()),
+    (STANDBY, {"vip_here": None, "peer": replace(peer(Role.ACTIVE), vip_here=False)}, set()),
+    (
+        STANDBY,
+        {"role": Role.TAKING_OVER, "held": "no word", "last_failure": "interlock: no word", "plan": "takeover"},
+        {("takeover-held", "a")},
+    ),
     (STANDBY, {"peer": peer(Role.STANDBY)}, {("no-active-node", "pair")}),
     (STANDBY, {"peer": None}, set()),
     (

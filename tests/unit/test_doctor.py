@@ -18,6 +18,7 @@ from ha_agent.cli.doctor_cmd import CHECKS, document, nagios_line
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.node_json import NodeJson
 from ha_agent.core.settings import Settings, check_settings
+from tests.unit.test_status_text import node
 
 MAIN = """\
 [unix_http_server]
@@ -108,7 +109,7 @@ def test_what_render_makes_is_well(context: Scripted) -> None:
     [
         ("interface eth0", "interface eth1", keepalived.check_conf, "keepalived-differs"),
         ("priority 100\n", "priority 99\n", keepalived.check_conf, "keepalived-differs"),
-        ("192.0.2.10/24 dev", "192.0.2.99/24 dev", keepalived.check_conf, "keepalived-differs"),
+        ("192.0.2.10/32 dev", "192.0.2.99/32 dev", keepalived.check_conf, "keepalived-differs"),
         ("    nopreempt", "", keepalived.check_conf, "keepalived-differs"),
         ("vrrp_instance HA_AGENT", "vrrp_instance OTHER", keepalived.check_conf, "keepalived-instance"),
         ("track_file {\n        ha_agent\n    }\n", "", keepalived.check_track_file, "track-file"),
@@ -128,6 +129,36 @@ def test_each_trap_of_keepalived_is_found(context: Scripted, old: str, new: str,
     change(context, old, new)
     found = codes(check, context)
     assert found.get(code) is Severity.ERROR, found
+
+
+def test_a_vip_that_would_take_the_own_address_along_is_found_unless_the_kernel_keeps_that(context: Scripted) -> None:
+    change(context, "192.0.2.10/32 dev", "192.0.2.10/24 dev")
+    promoting = False
+    read = context.read
+    flag = "/proc/sys/net/ipv4/conf/eth0/promote_secondaries"
+
+    def read_flag(path: str) -> str | None:
+        return ("1\n" if promoting and path == flag else "0\n") if path.startswith("/proc/sys") else read(path)
+
+    context.read = read_flag  # type: ignore[method-assign]
+    found = codes(keepalived.check_conf, context)
+    assert found == {"vip-prefix": Severity.WARNING, "keepalived-conf": Severity.OK}, "it fits agent.toml all the same"
+    promoting = True
+    assert codes(keepalived.check_conf, context) == {"keepalived-conf": Severity.OK}
+
+
+@pytest.mark.parametrize(("here", "there", "code"), [(True, True, "vip-on-both"), (False, False, "vip-on-neither")])
+def test_a_vip_on_both_nodes_or_on_neither_is_found(context: Scripted, here: bool, there: bool, code: str) -> None:
+    context.accounts = [node("a", "active", vip=here), node("b", vip=there)]
+    assert codes(keepalived.check_vip, context) == {code: Severity.ERROR}
+
+
+def test_a_takeover_that_holds_is_found_and_what_would_be_done_is_said(context: Scripted) -> None:
+    context.accounts = [node("a", "active"), node("b")]
+    (well,) = link.check_takeover(context)
+    assert well.severity is Severity.OK and 'on_interlock_timeout = "start"' in well.text
+    context.accounts = [node("a", "taking_over", held="no word"), node("b")]
+    assert codes(link.check_takeover, context) == {"takeover-held": Severity.ERROR}
 
 
 def test_a_weighted_script_under_nopreempt_is_found(context: Scripted) -> None:
@@ -331,6 +362,16 @@ def test_nodes_that_do_not_go_together_are_found(context: Scripted) -> None:
     assert codes(supervisor.check_confs, on_both) == dict.fromkeys(
         ("conf-not-loadable", "conf-not-startable"), Severity.ERROR
     )
+
+
+def test_an_agent_that_cannot_keep_its_notes_is_found(context: Scripted) -> None:
+    assert codes(machine.check_notes, with_status(context)) == {"notes": Severity.OK}
+    for field, code in (("notes_low", "run-full"), ("notes_problem", "notes-failing")):
+        with_status(context)
+        assert context.accounts is not None
+        context.accounts[0][field] = "12 KiB left"
+        wanted = Severity.WARNING if code == "run-full" else Severity.ERROR
+        assert codes(machine.check_notes, context) == {code: wanted}
 
 
 def test_modes_that_give_secrets_or_power_away_are_found(context: Scripted, tmp_path: pathlib.Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from ha_agent.adapters.reports import read_reports
+from ha_agent.core.kinship import UNKNOWN_GROUP, Marked
 from ha_agent.core.requests import CountRequest, DrillBeginRequest, DrillFaultRequest, DrillRequest, Malformed, ReportRequest
 from ha_agent.core.words import Outcome, Role
 from ha_agent.daemon.drill import ANSWER_FIRST_S, LONGEST_S, DrillRefused
@@ -166,14 +167,13 @@ def test_every_change_of_what_runs_and_of_the_role_is_seen_once(tmp_path: pathli
         def lines() -> int:
             return len(samples.read_text().splitlines()) if samples.exists() else 0
 
-        await node.supervised.read_all()
+        node.table.left = [Marked(77, 1, 5, "web", "web"), Marked(78, 1, 5, UNKNOWN_GROUP, "process 78")]
         node.drill.begin("x", 60.0, "alice")
         await until(lambda: lines() == 1)
         await asyncio.sleep(0.01)
         node.standing.become(Role.RELEASING)
         await until(lambda: lines() == 2)
-        node.client.processes.clear()
-        await node.supervised.read_all()
+        node.table.left.clear()
         await until(lambda: lines() == 3)
         seen = await node.drill.end("x")
         assert [(row["running"], row["role"]) for row in seen] == [

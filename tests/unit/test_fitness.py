@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 from typing import Any
 
 import pytest
@@ -24,7 +25,8 @@ class Node:
 
     def look(self, now: float, **changes: Any) -> str:
         facts = {"role": Role.STANDBY, "vrrp_state": VrrpState.BACKUP, "vip_here": False, **changes}
-        more = {"supervisord_gone": facts.pop("supervisord_gone", False), "peer_owns": facts.pop("peer_owns", True)}
+        more: dict[str, Any] = {"notes_problem": facts.pop("notes_problem", None), "isolated": facts.pop("isolated", None)}
+        more |= {"supervisord_gone": facts.pop("supervisord_gone", False), "peer_owns": facts.pop("peer_owns", True)}
         self.fitness.update(now, facts["role"], facts["vrrp_state"], facts["vip_here"], **more)
         return self.track.read_text(encoding="ascii").strip()
 
@@ -45,6 +47,12 @@ def test_a_fenced_node_and_one_without_supervisord_are_unfit_as_long_as_that_is_
     assert node.look(2.0, supervisord_gone=True) == "1"
     assert node.fitness.reason == "supervisord is gone"
     assert node.look(3.0) == "0"
+
+
+def test_a_node_that_reaches_nobody_is_unfit_as_long_as_that_is_so(node: Node) -> None:
+    assert node.look(0.0, isolated="its own address is gone") == "1"
+    assert node.fitness.reason == "its own address is gone"
+    assert node.look(1.0) == "0"
 
 
 def test_a_refused_node_holds_while_its_peer_is_active_and_for_a_stated_time_at_most(node: Node) -> None:
@@ -103,3 +111,31 @@ def test_a_vip_that_is_missing_for_a_moment_means_nothing_and_for_longer_it_does
 def test_a_vip_that_can_not_be_looked_up_means_nothing(node: Node) -> None:
     node.look(0.0, vrrp_state=VrrpState.MASTER, vip_here=None)
     assert node.look(9.0, vrrp_state=VrrpState.MASTER, vip_here=None) == "0"
+
+
+def test_a_track_file_that_cannot_be_written_is_told_and_tried_again_with_each_look(node: Node) -> None:
+    directory = node.track.parent
+    fitness = Fitness("/proc/nothing-can-be-made-here/track", Events(History(str(directory), "n", 10**6)), node.wakes.append)
+    fitness.begin()
+    fitness.give_way(0.0, "why")
+    assert fitness.gives_way and fitness.problem is not None
+    with pytest.raises(OSError, match=re.escape(fitness.problem)):
+        fitness.keep()
+
+
+@pytest.mark.parametrize("content", [None, "", "rubbish", "directory"])
+def test_a_track_file_that_is_gone_or_makes_no_sense_is_made_again(node: Node, content: str | None) -> None:
+    node.track.unlink()
+    if content == "directory":
+        node.track.mkdir()
+        (node.track / "x").touch()
+    elif content is not None:
+        node.track.write_text(content, encoding="ascii")
+    assert node.look(0.0) == "0" and node.fitness.problem is None and not node.fitness.keep()
+
+
+def test_a_node_that_could_not_take_over_is_unfit_unless_it_is_active_already(node: Node) -> None:
+    assert node.look(0.0, notes_problem="no room") == "1"
+    assert node.fitness.reason == "it could not take over: no room"
+    assert node.look(1.0, notes_problem="no room", role=Role.ACTIVE, vrrp_state=VrrpState.MASTER, vip_here=True) == "0"
+    assert node.look(2.0) == "0"

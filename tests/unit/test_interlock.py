@@ -65,6 +65,8 @@ class Node:
         self.gave_way: list[str] = []
         self.woken = 0
         self.maintenance = False
+        self.is_clear = True
+        """What a look at the processes of a standby finds."""
 
     async def answer(self, asking: Watermark = HIGHER) -> Message:
         """The answer to a peer that claims ``asking``."""
@@ -72,8 +74,17 @@ class Node:
         def wake() -> None:
             self.woken += 1
 
+        async def is_clear() -> bool:
+            await asyncio.sleep(0)
+            return self.is_clear
+
         return await self.interlock.answer(
-            asking, self.told.append, in_maintenance=lambda: self.maintenance, give_way=self.gave_way.append, wake=wake
+            asking,
+            self.told.append,
+            is_clear=is_clear,
+            in_maintenance=lambda: self.maintenance,
+            give_way=self.gave_way.append,
+            wake=wake,
         )
 
 
@@ -175,6 +186,63 @@ def test_a_machine_that_goes_off_in_that_time_is_not_waited_for_any_longer(tmp_p
     run_timeless(main())
 
 
+def test_a_question_that_is_late_is_not_given_up_while_the_machine_answers(tmp_path: pathlib.Path) -> None:
+    class LossyLink(AskedLink):
+        async def ask(self, message: Message, timeout_s: float, progress: Progress | None = None) -> Message:
+            await asyncio.sleep(4)
+            return await super().ask(message, timeout_s, progress)
+
+    async def main() -> None:
+        link = LossyLink({"outcome": "released"}, after_s=5)
+        node = Node(tmp_path, link, lambda: True)
+        assert (await node.interlock.ask()).outcome is Outcome.RELEASED
+        assert len(link.asked) == 1 and not link.given_up
+
+    run_timeless(main())
+
+
+def test_a_machine_that_has_answered_is_not_off_for_one_look_that_came_to_nothing(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        link = AskedLink({})
+        link.is_up = False
+        looks = iter([True, False, True, True, False] + [True] * 100)
+        assert (await Node(tmp_path, link, lambda: next(looks)).interlock.ask()).outcome is Outcome.SILENT
+
+    run_timeless(main())
+
+
+def test_a_machine_that_has_not_answered_yet_is_off_after_one_look(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        link, loop = AskedLink({}), asyncio.get_running_loop()
+        link.is_up, began = False, loop.time()
+        assert (await Node(tmp_path, link).interlock.ask()).outcome is Outcome.LINK_DOWN
+        assert loop.time() == began, "the look itself takes peer_probe_s, and nothing is added to it"
+
+    run_timeless(main())
+
+
+def test_an_agent_that_heard_and_then_broke_off_has_its_time_from_then_on(tmp_path: pathlib.Path) -> None:
+    """It was releasing for longer than silent_peer_s when it was killed; the next one gives the word."""
+
+    class BreakingLink(AskedLink):
+        async def ask(self, message: Message, timeout_s: float, progress: Progress | None = None) -> Message:
+            assert progress is not None
+            progress({"heard": True})
+            if self.asked:
+                return await super().ask(message, timeout_s, progress)
+            self.asked.append(message)
+            await asyncio.sleep(LIMITS.silent_peer_s + 5)
+            self.is_up = False
+            asyncio.get_running_loop().call_later(2, setattr, self, "is_up", True)
+            raise Disconnected("broken")
+
+    async def main() -> None:
+        node = Node(tmp_path, BreakingLink({"outcome": "released"}), lambda: True)
+        assert (await node.interlock.ask()).outcome is Outcome.RELEASED
+
+    run_timeless(main())
+
+
 # ---- the node that is asked -------------------------------------------------------------------------------
 
 
@@ -264,5 +332,30 @@ def test_of_two_that_take_over_at_once_exactly_the_lower_claim_gives_way(tmp_pat
         assert sorted(outcomes) == [(False, True), (True, False)]
         lower_is_first = (own.epoch, own.claimed_by) < (other.epoch, other.claimed_by)
         assert outcomes[0][0] == lower_is_first
+
+    run_timeless(main())
+
+
+def test_a_standby_on_which_something_runs_gives_its_word_only_when_that_was_released(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        node = Node(tmp_path, AskedLink({}))
+        node.is_clear = False
+        asked = asyncio.ensure_future(node.answer())
+        await asyncio.sleep(0.1)
+        assert not asked.done()
+        node.standing.become(Role.RELEASING)
+        await asyncio.sleep(0.1)
+        node.is_clear = True
+        node.standing.become(Role.STANDBY)
+        assert await asked == {"outcome": Outcome.RELEASED}
+
+    run_timeless(main())
+
+
+def test_under_maintenance_a_standby_on_which_something_runs_refuses(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        node = Node(tmp_path, AskedLink({}))
+        node.is_clear, node.maintenance = False, True
+        assert await node.answer() == {"outcome": Outcome.MAINTENANCE}
 
     run_timeless(main())

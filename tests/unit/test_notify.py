@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ha_agent.core.notify import order_notifications, parse_notification
+from ha_agent.core.notify import order_notifications, parse_dump, parse_notification
 from ha_agent.core.words import VrrpState
 
 
@@ -46,3 +46,37 @@ def test_hooks_that_overtake_each_other_are_ordered_by_their_forks(
 def test_process_ids_that_wrapped_within_one_tick_keep_their_order() -> None:
     events = [e for e in map(parse_notification, ["5.32760.MASTER", "5.12.BACKUP"]) if e]
     assert order_notifications(reversed(events), 32768)[-1].state is VrrpState.BACKUP
+
+
+DUMP = """\
+------< Global definitions >------
+ Router ID = node-a
+------< VRRP Topology >------
+ VRRP Instance = OTHER
+   VRRP Version = 3
+   State = BACKUP
+   Wantstate = BACKUP
+ VRRP Instance = HA_AGENT
+   VRRP Version = 3
+   State = MASTER
+   Flags:
+     Using unicast
+   Wantstate = BACKUP
+   Interface = eth0
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "instance", "state"),
+    [
+        (DUMP, "HA_AGENT", VrrpState.MASTER),
+        (DUMP, "OTHER", VrrpState.BACKUP),
+        (DUMP, "HA", None),
+        (DUMP.replace("State = MASTER", "State = INIT"), "HA_AGENT", VrrpState.UNKNOWN),
+        (DUMP[: DUMP.index("   State = MASTER")], "HA_AGENT", None),
+        (DUMP[: DUMP.index("STER\n   Flags")], "HA_AGENT", None),
+        ("", "HA_AGENT", None),
+    ],
+)
+def test_a_dump_says_the_state_of_its_instance_or_nothing(text: str, instance: str, state: VrrpState | None) -> None:
+    assert parse_dump(text, instance) is state

@@ -145,4 +145,8 @@ def test_a_keepalived_that_watches_another_directory_looks_anew_once_a_directory
     rig.unit.is_hearing = None
     rig.identity = (52, 3000)
     assert rig.look(140.0, None) == rig.look(140.0 + SETTLED_S, None) == [], "it cannot be found out"
+    rig.unit.is_hearing = True
+    rig.look(150.0, None)
+    rig.unit.is_hearing = None
+    assert rig.look(160.0, None) == ["reload"], "this one did hear before"
     assert set(rig.codes()) == {"keepalived-reloaded"}

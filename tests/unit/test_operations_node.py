@@ -22,6 +22,7 @@ from ha_agent.core.account import DrillAccount, NodeAccount, PushAccount, Window
 from ha_agent.core.events import StateEvent
 from ha_agent.core.frames import Message
 from ha_agent.core.guard import Access
+from ha_agent.core.manifest import EMPTY
 from ha_agent.core.requests import (
     AlertTestRequest,
     AtPeerRequest,
@@ -35,6 +36,7 @@ from ha_agent.core.requests import (
     KeptReadRequest,
     MaintenanceRequest,
     Malformed,
+    ManifestRequest,
     NotPermitted,
     ReleaseRequest,
     Request,
@@ -264,12 +266,12 @@ def test_a_sync_is_done_when_the_peer_has_everything_and_says_why_where_it_has_n
         (node.registry / "new.conf").write_text(program_conf("new"))
         assert await node.pair.sync(SyncRequest(), operator()) == {"outcome": Outcome.IN_SYNC, "confs": 3}
         assert node.peer_holds() == node.group.view.manifest and len(node.link.named("transaction")) == 1
-        node.link.answers["manifest"] = {"rows": []}
-        assert (await node.pair.sync(SyncRequest(full=True), operator()))["outcome"] is Outcome.IN_SYNC
-        assert len(node.link.named("transaction")) == 2, "what the peer was believed to hold does not count"
-        node.link.answers["manifest"] = Disconnected("cut")
+        node.link.held = EMPTY
+        assert (await node.pair.sync(SyncRequest(), operator()))["outcome"] is Outcome.IN_SYNC
+        assert node.link.held == node.group.view.manifest, "what the peer was believed to hold does not count"
+        node.link.answers["manifest"] = RemoteError("its disk is broken")
         answer = await node.pair.sync(SyncRequest(full=True), operator())
-        assert answer == {"outcome": Outcome.UNREACHABLE, "reason": "cut"}
+        assert answer == {"outcome": Outcome.REFUSED_BY_PEER, "reason": "its disk is broken"}
         node.clock.now += 1.0
         node.link.go_down()
         answer = await node.pair.sync(SyncRequest(timeout_s=0.0), operator())
@@ -295,7 +297,11 @@ def test_deletions_that_are_held_go_with_an_operators_word(tmp_path: pathlib.Pat
 def test_the_manifest_is_that_of_the_disk_as_it_is_now(tmp_path: pathlib.Path) -> None:
     async def work(node: Node) -> None:
         (node.registry / "new.conf").write_text("x")
-        assert [row[0] for row in (await node.from_peer.manifest(PLAIN, operator()))["rows"]] == sorted(CONFS)
+        known = await node.from_peer.manifest(ManifestRequest(), operator())
+        assert [row[0] for row in known["rows"] or ()] == sorted(CONFS)
+        assert await node.from_peer.manifest(ManifestRequest(known=known["hash"]), operator()) == {**known, "rows": None}
+        held = await node.from_peer.manifest(ManifestRequest(look=True, known=known["hash"]), operator())
+        assert [row[0] for row in held["rows"] or ()] == sorted([*CONFS, "new.conf"])
         rows = (await node.pair.manifest(PLAIN, operator()))["rows"]
         assert [row[0] for row in rows] == sorted([*CONFS, "new.conf"])
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ha_agent.adapters.procs import Marked
 from ha_agent.core.answers import CommandAnswer
+from ha_agent.core.kinship import Marked
 from ha_agent.core.requests import DeregisterRequest, NamesRequest, RegisterRequest, StartRequest, StopRequest
 from ha_agent.core.supervisor_words import FaultCode
 from ha_agent.core.words import Outcome, Refused, Role

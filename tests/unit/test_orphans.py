@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ha_agent.adapters.procs import Marked, select_orphans
+from ha_agent.core.kinship import Marked, select_orphans
 
 
 def process(pid: int, parent: int, started: int) -> Marked:

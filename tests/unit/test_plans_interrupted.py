@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pathlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -260,7 +261,10 @@ def test_what_supervisord_refuses_all_the_same_is_taken_out_one_after_the_other(
     ("policy", "command", "fence_exit", "starts"),
     [
         ("start", (), None, True),
-        ("hold", (), None, True),
+        ("hold", (), None, False),
+        ("hold-if-alive", (), None, True),
+        ("hold-if-alive", ("/bin/fence",), 1, True),
+        ("hold-if-alive", ("/bin/fence",), 0, True),
         ("start", ("/bin/fence",), 1, True),
         ("hold", ("/bin/fence",), 1, False),
         ("hold", ("/bin/fence",), None, False),
@@ -280,11 +284,54 @@ def test_without_the_peers_word_fence_and_policy_decide(
         else:
             with pytest.raises(StepFailed, match="nothing is started"):
                 await node.group.takeover.steps[Step.INTERLOCK]()
+        assert (node.group.standing.held is None) is starts, "what is held says why, for as long as it is"
         assert node.machine.fenced == len(command)
         assert "interlock-settled" in node.codes()
 
     limits = TakeoverSettings(on_interlock_timeout=policy, fence_command=command, silent_peer_s=1.0)
     run(tmp_path, work, takeover=limits)
+
+
+@pytest.mark.parametrize(("policy", "starts"), [("start", True), ("hold", False), ("hold-if-alive", False)])
+def test_a_peer_whose_machine_answers_is_dead_for_no_policy(tmp_path: pathlib.Path, policy: str, starts: bool) -> None:
+    async def work(node: Node) -> None:
+        node.link.is_up, node.machine.peer_answers = False, True
+        await node.group.takeover.steps[Step.CLAIM]()
+        with contextlib.nullcontext() if starts else pytest.raises(StepFailed, match="nothing is started"):
+            await node.group.takeover.steps[Step.INTERLOCK]()
+
+    run(tmp_path, work, takeover=TakeoverSettings(on_interlock_timeout=policy, silent_peer_s=0.2, peer_probe_s=0.05))
+
+
+def test_what_is_held_is_started_with_the_peers_word(tmp_path: pathlib.Path) -> None:
+    async def work(node: Node) -> None:
+        node.link.is_up = False
+        node.report(VrrpState.MASTER)
+        while node.group.standing.held is None:
+            await asyncio.sleep(0.005)
+        assert node.world.running() == []
+
+        async def answer(_message: object) -> dict[str, object]:
+            return {"outcome": "released"}
+
+        node.link.answer, node.link.is_up = answer, True
+        await node.await_role(Role.ACTIVE)
+        assert node.group.standing.held is None
+
+    run(tmp_path, work, takeover=TakeoverSettings(on_interlock_timeout="hold", retry_s=0.05))
+
+
+def test_what_is_held_is_forgotten_with_the_takeover(tmp_path: pathlib.Path) -> None:
+    async def work(node: Node) -> None:
+        node.link.is_up = False
+        node.report(VrrpState.MASTER)
+        while node.group.standing.held is None:
+            await asyncio.sleep(0.005)
+        node.report(VrrpState.BACKUP)
+        await node.await_role(Role.STANDBY)
+        assert node.group.standing.held is None
+
+    run(tmp_path, work, takeover=TakeoverSettings(on_interlock_timeout="hold", retry_s=0.05))
 
 
 @pytest.mark.parametrize("outcome", ["refused", "maintenance"])

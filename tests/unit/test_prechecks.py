@@ -34,6 +34,7 @@ def test_a_healthy_pair_is_fit_whichever_node_is_asked() -> None:
         ({}, {"maintenance": {"until": 1}}, "maintenance-on"),
         ({}, {"keepalived": "down"}, "keepalived-down"),
         ({}, {"supervisord": "no answer"}, "supervisord-down"),
+        ({}, {"notes_problem": "no room"}, "notes-failing"),
         ({}, {"unfit": "fenced"}, "unfit"),
         ({}, {"vrrp_state": "FAULT"}, "vrrp-state"),
         ({"vrrp_state": "BACKUP"}, {}, "vrrp-state"),
@@ -47,6 +48,7 @@ def test_a_healthy_pair_is_fit_whichever_node_is_asked() -> None:
         ({"preempt": True, "priority": 150}, {}, "preempt"),
         ({}, {"role": "fenced", "left_running": 1}, "fenced"),
         ({"role": "taking_over", "step": "interlock"}, {}, "role-changing"),
+        ({"role": "taking_over", "held": "no word"}, {}, "takeover-held"),
         ({}, {"role": "active"}, "split-brain"),
         ({"role": "standby"}, {}, "no-active-node"),
     ],
@@ -97,3 +99,9 @@ def test_a_node_is_settled_only_where_both_have_answered_and_every_program_has()
     starting: Any = {**nodes["a"], "programs": [{"name": "p", "state": "STARTING"}]}
     assert not is_settled({**nodes, "a": starting}, "b", "a")
     assert not is_settled({**nodes, "b": {"name": "b", "reachable": False}}, "b", "a")
+
+
+def test_a_sick_active_node_may_hand_over_and_little_room_at_the_standby_is_for_reading() -> None:
+    assert find_obstacles(pair({"notes_problem": "no room", "notes_low": "12 KiB left"}, {})) == []
+    (found,) = find_obstacles(pair({}, {"notes_low": "12 KiB left"}))
+    assert (found.code, found.severity) == ("run-full", Severity.WARNING)

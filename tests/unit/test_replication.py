@@ -18,6 +18,7 @@ from ha_agent.core.frames import Message
 from ha_agent.core.plans import outranks
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import OWNING_ROLES, Outcome, Role
+from ha_agent.daemon.replication.replicator import LAST_RESTORE_PAUSE_S
 from ha_agent.daemon.role.claims import Claims
 from tests.unit.fakes_replication import FAULTS, PairNode, digest
 from tests.unit.timeless import TimelessLoop
@@ -62,9 +63,7 @@ class Pair(RuleBasedStateMachine):
             for node, other in zip(self.nodes, reversed(self.nodes), strict=True):
                 node.other = other
                 node.on_delivery.append(self.note_delivery)
-                claims = Claims(node.standing, node.ledger, node.events, node.replicator.retry_now)
-                node.replicator.on_stale.append(self.hear_of(claims))
-                self.claims.append(claims)
+                self.claims.append(self.make_claims(node))
             self.nodes[0].edit(dict.fromkeys(held, CONTENTS[0]), hint=False)
             for node in self.nodes:
                 await node.start()
@@ -72,6 +71,11 @@ class Pair(RuleBasedStateMachine):
 
         self.do(main())
         self.take_over(0, True)
+
+    def make_claims(self, node: PairNode) -> Claims:
+        claims = Claims(node.standing, node.ledger, node.events, node.replicator.retry_now)
+        node.replicator.on_stale.append(self.hear_of(claims))
+        return claims
 
     def hear_of(self, claims: Claims) -> Callable[[Message], None]:
         def hear(answer: Message) -> None:
@@ -196,6 +200,20 @@ class Pair(RuleBasedStateMachine):
         self.do(main())
 
     @rule(number=NODES)
+    def crash(self, number: int) -> None:
+        node = self.nodes[number]
+
+        async def main() -> None:
+            await node.crash()
+            self.claims[number] = self.make_claims(node)
+
+        # An epoch that was only heard of is forgotten; one that was claimed or committed under is not.
+        claimed = node.standing.claim
+        self.do(main())
+        assert not outranks(claimed, node.ledger.known)
+        self.highest[node.name] = node.ledger.known
+
+    @rule(number=NODES)
     def connect(self, number: int) -> None:
         self.do(self.nodes[number].link.connect())
 
@@ -257,13 +275,10 @@ class Pair(RuleBasedStateMachine):
         active = first if first.standing.role is Role.ACTIVE else second
         await asyncio.sleep(5)
         active.replicator.accept_deletes()
+        # An edit of the standby is put right after the longest of the pauses.
+        await asyncio.sleep(LAST_RESTORE_PAUSE_S + 10)
+        active.replicator.accept_deletes()
         await asyncio.sleep(10)
-        if self.unclear:
-            # An edit of the standby stays there until something is edited on the active node.
-            active.edit({"last.conf": CONTENTS[0]})
-            await asyncio.sleep(10)
-            active.replicator.accept_deletes()
-            await asyncio.sleep(10)
         for node in self.nodes:
             await node.stop()
         assert active.files() == active.other.files(), f"{active.replicator.state}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import pathlib
 from collections.abc import Callable
 
@@ -229,6 +230,134 @@ def test_many_deletions_wait_for_an_operators_word(tmp_path: pathlib.Path) -> No
         (txn,) = sender.sent()
         assert len(txn["deletes"]) == 5 and txn["intent"]
         assert sender.replicator.state.held is None
+        running.cancel()
+
+    run_timeless(main())
+
+
+def test_an_operators_word_for_deletions_is_for_those_that_are_due_when_it_is_given(tmp_path: pathlib.Path) -> None:
+    """Hazard 51: an operator's word is still in force when the reason for it is gone.
+
+    Fault: deletions are accepted while nothing is held, while the peer is away, and before other ones.
+    Answer: the word covers the paths that were due when it was given, until they are back or the epoch has changed.
+    Bound: none needed.
+    """
+    confs = {f"{number}.conf": b"%d" % number for number in range(12)}
+
+    async def main() -> None:
+        sender = Sender(tmp_path, lambda _: COMMITTED)
+        running = await sender.begin(confs)
+        assert sender.replicator.accept_deletes() == (), "nobody knows what the peer holds"
+        sender.replicator.learn_peer(manifest_of(confs))
+        await asyncio.sleep(5)
+        assert sender.replicator.accept_deletes() == (), "nothing is due"
+        sender.node.edit(dict.fromkeys(confs))
+        await asyncio.sleep(5)
+        assert sender.replicator.state.held == "12 of 12 confs are gone from the registry"
+        assert [txn["deletes"] for txn in sender.sent()] == [[]]
+        sender.node.edit({"0.conf": b"0", "1.conf": b"1"})
+        await asyncio.sleep(5)
+        sender.link.is_up = False
+        assert len(sender.replicator.accept_deletes()) == 10
+        sender.node.edit({"0.conf": None, "1.conf": None, "2.conf": b"back"})
+        await asyncio.sleep(5)
+        sender.node.edit({"2.conf": None})
+        await asyncio.sleep(5)
+        sender.link.is_up = True
+        sender.replicator.wake()
+        await asyncio.sleep(5)
+        gone = [path for txn in sender.sent() for path in txn["deletes"]]
+        assert sorted(gone) == sorted(confs.keys() - {"0.conf", "1.conf", "2.conf"})
+        assert sender.replicator.state.held == "3 of 3 confs are gone from the registry"
+        running.cancel()
+
+    run_timeless(main())
+
+
+def test_an_operators_word_ends_with_the_epoch_under_which_it_was_given(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        sender = Sender(tmp_path, lambda _: COMMITTED)
+        running = await sender.begin({})
+        sender.replicator.learn_peer(manifest_of({"a.conf": b"a", "b.conf": b"b"}))
+        sender.link.is_up = False
+        assert sender.replicator.accept_deletes() == ("a.conf", "b.conf")
+        await sender.node.ledger.claim(Watermark(9, "alfa"))
+        sender.link.is_up = True
+        sender.replicator.wake()
+        await asyncio.sleep(5)
+        assert sender.sent() == [] and sender.replicator.state.held
+        running.cancel()
+
+    run_timeless(main())
+
+
+def test_a_failure_of_a_push_is_raised_and_nothing_is_believed_of_the_peer(tmp_path: pathlib.Path) -> None:
+    """Whoever runs it starts it again; the next sign of life tells what the peer holds."""
+
+    def fail(_: Message) -> Message:
+        raise KeyError("a defect")
+
+    for files in ({"a.conf": b"a"}, {f"{number}.conf": b"" for number in range(INLINE_FILES + 1)}):
+
+        async def main(files: dict[str, bytes] = files) -> None:
+            sender = Sender(tmp_path / str(len(files)), fail)
+            running = await sender.begin(files)
+            sender.replicator.learn_peer(EMPTY)
+            with pytest.raises(KeyError, match="a defect"):
+                await running
+            assert sender.replicator.peer_manifest is None
+            sender.link.reply = lambda _: COMMITTED
+            running = asyncio.get_running_loop().create_task(sender.replicator.run())
+            sender.replicator.learn_peer(EMPTY)
+            await asyncio.sleep(1)
+            assert sender.replicator.pending() is not None and not sender.replicator.pending()
+            running.cancel()
+
+        run_timeless(main())
+
+
+def test_a_peer_that_is_changed_again_and_again_is_put_right_after_growing_pauses(tmp_path: pathlib.Path) -> None:
+    """Two writers would fill the history and the kept copies."""
+    files, other = {"a.conf": b"a"}, {"a.conf": b"other"}
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        asked: list[float] = []
+
+        def reply(message: Message) -> Message:
+            if message["op"] != "manifest":
+                return COMMITTED
+            asked.append(loop.time())
+            return {"hash": manifest_of(other).hash, "rows": manifest_of(other).to_rows()}
+
+        sender = Sender(tmp_path, reply)
+        running = await sender.begin(files)
+        sender.replicator.learn_peer(manifest_of(files))
+        for _ in range(300):
+            await asyncio.sleep(1)
+            replicator = sender.replicator
+            await replicator.hear_holding(manifest_of(other).hash, Role.STANDBY, replicator.moment)
+            assert not replicator.state.refused
+        pauses = [b - a for a, b in itertools.pairwise(asked)]
+        assert pauses == [4, 8, 16, 32, 60, 60, 60]
+        assert sender.node.events.codes.count("standby-restored") == len(asked)
+        assert sender.replicator.differs and sender.replicator.pending() is None, "and meanwhile it is not in sync"
+        running.cancel()
+
+    run_timeless(main())
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_only_a_peer_that_is_no_rival_is_put_right(tmp_path: pathlib.Path, role: Role) -> None:
+    async def main() -> None:
+        sender = Sender(tmp_path, lambda _: COMMITTED)
+        running = await sender.begin({"a.conf": b"a"})
+        sender.replicator.learn_peer(manifest_of({"a.conf": b"a"}))
+        await asyncio.sleep(1)
+        sender.link.reply = lambda _: {"hash": "x", "rows": []}
+        await sender.replicator.hear_holding(EMPTY.hash, role, sender.replicator.moment)
+        asked = "manifest" in [message["op"] for message in sender.link.asked]
+        assert asked == (role in (Role.STANDBY, Role.FENCED))
         running.cancel()
 
     run_timeless(main())

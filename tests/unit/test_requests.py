@@ -25,6 +25,7 @@ FORMS: dict[str, tuple[type[Request], dict[str, Any], frozenset[str]]] = {
         frozenset({"generation", "path", "sha256"}),
     ),
     "kept-prune": (req.KeptPruneRequest, {"generations": 3, "older_s": 60.0, "divergences": True}, frozenset()),
+    "manifest": (req.ManifestRequest, {"look": True, "known": "x"}, frozenset()),
     "restore": (
         req.RestoreRequest,
         {"generation": "1.2", "path": "a.conf", "sha256": "0" * 64, "there": True, "target": "b.conf"},
@@ -42,7 +43,11 @@ FORMS: dict[str, tuple[type[Request], dict[str, Any], frozenset[str]]] = {
     "drill-end": (req.DrillRequest, {"drill": "x"}, frozenset({"drill"})),
     "report-save": (req.ReportRequest, {"report": {"id": "x"}}, frozenset({"report"})),
     "alert-test": (req.AlertTestRequest, {"sink": "mail"}, frozenset()),
-    "program-events": (req.EventsRequest, {"events": [{"x": 1}], "lost": 2, "began": True}, frozenset({"events"})),
+    "program-events": (
+        req.EventsRequest,
+        {"events": [{"x": 1}], "lost": 2, "began": True, "stopping": True},
+        frozenset({"events"}),
+    ),
     "supervisor": (req.SupervisorRequest, {"method": "getState", "params": [1, "x"]}, frozenset({"method"})),
     "program-stop": (req.StopRequest, {"names": ["web"], "keep": True, "file": True}, frozenset({"names"})),
     "program-start": (req.StartRequest, {"names": ["web"], "file": True, "regroup": True}, frozenset({"names"})),

@@ -14,6 +14,8 @@ from ha_agent.core.peer_summary import summary_message
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.transitions import Transition, Verification
 from ha_agent.core.words import Role, VrrpState
+from ha_agent.daemon.role.fitness import HOLD_LEAST_S
+from ha_agent.daemon.role.loop import FAILURES
 from tests.unit.fakes import Node, World, conf
 
 
@@ -238,3 +240,88 @@ def test_a_higher_epoch_of_a_standby_is_outbid_and_one_of_an_active_peer_is_not(
         assert node.group.standing.claim == Watermark(8, "a") == node.group.ledger.known
 
     run(tmp_path, work)
+
+
+def test_an_active_node_whose_report_is_lost_stays_active_when_keepalived_says_master(tmp_path: pathlib.Path) -> None:
+    async def work(node: Node) -> None:
+        node.report(VrrpState.MASTER)
+        await node.await_role(Role.ACTIVE)
+        before = list(node.world.log)
+        node.unit.state = VrrpState.MASTER
+        lose_reports(node)
+        await node.await_code("vrrp-asked")
+        assert node.group.standing.role is Role.ACTIVE and node.world.log == before
+        assert node.group.standing.vrrp_state is VrrpState.MASTER
+
+    run(tmp_path, work)
+
+
+@pytest.mark.parametrize("state", [VrrpState.BACKUP, VrrpState.FAULT, VrrpState.UNKNOWN])
+def test_an_active_node_whose_report_is_lost_releases_when_keepalived_says_something_else(
+    tmp_path: pathlib.Path, state: VrrpState
+) -> None:
+    async def work(node: Node) -> None:
+        node.report(VrrpState.MASTER)
+        await node.await_role(Role.ACTIVE)
+        node.unit.state = state
+        lose_reports(node)
+        await node.await_role(Role.STANDBY)
+        assert node.world.running() == []
+
+    run(tmp_path, work)
+
+
+def test_a_keepalived_that_does_not_answer_is_told_to_give_up_so_that_it_reports(
+    tmp_path: pathlib.Path,
+) -> None:
+    async def work(node: Node) -> None:
+        node.report(VrrpState.MASTER)
+        await node.await_role(Role.ACTIVE)
+        node.unit.state = None
+        lose_reports(node)
+        await node.await_role(Role.STANDBY)
+        assert node.world.running() == [] and (node.run_dir / "track").read_text(encoding="ascii") == "1\n"
+        assert "does not answer" in str(node.group.fitness.reason)
+        node.report(VrrpState.FAULT)
+        async with asyncio.timeout(HOLD_LEAST_S + 3.0):
+            while (node.run_dir / "track").read_text(encoding="ascii") != "0\n":
+                node.group.waker.wake()
+                await asyncio.sleep(0.02)
+
+    run(tmp_path, work)
+
+
+def test_a_look_that_fails_is_told_and_tried_again(tmp_path: pathlib.Path) -> None:
+    async def work(node: Node) -> None:
+        node.report(VrrpState.MASTER)
+        await node.await_role(Role.ACTIVE)
+        node.world.vip_failure = OSError("no netlink")
+        node.group.addresses_changed()
+        await node.await_code("look-failed")
+        node.world.vip_failure = None
+        node.report(VrrpState.BACKUP)
+        await node.await_role(Role.STANDBY)
+
+    run(tmp_path, work)
+
+
+def test_the_last_of_several_looks_that_fail_ends_the_agent(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        node = Node(World(tmp_path))
+        node.world.vip_failure = OSError("no netlink")
+        loop = asyncio.create_task(node.group.loop.run())
+        async with asyncio.timeout(10.0):
+            while not loop.done():
+                node.group.addresses_changed()
+                await asyncio.sleep(0.005)
+        node.close()
+        assert isinstance(loop.exception(), OSError) and node.codes().count("look-failed") == FAILURES
+
+    asyncio.run(main())
+
+
+def lose_reports(node: Node) -> None:
+    """Somebody empties the spool."""
+    for path in (node.run_dir / "notify").iterdir():
+        path.unlink()
+    node.group.waker.wake()

@@ -398,3 +398,43 @@ def test_a_user_who_connects_again_and_again_has_no_fresh_budget(tmp_path: pathl
         assert clock() - began >= 10 / READER.per_s * 0.5
 
     serve(tmp_path, work, access=Access.READ)
+
+
+@pytest.mark.parametrize("instead", ["nothing", "directory", "file", "socket"])
+def test_a_socket_that_lost_its_name_is_opened_again_and_connections_stay(tmp_path: pathlib.Path, instead: str) -> None:
+    async def work(room: Room) -> None:
+        before = room.connect()
+        await before.ask(op="status")
+        path = pathlib.Path(room.path)
+        assert not room.server.keep(), "nothing is wrong"
+        path.unlink()
+        if instead == "directory":
+            (path / "x").mkdir(parents=True)
+        elif instead == "file":
+            path.touch()
+        elif instead == "socket":
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as another:
+                another.bind(room.path)
+        assert room.server.keep() and not room.server.keep()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        for client in (room.connect(), before):
+            assert await client.ask(op="status") is not None
+
+    serve(tmp_path, work, mode=0o640)
+
+
+def test_a_socket_that_cannot_be_opened_now_is_opened_later(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        room = Room(tmp_path, 8)
+        room.path = str(tmp_path / "missing" / "control.sock")
+        room.listen()
+        with pytest.raises(FileNotFoundError):
+            room.server.keep()
+        (tmp_path / "missing").mkdir()
+        assert room.server.keep()
+        await room.connect().ask(op="status")
+        room.clients.pop().sock.close()
+        await room.server.close()
+        assert not pathlib.Path(room.path).exists()
+
+    asyncio.run(main())

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ha_agent.adapters.store import History
+from ha_agent.adapters.supervisord import SocketAge
 from ha_agent.core.settings import SupervisorSettings
 from ha_agent.core.words import VrrpState
 from ha_agent.daemon.events import Events
@@ -32,7 +33,11 @@ class Rig:
         world = self.world
         identity = lambda: (world.supervisord_pid, 1) if world.is_supervisord_up else None  # noqa: E731
         supervised = Supervised(
-            SupervisorSettings(), FakeSupervisord(world), FakeWatch(identity), FakeTable(world), str(tmp_path / "sessions")
+            SupervisorSettings(),
+            FakeSupervisord(world),
+            FakeWatch(identity),
+            FakeTable(world),
+            SocketAge(str(tmp_path / "socket")),
         )
         watch = FakeWatch(lambda: self.keepalived)
         self.unit = FakeKeepalived()

@@ -7,6 +7,7 @@ import pathlib
 
 import pytest
 
+from ha_agent.core.kinship import Life
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import Role
 from ha_agent.daemon.standing import Standing
@@ -21,11 +22,11 @@ def test_an_agent_that_is_started_again_goes_on_with_role_claim_and_supervisord(
     async def main() -> None:
         standing = make(tmp_path)
         standing.claim_epoch(Watermark(7, "a"))
-        standing.note_loaded((123, 456))
+        standing.note_loaded(Life(123, 456, "7-8"))
         standing.become(role)
         again = make(tmp_path)
         assert again.resume() is None
-        assert (again.role, again.claim, again.loaded_into) == (role, Watermark(7, "a"), (123, 456))
+        assert (again.role, again.claim, again.loaded_into) == (role, Watermark(7, "a"), Life(123, 456, "7-8"))
 
     asyncio.run(main())
 
@@ -75,5 +76,34 @@ def test_whoever_waits_is_woken_by_a_change_of_the_role(tmp_path: pathlib.Path) 
         standing.become(Role.TAKING_OVER)
         await asyncio.wait_for(waiting, 5.0)
         await standing.wait_change(0.01)
+
+    asyncio.run(main())
+
+
+def test_a_role_that_cannot_be_written_down_leaves_no_older_one_and_is_written_later(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        standing = make(tmp_path)
+        standing.become(Role.ACTIVE)
+        path = tmp_path / "role.json"
+        broken = Standing("a", "/proc/nothing-can-be-made-here/role.json")
+        broken.become(Role.STANDBY)
+        assert broken.role is Role.STANDBY, "what is so does not depend on the note"
+        with pytest.raises(OSError, match="nothing-can-be-made-here"):
+            broken.keep()
+        path.unlink()
+        assert standing.keep() and not standing.keep()
+        again = make(tmp_path)
+        again.resume()
+        assert again.role is Role.ACTIVE
+
+    asyncio.run(main())
+
+
+def test_a_directory_in_the_place_of_the_file_releases_to_be_sure(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        (tmp_path / "role.json").mkdir()
+        standing = make(tmp_path)
+        assert standing.resume() is not None and standing.role is Role.RELEASING
+        assert standing.keep() and (tmp_path / "role.json").is_file()
 
     asyncio.run(main())

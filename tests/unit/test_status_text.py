@@ -14,7 +14,7 @@ def node(name: str, role: str = "standby", **changes: Any) -> Any:
         "reachable": True,
         "role": role,
         "vrrp_state": "BACKUP",
-        "vip": False,
+        "vip": role == "active",
         "keepalived": "up",
         "supervisord": "up",
         "epoch": 2,
@@ -54,6 +54,24 @@ def test_confs_that_can_not_be_loaded_are_named_with_their_reason() -> None:
 def test_a_node_that_must_not_be_master_says_why() -> None:
     (text,) = list_problems([node("a", "active"), node("b", unfit="supervisord is gone")], 0.0)
     assert text == "b must not be MASTER (FAULT by the track file): supervisord is gone"
+
+
+def test_a_vip_on_both_nodes_or_on_neither_is_said_unless_a_role_changes() -> None:
+    both, neither = [node("a", "active"), node("b", vip=True)], [node("a", "active", vip=False), node("b")]
+    assert list_problems(both, 0.0)[0].startswith("the VIP is on both nodes")
+    assert list_problems(neither, 0.0)[0].startswith("the VIP is on neither node")
+    assert not any("VIP" in line for line in list_problems([both[0], node("b", "releasing", vip=True)], 0.0))
+    assert not any("VIP" in line for line in list_problems([neither[0], node("b", vip=None)], 0.0))
+    gone: Any = {"name": "b", "reachable": False}
+    assert not any("VIP" in line for line in list_problems([neither[0], gone], 0.0))
+
+
+def test_a_takeover_that_holds_says_why_and_what_to_do_now() -> None:
+    gone: Any = {"name": "b", "reachable": False, "problem": "no route"}
+    held = node("a", "taking_over", held='no word of the peer; nothing is started, policy is "hold"')
+    text = list_problems([held, gone], 0.0)[0]
+    assert text.startswith("a has taken over and starts nothing: no word of the peer")
+    assert "bring b or the link to it back" in text and "fence_command" in text
 
 
 def test_the_step_of_a_takeover_is_shown() -> None:

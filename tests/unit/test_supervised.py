@@ -36,6 +36,7 @@ def hang(tmp_path: pathlib.Path) -> tuple[Supervised, HangingSupervisord]:
     machine, client = Machine(tmp_path), HangingSupervisord()
     client.processes = [info("web")]
     machine.supervisord = client
+    machine.socket.touch()
     return machine.supervise(), client
 
 
@@ -107,20 +108,45 @@ def test_nothing_is_asked_about_nothing_and_a_batch_gets_more_time_the_longer_it
     run_timeless(main())
 
 
-@pytest.mark.parametrize(("leads", "noted"), [(True, {77}), (False, set())])
-def test_the_session_of_a_supervisord_is_noted_for_the_next_agent(
-    tmp_path: pathlib.Path, leads: bool, noted: set[int]
-) -> None:
+def test_a_new_socket_is_a_new_life_of_the_same_process_and_a_lost_one_is_not(tmp_path: pathlib.Path) -> None:
     async def main() -> None:
         machine = Machine(tmp_path)
-        machine.table.leaders = {77, 88} if leads else set()
         machine.supervised.note_process()
-        assert machine.supervise().sessions == noted
+        first = machine.supervised.life
+        assert first is not None and first[:2] == (77, 100) and machine.supervised.began_ticks == 100
+        machine.socket.touch()
+        machine.supervised.note_process()
+        second = machine.supervised.life
+        assert second is not None and second.age and not first.is_other_than(second), (
+            "an age that was not known says nothing"
+        )
+        machine.socket.rename(tmp_path / "elsewhere")
+        machine.supervised.note_process()
+        assert machine.supervised.life == second
+        machine.socket.touch()
+        machine.supervised.note_process()
+        third = machine.supervised.life
+        assert third is not None and second.is_other_than(third)
+        assert machine.supervised.began_ticks is not None and machine.supervised.began_ticks > 100
         machine.watch.found = (88, 200)
         machine.supervised.note_process()
-        assert machine.supervise().sessions == (noted | {88} if leads else set()), "earlier ones stay"
+        assert third.is_other_than(machine.supervised.life) and machine.table.noted[-1] == (88, 200)
         machine.watch.found = None
         machine.supervised.note_process()
+        assert machine.supervised.life is None and machine.supervised.began_ticks is None
+
+    run_timeless(main())
+
+
+def test_a_supervisord_that_lives_without_its_socket_is_said_to_be_so(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        machine = Machine(tmp_path)
+        machine.supervisord.down = "no such file"
+        with pytest.raises(SupervisordDown, match=r"its socket is gone: .* supervisord .pid 77. runs on"):
+            await machine.supervised.read_all(Lane.GLANCE)
+        machine.socket.touch()
+        with pytest.raises(SupervisordDown, match="no such file"):
+            await machine.supervised.read_all(Lane.GLANCE)
 
     run_timeless(main())
 

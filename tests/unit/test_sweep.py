@@ -8,7 +8,8 @@ import signal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ha_agent.adapters.procs import Lineage
+from ha_agent.core.kinship import UNKNOWN_GROUP, Marked
+from ha_agent.daemon.programs.sweep import FORK_ROUNDS
 from tests.unit.fakes_programs import Machine, info
 from tests.unit.timeless import run_timeless
 
@@ -110,13 +111,66 @@ def test_a_supervisord_that_shuts_down_has_its_programs_told_at_once(tmp_path: p
     run_timeless(main())
 
 
-def test_the_lineage_spares_what_is_not_of_the_registry(tmp_path: pathlib.Path) -> None:
+def test_what_supervisord_named_last_is_known_by_its_process_id_until_another_may_have_it(tmp_path: pathlib.Path) -> None:
     async def main() -> None:
         machine = Machine(tmp_path, ["web"])
-        machine.table.leaders = {77}
         machine.supervised.note_process()
         machine.supervisord.processes = [info("web", "one", pid=5), info("local", pid=6), info("web", "two", "STOPPED")]
         await machine.supervised.read_all()
-        assert machine.sweeper.lineage == Lineage(frozenset({77}), {5: ("web", "one")}, frozenset({6}))
+        await machine.sweeper.find_left()
+        kin = machine.table.kin
+        assert (kin.supervisord, kin.leaders, kin.spared) == (77, {5: ("web", "one")}, frozenset({6}))
+        assert kin.seen_ticks == machine.supervised.seen_ticks > 0
+
+    run_timeless(main())
+
+
+def test_a_fork_of_supervisords_is_waited_for_until_it_is_a_program(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        machine = Machine(tmp_path, ["web"])
+        fork = Marked(9, 77, 150, UNKNOWN_GROUP, "process 9")
+        machine.table.pending = [[fork], [fork]]
+        assert await machine.sweeper.find_left() == [], "it has become a local program"
+        machine.table.pending = [[fork]] * (FORK_ROUNDS + 1)
+        assert await machine.sweeper.find_left() == [fork], "one that stays so counts"
+
+    run_timeless(main())
+
+
+def test_a_lost_note_hides_nothing_and_what_is_local_is_no_sign_of_the_registry(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        machine = Machine(tmp_path)
+        assert machine.loaded.names == frozenset()
+        pid = machine.run("web")
+        machine.run("local")
+        machine.supervisord.processes.append(info("db", state="BACKOFF"))
+        signs = await machine.sweeper.find_evidence()
+        assert [(p.pid, p.group) for p in signs] == [(pid, "web"), (0, "db")]
+        await machine.loader.stop()
+        assert machine.loaded.names == {"web", "db"}, "the release takes the groups from supervisord itself"
+        assert [r.marked.group for r in machine.table.live.values()] == ["local"]
+
+    run_timeless(main())
+
+
+def test_what_no_program_can_be_told_of_is_a_sign_only_where_it_is_older_than_supervisord(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        machine = Machine(tmp_path)
+        old, _ = machine.table.add(UNKNOWN_GROUP, ticks=50), machine.table.add(UNKNOWN_GROUP, ticks=150)
+        assert [p.pid for p in await machine.sweeper.find_evidence()] == [old]
+        assert len(await machine.sweeper.find_left()) == 2, "a release ends both"
+
+    run_timeless(main())
+
+
+def test_with_the_last_program_what_no_program_can_be_told_of_is_ended_too(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        machine = Machine(tmp_path, ["web"])
+        one, two, lost = (machine.table.add(*names) for names in (("web", "one"), ("web", "two"), (UNKNOWN_GROUP,)))
+        await machine.sweeper.end_named({("web", "one")}, [])
+        assert machine.table.live.keys() == {two, lost}
+        await machine.sweeper.end_named({("web", "two")}, [])
+        assert machine.table.live.keys() == set()
+        assert one not in machine.table.live
 
     run_timeless(main())

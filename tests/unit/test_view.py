@@ -15,8 +15,9 @@ from ha_agent.core.manifest import EMPTY
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import Outcome, Role
 from ha_agent.daemon.replication.acknowledgement import Acknowledger
+from ha_agent.daemon.replication.replicator import Replicator
 from ha_agent.daemon.replication.view import MANY_HINTS
-from tests.unit.fakes_replication import PairNode, ScriptedLink, digest, manifest_of
+from tests.unit.fakes_replication import LIMITS, WALL_S, PairNode, ScriptedLink, digest, manifest_of
 from tests.unit.timeless import run_timeless
 
 EDITS = st.lists(
@@ -152,12 +153,17 @@ def test_the_outcome_of_waiting_for_the_peer(
         node = await started(tmp_path, a=b"a")
         link = ScriptedLink(lambda _: {})
         link.is_up = is_up
-        acknowledger = Acknowledger("bravo", node.standing, link, node.replicator, asyncio.get_running_loop().time)
+        # The replicator's own link takes no change, so what is known stays as it is here.
+        pushing = ScriptedLink(lambda _: {"hash": manifest_of(peer or {}).hash, "rows": None})
+        pushing.is_up = False
+        replicator = Replicator(
+            node.registry_settings, LIMITS, "", node.standing, node.view, node.ledger, pushing, node.events, lambda: WALL_S
+        )
+        acknowledger = Acknowledger("bravo", node.standing, link, replicator, asyncio.get_running_loop().time)
         node.standing.become(role)
-        # The replicator's own link is down, so what is known stays as it is here.
-        node.replicator.learn_peer(None if peer is None else manifest_of(peer))
-        node.replicator.state.held, node.replicator.state.refused = held, refused
-        running = asyncio.ensure_future(node.replicator.run())
+        replicator.learn_peer(None if peer is None else manifest_of(peer))
+        replicator.state.held, replicator.state.refused = held, refused
+        running = asyncio.ensure_future(replicator.run())
         word = await acknowledger.wait(wanted, 2.0)
         running.cancel()
         assert word.outcome is outcome
@@ -212,5 +218,49 @@ def test_a_change_that_fails_has_changed_nothing(tmp_path: pathlib.Path) -> None
         assert alfa.view.manifest != EMPTY
         await alfa.stop()
         await bravo.stop()
+
+    run_timeless(main())
+
+
+def test_what_may_have_been_missed_is_a_doubt_until_it_was_compared(tmp_path: pathlib.Path) -> None:
+    """Status does not say in sync meanwhile."""
+
+    async def main() -> None:
+        node = await started(tmp_path, a=b"a")
+        view = node.view
+        assert view.doubt is None
+        node.watcher.unread = True
+        assert view.doubt is not None
+        node.watcher.unread = False
+        node.edit({"b.conf": b"missed"}, hint=False)
+        view.hint(EVERYTHING)
+        while "b.conf" not in view.manifest:
+            assert view.doubt is not None
+            await asyncio.sleep(0)
+        await view.settled()
+        assert view.doubt is None
+        view.cast_doubt()
+        assert view.doubt is not None
+        await view.settled()
+        assert view.doubt is None
+
+    run_timeless(main())
+
+
+def test_what_cannot_be_watched_is_watched_again_and_compared_with_every_tick(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        node = await started(tmp_path, a=b"a")
+        node.watcher.trouble = "a/b cannot be watched"
+        for name in ("b.conf", "c.conf"):
+            node.edit({name: b"missed"}, hint=False)
+            watched = len(node.watcher.watched)
+            node.view.check_identity()
+            await node.view.settled()
+            assert name in node.view.manifest and len(node.watcher.watched) == watched + 1
+            assert node.view.doubt == "a/b cannot be watched"
+        node.watcher.trouble = None
+        node.view.check_identity()
+        await node.view.settled()
+        assert node.view.doubt is None
 
     run_timeless(main())

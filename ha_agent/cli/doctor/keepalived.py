@@ -9,13 +9,17 @@ from __future__ import annotations
 import os
 import shlex
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ha_agent.adapters.resources import find_resource
 from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
+from ha_agent.core.faults import FAULTS
 from ha_agent.core.findings import Finding
 from ha_agent.core.places import RunPlaces
+from ha_agent.core.problems import find_problems
+from ha_agent.core.vip import is_same_address, takes_along
 
 RENDER = "ha-agent keepalived render > {path}, then systemctl reload keepalived"
 HOOKS = {
@@ -129,12 +133,27 @@ def check_conf(context: Context) -> Iterator[Finding]:
     if (instance.value("nopreempt") is not None) is not vrrp.nopreempt:
         differing.append("nopreempt is " + ("missing" if vrrp.nopreempt else "there") + ", against vrrp.nopreempt")
     addresses = [c.words[0] for b in instance.find_all("virtual_ipaddress") for c in b.children if c.words]
-    if vrrp.vip not in addresses and vrrp.vip.split("/")[0] not in addresses:
+    present = [address for address in addresses if is_same_address(address, vrrp.vip)]
+    if not present:
         differing.append(f"{vrrp.vip} is not among its virtual addresses")
     for text in differing:
         yield error("keepalived-differs", f"{path}: {text}", RENDER.format(path=path))
+    own = context.settings.node.address
+    if any(takes_along(address, own) for address in present) and not _is_promoting(context):
+        text = (
+            f"{path} has {', '.join(present)}: {own} goes with it at a role change once it is behind it on {vrrp.interface}"
+        )
+        # Where the VIP is at that moment, keepalived takes it off and puts it on again, and the agent releases.
+        yield warning("vip-prefix", text, f"while it is the standby: {RENDER.format(path=path)}")
     if not differing:
         yield ok("keepalived-conf", f"{path} is as {context.config_path} describes it")
+
+
+def _is_promoting(context: Context) -> bool:
+    """Whether the kernel keeps the other addresses of a network when its first one goes: either of two values says so."""
+    folder = "/proc/sys/net/ipv4/conf"
+    names = ("all", context.settings.vrrp.interface)
+    return any((context.read(f"{folder}/{name}/promote_secondaries") or "").strip() == "1" for name in names)
 
 
 def _same(found: str | None, wanted: str) -> bool:
@@ -294,10 +313,22 @@ def check_running(context: Context) -> Iterator[Finding]:
     yield ok("keepalived-running", f"keepalived runs (pid {pid}): {said[0] if said else 'unknown version'}")
 
 
+def check_vip(context: Context) -> Iterator[Finding]:
+    """Whether the VIP is on one node of the two."""
+    nodes, _ = context.status()
+    found = [p for p in find_problems(nodes, time.time()) if p.code in ("vip-on-both", "vip-on-neither")]
+    for problem in found:
+        yield error(problem.code, problem.text, FAULTS[problem.code].remedy)
+    where = [n["name"] for n in nodes if n["reachable"] and n["vip"]]
+    if not found and len(where) == 1:
+        yield ok("vip", f"the VIP is on {where[0]} alone")
+
+
 CHECKS: dict[str, Check] = {
     "keepalived-conf": check_conf,
     "keepalived-protocol": check_protocol,
     "keepalived-hooks": check_hooks,
     "keepalived-track-file": check_track_file,
     "keepalived-running": check_running,
+    "vip": check_vip,
 }

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 
 from ha_agent.adapters.ssh import ssh_options
 from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
+from ha_agent.core.faults import FAULTS
 from ha_agent.core.findings import Finding
+from ha_agent.core.problems import find_problems
+from ha_agent.core.settings import POLICIES
 from ha_agent.core.words import Exit
 
 FORBIDDEN = "ha-agent-doctor-asks-for-what-is-forbidden"
@@ -111,9 +115,23 @@ def check_link(context: Context) -> Iterator[Finding]:
     yield ok("link", f"both agents answer ({own['name']}: {own['role']}, {peer['name']}: {peer['role']})")
 
 
+def check_takeover(context: Context) -> Iterator[Finding]:
+    """What would be done at a takeover without the peer's word, and whether one is waiting for it."""
+    limits = context.settings.takeover
+    fenced = "fence_command is run; where it fails, " if limits.fence_command else ""
+    chosen = limits.on_interlock_timeout
+    policy = f'{fenced}{POLICIES[chosen]} (takeover.on_interlock_timeout = "{chosen}")'
+    held = [p for p in find_problems(context.status()[0], time.time()) if p.code == "takeover-held"]
+    for problem in held:
+        yield error("takeover-held", problem.text, FAULTS[problem.code].remedy)
+    if not held:
+        yield ok("takeover-policy", f"without the peer's word: {policy}")
+
+
 CHECKS: dict[str, Check] = {
     "ssh-files": check_files,
     "ssh-forced-command": check_forced_command,
     "sshd": check_sshd,
     "link": check_link,
+    "takeover": check_takeover,
 }

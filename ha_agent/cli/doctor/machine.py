@@ -172,6 +172,21 @@ def check_maintenance(context: Context) -> Iterator[Finding]:
             yield warning("maintenance-on", text, "ha-agent maintenance off")
 
 
+def check_notes(context: Context) -> Iterator[Finding]:
+    """What the agent keeps in its run directory, which a takeover cannot do without."""
+    nodes, problem = context.status()
+    if problem or not nodes[0]["reachable"]:
+        return
+    node = nodes[0]
+    if failing := node.get("notes_problem"):
+        text = f"the agent cannot keep its notes: {failing}"
+        yield error("notes-failing", text, "make room there, or put away what is in the place of the file")
+    elif low := node.get("notes_low"):
+        yield warning("run-full", str(low), "find out with du -x /run what fills it")
+    else:
+        yield ok("notes", f"the agent keeps its notes in {context.settings.paths.run_dir}")
+
+
 def check_units(context: Context) -> Iterator[Finding]:
     """What systemd starts at boot, and the agent's own unit."""
     if not context.has_systemd:
@@ -203,5 +218,6 @@ CHECKS: dict[str, Check] = {
     "versions": check_versions,
     "agreement": check_agreement,
     "maintenance": check_maintenance,
+    "notes": check_notes,
     "units": check_units,
 }

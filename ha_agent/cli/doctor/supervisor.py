@@ -8,7 +8,7 @@ import fnmatch
 import os
 from collections.abc import Iterator
 
-from ha_agent.adapters.supervisord import Fault, SupervisordDown, find_supervisord
+from ha_agent.adapters.supervisord import Fault, SupervisordDown, SupervisordFinder, find_supervisord
 from ha_agent.adapters.supervisord import Supervisord as Client
 from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
 from ha_agent.cli.lint_cmd import read_registry
@@ -18,7 +18,7 @@ from ha_agent.core.lint import lint_together
 from ha_agent.core.listener_conf import GROUP
 from ha_agent.core.main_conf import UnusableConf, included_patterns, parse_main_conf
 from ha_agent.core.places import RunPlaces
-from ha_agent.core.supervisor_words import State
+from ha_agent.core.supervisor_words import State, deaf_text, remedy_for
 
 DROP_IN = "install systemd/supervisor.service.d of ha-agent, then systemctl daemon-reload"
 
@@ -156,7 +156,9 @@ def check_answers(context: Context) -> Iterator[Finding]:
         if os.path.exists(path) and not os.access(path, os.W_OK):
             yield unknown("supervisord-up", f"no permission for {path}", "run doctor as root")
         else:
-            yield error("supervisord-down", f"supervisord does not listen on {path}", "systemctl start supervisor")
+            deaf = SupervisordFinder(path, context.settings.supervisor.config, 0.0).find()
+            said = deaf_text(deaf, path) if deaf is not None else f"supervisord does not listen on {path}"
+            yield error("supervisord-down", said, remedy_for(said))
         return
     client = Client(path, 2.0)
     try:

@@ -21,7 +21,10 @@ MAX_EVENTS = 10_000
 
 
 class AlertOperations:
-    """``wake`` has alerts looked at soon. ``wall``: the wall clock, in seconds."""
+    """``wake`` has alerts looked at soon. ``wall``: the wall clock, in seconds.
+
+    ``supervisord_begins`` is told when supervisord begins anew: ``True`` where it is only about to, or about to end.
+    """
 
     def __init__(
         self,
@@ -31,11 +34,12 @@ class AlertOperations:
         delivery: Delivery,
         watcher: ProgramWatcher,
         wake: Callable[[], None],
+        supervisord_begins: Callable[[bool], None],
         wall: Callable[[], float],
     ) -> None:
         self._node, self._config_path = node, config_path
         self._records, self._delivery, self._watcher = records, delivery, watcher
-        self._wake, self._wall = wake, wall
+        self._wake, self._supervisord_begins, self._wall = wake, supervisord_begins, wall
 
     async def list_alerts(self, request: CountRequest, _call: Call) -> AlertListAnswer:
         """The alerts that last, the newest notifications, and how the sinks are."""
@@ -106,6 +110,8 @@ class AlertOperations:
             events = [StateEvent.from_dict(row) for row in request.events]
         except (KeyError, ValueError, TypeError) as error:
             raise Malformed(f"program-events: an event that is none: {error!r}") from None
+        if request.stopping or request.began:
+            self._supervisord_begins(request.stopping)
         self._watcher.feed(events, request.lost, began=request.began)
         if events or request.lost:
             self._wake()

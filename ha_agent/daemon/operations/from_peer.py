@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ha_agent.adapters.ssh import PeerLink
-from ha_agent.core.answers import ManifestAnswer, NodeAnswer
+from ha_agent.core.answers import HoldingAnswer, NodeAnswer
 from ha_agent.core.peer_summary import WrongPeer
-from ha_agent.core.requests import Malformed, ReleaseRequest, Request, SummaryRequest, TransactionRequest
+from ha_agent.core.requests import Malformed, ManifestRequest, ReleaseRequest, Request, SummaryRequest, TransactionRequest
 from ha_agent.core.transaction import Watermark
 from ha_agent.daemon.operations.call import Call
 from ha_agent.daemon.operations.status import StatusReporter
@@ -17,6 +17,7 @@ from ha_agent.daemon.peer.conversation import Conversation
 from ha_agent.daemon.peer.interlock import Interlock
 from ha_agent.daemon.replication.receiver import Receiver
 from ha_agent.daemon.role.maintenance import Maintenance
+from ha_agent.daemon.role.patrol import Patrol
 from ha_agent.daemon.waker import Waker
 
 MAX_EPOCH = 2**63
@@ -31,6 +32,7 @@ class PeerOperations:
         conversation: Conversation,
         interlock: Interlock,
         receiver: Receiver,
+        patrol: Patrol,
         status: StatusReporter,
         maintenance: Maintenance,
         link: PeerLink,
@@ -38,7 +40,7 @@ class PeerOperations:
         give_way: Callable[[str], None],
     ) -> None:
         self._conversation, self._interlock, self._receiver = conversation, interlock, receiver
-        self._status, self._maintenance, self._link = status, maintenance, link
+        self._patrol, self._status, self._maintenance, self._link = patrol, status, maintenance, link
         self._waker, self._give_way = waker, give_way
 
     async def hello(self, request: SummaryRequest, call: Call) -> Mapping[str, Any]:
@@ -56,9 +58,11 @@ class PeerOperations:
         """This node's account of itself."""
         return {"node": await self._status.describe()}
 
-    async def manifest(self, _request: Request, _call: Call) -> ManifestAnswer:
-        """This node's whole manifest as it is known."""
-        return {"rows": self._receiver.manifest_rows()}
+    async def manifest(self, request: ManifestRequest, _call: Call) -> HoldingAnswer:
+        """What this node's registry holds, as it is known, or as it is on the disk now."""
+        manifest = await (self._receiver.look() if request.look else self._receiver.glance())
+        rows = None if manifest.hash == request.known else manifest.to_rows()
+        return {"hash": manifest.hash, "rows": rows}
 
     async def transaction(self, request: TransactionRequest, _call: Call) -> Mapping[str, Any]:
         """Judges and commits one change of the registry."""
@@ -71,6 +75,7 @@ class PeerOperations:
         return await self._interlock.answer(
             Watermark(request.epoch, request.claimed_by),
             call.progress,
+            is_clear=self._patrol.is_clear,
             in_maintenance=lambda: self._maintenance.is_on,
             give_way=self._give_way,
             wake=self._waker.wake,

@@ -7,14 +7,13 @@ import asyncio
 from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.core.answers import AtPeerAnswer, ManifestAnswer, StatusAnswer, SyncAnswer
-from ha_agent.core.manifest import Manifest
 from ha_agent.core.requests import AtPeerRequest, Request, SyncRequest
 from ha_agent.core.words import Outcome, Role
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.operations.call import Call
 from ha_agent.daemon.operations.status import StatusReporter
-from ha_agent.daemon.peer.conversation import MANIFEST_WAIT_S, Conversation
-from ha_agent.daemon.replication.acknowledgement import Acknowledger
+from ha_agent.daemon.peer.conversation import Conversation
+from ha_agent.daemon.replication.acknowledgement import LINK_S, Acknowledger
 from ha_agent.daemon.replication.receiver import Receiver
 from ha_agent.daemon.replication.replicator import Replicator
 from ha_agent.daemon.replication.view import RegistryView
@@ -51,29 +50,34 @@ class PairOperations:
         await self._view.compare_now()
         return {"rows": self._receiver.manifest_rows()}
 
-    async def sync(self, request: SyncRequest, _call: Call) -> SyncAnswer:
+    async def sync(self, request: SyncRequest, call: Call) -> SyncAnswer:
         """Compares everything, pushes, and answers when the peer has it, or why not."""
         if self._standing.role is not Role.ACTIVE:
             reason = f"this node is {self._standing.role.value}; run it on the active one"
             return {"outcome": Outcome.REFUSED, "reason": reason}
         if request.full:
             self._view.forget()
-            if self._link.is_up:
-                # What the peer is known to hold is forgotten, too: it is asked again.
-                try:
-                    rows = (await self._link.ask({"op": "manifest"}, MANIFEST_WAIT_S))["rows"]
-                except (Disconnected, RemoteError, TimeoutError) as error:
-                    reason = str(error) or f"no answer within {MANIFEST_WAIT_S:g} s"
-                    return {"outcome": Outcome.UNREACHABLE, "reason": reason}
-                self._replicator.learn_peer(Manifest.from_rows(rows))
         await self._view.compare_now()
-        if request.accept_deletes:
-            self._events.add("deletes-accepted", "an operator confirmed the deletions")
-            self._replicator.accept_deletes()
+        if request.accept_deletes and not await self._accept_deletes(call.by):
+            problem = self._link.problem or "it has just come back"
+            reason = f"{self._peer} cannot be reached ({problem}): no deletion was accepted; say it again when it is back"
+            return {"outcome": Outcome.UNREACHABLE, "reason": reason}
         ack = await self._acknowledger.wait(limit_s=request.timeout_s)
         if ack.on_peer:
             return {"outcome": ack.outcome, "confs": len(self._view.manifest)}
         return {"outcome": ack.outcome, "reason": ack.detail}
+
+    async def _accept_deletes(self, by: str) -> bool:
+        """Takes an operator's word for the deletions that are due now; False where nobody knows what the peer holds."""
+        if self._replicator.peer_manifest is None:
+            await self._link.wait_change(LINK_S)
+        if self._replicator.peer_manifest is None:
+            return False
+        paths = self._replicator.accept_deletes()
+        if paths:
+            text = f"an operator confirmed {len(paths)} deletions: {', '.join(paths[:5])}"
+            self._events.add("deletes-accepted", text, paths=list(paths[:20]), by=by)
+        return True
 
     async def ask_peer(self, request: AtPeerRequest, call: Call) -> AtPeerAnswer:
         """Asks the peer what ``ask`` says, on behalf of this node's user; the right to it was looked at before."""

@@ -95,6 +95,7 @@ def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[
         "unfit": account.unfit,
         "notes_problem": account.notes_problem,
         "notes_low": account.notes_low,
+        "held": account.held,
         "maintenance": _describe_maintenance(account),
         "drill": _describe_drill(account),
         "preempt": account.preempt,
@@ -155,7 +156,7 @@ def _describe_push(account: NodeAccount) -> ReplicationJson:
         "state": word,
         "pending": push.pending,
         "pending_since": round(since, 3) if since else None,
-        "reason": push.held or push.refused or (account.link_problem or None),
+        "reason": push.held or push.refused or push.doubt or (account.link_problem or None),
         "pushed": push.pushed,
     }
 

@@ -128,7 +128,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
     Operation("hello", req.SummaryRequest, lambda r: r.peer.hello, PEER),
     Operation("ping", req.SummaryRequest, lambda r: r.peer.ping, PEER),
     Operation("status", Request, lambda r: r.peer.status, PEER),
-    Operation("manifest", Request, lambda r: r.peer.manifest, PEER),
+    Operation("manifest", req.ManifestRequest, lambda r: r.peer.manifest, PEER),
     Operation("transaction", req.TransactionRequest, lambda r: r.peer.transaction, PEER),
     Operation("release", req.ReleaseRequest, lambda r: r.peer.release, PEER),
 )

@@ -16,7 +16,7 @@ from ha_agent.core.peer_summary import PeerSummary, WrongPeer, summary_message
 from ha_agent.core.settings import LinkSettings, PeerSettings
 from ha_agent.core.words import OWNING_ROLES, Role
 from ha_agent.daemon.replication.ledger import Ledger
-from ha_agent.daemon.replication.replicator import Replicator
+from ha_agent.daemon.replication.replicator import Replicator, read_rows
 from ha_agent.daemon.replication.view import RegistryView
 from ha_agent.daemon.standing import Standing
 
@@ -70,6 +70,7 @@ class Conversation:
             ledger.known,
             ledger.generation,
             self._view.manifest.hash,
+            standing.vip_here,
         )
 
     def learn(self, raw: Message) -> None:
@@ -105,7 +106,7 @@ class Conversation:
         if ledger.agreed.hash == manifest_hash:
             return ledger.agreed
         answer = await link.ask({"op": "manifest"}, MANIFEST_WAIT_S)
-        return Manifest.from_rows(answer["rows"])
+        return read_rows(answer)
 
     async def heartbeat(self) -> None:
         """Exchanges signs of life until cancelled, so that a silent peer is noticed before it is needed."""
@@ -117,11 +118,19 @@ class Conversation:
             if not self._link.is_up:
                 continue
             try:
-                self.learn(await self._link.ask({"op": "ping", **self.summary()}, 3 * every))
+                await self._exchange(3 * every)
             except TimeoutError:
                 self._link.give_up(f"silent for {3 * every:g} s")
             except (Disconnected, RemoteError, WrongPeer) as error:
                 self._link.give_up(str(error))
+
+    async def _exchange(self, limit_s: float) -> None:
+        """Asks for a sign of life, and sees to it that a standby holds what it is believed to hold."""
+        moment = self._replicator.moment
+        self.learn(await self._link.ask({"op": "ping", **self.summary()}, limit_s))
+        peer = self.peer
+        if peer is not None:
+            await self._replicator.hear_holding(peer.manifest_hash, peer.role, moment)
 
     async def ask_role(self, timeout_s: float) -> Role | None:
         """The peer's role as it is now; None where it does not answer."""

@@ -37,6 +37,47 @@ class PeerWord:
         return {"interlock": self.outcome.value, **({"because": self.because} if self.because else {})}
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A question under way. ``heard``: set when the peer says that it heard."""
+
+    asking: asyncio.Future[Message]
+    heard: asyncio.Event
+
+
+class _Patience:
+    """For how long a peer without a word is waited for."""
+
+    def __init__(self, limits: TakeoverSettings, clock: Callable[[], float]) -> None:
+        self._silent_peer_s, self._clock = limits.silent_peer_s, clock
+        self._silent_until = clock() + limits.silent_peer_s
+        self._last = self._silent_until + limits.interlock_timeout_s
+        self._has_answered, self._silences = False, 0
+        self.is_told = False
+        """Whether the history tells of the wait."""
+
+    def note_end(self, *, was_heard: bool) -> None:
+        """Notes that a question has come to nothing. An agent that heard it was alive until then."""
+        if was_heard:
+            self._silent_until = min(self._clock() + self._silent_peer_s, self._last)
+
+    def note_machine(self, *, is_up: bool) -> None:
+        """Notes what came of one look at the machine."""
+        self._has_answered = self._has_answered or is_up
+        self._silences = 0 if is_up else self._silences + 1
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the machine is off. One that has answered is silent twice in a row then: looks are many while it is waited
+        for, and where most packets are lost one of them may come to nothing."""
+        return self._silences > int(self._has_answered)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no word is waited for any longer."""
+        return self.is_off or self._clock() >= self._silent_until
+
+
 class Interlock:
     """Both ends. ``clock``: the loop's monotonic clock; ``is_machine_up``: asks the peer's machine without its agent."""
 
@@ -57,53 +98,81 @@ class Interlock:
     # ---- the node that takes over -------------------------------------------------------------------------
 
     async def ask(self) -> PeerWord:
-        """Asks for the release. A peer whose machine is up while its agent is silent gets ``silent_peer_s`` to come back."""
-        limits = self._limits
-        limit = self._clock() + limits.silent_peer_s
-        waiting = False
-        while True:
-            probe = asyncio.ensure_future(self._is_machine_up())
-            try:
-                word = await self._ask_once()
-                if word.outcome not in OFF or not await probe:
-                    return word
-            finally:
-                probe.cancel()
-                await asyncio.gather(probe, return_exceptions=True)
-            if self._clock() >= limit:
-                because = f"its machine answers, its agent did not within {limits.silent_peer_s:g} s"
-                return PeerWord(Outcome.SILENT, because)
-            if not waiting:
-                waiting = True
-                text = f"the peer's machine answers, its agent does not: waiting for it, {limits.silent_peer_s:g} s at most"
-                self._events.add("peer-silent", text, because=word.because)
-            self._link.nudge()
-            await self._link.wait_change(limits.peer_probe_s)
+        """Asks for the release and waits for the word.
 
-    async def _ask_once(self) -> PeerWord:
-        """Asks the peer and waits for its word. A peer that does not even say that it heard counts as dead."""
-        limits, claim = self._limits, self._standing.claim
-        if not self._link.is_up:
-            return PeerWord(Outcome.LINK_DOWN, self._link.problem)
-        heard = asyncio.Event()
-        message = {"op": "release", "epoch": claim.epoch, "claimed_by": claim.claimed_by}
-        asking = asyncio.ensure_future(self._link.ask(message, limits.interlock_timeout_s, lambda _: heard.set()))
-        hearing = asyncio.ensure_future(heard.wait())
+        A peer whose machine gives no sign of life is off after ``peer_probe_s``. One whose machine does has
+        ``silent_peer_s`` to say that it heard, counted anew when it did and the link broke after that. A question that is
+        under way stays so: a new connection would need many more packets to get through than the rest of this one.
+        """
+        question: _Question | None = None
+        patience = _Patience(self._limits, self._clock)
         try:
-            await asyncio.wait({asking, hearing}, timeout=limits.peer_probe_s, return_when=asyncio.FIRST_COMPLETED)
-            if not heard.is_set() and not asking.done():
-                self._link.give_up("no answer to the interlock")
+            while True:
+                if question is None and self._link.is_up:
+                    question = self._put_question()
+                word, is_up = await self._look_and_hear(question)
+                if word.outcome not in OFF:
+                    return word
+                if question is not None and question.asking.done():
+                    patience.note_end(was_heard=question.heard.is_set())
+                    question = None
+                patience.note_machine(is_up=is_up)
+                if patience.is_over:
+                    self._link.give_up("no answer to the interlock")
+                    return word if patience.is_off else self._silent()
+                self._tell_waiting(word, patience)
+                self._link.nudge()
+                if question is None and is_up:
+                    await self._link.wait_change(self._limits.peer_probe_s)
+        finally:
+            if question is not None:
+                await _end(question.asking)
+
+    def _put_question(self) -> _Question:
+        claim, heard = self._standing.claim, asyncio.Event()
+        message = {"op": "release", "epoch": claim.epoch, "claimed_by": claim.claimed_by}
+        asking = self._link.ask(message, self._limits.interlock_timeout_s, lambda _: heard.set())
+        return _Question(asyncio.ensure_future(asking), heard)
+
+    async def _look_and_hear(self, question: _Question | None) -> tuple[PeerWord, bool]:
+        """What the peer says, and whether its machine is up: looked for meanwhile, and without meaning after a word."""
+        look = asyncio.ensure_future(self._is_machine_up())
+        try:
+            word = await self._hear(question)
+            return word, word.outcome in OFF and await look
+        finally:
+            await _end(look)
+
+    async def _hear(self, question: _Question | None) -> PeerWord:
+        """The peer's word; one that does not say within ``peer_probe_s`` that it heard gives none."""
+        limits = self._limits
+        if question is None:
+            return PeerWord(Outcome.LINK_DOWN, self._link.problem)
+        hearing = asyncio.ensure_future(question.heard.wait())
+        try:
+            waited_for: set[asyncio.Future[Any]] = {question.asking, hearing}
+            await asyncio.wait(waited_for, timeout=limits.peer_probe_s, return_when=asyncio.FIRST_COMPLETED)
+            if not question.heard.is_set() and not question.asking.done():
                 return PeerWord(Outcome.DEAD, f"no sign of life within {limits.peer_probe_s:g} s")
-            answer = await asking
+            return _read_word(await question.asking)
         except TimeoutError:
-            return PeerWord(Outcome.TIMED_OUT, f"not released after {limits.interlock_timeout_s:g} s")
+            heard = question.heard.is_set()
+            why = f"not released after {limits.interlock_timeout_s:g} s" if heard else "the question was not heard"
+            return PeerWord(Outcome.TIMED_OUT if heard else Outcome.DEAD, why)
         except (Disconnected, RemoteError) as error:
             return PeerWord(Outcome.DEAD, str(error))
         finally:
-            hearing.cancel()
-            asking.cancel()
-            await asyncio.gather(asking, hearing, return_exceptions=True)
-        return _read_word(answer)
+            await _end(hearing)
+
+    def _silent(self) -> PeerWord:
+        return PeerWord(Outcome.SILENT, f"its machine answers, its agent did not within {self._limits.silent_peer_s:g} s")
+
+    def _tell_waiting(self, word: PeerWord, patience: _Patience) -> None:
+        if not patience.is_told:
+            patience.is_told = True
+            limit_s = self._limits.silent_peer_s
+            text = f"the peer's machine answers, its agent does not: waiting for it, {limit_s:g} s at most"
+            self._events.add("peer-silent", text, because=word.because)
 
     # ---- the node that is asked ---------------------------------------------------------------------------
 
@@ -112,11 +181,14 @@ class Interlock:
         asking: Watermark,
         progress: Progress,
         *,
+        is_clear: Callable[[], Awaitable[bool]],
         in_maintenance: Callable[[], bool],
         give_way: Callable[[str], None],
         wake: Callable[[], None],
     ) -> Message:
         """Answers when nothing of the registry is left running here, or why that will not be.
+
+        ``is_clear`` looks at the processes of a standby, and sees to it that what runs there is released.
 
         A node that is active and that its own keepalived goes on to call MASTER refuses: in a dual master with a working
         link the node that is active already stays it, because that moves no program. Of two that take over at once the
@@ -128,7 +200,7 @@ class Interlock:
         patience = self._clock() + limits.dual_master_s
         limit = self._clock() + limits.interlock_timeout_s
         while self._clock() < limit:
-            if standing.role is Role.STANDBY:
+            if standing.role is Role.STANDBY and await is_clear():
                 self._ledger.learn(asking)
                 return {"outcome": Outcome.RELEASED}
             if in_maintenance():
@@ -146,6 +218,12 @@ class Interlock:
                 until = patience if self._clock() < patience else self._clock() + limits.dual_master_s
             await standing.wait_change(max(0.01, until - self._clock()))
         return {"outcome": Outcome.TIMED_OUT}
+
+
+async def _end(task: asyncio.Future[Any]) -> None:
+    """Cancels a task that is of no use any more, and waits for its end."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _read_word(answer: Message) -> PeerWord:

@@ -27,6 +27,13 @@ class LoadedGroups:
             write_note(self._path, _to_note(merged), 0o600)
             self.names = merged
 
+    def adopt(self, groups: Iterable[str]) -> None:
+        """Takes groups for the registry's that supervisord has and that are not local: the notes were lost. Never raises."""
+        names = self.names | frozenset(groups)
+        with contextlib.suppress(OSError):
+            self.remember(names)
+        self.names = names
+
     def forget(self) -> None:
         """Notes that nothing of the registry is loaded any more."""
         self.names = frozenset()

@@ -19,6 +19,7 @@ from ha_agent.adapters.supervisord import Fault, ProcessInfo, RereadRefused, Sup
 from ha_agent.core.settings import ReleaseSettings, SupervisorSettings
 from ha_agent.core.supervisor_words import LIVE_STATES, SETTLED_STATES, State
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
+from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.supervised import SPAWN_S, Lane, Supervised
 
 _CULPRIT = re.compile(r"file: '([^']+)'")
@@ -54,10 +55,11 @@ class Loader:
         release: ReleaseSettings,
         supervised: Supervised,
         loaded: LoadedGroups,
+        local: LocalGroups,
         table: ProcessTable,
     ) -> None:
         self._supervisor, self._release = supervisor, release
-        self._supervised, self._loaded, self._table = supervised, loaded, table
+        self._supervised, self._loaded, self._local, self._table = supervised, loaded, local, table
 
     async def read_registry(self, lane: Lane = Lane.WORK) -> list[ProcessInfo]:
         """The registry's processes. Raises ``SupervisordDown``."""
@@ -139,13 +141,23 @@ class Loader:
         """
         if not await self._supervised.is_up():
             raise SupervisordDown(f"no answer within {self._supervisor.hung_s:g} s")
-        live = [info for info in await self.read_registry() if info.state in LIVE_STATES]
+        live = [info for info in await self._adopt() if info.state in LIVE_STATES]
         if not live:
             return
         # Not stopProcessGroup: supervisord answers that one deferred, one group every 50 ms within a multicall.
         calls = [("stopProcess", [f"{info.group}:{info.name}", False]) for info in live]
         await asyncio.to_thread(self._supervised.client.batch, calls)
         await self.wait_stopped([info.pid for info in live if info.pid])
+
+    async def _adopt(self) -> list[ProcessInfo]:
+        """Has every group that supervisord has and that is not local be the registry's, whatever the notes say.
+
+        Returns the registry's processes. Raises ``SupervisordDown``.
+        """
+        infos = await self._supervised.read_all(Lane.WORK)
+        local = await asyncio.to_thread(self._local.apart_from, self._loaded)
+        self._loaded.adopt({info.group for info in infos} - local)
+        return [info for info in infos if info.group in self._loaded.names]
 
     async def wait_stopped(self, pids: list[int]) -> None:
         """Waits for the ends of ``pids``, ``stop_timeout_s`` at most.

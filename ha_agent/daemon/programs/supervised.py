@@ -9,15 +9,17 @@ import asyncio
 import contextlib
 import logging
 import signal
+import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
 from typing import Any, TypeVar
 
-from ha_agent.adapters.files import keep_note, read_note, write_note
-from ha_agent.adapters.procs import ProcessTable, ProcessWatch
-from ha_agent.adapters.supervisord import ProcessInfo, Supervisord, SupervisordDown
+from ha_agent.adapters.procs import TICKS_S, ProcessTable, ProcessWatch, now_ticks
+from ha_agent.adapters.supervisord import ProcessInfo, SocketAge, Supervisord, SupervisordDown
+from ha_agent.core.kinship import Life
 from ha_agent.core.settings import SupervisorSettings
+from ha_agent.core.supervisor_words import deaf_text
 
 log = logging.getLogger(__name__)
 
@@ -53,19 +55,22 @@ class Supervised:
         client: Supervisord,
         process: ProcessWatch,
         table: ProcessTable,
-        sessions_path: str,
+        age: SocketAge,
     ) -> None:
         self._settings = settings
         self.client = client
         """For those who call it in a thread of their own."""
         self.process = process
-        self._table = table
-        self._sessions_path = sessions_path
-        self.sessions = frozenset(int(w) for w in (read_note(sessions_path) or b"").split() if w.isdigit())
-        """Process ids of the supervisords of this boot that led a session."""
-        self._noted_pid = 0
+        self._table, self._socket_age = table, age
+        self._life: Life | None = None
+        self._looked_ticks = 0
+        self.began_ticks: int | None = None
+        """When supervisord's present life began, in ticks since boot; None where none is running."""
         self.last_seen: Sequence[ProcessInfo] = ()
         """What supervisord last said of all its processes."""
+        self.seen_ticks = 0
+        """When it was asked that, in ticks since boot: what was started later is none of those."""
+        self._glance_ticks = 0
         self._operators = ThreadPoolExecutor(OPERATOR_WORKERS, "operator")
         self._glancer = ThreadPoolExecutor(1, "glance")
         self._glance: asyncio.Future[list[ProcessInfo]] | None = None
@@ -73,25 +78,27 @@ class Supervised:
         """Held while an operator's call that starts something is under way: a release waits for its end."""
 
     def note_process(self) -> None:
-        """Holds supervisord's process, if there is one, and notes its session, by which its descendants are found."""
+        """Holds supervisord's process, if there is one, and notes which life of it that is."""
         self.process.look()
-        identity = self.process.identity
-        if identity is None or identity[0] == self._noted_pid:
+        identity, now = self.process.identity, now_ticks()
+        if identity is None:
+            self._life = self.began_ticks = None
             return
-        self._noted_pid = identity[0]
-        if self._table.leads_session(identity[0]) and identity[0] not in self.sessions:
-            self.sessions |= {identity[0]}
-            try:
-                write_note(self._sessions_path, self._to_note(), 0o600)
-            except OSError as error:
-                log.error("%s cannot be written: %s", self._sessions_path, error)
+        self._table.note_supervisord(*identity)
+        before, socket = self._life, self._socket_age.read()
+        if before is None or before[:2] != identity:
+            self._life, self.began_ticks, self._looked_ticks = Life(*identity), identity[1], identity[1]
+        if socket is not None and self._life is not None and socket[0] != self._life.age:
+            self._life = Life(*identity, socket[0])
+            # The wall clock may have been set meanwhile: the new socket is younger than the last look in any case.
+            made = now - int((time.time() - socket[1]) / TICKS_S)
+            self.began_ticks = max(self._looked_ticks, min(now, made))
+        self._looked_ticks = now
 
-    def keep(self) -> bool:
-        """Writes the file of the sessions again where it is not right; says whether it did. Raises ``OSError``."""
-        return bool(self.sessions) and keep_note(self._sessions_path, self._to_note(), 0o600)
-
-    def _to_note(self) -> bytes:
-        return "".join(f"{pid}\n" for pid in sorted(self.sessions)).encode()
+    @property
+    def life(self) -> Life | None:
+        """supervisord's present life, as of the last ``note_process``; None where none is running."""
+        return self._life if self.process.is_alive else None
 
     # ---- asking -------------------------------------------------------------------------------------------
 
@@ -104,18 +111,28 @@ class Supervised:
 
         ``limit_s`` bounds the wait in the lane GLANCE alone; the others wait as long as a call may take.
         """
-        if lane is Lane.GLANCE:
-            self.last_seen = await self._read_shared(limit_s)
-        elif lane is Lane.OPERATOR:
-            self.last_seen = await self._for_operator(self.client.read_processes)
-        else:
-            self.last_seen = await asyncio.to_thread(self.client.read_processes)
+        asked = now_ticks()
+        try:
+            if lane is Lane.GLANCE:
+                self.last_seen = await self._read_shared(limit_s)
+                # The question that this one shared was asked earlier.
+                asked = self._glance_ticks
+            elif lane is Lane.OPERATOR:
+                self.last_seen = await self._for_operator(self.client.read_processes)
+            else:
+                self.last_seen = await asyncio.to_thread(self.client.read_processes)
+        except SupervisordDown as error:
+            if (identity := self.process.identity) is not None and self._socket_age.read() is None:
+                raise SupervisordDown(deaf_text(identity[0], self._settings.socket)) from error
+            raise
+        self.seen_ticks = asked
         return self.last_seen
 
     async def _read_shared(self, limit_s: float) -> list[ProcessInfo]:
         # By the time that this goes on, somebody else may have asked again.
         glance = self._glance
         if glance is None or glance.done():
+            self._glance_ticks = now_ticks()
             glance = asyncio.get_running_loop().run_in_executor(self._glancer, self.client.read_processes)
             # Whoever asked may be gone by then.
             glance.add_done_callback(lambda done: done.cancelled() or done.exception())

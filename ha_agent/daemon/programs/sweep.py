@@ -6,17 +6,28 @@ Looks at processes themselves; its word that nothing is left is the one that the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
-from collections.abc import Awaitable, Callable, Collection, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
-from ha_agent.adapters.procs import Lineage, Marked, ProcessTable, select_orphans
-from ha_agent.adapters.supervisord import ProcessInfo
+from ha_agent.adapters.procs import ProcessTable, now_ticks
+from ha_agent.adapters.supervisord import ProcessInfo, SupervisordDown
+from ha_agent.core.kinship import UNKNOWN_GROUP, Found, Kin, Marked, select_orphans
 from ha_agent.core.settings import ReleaseSettings
+from ha_agent.core.supervisor_words import LIVE_STATES
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
-from ha_agent.daemon.programs.supervised import Supervised
+from ha_agent.daemon.programs.local_groups import LocalGroups
+from ha_agent.daemon.programs.supervised import Lane, Supervised
 
 KILL_WAIT_S = 1.0
 FREEZE_ROUNDS = 20
+
+FORK_ROUNDS, FORK_PAUSE_S = 20, 0.005
+"""A fork of supervisord's becomes a program within a few milliseconds; after these it counts as one."""
+
+ASK_S = 0.3
+"""A look without supervisord's word finds less, and must not take long."""
 
 Find = Callable[[], Awaitable[list[Marked]]]
 
@@ -24,31 +35,84 @@ Find = Callable[[], Awaitable[list[Marked]]]
 class Sweeper:
     """For one registry. Returns what could not be ended, never raises for it."""
 
-    def __init__(self, release: ReleaseSettings, table: ProcessTable, supervised: Supervised, loaded: LoadedGroups) -> None:
+    def __init__(
+        self,
+        release: ReleaseSettings,
+        table: ProcessTable,
+        supervised: Supervised,
+        loaded: LoadedGroups,
+        local: LocalGroups,
+    ) -> None:
         self._release, self._table = release, table
-        self._supervised, self._loaded = supervised, loaded
+        self._supervised, self._loaded, self._local = supervised, loaded, local
 
-    @property
-    def lineage(self) -> Lineage:
-        """What is known of supervisord's descendants: its sessions, and what it last said of its processes."""
-        seen, own = self._supervised.last_seen, self._loaded.names
-        leaders = {i.pid: (i.group, i.name) for i in seen if i.pid and i.group in own}
-        spared = frozenset(i.pid for i in seen if i.pid and i.group not in own)
-        return Lineage(self._supervised.sessions, leaders, spared)
+    # ---- looking ------------------------------------------------------------------------------------------
+
+    def _kin(self, told: Mapping[int, tuple[str, str]] | None = None) -> Kin:
+        """What is known besides the processes. ``told``: process ids that supervisord has named since it was last asked."""
+        supervised, local = self._supervised, self._local.apart_from(self._loaded)
+        seen = [info for info in supervised.last_seen if info.pid]
+        identity = supervised.process.identity
+        return Kin(
+            supervisord=identity[0] if identity else None,
+            leaders={**{i.pid: (i.group, i.name) for i in seen if i.group not in local}, **(told or {})},
+            spared=frozenset(i.pid for i in seen if i.group in local),
+            seen_ticks=now_ticks() if told else supervised.seen_ticks,
+            local=local,
+        )
+
+    def look(self, told: Mapping[int, tuple[str, str]] | None = None) -> Found:
+        """The registry's processes: all that came from supervisord and is not of a local program.
+
+        Depends on no note: what is not known to be local is the registry's. Blocks for a pass over /proc.
+        """
+        kin = self._kin(told)
+        found = self._table.find(kin)
+        for _ in range(FORK_ROUNDS):
+            if not found.pending:
+                break
+            time.sleep(FORK_PAUSE_S)
+            found = self._table.find(kin)
+        return Found(found.ours + found.pending)
 
     async def find_left(self) -> list[Marked]:
-        """Processes that carry the marks of our supervisord and of a group of the registry, or came from it without marks.
-
-        Nothing where nothing of the registry was loaded.
-        """
-        lineage = self.lineage if self._loaded.names else Lineage()
-        return await asyncio.to_thread(self._table.find_marked, self._loaded.names, lineage)
+        """Every process of the registry."""
+        return list((await asyncio.to_thread(self.look)).ours)
 
     async def find_orphans(self) -> list[Marked]:
-        """Those of them that an earlier supervisord started, and what came from these."""
+        """Those that an earlier life of supervisord has started, and what came from these."""
         self._supervised.note_process()
-        identity = self._supervised.process.identity
-        return select_orphans(await self.find_left(), identity[1] if identity else None)
+        if self._supervised.process.identity is None:
+            return await self.find_left()
+        return select_orphans(await self.find_adrift(), self._supervised.began_ticks)
+
+    async def find_adrift(self) -> list[Marked]:
+        """Those that belong to no program any more: no living supervisord is above them."""
+        return await asyncio.to_thread(lambda: self._table.find_adrift(self._kin()))
+
+    async def find_strays(self) -> list[Marked]:
+        """Those that run beside their program, or of which none can be told."""
+        return await asyncio.to_thread(lambda: self._table.find_strays(self._kin()))
+
+    async def find_evidence(self) -> list[Marked]:
+        """Signs that the registry runs on a node that is not to run it: processes, and programs about to be started.
+
+        What no program can be told of is a sign only where no living supervisord is above it and it is older than that one:
+        else it may be a local program's. Asks supervisord first.
+        """
+        self._supervised.note_process()
+        infos: Sequence[ProcessInfo] = ()
+        with contextlib.suppress(SupervisordDown):
+            infos = await self._supervised.read_all(Lane.GLANCE, ASK_S)
+        local, found = await asyncio.to_thread(lambda: (self._local.apart_from(self._loaded), self.look().ours))
+        adrift = await self.find_adrift() if any(p.group == UNKNOWN_GROUP for p in found) else []
+        began = self._supervised.began_ticks
+        signs = [p for p in found if p.group != UNKNOWN_GROUP]
+        signs += [p for p in adrift if p.group == UNKNOWN_GROUP and (began is None or p.started_ticks < began)]
+        waiting = [i for i in infos if i.group not in local and i.state in LIVE_STATES and not i.pid]
+        return signs + [Marked(0, 0, 0, i.group, i.name) for i in waiting]
+
+    # ---- ending -------------------------------------------------------------------------------------------
 
     async def sweep(self) -> list[Marked]:
         """Ends every process of the registry. Returns what could not be ended."""
@@ -61,14 +125,15 @@ class Sweeper:
     async def end_named(self, chosen: Collection[tuple[str, str]], live: Sequence[ProcessInfo]) -> list[Marked]:
         """Ends what is left of the processes ``chosen``, as (group, process). Returns what could not be ended.
 
-        ``live``: what supervisord said of them before they were told to stop.
+        ``live``: what supervisord said of them before they were told to stop. What no program can be told of is ended where
+        no other program of the registry runs.
         """
-        groups = frozenset(group for group, _ in chosen)
-        lineage = Lineage(self._supervised.sessions, {i.pid: (i.group, i.name) for i in live if i.pid})
+        told = {i.pid: (i.group, i.name) for i in live if i.pid}
 
         async def find() -> list[Marked]:
-            marked = await asyncio.to_thread(self._table.find_marked, groups, lineage)
-            return [p for p in marked if (p.group, p.process) in chosen]
+            found = (await asyncio.to_thread(self.look, told)).ours
+            alone = all((p.group, p.process) in chosen for p in found if p.group != UNKNOWN_GROUP)
+            return [p for p in found if (p.group, p.process) in chosen or (p.group == UNKNOWN_GROUP and alone)]
 
         return await self._end_all(find)
 

@@ -1,4 +1,7 @@
-"""Waiting until the peer has a change on its disk: the one place where a command does that."""
+"""Waiting until the peer has a change on its disk: the one place where a command does that.
+
+"In sync" is never said of what the peer is believed to hold: it is asked, for each acknowledgement anew.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
+from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.core.manifest import Difference
 from ha_agent.core.words import Outcome, Role
@@ -59,7 +63,8 @@ class Acknowledger:
     async def wait(self, paths: Collection[str] | None = None, limit_s: float = ACKNOWLEDGE_S) -> Acknowledgement:
         """Waits until the peer holds ``paths`` as this node does (also: no longer holds them); None: the whole registry.
 
-        What the peer refused before counts only when it was tried again.
+        What the peer refused before counts only when it was tried again. The last word is the peer's: it is asked what it
+        holds when nothing more has to be sent. For the whole registry it looks at its disk first.
         """
         until, link_until = self._clock() + limit_s, self._clock() + min(LINK_S, limit_s)
         wanted = None if paths is None else set(paths)
@@ -70,6 +75,10 @@ class Acknowledger:
             known = self._judge(wanted, self._clock() >= link_until, tried)
             if known is not None:
                 return known
+            if self._seems_done(wanted):
+                known = await self._ask(wanted, until - self._clock())
+                if known is not None:
+                    return known
             if self._clock() >= until:
                 return self._not_taken(Outcome.TIMED_OUT, f"no answer within {limit_s:g} s")
             with contextlib.suppress(TimeoutError):
@@ -88,14 +97,31 @@ class Acknowledger:
         pending = self._replicator.pending()
         if pending is not None:
             puts, deletes = _wanted_of(pending, wanted)
-            if not puts and not deletes:
-                return Acknowledgement(Outcome.IN_SYNC)
-            if state.held and not puts:
+            if state.held and deletes and not puts:
                 reason = f"deletions are held: {state.held}; ha-agent sync --accept-deletes sends them"
                 return Acknowledgement(Outcome.HELD, state.held, reason)
         if tried and state.refused:
             return self._not_taken(Outcome.REFUSED_BY_PEER, state.refused)
         return None
+
+    def _seems_done(self, wanted: set[str] | None) -> bool:
+        """Whether the peer is worth asking: it seems to lack nothing, or it holds something else than was sent."""
+        if not self._link.is_up:
+            return False
+        pending = self._replicator.pending()
+        return self._replicator.differs if pending is None else not any(_wanted_of(pending, wanted))
+
+    async def _ask(self, wanted: set[str] | None, limit_s: float) -> Acknowledgement | None:
+        """The peer's own word; None where it says something else than was believed, or nothing: what follows is seen."""
+        confirmed = self._replicator.pending() is not None
+        try:
+            async with asyncio.timeout(max(0.0, limit_s)):
+                as_believed = await self._replicator.ask_holding(at_disk=wanted is None)
+        except (Disconnected, TimeoutError):
+            return None
+        except RemoteError as error:
+            return self._not_taken(Outcome.REFUSED_BY_PEER, str(error))
+        return Acknowledgement(Outcome.IN_SYNC) if as_believed and confirmed else None
 
     def _not_taken(self, outcome: Outcome, why: str) -> Acknowledgement:
         return Acknowledgement(outcome, why, f"{self._peer_name} has not taken it: {why}")

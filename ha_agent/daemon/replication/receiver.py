@@ -14,6 +14,7 @@ from typing import Any
 
 from ha_agent.adapters.commit import CHECKPOINT_BYTES, Committed, Committer, NoSpace, sweep_temporaries
 from ha_agent.core.frames import Message
+from ha_agent.core.manifest import Manifest
 from ha_agent.core.settings import RegistrySettings
 from ha_agent.core.transaction import (
     BadTransaction,
@@ -89,6 +90,18 @@ class Receiver:
             text = f"changed on the standby, does not travel: {', '.join(fresh[:5])}"
             self._events.add("standby-edit", text, paths=fresh[:20])
 
+    async def glance(self) -> Manifest:
+        """What this node's registry holds, as far as its watcher has told."""
+        return self._view.manifest
+
+    async def look(self) -> Manifest:
+        """What this node's registry holds on the disk now; no change is committed meanwhile."""
+        async with self._ledger.lock:
+            await self._view.compare_now()
+            manifest = self._view.manifest
+        self.report_local_edits()
+        return manifest
+
     def manifest_rows(self) -> list[list[Any]]:
         """This node's whole manifest as it is known, as rows for a message."""
         return self._view.manifest.to_rows()
@@ -105,6 +118,7 @@ class Receiver:
             answer, reason = judge_transaction(txn, self._receiver_view())
             if answer is not Answer.COMMITTED:
                 return self._refuse(answer, reason)
+            seen = self._view.manifest
             try:
                 report = await self._commit(txn)
             except BadTransaction as error:
@@ -114,7 +128,7 @@ class Receiver:
             except OSError as error:
                 full = error.errno in (errno.ENOSPC, errno.EDQUOT)
                 return self._refuse(Answer.NO_SPACE if full else Answer.BAD, f"cannot be written: {error}")
-            return self._committed(txn, report)
+            return self._committed(txn, report, seen)
 
     async def _commit(self, txn: Transaction) -> Committed:
         """Commits a small change in the loop while the disk is quick, anything else in a thread (docs/adr/0002)."""
@@ -139,16 +153,22 @@ class Receiver:
             limits.mass_delete_minimum,
         )
 
-    def _committed(self, txn: Transaction, report: Committed) -> Message:
+    def _committed(self, txn: Transaction, report: Committed, seen: Manifest) -> Message:
+        """Takes in that ``txn`` was applied to a registry that looked like ``seen``."""
         self._report(txn, report)
         if report.failed:
             self._view.request_compare()
             path, problem = next(iter(report.failed.items()))
             return self._refuse(Answer.NO_SPACE if "No space" in problem else Answer.BAD, f"{path}: {problem}")
+        moved_on = self._view.manifest is not seen
         manifest = self._view.manifest.changed(txn.puts, txn.deletes)
         self._ledger.agree(manifest, Watermark(txn.epoch, txn.claimed_by), txn.generation)
         self.last_refusal = None
         self._view.committed(manifest)
+        if moved_on:
+            # Somebody may have edited these files after a thread had written them: the disk has the last word.
+            for path in [*(entry.path for entry in txn.puts), *txn.deletes]:
+                self._view.hint(path)
         if self._committer.journal.size > CHECKPOINT_BYTES:
             asyncio.get_running_loop().call_soon(self._ledger.checkpoint_soon)
         return {"answer": Answer.COMMITTED.value}

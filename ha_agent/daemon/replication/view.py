@@ -50,6 +50,9 @@ class RegistryView:
         self._watched: tuple[int, int] | None = None
         self._scanning: asyncio.Task[None] | None = None
         self._scan_again = False
+        self._doubts = 0
+        self._settled_doubts = 0
+        self._watch_problem: str | None = None
         self.manifest: Manifest = EMPTY
         self.refused: dict[str, str] = {}
         self.unavailable: str | None = "not read yet"
@@ -88,10 +91,12 @@ class RegistryView:
     def _take_hints(self) -> None:
         self._hint_scheduled = False
         if self._scanning is not None:
+            self._doubts += 1
             self._scan_again = True
             return
         hints, self._hints = self._hints, set()
         if EVERYTHING in hints or len(hints) > MANY_HINTS or self.unavailable:
+            self._doubts += 1
             self.check_identity(force=True)
             return
         self._look_at(hints)
@@ -164,8 +169,31 @@ class RegistryView:
         if identity != self._watched or identity is None:
             self._rewatch()
             force = force or identity is not None or self.unavailable is None
+        elif self._watcher.problem(self._settings.path) is not None:
+            self._rewatch()
+            force = True
+        self._note_watch()
         if force:
             self.request_compare()
+
+    def _note_watch(self) -> None:
+        problem = self._watcher.problem(self._settings.path)
+        if problem != self._watch_problem and problem is not None:
+            log.error("%s; everything is compared every few seconds until it can be", problem)
+        self._watch_problem = problem
+
+    @property
+    def doubt(self) -> str | None:
+        """Why the registry may have changed in a way that ``manifest`` does not show yet; None where it cannot have."""
+        if self._watch_problem is not None:
+            return self._watch_problem
+        unseen = bool(self._hints) or self._watcher.has_unread() or self._doubts != self._settled_doubts
+        return "changes of the registry are being looked at" if unseen else None
+
+    def cast_doubt(self) -> None:
+        """Compares everything, because hints may have been lost."""
+        self._doubts += 1
+        self.check_identity(force=True)
 
     def request_compare(self) -> None:
         """Begins a full compare, or another one after that under way."""
@@ -180,7 +208,9 @@ class RegistryView:
             while self._scan_again:
                 self._scan_again = False
                 self._hints.clear()
+                doubts = self._doubts
                 await self.compare()
+                self._settled_doubts = doubts
         finally:
             self._scanning = None
 

@@ -17,10 +17,12 @@ from ha_agent.core.words import Action, Role, Step
 from ha_agent.daemon.events import Event, Events
 from ha_agent.daemon.peer.conversation import Conversation
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
+from ha_agent.daemon.role.addresses import Addresses
 from ha_agent.daemon.role.claims import Claims
 from ha_agent.daemon.role.fitness import Fitness
 from ha_agent.daemon.role.maintenance import Maintenance
 from ha_agent.daemon.role.obedience import Obedience
+from ha_agent.daemon.role.patrol import Patrol
 from ha_agent.daemon.role.plan_run import PlanRun
 from ha_agent.daemon.role.release import Release
 from ha_agent.daemon.role.senses import Senses
@@ -57,8 +59,10 @@ class RoleLoop:
         release: Release,
         verifier: Verifier,
         claims: Claims,
+        patrol: Patrol,
         fitness: Fitness,
         obedience: Obedience,
+        addresses: Addresses,
         maintenance: Maintenance,
         upkeep: Upkeep,
         conversation: Conversation,
@@ -73,8 +77,9 @@ class RoleLoop:
     ) -> None:
         self._standing, self._senses = standing, senses
         self._takeover, self._release, self._verifier, self._claims = takeover, release, verifier, claims
-        self._fitness, self._obedience, self._maintenance = fitness, obedience, maintenance
-        self._upkeep, self._conversation = upkeep, conversation
+        self._patrol = patrol
+        self._fitness, self._obedience, self._addresses = fitness, obedience, addresses
+        self._maintenance, self._upkeep, self._conversation = maintenance, upkeep, conversation
         self._loaded, self._events = loaded, events
         self._waker, self._start_task, self._clock = waker, start_task, clock
         self._takeover_retry_s, self._release_retry_s = retry_s
@@ -99,6 +104,7 @@ class RoleLoop:
         damage = standing.resume()
         if damage is not None:
             self._events.add("role-damaged", damage)
+        await self._patrol.resume()
         standing.note_transition(await asyncio.to_thread(self._find_last_transition))
         self._claims.learn_own()
         self._claims.resuming = standing.owns
@@ -155,6 +161,7 @@ class RoleLoop:
         standing.note_vip(senses.sense_vip(now))
         self._note_vrrp(now)
         supervisord_gone = senses.is_supervisord_gone(now)
+        self._addresses.tell_peer()
         loaded_into = standing.loaded_into
         return Facts(
             now_mono=now,
@@ -167,7 +174,7 @@ class RoleLoop:
             plan_done=self._run.done if self._run else None,
             left_running=standing.left_running,
             retry_due=now >= self._retry_mono,
-            supervisord_replaced=loaded_into is not None and senses.sense_supervisord() != loaded_into,
+            supervisord_replaced=loaded_into is not None and loaded_into.is_other_than(senses.sense_supervisord()),
             supervisord_gone=supervisord_gone,
             vrrp_asked=senses.is_asking,
         )
@@ -202,8 +209,10 @@ class RoleLoop:
             supervisord_gone=self._senses.is_supervisord_gone(now),
             peer_owns=self._conversation.peer_owns,
             notes_problem=self._upkeep.vital_problem,
+            isolated=self._addresses.find_isolation(now),
         )
         self._obedience.update(now, self._fitness.reason, standing.vrrp_state, standing.vip_here)
+        self._addresses.remove_stray(now)
 
     def give_way(self, reason: str) -> None:
         """Has keepalived give up MASTER here for a while; the rules then release."""
@@ -274,8 +283,8 @@ class RoleLoop:
         self._waker.wake()
 
     def _note_failed(self, run: PlanRun) -> None:
-        log.error("%s could not be finished: %s", run.name, run.failure)
         if run.failure != self._standing.last_failure:
+            log.error("%s could not be finished: %s", run.name, run.failure)
             self._events.add(f"{run.name}-failed", str(run.failure), steps=run.steps)
         self._standing.note_failure(run.failure)
 
@@ -293,5 +302,6 @@ class RoleLoop:
         elif self._standing.role is Role.FENCED:
             self._retry_at(self._clock() + self._release_retry_s)
             return
+        self._patrol.settled()
         for listener in self.on_settled:
             listener()

@@ -53,6 +53,8 @@ class Obedience:
         self._is_busy = False
         self._looked: _ReloadKey | None = None
         self._reloaded: _ReloadKey | None = None
+        self._heard: tuple[int, int] | None = None
+        """The keepalived that was seen to watch the directory."""
 
     def update(self, now: float, unfit: str | None, vrrp_state: VrrpState, vip_here: bool | None) -> None:
         """Looks once. ``unfit``: why keepalived is told FAULT; None where it is not."""
@@ -93,8 +95,11 @@ class Obedience:
         if now < self._look_mono:
             return
         self._look_mono = now + LOOK_S
+        hears = self._keepalived.hears(self._directory)
+        if hears:
+            self._heard = identity
         # Once is enough: some file systems number their inodes otherwise for inotify than for stat.
-        if self._keepalived.hears(self._directory) is False and key != self._reloaded:
+        if (hears is False or (hears is None and self._heard == identity)) and key != self._reloaded:
             self._reloaded = key
             self._keepalived.reload()
             text = f"{self._directory} is another directory than keepalived watches: it reads its configuration again"

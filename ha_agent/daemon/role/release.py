@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.programs.sweep import Sweeper
 from ha_agent.daemon.role.plan_run import StepCode, StepFailed
 from ha_agent.daemon.standing import Standing
+
+log = logging.getLogger(__name__)
 
 
 class Release:
@@ -47,8 +50,14 @@ class Release:
         }
 
     async def _disarm(self) -> dict[str, Any]:
-        """Makes sure that neither a restarted supervisord nor a VIP left behind goes on with what ends here."""
-        self._active_set.remove()
+        """Makes sure that neither a restarted supervisord nor a VIP left behind goes on with what ends here.
+
+        Where the active set cannot be emptied the programs are stopped all the same; the last step does not end without.
+        """
+        try:
+            self._active_set.remove()
+        except OSError as error:
+            log.error("the active set cannot be emptied: %s", error)
         if self._keepalived.is_alive or not self._standing.vip_here:
             return {}
         return {"vip_removed": await self._remove_vip()}
@@ -81,6 +90,7 @@ class Release:
 
     async def _unload(self) -> dict[str, Any]:
         """Unloads, and looks at the processes once more: this is the word that the peer waits for."""
+        self._active_set.remove()
         try:
             await self._loader.unload()
         except SupervisordDown as error:

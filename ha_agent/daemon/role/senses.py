@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from ha_agent.adapters.procs import ProcessWatch
 from ha_agent.adapters.spool import forget_older, read_pid_max, read_spool, read_ticks
+from ha_agent.core.kinship import Life
 from ha_agent.core.words import VrrpState
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.inquiry import Inquiry
@@ -64,8 +65,8 @@ class Senses:
     def sense_vip(self, now: float) -> bool | None:
         """Whether the VIP is on this node; None where that could not be found out."""
         if now >= self._vip_due_mono:
-            self._vip_due_mono = now + VIP_LOOK_S
             self._vip_here = self._has_vip()
+            self._vip_due_mono = now + VIP_LOOK_S
         return self._vip_here
 
     def sense_keepalived(self) -> bool:
@@ -112,10 +113,10 @@ class Senses:
             where = "here" if self._vip_here else "not here"
             self._inquiry.ask(f"keepalived reported {state.value}, and the VIP is {where}")
 
-    def sense_supervisord(self) -> tuple[int, int] | None:
-        """Process id and start time of supervisord; None where there is none."""
+    def sense_supervisord(self) -> Life | None:
+        """The present life of supervisord; None where there is none."""
         self._supervised.note_process()
-        return self._supervised.process.identity
+        return self._supervised.life
 
     def is_supervisord_gone(self, now: float) -> bool:
         """Whether there has been no supervisord for longer than its unit needs to start it again."""

@@ -79,6 +79,7 @@ class Takeover:
         """Gets the peer's word that nothing is left running there, or settles by the stated policy that it will not come."""
         word = await self._interlock.ask()
         if word.outcome is Outcome.RELEASED:
+            self._standing.note_held(None)
             return word.to_dict()
         if word.outcome in REFUSALS:
             self._give_way(REFUSALS[word.outcome])
@@ -86,13 +87,16 @@ class Takeover:
         return await self._settle(word)
 
     async def _settle(self, word: PeerWord) -> dict[str, Any]:
-        """What is done without the peer's word: fence it, else what the policy says. The decision goes into the history."""
+        """What is done without the peer's word: fence it, else what the policy says (``core/settings.POLICIES``).
+
+        The decision goes into the history, and is in the standing for as long as it is to start nothing.
+        """
         result, policy = word.to_dict(), self._limits.on_interlock_timeout
         has_fence = bool(self._limits.fence_command)
         fenced = None
         if has_fence:
             fenced = result["fence_exit"] = await self._fence()
-        holds = policy == "hold" and fenced != 0 and (has_fence or word.outcome not in OFF)
+        holds = fenced != 0 and (policy == "hold" or (policy == "hold-if-alive" and word.outcome not in OFF))
         words = f"{word.outcome.value} ({word.because or 'no reason given'})"
         if has_fence:
             words += "; fence_command succeeded" if fenced == 0 else f"; fence_command failed ({fenced})"
@@ -101,6 +105,7 @@ class Takeover:
         if text != self._last_settled:
             self._events.add("interlock-settled", text, started=not holds, policy=policy, **result)
             self._last_settled = text
+        self._standing.note_held(text if holds else None)
         if holds:
             raise StepFailed(text)
         return result
@@ -136,12 +141,14 @@ class Takeover:
 
         Fails where supervisord was replaced meanwhile: the new one has found an empty active set.
         """
-        supervisord = self._supervised.process.identity
+        self._supervised.note_process()
+        supervisord = self._supervised.life
         if supervisord is None:
             raise StepFailed("there is no supervisord")
         self._standing.note_loaded(supervisord)
         result = await self._load_all()
-        if self._supervised.process.identity != supervisord:
+        self._supervised.note_process()
+        if supervisord.is_other_than(self._supervised.life):
             raise StepFailed("supervisord was replaced while it was being loaded")
         return result
 

@@ -1,0 +1,66 @@
+"""Which of supervisord's groups are not the registry's, read from its configuration: what it runs in any role."""
+
+from __future__ import annotations
+
+import configparser
+import glob
+import os
+import re
+import socket
+from collections.abc import Collection, Mapping
+
+from ha_agent.core.main_conf import UnusableConf, included_patterns, parse_main_conf
+
+_SECTION = re.compile(r"^\[(?:program|fcgi-program|eventlistener|group):([^\]]+)\]", re.MULTILINE)
+
+
+def groups_in(text: str) -> frozenset[str]:
+    """What the sections of a conf may become groups of."""
+    return frozenset(name.strip() for name in _SECTION.findall(text))
+
+
+class LocalConfs:
+    """The main conf and what it includes, without the active set.
+
+    ``config``: of supervisord. ``apart``: the directories whose confs do not count, the active set's and the registry's.
+    """
+
+    def __init__(self, config: str, apart: Collection[str]) -> None:
+        self._config, self._apart = config, apart
+        self._seen: frozenset[str] = frozenset()
+
+    def read_groups(self, environment: Mapping[str, str]) -> frozenset[str]:
+        """The groups of local programs and listeners: those defined now, and those that this object has seen before.
+
+        A program may run for a while after its conf was removed. ``environment``: supervisord's, for the patterns.
+        """
+        self._seen |= self._read(environment)
+        return self._seen
+
+    def _read(self, environment: Mapping[str, str]) -> frozenset[str]:
+        text = _read_text(self._config)
+        try:
+            patterns = included_patterns(parse_main_conf(_expand(text, environment)), os.path.abspath(self._config))
+        except (UnusableConf, configparser.Error):
+            patterns = []
+        apart = {os.path.realpath(path) for path in self._apart}
+        found = groups_in(text)
+        for pattern in patterns:
+            for path in glob.glob(pattern):
+                folder = os.path.realpath(os.path.dirname(path))
+                if not any(folder == other or folder.startswith(other + "/") for other in apart):
+                    found |= groups_in(_read_text(path))
+        return found
+
+
+def _expand(text: str, environment: Mapping[str, str]) -> str:
+    words = {f"ENV_{name}": value for name, value in environment.items()} | {"host_node_name": socket.gethostname()}
+    return re.sub(r"%\((\w+)\)s", lambda match: words.get(match[1], match[0]), text)
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
