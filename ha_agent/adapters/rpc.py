@@ -162,9 +162,9 @@ class RpcServer:
     """Serves requests that come in on a unix socket, or on descriptors that are handed over on one.
 
     ``answer`` is asked for each one; it raises ``Malformed`` and ``NotPermitted``. Each user has a budget
-    (core/budgets.py): who takes more is not read for a while, and loses the own oldest connection. Of more than ``max_streams`` connections in
-    all, so that they cannot fill this node's memory, one goes of the user who has the most; root's go last. ``identify`` tells
-    the user at the other end of a socket.
+    (core/budgets.py): who takes more is not read for a while, and loses the own oldest connection. Of more than
+    ``max_streams`` connections in all, so that they cannot fill this node's memory, one goes of the user who has the most;
+    root's go last. ``identify`` tells the user at the other end of a socket.
     """
 
     def __init__(
