@@ -171,6 +171,60 @@ def test_a_group_is_written_anew_when_its_members_change(tmp_path: pathlib.Path)
     run_timeless(main())
 
 
+def test_a_conf_whose_file_cannot_be_written_keeps_no_other_one_out_and_leaves_its_group(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one", b="two", g="group both: one,two")
+        (ready.directory / "b.conf" / "in the way").mkdir(parents=True)
+        await ready.judge()
+        await ready.active_set.write(keep_last_good=False)
+        assert sorted(ready.active()) == ["a.conf", "g.conf"]
+        assert "b.conf: " not in ready.active_set.selection.problems["b.conf"]
+        assert "cannot be written" in ready.active_set.selection.problems["b.conf"]
+        assert dict(ready.active_set.selection.groups) == {"both": ("one",)}
+        await ready.active_set.judge(ready.node.view.manifest, afresh=True)
+        await ready.active_set.write(keep_last_good=False)
+        assert sorted(ready.active()) == ["a.conf", "b.conf", "g.conf"], "what is not in the way any more is written"
+
+    run_timeless(main())
+
+
+def test_an_active_set_that_cannot_be_written_at_all_is_no_problem_of_single_confs(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one")
+        await ready.judge()
+        ready.directory.write_text("no directory")
+        with pytest.raises(OSError, match="active"):
+            await ready.active_set.write(keep_last_good=False)
+        assert ready.active_set.selection.loadable == ("a.conf",)
+
+    run_timeless(main())
+
+
+def test_the_last_good_content_that_an_older_agent_wrote_stays_under_its_present_name(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path)
+        ready.node.edit({"x.ini": b"bad", "y.ini": b"bad", "y.ini.conf": b"two"})
+        ready.directory.mkdir()
+        (ready.directory / "x.ini.conf").write_text("one")
+        (ready.directory / "y.ini.conf").write_text("whose?")
+        await ready.judge()
+        await ready.active_set.write(keep_last_good=True)
+        assert ready.active() == {"x%2Eini.conf": "one", "y.ini.conf": "two"}
+
+    run_timeless(main())
+
+
+def test_nobody_but_its_owner_reads_the_active_set(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one")
+        await ready.judge()
+        await ready.active_set.write(keep_last_good=False)
+        assert ready.directory.stat().st_mode & 0o777 == 0o700
+        assert (ready.directory / "a.conf").stat().st_mode & 0o777 == 0o600
+
+    run_timeless(main())
+
+
 # ---- readiness --------------------------------------------------------------------------------------------
 
 

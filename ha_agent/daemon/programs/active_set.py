@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Callable
 
@@ -17,9 +19,12 @@ from ha_agent.adapters.conf_checker import CheckerFailed, ConfChecker
 from ha_agent.adapters.files import make_dir, write_atomic
 from ha_agent.core.confs import Selection, Verdict, render_conf, select_confs
 from ha_agent.core.manifest import EMPTY, Manifest
-from ha_agent.core.names import active_name, is_loadable_name
+from ha_agent.core.names import active_name, former_active_name, is_loadable_name
 
 log = logging.getLogger(__name__)
+
+OF_ONE_FILE = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ, errno.EINVAL})
+"""Errors of writing one file that say nothing of the others. A full disk, or one that cannot be written, concerns all."""
 
 
 class ActiveSet:
@@ -94,14 +99,23 @@ class ActiveSet:
     async def write(self, *, keep_last_good: bool) -> None:
         """Makes the directory hold what was judged last; ``keep_last_good`` leaves the old content of confs with problems.
 
-        A ``remove`` that comes meanwhile wins. Raises ``OSError``.
+        A conf whose own file cannot be written becomes one with a problem, and the others are written without it. A
+        ``remove`` that comes meanwhile wins. Raises ``OSError`` for what concerns all files.
         """
         async with self._writing:
-            await asyncio.to_thread(self._write, self.judged, self.selection, keep_last_good, self._removals)
+            removals = self._removals
+            while failed := await asyncio.to_thread(self._write, self.judged, self.selection, keep_last_good, removals):
+                for path, problem in failed.items():
+                    log.error("%s: %s", path, problem)
+                    self._blame(path, problem)
 
-    def _write(self, manifest: Manifest, selection: Selection, keep_last_good: bool, removals: int) -> None:
-        make_dir(self.directory, 0o755)
+    def _write(self, manifest: Manifest, selection: Selection, keep_last_good: bool, removals: int) -> dict[str, str]:
+        """Writes everything; the problems of confs that could not be written, by path: then nothing was taken away yet."""
+        make_dir(self.directory, 0o700)
+        if keep_last_good and not self._written:
+            self._rename_former(manifest, selection)
         keep: set[str] = set()
+        failed: dict[str, str] = {}
         for path in selection.loadable:
             entry = manifest.find(path)
             if entry is None:
@@ -112,17 +126,37 @@ class ActiveSet:
             if self._written.get(name) == stamp:
                 continue
             content = self._read_content(path, entry.sha256)
-            if content is not None and not self._write_one(name, path, content, selection, removals, stamp):
-                return
+            try:
+                if content is not None and not self._write_one(name, path, content, selection, removals, stamp):
+                    return {}
+            except OSError as error:
+                if error.errno not in OF_ONE_FILE:
+                    raise
+                failed[path] = f"cannot be written into {self.directory}: {error.strerror}"
+        if failed:
+            return failed
         if keep_last_good:
             keep |= {active_name(p) for p in selection.problems}
         with self._files:
             if removals != self._removals:
-                return
+                return {}
             for name in set(os.listdir(self.directory)) - keep:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(os.path.join(self.directory, name))
+                _discard(os.path.join(self.directory, name))
                 self._written.pop(name, None)
+        return {}
+
+    def _rename_former(self, manifest: Manifest, selection: Selection) -> None:
+        """Gives the last good content of a conf with a problem its present name, where an older agent used another.
+
+        The content of a conf without one is written anew anyway.
+        """
+        own = {active_name(entry.path) for entry in manifest}
+        for path in selection.problems:
+            former, name = former_active_name(path), active_name(path)
+            if former != name and former not in own and not os.path.lexists(os.path.join(self.directory, name)):
+                # Where the name is too long it is nobody's.
+                with contextlib.suppress(OSError), self._files:
+                    os.rename(os.path.join(self.directory, former), os.path.join(self.directory, name))
 
     def _stamp(self, sha: str, path: str, selection: Selection) -> str:
         verdict = self._verdicts.get(path)
@@ -137,7 +171,7 @@ class ActiveSet:
         with self._files:
             if removals != self._removals:
                 return False
-            write_atomic(os.path.join(self.directory, name), data, 0o644, durable=False)
+            write_atomic(os.path.join(self.directory, name), data, 0o600, durable=False)
             self._written[name] = stamp
         return True
 
@@ -145,11 +179,16 @@ class ActiveSet:
         """Takes the conf of active file ``name`` out, because supervisord refused it; returns its path."""
         for path in self.selection.loadable:
             if active_name(path) == name:
-                sha = self._verdicts[path][0]
-                self._verdicts[path] = (sha, Verdict(problem=reason))
-                self.selection = select_confs({p: v for p, (_, v) in self._verdicts.items()})
+                self._blame(path, reason)
                 return path
         return None
+
+    def _blame(self, path: str, problem: str) -> None:
+        """Notes ``problem`` of a conf that was judged loadable, until its content is another one or all is judged afresh."""
+        known = self._verdicts.get(path)
+        if known is not None:
+            self._verdicts[path] = (known[0], Verdict(problem=problem))
+        self.selection = select_confs({p: v for p, (_, v) in self._verdicts.items()})
 
     def remove(self) -> None:
         """Empties the directory, so that a supervisord that starts now finds nothing of the registry. Raises ``OSError``."""
@@ -158,4 +197,14 @@ class ActiveSet:
             self._written.clear()
             with contextlib.suppress(FileNotFoundError):
                 for name in os.listdir(self.directory):
-                    os.unlink(os.path.join(self.directory, name))
+                    _discard(os.path.join(self.directory, name))
+
+
+def _discard(path: str) -> None:
+    """Takes away whatever stands at ``path``. Raises ``OSError``."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except IsADirectoryError:
+        shutil.rmtree(path)
