@@ -88,6 +88,17 @@ def test_contents_are_those_of_the_registry_and_what_does_not_fit_is_left_to_be_
     on_active(tmp_path, work, confs={"a.conf": half, "b.conf": half, "c.conf": "x"})
 
 
+def test_what_is_in_closed_directories_is_said_to_root_and_the_peers_agent_alone(tmp_path: pathlib.Path) -> None:
+    async def work(node: Node) -> None:
+        callers = [operator(), operator("root", 0), operator("?", None), operator("alice", None), operator("? (web)", None)]
+        node.checker.for_strangers.clear()
+        for call in callers:
+            await node.operations.judge(JudgeRequest({"a.conf": program_conf("a")}), call)
+        assert node.checker.for_strangers == [True, False, False, True, True]
+
+    on_active(tmp_path, work)
+
+
 def test_texts_are_judged_without_being_in_the_registry(tmp_path: pathlib.Path) -> None:
     async def work(node: Node) -> None:
         confs = {"new.conf": program_conf("new", "; lacks /bin/new"), "bad.conf": "broken"}

@@ -12,6 +12,8 @@ WEB_USER = "ha-agent-web"
 """The user that the dashboard runs as, who says on whose behalf it asks."""
 
 MAX_NAME = 64
+NOBODY = "?"
+"""For whom the peer's agent asks where it asks for itself. No user has that name: ``at-peer`` says for whom it asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,11 @@ class Call:
     uid: int | None
     access: Access
     progress: Progress
+
+    @property
+    def may_see_all(self) -> bool:
+        """Whether that may be said which root alone may see: to root, and to the peer's agent where it asks for itself."""
+        return self.uid == 0 or (self.uid is None and self.by == NOBODY)
 
     @property
     def from_peer(self) -> bool:
@@ -55,4 +62,4 @@ def call_of_peer(message: Message, progress: Progress) -> Call:
         access = Access(message.get("access", Access.OPERATE))
     except ValueError:
         access = Access.READ
-    return Call(str(message.get("by", "?"))[:MAX_NAME], None, access, progress)
+    return Call(str(message.get("by", NOBODY))[:MAX_NAME], None, access, progress)

@@ -83,13 +83,16 @@ class NodeOperations:
             found[path] = None if content is None else base64.b64encode(content).decode("ascii")
         return {"contents": found}
 
-    async def judge(self, request: JudgeRequest, _call: Call) -> JudgeAnswer:
-        """What supervisord's own parser says of texts that need not be in the registry, on this node."""
+    async def judge(self, request: JudgeRequest, call: Call) -> JudgeAnswer:
+        """What supervisord's own parser says of texts that need not be in the registry, on this node.
+
+        Whoever is not root could ask by a text of any path whether it exists: of closed directories nothing is said then.
+        """
         confs = {path: text for path, text in request.confs.items() if isinstance(text, str)}
         if len(confs) != len(request.confs) or sum(map(len, confs.values())) > MAX_CONTENT_BYTES:
             raise Malformed("judge: confs is not an object of texts, or too long")
         try:
-            verdicts = await self._judgement.judge_texts(confs)
+            verdicts = await self._judgement.judge_texts(confs, for_stranger=not call.may_see_all)
         except CheckerFailed as error:
             return {"failure": str(error), "verdicts": {}}
         finally:
