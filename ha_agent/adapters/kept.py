@@ -96,10 +96,12 @@ def write_kept(directory: str, kept: Kept) -> None:
 
 
 def write_new(path: str, data: bytes, mode: int, dir_fd: int | None = None) -> None:
-    """Makes a new file with exactly ``mode``. Raises ``OSError``; no file is left then."""
+    """Makes a new file with exactly ``mode``, of this process's user and group. Raises ``OSError``; no file is left then."""
     fd = os.open(path, _NEW, 0o600, dir_fd=dir_fd)
     try:
         write_all(fd, data)
+        # In a directory with the setgid bit the file has that one's group.
+        os.fchown(fd, -1, os.getegid())
         os.fchmod(fd, mode)
     except OSError:
         os.unlink(path, dir_fd=dir_fd)

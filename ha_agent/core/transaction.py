@@ -16,7 +16,8 @@ from ha_agent.core.words import OWNING_ROLES, Answer, Role
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _STAGING_ID = re.compile(r"[0-9a-f]{16}")
-MODE_MASK = 0o777
+MODE_MASK = 0o775
+"""What everybody may write nobody may load: it would run as root."""
 
 
 class BadTransaction(ValueError):
@@ -126,7 +127,7 @@ def _entries(value: Any) -> Iterable[Entry]:
             raise BadTransaction("a put is not [path, mode, sha256]")
         path, mode, sha256 = row
         if type(mode) is not int or mode & ~MODE_MASK or mode < 0:
-            raise BadTransaction(f"mode {mode!r:.20} of {path!r:.200} is not within 0777")
+            raise BadTransaction(f"mode {mode!r:.20} of {path!r:.200} is not within 0775")
         yield Entry(_good_path(path), mode, _digest(sha256, "a put's digest"))
 
 

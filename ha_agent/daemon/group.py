@@ -263,6 +263,7 @@ def _build_registry(
     committer = Committer(settings.registry.path, state.state_dir)
     ledger = Ledger(store, committer, settings.keep_generations)
     view = RegistryView(settings.registry, shared.watcher)
+    view.agreed = lambda: ledger.agreed
     receiver = Receiver(settings.registry, standing, ledger, committer, view, events)
     replicator = Replicator(
         settings.registry, shared.link_limits, state.outgoing, standing, view, ledger, shared.link, events, shared.wall

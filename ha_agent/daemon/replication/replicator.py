@@ -109,8 +109,16 @@ class Replicator:
         """What the peer lacks; None where it is not known what it holds."""
         if self.peer_manifest is None:
             return None
-        lacks = diff_manifests(self.peer_manifest, self._view.manifest)
+        lacks = diff_manifests(self.peer_manifest, self._wanted)
         return lacks if lacks or self._is_agreed else None
+
+    @property
+    def _wanted(self) -> Manifest:
+        """What the peer shall hold: what this node holds, and of files that are refused here what the peer has of them."""
+        mine, peer, refused = self._view.manifest, self.peer_manifest, self._view.refused
+        if peer is None or not refused:
+            return mine
+        return mine.changed([e for path in refused if (e := peer.find(path))], [p for p in refused if p not in peer])
 
     @property
     def _is_agreed(self) -> bool:
@@ -138,7 +146,7 @@ class Replicator:
         done.set()
 
     def _note_pending(self) -> None:
-        differs = self.peer_manifest != self._view.manifest or not self._is_agreed
+        differs = self.peer_manifest != self._wanted or not self._is_agreed
         if not differs:
             self.state.pending_since_wall = None
         elif self.state.pending_since_wall is None:
@@ -196,7 +204,7 @@ class Replicator:
 
     def _is_due(self, plan: PushPlan) -> bool:
         """Whether something goes out: changes, or the empty one by which a peer that seems to lack nothing confirms it."""
-        return bool(plan.changes) or (self.peer_manifest == self._view.manifest and not self._is_agreed)
+        return bool(plan.changes) or (self.peer_manifest == self._wanted and not self._is_agreed)
 
     def _look(self) -> PushPlan:
         plan = self._plan()
@@ -222,7 +230,7 @@ class Replicator:
         assert self.peer_manifest is not None
         settled_at = self._view.last_deletion_mono + self._registry.delete_settle_s
         settled = asyncio.get_running_loop().time() >= settled_at
-        plan = plan_push(self.peer_manifest, self._view.manifest, self._limits, deletes_settled=settled, intent=self._intent)
+        plan = plan_push(self.peer_manifest, self._wanted, self._limits, deletes_settled=settled, intent=self._intent)
         if self._view.foreign_device and plan.changes.deletes and not self._intent:
             held = "the registry is on another file system than before"
             return PushPlan(Difference(plan.changes.puts, ()), held=held)
