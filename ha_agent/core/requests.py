@@ -13,6 +13,9 @@ from ha_agent.core.frames import Message
 MOST_SECONDS = 1e15
 """More than any time or duration. JSON as Python reads it has NaN, and numbers too large for any arithmetic with a clock."""
 
+MOST_INTEGER = 2**62
+"""More than any count or epoch, and well within what files and other languages can hold."""
+
 
 class Malformed(Exception):
     """A request does not hold what its operation needs; the text says what."""
@@ -278,6 +281,8 @@ def _check(name: str, value: Any, kind: Any) -> Any:
         return value
     if kind is float and type(value) in (int, float) and -MOST_SECONDS <= value <= MOST_SECONDS:
         return float(value)
+    if kind is int and type(value) is int and not -MOST_INTEGER <= value <= MOST_INTEGER:
+        raise Malformed(f"{name} is a number of {value.bit_length()} bits")
     if origin is None and kind is not float and type(value) is kind:
         return value
     raise Malformed(f"{name} is {value!r:.60}")

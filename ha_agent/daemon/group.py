@@ -271,7 +271,16 @@ def _build_registry(
     acknowledger = Acknowledger(shared.peer.name, standing, shared.link, replicator, shared.clock)
     editor = RegistryEditor(committer, ledger, view, events, acknowledger)
     conversation = Conversation(
-        shared.peer, shared.link_limits, standing, ledger, view, shared.link, replicator, waker.wake, shared.wall
+        shared.peer,
+        shared.link_limits,
+        standing,
+        ledger,
+        view,
+        shared.link,
+        replicator,
+        waker.wake,
+        shared.wall,
+        on_doubt=lambda text: events.add("epoch-doubted", text),
     )
     return _Registry(store, committer, ledger, view, receiver, replicator, acknowledger, editor, conversation)
 

@@ -7,8 +7,9 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -246,26 +247,28 @@ except ValueError as error:
 # ---- what the machine has --------------------------------------------------------------------------------------
 
 
-def closed(tmp_path: pathlib.Path) -> pathlib.Path:
-    """A directory that its owner alone enters, with a program in it."""
-    tmp_path.chmod(0o755)
-    for parent in list(tmp_path.parents)[:2]:
-        parent.chmod(0o755)
-    inner = tmp_path / "closed" / "inner"
-    inner.mkdir(parents=True)
-    (inner / "run").write_text("#!/bin/sh\n")
-    (inner / "run").chmod(0o755)
-    (tmp_path / "closed").chmod(0o700)
-    (tmp_path / "way").symlink_to(inner)
-    return inner
+@pytest.fixture
+def place() -> Iterator[pathlib.Path]:
+    """A directory that everybody enters. In it "closed", which its owner alone enters, with a program in closed/inner, and
+    "way", a link to that."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp" if os.path.isdir("/var/tmp") else "/tmp") as directory:
+        made = pathlib.Path(directory)
+        made.chmod(0o755)
+        inner = made / "closed" / "inner"
+        inner.mkdir(parents=True)
+        (inner / "run").write_text("#!/bin/sh\n")
+        (inner / "run").chmod(0o755)
+        (made / "closed").chmod(0o700)
+        (made / "way").symlink_to(inner)
+        yield made
 
 
 def test_a_stranger_does_not_learn_what_is_in_closed_directories(
-    settings: SupervisorSettings, tmp_path: pathlib.Path
+    settings: SupervisorSettings, place: pathlib.Path
 ) -> None:
-    inner = closed(tmp_path)
+    inner = place / "closed" / "inner"
     confs = {}
-    for number, path in enumerate([f"{inner}/run", f"{inner}/none", f"{tmp_path}/way/run", f"{tmp_path}/way/none"]):
+    for number, path in enumerate([f"{inner}/run", f"{inner}/none", f"{place}/way/run", f"{place}/way/none"]):
         confs[f"{number}.conf"] = f"[program:x]\ncommand={path}\n"
         confs[f"{number}d.conf"] = f"[program:x]\ncommand=/bin/true\ndirectory={path}/deep\n"
         confs[f"{number}l.conf"] = f"[program:x]\ncommand=/bin/true\nstdout_logfile={path}/deep/x.log\n"
@@ -279,20 +282,20 @@ def test_a_stranger_does_not_learn_what_is_in_closed_directories(
         True,
     ]
     assert "does not exist" in (root["1l.conf"].problem or "")
-    open_one = judge(settings, {"a.conf": f"[program:x]\ncommand={tmp_path}/none\n"}, for_stranger=True)
+    open_one = judge(settings, {"a.conf": f"[program:x]\ncommand={place}/none\n"}, for_stranger=True)
     assert "is missing" in open_one["a.conf"].programs[0].missing[0]
 
 
 def test_what_a_program_needs_is_looked_at_with_the_eyes_of_its_user(
-    settings: SupervisorSettings, tmp_path: pathlib.Path
+    settings: SupervisorSettings, place: pathlib.Path
 ) -> None:
-    inner = closed(tmp_path)
+    inner = place / "closed" / "inner"
     text = "[program:x]\ncommand={0}/{1}\ndirectory={0}\nuser=nobody\n"
     verdicts = judge(settings, {"a.conf": text.format(inner, "run"), "b.conf": text.format(inner, "none")})
     said = {v.programs[0].missing for v in verdicts.values()}
     assert all("cannot be reached by nobody" in line for lines in said for line in lines)
     assert [len(lines) for lines in said] == [2, 2]
-    (tmp_path / "closed").chmod(0o711)
+    (place / "closed").chmod(0o711)
     verdicts = judge(settings, {"a.conf": text.format(inner, "run"), "b.conf": text.format(inner, "none")})
     assert verdicts["a.conf"].programs[0].missing == ()
     assert verdicts["b.conf"].programs[0].missing == (f"executable {inner}/none is missing",)
