@@ -34,7 +34,11 @@ def path_problem(path: str) -> str | None:
     """
     if not path or "\0" in path:
         return "empty, or with a NUL byte"
-    if len(path.encode("utf-8", "surrogateescape")) > MAX_PATH_BYTES:
+    try:
+        size = len(path.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return "no text"
+    if size > MAX_PATH_BYTES:
         return f"longer than {MAX_PATH_BYTES} bytes"
     if path.startswith("/"):
         return "absolute"

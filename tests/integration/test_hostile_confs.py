@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pathlib
+import random
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.core.confs import Verdict
 from ha_agent.core.settings import SupervisorSettings
 from ha_agent.core.supervisor_words import without_values
+from tests.fuzz.targets import check_verdict, make_conf
 from tests.lab_support import wait_for
 
 INNOCENT = "[program:innocent]\ncommand=/bin/sleep 1\n"
@@ -58,8 +60,8 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "a section behind a lone CR": (HIDDEN, "section [eventlistener:y] does not belong"),
     "NUL": ("[program:x]\ncommand=/bin/true\0\n", "NUL byte"),
     "byte order mark": ("\ufeff[program:x]\ncommand=/bin/true\n", "line 1 is neither"),
-    "bytes that are no text": (b"[program:x]\ncommand=/bin/true \xff\n", "byte 0xff at offset 30 is no utf-8 text"),
-    "characters that are no text": ("[program:x]\ncommand=/bin/true \ud800\n", "no text"),
+    "bytes that are no text": (b"[program:x]\ncommand=/bin/true \xff\n", "byte 0xff at offset 30 is not utf-8 text"),
+    "characters that are no text": ("[program:x]\ncommand=/bin/true \ud800\n", "not text"),
     "[DEFAULT]": ("[DEFAULT]\nuser=nobody\n[program:x]\ncommand=/bin/true\n", "[DEFAULT] would change"),
     "an empty [DEFAULT]": ("[DEFAULT]\n[program:x]\ncommand=/bin/true\n", "[DEFAULT] would change"),
     "an indented section": ("[program:x]\n [program:y]\ncommand=/bin/true\n", "section [program:y] must stand alone"),
@@ -299,3 +301,14 @@ def test_what_a_program_needs_is_looked_at_with_the_eyes_of_its_user(
     verdicts = judge(settings, {"a.conf": text.format(inner, "run"), "b.conf": text.format(inner, "none")})
     assert verdicts["a.conf"].programs[0].missing == ()
     assert verdicts["b.conf"].programs[0].missing == (f"executable {inner}/none is missing",)
+
+
+def test_whatever_is_judged_loadable_loads_in_supervisord_beside_an_innocent_conf(
+    settings: SupervisorSettings, tmp_path: pathlib.Path
+) -> None:
+    """A minute of `make fuzz` at most: random confs, judged, written as the active set has them, and read by supervisord."""
+    texts = {f"{n}.conf": make_conf(random.Random(f"integration/{n}")) for n in range(600)}
+    verdicts = judge(settings, texts)
+    for path, text in texts.items():
+        check_verdict(text, verdicts[path], str(tmp_path))
+    assert sum(v.problem is None for v in verdicts.values()) > 100

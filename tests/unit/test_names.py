@@ -38,6 +38,7 @@ def test_plain_relative_conf_paths_are_replicated(path: str) -> None:
         ".a.conf",
         ".git/a.conf",
         "./a.conf",
+        "\ud800.conf",
         "a.conf~",
         "a.txt",
         "a.conf.swp",
