@@ -252,9 +252,9 @@ def describe(error, file, text):
     if isinstance(error, MemoryError):
         return "needs too much memory"
     if isinstance(error, UnicodeEncodeError):
-        return "holds characters that are no text"
+        return "holds characters that are not text"
     if isinstance(error, UnicodeDecodeError):
-        return "byte 0x%02x at offset %d is no %s text" % (error.object[error.start], error.start, error.encoding)
+        return "byte 0x%02x at offset %d is not %s text" % (error.object[error.start], error.start, error.encoding)
     if isinstance(error, ParsingError):
         lines = [line for line, _ in getattr(error, "errors", ())] or [getattr(error, "lineno", 0)]
         return "line %d is neither a section nor an option (name=value)" % lines[0]

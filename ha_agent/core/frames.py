@@ -59,14 +59,14 @@ class FrameDecoder:
 
 
 def _refuse_constant(word: str) -> float:
-    raise ValueError(f"{word} is no number")
+    raise ValueError(f"{word} is not a number")
 
 
 def _read_float(text: str) -> float:
     """A finite number; Python reads 1e999 as infinity, with which no comparison and no clock means anything."""
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text:.40} is no number")
+        raise ValueError(f"{text:.40} is not a number")
     return number
 
 

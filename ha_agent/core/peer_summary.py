@@ -58,13 +58,13 @@ def read_mark(raw: Message) -> Watermark:
 
 def _number(value: object) -> int:
     if type(value) is not int or not 0 <= value < MOST_EPOCH:
-        raise ValueError(f"{value!r:.40} is no number from 0 to 2^62-1")
+        raise ValueError(f"{value!r:.40} is not a number from 0 to 2^62-1")
     return value
 
 
 def _name(value: object) -> str:
     if not isinstance(value, str) or len(value) > LONGEST_NAME:
-        raise ValueError(f"{value!r:.40} is no text of {LONGEST_NAME} characters at most")
+        raise ValueError(f"{value!r:.40} is not a text of {LONGEST_NAME} characters at most")
     return value
 
 

@@ -197,7 +197,11 @@ class NamesRequest(Request):
 
 @dataclass(frozen=True, slots=True)
 class RegisterRequest(Request):
-    """``program-register``: the program of a folder; ``text`` is its program.ini, ``owner`` the folder's owner."""
+    """``program-register``: the program of a folder; ``text`` is its program.ini, ``owner`` the folder's owner.
+
+    ``writers`` says who besides root and ``owner`` could have written the file, in words for a message. ``user`` is root's
+    word that the file is root's own, whoever wrote it, and that the program runs as that user.
+    """
 
     name: str
     directory: str
@@ -205,6 +209,8 @@ class RegisterRequest(Request):
     owner: str
     start: bool = True
     update: bool = False
+    writers: str = ""
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)

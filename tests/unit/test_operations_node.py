@@ -30,6 +30,7 @@ from ha_agent.core.requests import (
     KeptReadRequest,
     MaintenanceRequest,
     Malformed,
+    NotPermitted,
     ReleaseRequest,
     Request,
     RestoreRequest,
@@ -42,9 +43,10 @@ from ha_agent.core.settings import SinkSettings
 from ha_agent.core.transitions import Transition
 from ha_agent.core.words import Outcome, Role, VrrpState
 from ha_agent.daemon.operations.alerts import MAX_EVENTS
+from ha_agent.daemon.operations.call import Call, call_of_peer
 from ha_agent.daemon.operations.node import MAX_CONTENT_BYTES
 from ha_agent.daemon.operations.status import describe_account
-from tests.unit.fakes_operations import Node, on_node, operator, program_conf, reader
+from tests.unit.fakes_operations import Node, no_progress, on_node, operator, program_conf, reader
 
 CONFS = {"web.conf": program_conf("web"), "db.conf": program_conf("db")}
 PLAIN = Request()
@@ -88,15 +90,41 @@ def test_contents_are_those_of_the_registry_and_what_does_not_fit_is_left_to_be_
     on_active(tmp_path, work, confs={"a.conf": half, "b.conf": half, "c.conf": "x"})
 
 
+def at_peer(by: str, **message: object) -> Call:
+    """The call of the peer's agent with such a message."""
+    return call_of_peer({"by": by, **message}, no_progress)
+
+
 def test_what_is_in_closed_directories_is_said_to_root_and_the_peers_agent_alone(tmp_path: pathlib.Path) -> None:
     async def work(node: Node) -> None:
-        callers = [operator(), operator("root", 0), operator("?", None), operator("alice", None), operator("? (web)", None)]
+        callers = [operator(), operator("root", 0), call_of_peer({}, no_progress), at_peer("alice", access="operate")]
         node.checker.for_strangers.clear()
-        for call in callers:
+        for call in [*callers, at_peer("root", access="operate", for_root=True), at_peer("?", access="operate")]:
             await node.operations.judge(JudgeRequest({"a.conf": program_conf("a")}), call)
-        assert node.checker.for_strangers == [True, False, False, True, True]
+        assert node.checker.for_strangers == [True, False, False, True, False, True]
 
     on_active(tmp_path, work)
+
+
+def test_the_content_of_a_conf_is_for_those_who_could_read_the_file(tmp_path: pathlib.Path) -> None:
+    async def work(node: Node) -> None:
+        (node.registry / "secret.conf").chmod(0o640)
+        await node.group.view.compare_now()
+        asked = ContentsRequest(("open.conf", "secret.conf"))
+        for call in (operator(), at_peer("alice", access="operate")):
+            with pytest.raises(NotPermitted, match=r"secret\.conf has mode 0640"):
+                await node.operations.contents(asked, call)
+            assert (await node.operations.contents(ContentsRequest(("open.conf",)), call))["contents"]["open.conf"]
+        root = operator("root", 0)
+        assert (await node.operations.contents(asked, root))["contents"]["secret.conf"] == encoded(program_conf("secret"))
+        await node.group.editor.write("secret.conf", program_conf("other"), "root")
+        (row,) = (await node.kept.list_copies(Request(), reader()))["kept"]
+        wanted = KeptReadRequest(row["generation"], "secret.conf", row["sha256"])
+        assert (await node.kept.read_copy(wanted, root))["content"] == encoded(program_conf("secret"))
+        with pytest.raises(NotPermitted, match=r"secret\.conf had mode 0640"):
+            await node.kept.read_copy(wanted, operator())
+
+    on_active(tmp_path, work, confs={"open.conf": program_conf("open"), "secret.conf": program_conf("secret")})
 
 
 def test_texts_are_judged_without_being_in_the_registry(tmp_path: pathlib.Path) -> None:
@@ -309,9 +337,9 @@ def test_the_manifest_is_that_of_the_disk_as_it_is_now(tmp_path: pathlib.Path) -
 def test_the_peer_is_asked_with_the_name_and_the_right_of_the_user(tmp_path: pathlib.Path) -> None:
     async def work(node: Node) -> None:
         node.link.answers["view"] = {"id": 9, "node": {}}
-        ask = AtPeerRequest({"op": "view", "by": "root", "access": "operate"})
+        ask = AtPeerRequest({"op": "view", "by": "root", "access": "operate", "for_root": True})
         assert await node.pair.ask_peer(ask, reader()) == {"outcome": Outcome.ANSWERED, "answer": {"node": {}}}
-        assert node.link.asked[-1] == {"op": "view", "by": "bob", "access": "read"}
+        assert node.link.asked[-1] == {"op": "view", "by": "bob", "access": "read", "for_root": False}
         node.link.answers["view"] = RemoteError("no")
         assert await node.pair.ask_peer(ask, reader()) == {"outcome": Outcome.FAILED, "reason": "b: no"}
         for error, reason in ((Disconnected("cut"), "cut"), (TimeoutError(), "no answer within 10 s; whether it was done")):

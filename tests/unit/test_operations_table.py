@@ -274,7 +274,7 @@ def test_a_name_of_any_length_says_how_it_came(name: str) -> None:
 
 def test_the_peers_agent_says_for_whom_it_asks_and_an_unknown_right_is_that_of_a_reader() -> None:
     own = call_of_peer({}, no_progress)
-    assert own == Call("?", None, Access.OPERATE, no_progress) and own.from_peer
+    assert own == Call("?", None, Access.OPERATE, no_progress, for_root=True) and own.from_peer
     assert call_of_peer({"by": "x" * 100, "access": "read"}, no_progress) == Call("x" * 64, None, Access.READ, no_progress)
     odd: tuple[object, ...] = ("all", "", None, 1, [], {})
     for access in odd:

@@ -49,7 +49,16 @@ FORMS: dict[str, tuple[type[Request], dict[str, Any], frozenset[str]]] = {
     "names": (req.NamesRequest, {"names": ["web", "db"]}, frozenset({"names"})),
     "program-register": (
         req.RegisterRequest,
-        {"name": "web", "directory": "/srv/web", "text": "x", "owner": "joe", "start": False, "update": True},
+        {
+            "name": "web",
+            "directory": "/srv/web",
+            "text": "x",
+            "owner": "joe",
+            "start": False,
+            "update": True,
+            "writers": "everybody",
+            "user": "ann",
+        },
         frozenset({"name", "directory", "text", "owner"}),
     ),
     "program-deregister": (req.DeregisterRequest, {"name": "web", "file": True}, frozenset({"name"})),

@@ -12,8 +12,6 @@ WEB_USER = "ha-agent-web"
 """The user that the dashboard runs as, who says on whose behalf it asks."""
 
 MAX_NAME = 64
-NOBODY = "?"
-"""For whom the peer's agent asks where it asks for itself. No user has that name: ``at-peer`` says for whom it asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +26,20 @@ class Call:
     uid: int | None
     access: Access
     progress: Progress
+    for_root: bool = False
+    """Whether the peer's agent asks for itself, or for root there."""
 
     @property
     def may_see_all(self) -> bool:
-        """Whether that may be said which root alone may see: to root, and to the peer's agent where it asks for itself."""
-        return self.uid == 0 or (self.uid is None and self.by == NOBODY)
+        """Whether that may be said which root alone may see: to root, here or at the peer, and to the peer's agent."""
+        return self.uid == 0 or self.for_root
+
+    def may_read(self, mode: int) -> bool:
+        """Whether the content of a conf with permission bits ``mode`` may be given out.
+
+        As on the disk: root reads all, everybody else what everybody may read.
+        """
+        return self.may_see_all or bool(mode & 0o004)
 
     @property
     def from_peer(self) -> bool:
@@ -62,4 +69,5 @@ def call_of_peer(message: Message, progress: Progress) -> Call:
         access = Access(message.get("access", Access.OPERATE))
     except ValueError:
         access = Access.READ
-    return Call(str(message.get("by", NOBODY))[:MAX_NAME], None, access, progress)
+    for_root = "access" not in message or message.get("for_root") is True
+    return Call(str(message.get("by", "?"))[:MAX_NAME], None, access, progress, for_root)

@@ -14,7 +14,7 @@ from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.core.answers import ContentAnswer, KeptListAnswer, RemovedAnswer, SyncAnswer
 from ha_agent.core.names import path_problem
-from ha_agent.core.requests import KeptPruneRequest, KeptReadRequest, Malformed, Request, RestoreRequest
+from ha_agent.core.requests import KeptPruneRequest, KeptReadRequest, Malformed, NotPermitted, Request, RestoreRequest
 from ha_agent.core.words import Outcome, Role
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.operations.call import Call
@@ -55,11 +55,18 @@ class KeptOperations:
         entries = await asyncio.to_thread(list_kept, self._state_dir)
         return {"kept": [asdict(entry) for entry in entries[-MAX_ROWS:]], "total": len(entries)}
 
-    async def read_copy(self, request: KeptReadRequest, _call: Call) -> ContentAnswer:
-        """The content of one copy."""
+    async def read_copy(self, request: KeptReadRequest, call: Call) -> ContentAnswer:
+        """The content of one copy. Raises ``NotPermitted`` where the mode that the file had keeps it from whoever asks."""
         words = (request.generation, request.path, request.sha256)
+        if not call.may_see_all:
+            await asyncio.to_thread(self._require_readable, words, call)
         content = await asyncio.to_thread(read_kept, self._state_dir, *words)
         return {"content": None if content is None else base64.b64encode(content).decode("ascii")}
+
+    def _require_readable(self, words: tuple[str, str, str], call: Call) -> None:
+        for entry in list_kept(self._state_dir):
+            if (entry.generation, entry.path, entry.sha256) == words and not call.may_read(entry.mode):
+                raise NotPermitted(f"{entry.path} had mode {entry.mode:04o}: its content is for root alone")
 
     async def prune(self, request: KeptPruneRequest, call: Call) -> RemovedAnswer:
         """Removes old copies."""

@@ -15,7 +15,15 @@ from ha_agent.adapters.conf_checker import CheckerFailed
 from ha_agent.adapters.runner import ProgramMissing, run_program
 from ha_agent.core.answers import ContentsAnswer, DoctorAnswer, HistoryAnswer, JudgeAnswer, ViewAnswer
 from ha_agent.core.confs import Verdict
-from ha_agent.core.requests import ContentsRequest, CountRequest, HistoryRequest, JudgeRequest, Malformed, Request
+from ha_agent.core.requests import (
+    ContentsRequest,
+    CountRequest,
+    HistoryRequest,
+    JudgeRequest,
+    Malformed,
+    NotPermitted,
+    Request,
+)
 from ha_agent.daemon.alerts.program_watcher import ProgramWatcher
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.operations.alerts import AlertOperations
@@ -70,12 +78,17 @@ class NodeOperations:
         alerts = await self._alerts.list_alerts(CountRequest(VIEWED_ALERTS), call)
         return {"node": node, "programs": programs, "alerts": alerts, "figures": self._figures.describe()}
 
-    async def contents(self, request: ContentsRequest, _call: Call) -> ContentsAnswer:
-        """The contents of registry files by path, as many as fit; the others are asked for again."""
+    async def contents(self, request: ContentsRequest, call: Call) -> ContentsAnswer:
+        """The contents of registry files by path, as many as fit; the others are asked for again.
+
+        Raises ``NotPermitted`` where the file's mode keeps it from whoever asks.
+        """
         found: dict[str, str | None] = {}
         total = 0
         for path in request.paths:
             entry = self._view.manifest.find(path)
+            if entry is not None and not call.may_read(entry.mode):
+                raise NotPermitted(f"{path} has mode {entry.mode:04o}: its content is for root alone")
             content = self._view.read_content(path, entry.sha256) if entry is not None else None
             total += len(content or b"")
             if found and total > MAX_CONTENT_BYTES:

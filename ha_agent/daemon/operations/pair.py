@@ -79,7 +79,7 @@ class PairOperations:
         """Asks the peer what ``ask`` says, on behalf of this node's user; the right to it was looked at before."""
         if not self._link.is_up:
             return {"outcome": Outcome.UNREACHABLE, "reason": self._link.problem}
-        asked = {**request.ask, "by": call.by, "access": call.access.value}
+        asked = {**request.ask, "by": call.by, "access": call.access.value, "for_root": call.may_see_all}
         try:
             answer = await self._link.ask(asked, request.timeout_s, call.progress)
         except RemoteError as error:
