@@ -14,6 +14,7 @@ the next child goes on behind it. What the confs need of the machine (directorie
 process checks whether it is there. Nothing is written anywhere: a conf's bytes reach the parser through a file in memory.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -353,7 +354,8 @@ def work(request, paths, main_conf, writer):
     environment = request.get("environment") or ""
     file = MemoryFile()
     try:
-        make_options(main_conf).read_config(StringIO(main_section(environment)))
+        if environment:
+            make_options(main_conf).read_config(StringIO(main_section(environment)))
     except Exception:  # noqa: BLE001 supervisord says that itself, of its own main conf
         environment = ""
     with os.fdopen(writer, "wb") as out:
@@ -570,6 +572,8 @@ def main():
     main_conf = sys.argv[1]
     # supervisord's parser asks for it, and it is found by writing there.
     tempfile.tempdir = "/"
+    # A child would copy all that its collector only looks at.
+    gc.freeze()
     try:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("0")

@@ -50,3 +50,32 @@ def test_two_confs_whose_names_look_alike_both_run_and_nobody_else_reads_them(pa
         seen = pair.run_as(node, "carol", "grep", "-rs", "correct-horse", "/run/ha-agent", "/etc/supervisor/conf.d", "/tmp")
         assert (seen.returncode, seen.stdout) != (0, seen.stdout), f"carol read {seen.stdout} on {node}"
     assert pair.shell("node-b", "grep -rl correct-horse /run/ha-agent/active | wc -l").strip() == "2"
+
+
+def test_confs_that_supervisord_would_read_otherwise_change_nothing_for_the_others(pair: Pair) -> None:
+    """The rules of `hidden-section` and of a [DEFAULT], and that of a file that others could have written.
+
+    Fault: a conf with a section behind a lone CR, one with [DEFAULT], one that everybody may write; then a switchover.
+    Answer: each is named in status on the standby beforehand; all others run as they are on the new active node.
+    Bound: 15 s.
+    """
+    pair.up()
+    pair.await_runs("node-a", {"p0", "p1", "p2"})
+    hostile = {
+        "cr.conf": SLEEPER.format(name="cr") + ";\r[eventlistener:y]\rcommand=/bin/true\revents=TICK_5\r",
+        "default.conf": "[DEFAULT]\nuser=nobody\nnumprocs=2\n" + SLEEPER.format(name="default"),
+    }
+    for name, text in hostile.items():
+        with open(pair.path("node-a", name), "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+    conf_d = "/etc/supervisor/conf.d"
+    pair.shell("node-a", f"sed s/p0/open/ {conf_d}/p0.conf >/tmp/open; chmod 666 /tmp/open; mv /tmp/open {conf_d}/open.conf")
+    wait_for("node-b names both", lambda: len(pair.lab.status("node-b")["readiness"]["problems"]) == 2, 15, 0.05)
+    problems = pair.lab.status("node-b")["readiness"]["problems"]
+    assert "[eventlistener:y]" in problems["cr.conf"] and "[DEFAULT]" in problems["default.conf"]
+    said = pair.ha("node-a", "status").stdout
+    assert "open.conf" in said and "written by everybody" in said
+    pair.hand_over("node-b")
+    pair.await_runs("node-b", {"p0", "p1", "p2"})
+    assert pair.shell("node-b", "ps -o user= -C sleep | sort -u").split() == ["root"]
+    assert "open.conf" not in pair.files("node-b")
