@@ -335,15 +335,15 @@ def give_up_privileges():
     resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024 * 1024, 64 * 1024 * 1024))
     if os.geteuid() != 0:
         return
-    os.setgroups([])
     for uid in (NOBODYS_UID, NOBODY_UID):
         try:
+            os.setgroups([])
             os.setresgid(uid, uid, uid)
             os.setresuid(uid, uid, uid)
             return
         except OSError:
+            # A user namespace with nobody else in it: root there is nobody outside, and confs must be judged all the same.
             continue
-    os._exit(70)
 
 
 def work(request, paths, main_conf, writer):

@@ -655,6 +655,21 @@ def test_figures_count_events_and_plans_since_the_start(tmp_path: pathlib.Path) 
 # ---- from the peer --------------------------------------------------------------------------------------------
 
 
+def test_an_epoch_in_a_ping_that_cannot_be_is_told_and_not_learnt(tmp_path: pathlib.Path) -> None:
+    """The rule of `poisoned-epoch`, as whoever holds the peer's key would send it."""
+
+    async def work(node: Node) -> None:
+        known = node.group.ledger.known
+        for _ in range(2):
+            poison = {**node.link.summary(), "epoch": 2**62 - 1}
+            assert (await node.from_peer.ping(SummaryRequest(poison), operator(uid=None)))["epoch"] == known.epoch
+        assert node.group.ledger.known == known
+        (told,) = [event for event in node.events.read(100) if event["code"] == "epoch-doubted"]
+        assert "not believed" in told["text"]
+
+    on_node(tmp_path, work)
+
+
 def test_a_greeting_is_answered_with_signs_of_life_and_has_this_nodes_own_link_tried(tmp_path: pathlib.Path) -> None:
     async def work(node: Node) -> None:
         node.link.role = Role.TAKING_OVER
