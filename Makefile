@@ -27,7 +27,7 @@ help:
 	@echo "make check   style, types, spelling, unit tests (no root)"
 	@echo "make bench   side by side with what one would use instead (root)"
 	@echo "make chaos   SECONDS=600 SEED=n: a random schedule of faults on a real pair, and a check of every promise (root)"
-	@echo "make fuzz    COUNT=1000000 SEED=n: random inputs for all that reads what strangers wrote (root: as the agent does it)"
+	@echo "make fuzz    COUNT=1000000 SECONDS=n SEED=n: random inputs for all that reads what strangers wrote (root: as the agent does it)"
 	@echo "make deb     the Debian package, in build/ (root, or debhelper and lintian installed)"
 	@echo "make test-machines  the package on two booted machines, from its installation to its removal (root)"
 	@echo "make docs    write docs/faults.md, the table of docs/alerts.md and the roles of docs/architecture.md"
@@ -85,7 +85,7 @@ chaos: root setup
 	@$(TIDY) $(SANDBOX) $(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED)
 
 fuzz: .venv/ready
-	@$(BIN)/python -m tests.fuzz --count $(COUNT) --seed $(SEED)
+	@$(BIN)/python -m tests.fuzz --count $(COUNT) --seed $(SEED) $(if $(filter command environment,$(firstword $(origin SECONDS))),--seconds $(SECONDS))
 
 clean:
 	rm -rf .venv build
