@@ -7,6 +7,7 @@ TEST_LIMIT_S ?= 2400
 WORKERS ?= auto
 SECONDS ?= 600
 SEED ?= 1
+COUNT ?= 1000000
 
 # What the spelling check reads: everything that a person wrote.
 PROSE := README.md CONTRIBUTING.md CHANGELOG.md Makefile pyproject.toml docs ha_agent tests tools bench debian systemd keepalived share
@@ -18,7 +19,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 # The lab's nodes run the code from here and leave byte code beside it; it goes at the end, also after Ctrl-C.
 TIDY := trap 'find ha_agent bench tests -name __pycache__ -prune -exec rm -rf {} +' EXIT; trap : INT TERM;
 
-.PHONY: screenshots help setup demo test check bench chaos deb test-machines docs manuals clean root
+.PHONY: screenshots help setup demo test check bench chaos fuzz deb test-machines docs manuals clean root
 
 help:
 	@echo "make demo    the main job on a real pair in namespaces, with a measured summary (root)"
@@ -26,6 +27,7 @@ help:
 	@echo "make check   style, types, spelling, unit tests (no root)"
 	@echo "make bench   side by side with what one would use instead (root)"
 	@echo "make chaos   SECONDS=600 SEED=n: a random schedule of faults on a real pair, and a check of every promise (root)"
+	@echo "make fuzz    COUNT=1000000 SECONDS=n SEED=n: random inputs for all that reads what strangers wrote (root: as the agent does it)"
 	@echo "make deb     the Debian package, in build/ (root, or debhelper and lintian installed)"
 	@echo "make test-machines  the package on two booted machines, from its installation to its removal (root)"
 	@echo "make docs    write docs/faults.md, the table of docs/alerts.md and the roles of docs/architecture.md"
@@ -87,6 +89,9 @@ test-machines: root setup
 
 chaos: root setup
 	@$(TIDY) $(SANDBOX) $(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED)
+
+fuzz: .venv/ready
+	@$(BIN)/python -m tests.fuzz --count $(COUNT) --seed $(SEED) $(if $(filter command environment,$(firstword $(origin SECONDS))),--seconds $(SECONDS))
 
 clean:
 	rm -rf .venv build

@@ -24,7 +24,7 @@ from ha_agent.adapters.kept import Kept, write_kept, write_new
 from ha_agent.adapters.registry import read_file
 from ha_agent.core.manifest import Entry, Manifest
 from ha_agent.core.places import StatePlaces
-from ha_agent.core.transaction import BadTransaction, Transaction, parse_transaction
+from ha_agent.core.transaction import MODE_MASK, BadTransaction, Transaction, parse_transaction
 
 RESERVE_BYTES = 1024 * 1024
 """Left free on both file systems: a commit that would eat into it is refused before anything is touched."""
@@ -139,8 +139,10 @@ class Committer:
     def write(self, path: str, data: bytes, mode: int, generation: str, reason: str) -> Kept | None:
         """Puts ``data`` at ``path`` of the registry for an operator; what stood there is kept and returned.
 
-        Durable when it returns. Raises ``OSError``; the registry is as it was then.
+        Durable when it returns. Raises ``OSError``; the registry is as it was then. Not everybody may write the file,
+        whatever ``mode`` says.
         """
+        mode &= MODE_MASK
         with contextlib.suppress(ValueError):
             present = read_file(self.root, path)
             if present is not None and present.content == data:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import configparser
 import contextlib
 import json
 import os
+import signal
 from collections.abc import Mapping
 from typing import Any
 
 from ha_agent.adapters.supervisord import Supervisord, SupervisordDown, environment_of, python_of
-from ha_agent.core.confs import Program, Verdict
+from ha_agent.core.confs import Program, Verdict, as_lines, split_sections
 from ha_agent.core.settings import SupervisorSettings
 
 SCRIPT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "conf_check.py")
@@ -38,14 +40,26 @@ class ConfChecker:
         """Process id of the parser, if it runs."""
         return self._process.pid if self._process and self._process.returncode is None else None
 
-    async def judge(self, confs: Mapping[str, str], directories: Mapping[str, str]) -> dict[str, Verdict]:
-        """The verdicts on ``confs`` (path to text). Raises ``CheckerFailed``; the next call starts the parser again."""
+    async def judge(
+        self, confs: Mapping[str, str], directories: Mapping[str, str], *, for_stranger: bool = False
+    ) -> dict[str, Verdict]:
+        """The verdicts on ``confs`` (path to text). Raises ``CheckerFailed``; the next call starts the parser again.
+
+        ``for_stranger``: whoever asked may not learn what there is in directories that are not open to everybody; nothing
+        is said of these.
+        """
         verdicts: dict[str, Verdict] = {}
         paths = list(confs)
         async with self._lock:
             for start in range(0, len(paths), CHUNK):
                 chunk = paths[start : start + CHUNK]
-                request = {"confs": {p: confs[p] for p in chunk}, "directories": {p: directories[p] for p in chunk}}
+                request = {
+                    "confs": {p: confs[p] for p in chunk},
+                    "directories": {p: directories[p] for p in chunk},
+                    "sections": {p: _sections_of(confs[p]) for p in chunk},
+                    "environment": read_main_environment(self._settings.config),
+                    "stranger": for_stranger,
+                }
                 answer = await self._ask(request)
                 try:
                     verdicts.update([(p, _verdict(answer["verdicts"][p])) for p in chunk])
@@ -88,6 +102,7 @@ class ConfChecker:
                 stdout=asyncio.subprocess.PIPE,
                 env=environment,
                 limit=LINE_LIMIT,
+                start_new_session=True,
             )
         except OSError as error:
             raise CheckerFailed(f"{python}: {error.strerror}") from None
@@ -104,13 +119,33 @@ class ConfChecker:
         return (found if python == "auto" else python), {**base, **environment_of(pid)}
 
     async def close(self) -> None:
-        """Ends the parser process. Idempotent."""
+        """Ends the parser process and its child. Idempotent."""
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+
+
+def read_main_environment(path: str) -> str:
+    """``environment=`` of ``[supervisord]`` in the main conf ``path``, as it stands there; empty where there is none.
+
+    supervisord puts it into ``%(ENV_x)s`` of all confs. It is read here because the parser has no right to: a main conf may
+    hold passwords.
+    """
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"), strict=False)
+    try:
+        parser.read(path, encoding="utf-8")
+        return parser.get("supervisord", "environment", fallback="")
+    except (configparser.Error, OSError, ValueError):
+        # supervisord itself says what is wrong with it.
+        return ""
+
+
+def _sections_of(text: str) -> list[str]:
+    """The sections that the agent sees in a conf; the parser refuses it where supervisord would see others."""
+    return [name for name, _ in split_sections(as_lines(text)) if name is not None]
 
 
 def _verdict(raw: Mapping[str, Any]) -> Verdict:

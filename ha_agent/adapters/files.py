@@ -39,7 +39,7 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, *, durable: bool = T
     the file's place is put aside. A failure raises ``OSError`` and leaves the old file as it was.
     """
     directory = os.path.dirname(path) or "."
-    temporary = os.path.join(directory, f".{os.path.basename(path)}.{secrets.token_hex(4)}")
+    temporary = os.path.join(directory, f".ha-agent.{secrets.token_hex(8)}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from ha_agent.core.names import is_registry_path
 from ha_agent.core.places import StatePlaces
 
 _INDEX = ".kept.jsonl"
+_NAME_ERRORS = frozenset({errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR})
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -64,16 +66,22 @@ class KeptEntry:
 
 def write_kept(directory: str, kept: Kept) -> None:
     """Stores one replaced content, with a line on it in the directory's index. Idempotent. Raises ``OSError``."""
-    target = os.path.join(directory, kept.path)
-    if os.path.exists(target):
-        with open(target, "rb") as file:
-            if file.read() == kept.content:
-                return
-        target += "." + kept.sha256[:12]
     make_dir(directory, 0o700)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        write_new(target, kept.content, kept.mode)
+    for name in _names_of(kept.path, kept.sha256)[::-1]:
+        target = os.path.join(directory, name)
+        if os.path.isfile(target):
+            with open(target, "rb") as file:
+                if file.read() == kept.content:
+                    return
+            continue
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            write_new(target, kept.content, kept.mode)
+            break
+        except OSError as error:
+            # A name that became too long, or a file where this path needs a directory: the next name has neither.
+            if error.errno not in _NAME_ERRORS:
+                raise
     line = {
         "at": round(time.time(), 3),
         "path": kept.path,
@@ -88,10 +96,12 @@ def write_kept(directory: str, kept: Kept) -> None:
 
 
 def write_new(path: str, data: bytes, mode: int, dir_fd: int | None = None) -> None:
-    """Makes a new file with exactly ``mode``. Raises ``OSError``; no file is left then."""
+    """Makes a new file with exactly ``mode``, of this process's user and group. Raises ``OSError``; no file is left then."""
     fd = os.open(path, _NEW, 0o600, dir_fd=dir_fd)
     try:
         write_all(fd, data)
+        # In a directory with the setgid bit the file has that one's group.
+        os.fchown(fd, -1, os.getegid())
         os.fchmod(fd, mode)
     except OSError:
         os.unlink(path, dir_fd=dir_fd)
@@ -122,9 +132,18 @@ def _read_index(kept: str, generation: str) -> Iterator[KeptEntry]:
                     yield KeptEntry(generation, path, at, mode, sha256, str(row["reason"]), divergence, found[1])
 
 
+def _names_of(path: str, sha256: str) -> tuple[str, ...]:
+    """The names that a kept content may have in its generation's directory, the rarest first.
+
+    A second content of the same path has its digest behind the path's own name. Where neither can be a file there, the
+    content lies under its digest, a hidden name that no path of a registry has.
+    """
+    return f".{sha256}", f"{path}.{sha256[:12]}", path
+
+
 def _find_file(directory: str, path: str, sha256: str) -> tuple[str, int] | None:
-    """The file that holds a kept content, and its size. A second content of the same path has its digest in its name."""
-    for name in (f"{path}.{sha256[:12]}", path):
+    """The file that holds a kept content, and its size."""
+    for name in _names_of(path, sha256):
         target = os.path.join(directory, name)
         with contextlib.suppress(OSError):
             return target, os.stat(target, follow_symlinks=False).st_size
@@ -150,14 +169,24 @@ def read_kept(state_dir: str, generation: str, path: str, sha256: str) -> bytes 
     kept = StatePlaces(state_dir).kept
     if generation not in _generation_names(kept) or not is_registry_path(path):
         return None
-    for name in (f"{path}.{sha256[:12]}", path):
-        with contextlib.suppress(FileNotFoundError):
-            fd = os.open(os.path.join(kept, generation, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            with open(fd, "rb") as file:
+    for name in _names_of(path, sha256):
+        target = os.path.join(kept, generation, name)
+        try:
+            with open(target, "rb", opener=_open_no_link) as file:
                 content = file.read()
-            if hashlib.sha256(content).hexdigest() == sha256:
-                return content
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno not in _NAME_ERRORS:
+                raise
+            continue
+        if hashlib.sha256(content).hexdigest() == sha256:
+            return content
     return None
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def prune_kept(state_dir: str, keep_generations: int, *, before_wall: float | None = None, divergences: bool = False) -> int:

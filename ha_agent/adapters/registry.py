@@ -5,13 +5,15 @@ Must not write there: that is the receiver's commit alone.
 
 from __future__ import annotations
 
+import grp
 import hashlib
 import os
+import pwd
 import stat
 import time
 from dataclasses import dataclass, field
 
-from ha_agent.core.manifest import Entry, Manifest
+from ha_agent.core.manifest import EMPTY, Entry, Manifest
 from ha_agent.core.names import is_registry_path
 
 MAX_CONF_BYTES = 4 * 1024 * 1024
@@ -34,6 +36,8 @@ class Found:
     signature: Signature | None
     links: int
     """How many names the file has: inotify reports a write only for the name that it went through."""
+    problem: str | None = None
+    """Why nothing may be taken from it: somebody else than root could have written it, and what it says runs as root."""
 
 
 @dataclass(slots=True)
@@ -53,6 +57,34 @@ def signature_of(info: os.stat_result) -> Signature:
 
 def _settled(info: os.stat_result, now_ns: int) -> Signature | None:
     return signature_of(info) if now_ns - info.st_ctime_ns > RACY_NS else None
+
+
+def find_stranger(info: os.stat_result) -> str | None:
+    """Why the file may say what root did not write, or None: its owner, others, or a group but root's may write it.
+
+    Whoever runs the agent counts as root, which is root but in tests.
+    """
+    if info.st_uid not in (0, os.geteuid()):
+        return f"belongs to {_name_of(info.st_uid)} and not to root: chown root"
+    if info.st_mode & stat.S_IWOTH:
+        return "may be written by everybody: chmod o-w"
+    if info.st_mode & stat.S_IWGRP and info.st_gid not in (0, os.getegid()):
+        return f"may be written by group {_group_name_of(info.st_gid)}: chmod g-w"
+    return None
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def _group_name_of(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 def open_beneath(root: str, path: str) -> int:
@@ -90,7 +122,7 @@ def read_file(root: str, path: str) -> Found | None:
     finally:
         os.close(fd)
     entry = Entry(path, stat.S_IMODE(info.st_mode) & 0o777, hashlib.sha256(content).hexdigest())
-    return Found(entry, content, _settled(info, time.time_ns()), info.st_nlink)
+    return Found(entry, content, _settled(info, time.time_ns()), info.st_nlink, find_stranger(info))
 
 
 def _read_all(fd: int, size: int) -> bytes:
@@ -110,8 +142,10 @@ def identify(root: str) -> tuple[int, int] | None:
     return (info.st_dev, info.st_ino) if stat.S_ISDIR(info.st_mode) else None
 
 
-def scan_registry(root: str, known: Manifest, signatures: dict[str, Signature]) -> Scan:
+def scan_registry(root: str, known: Manifest, signatures: dict[str, Signature], agreed: Manifest = EMPTY) -> Scan:
     """A full compare: the manifest of what is there now. Reads only files whose signature is not among ``signatures``.
+
+    Of a file that is refused the entry of ``known`` stays, or that of ``agreed``: it is there, so it was not deleted.
 
     Raises ``RegistryUnavailable`` where the directory or a part of it cannot be listed, because then a missing file
     cannot be told from a deleted one.
@@ -135,6 +169,7 @@ def scan_registry(root: str, known: Manifest, signatures: dict[str, Signature]) 
             raise RegistryUnavailable(f"{os.path.join(root, below)}: {error.strerror}") from None
         for item in found:
             _look_at(root, below + item.name, item, known, signatures, scan, entries, pending)
+    entries += [e for path in scan.refused if (e := known.find(path) or agreed.find(path)) is not None]
     scan.manifest = (
         known if len(entries) == len(known) and all(known.find(e.path) == e for e in entries) else Manifest.of(entries)
     )
@@ -172,10 +207,10 @@ def _look_at(
         return
     except (OSError, ValueError) as error:
         scan.refused[path] = f"cannot be read: {error}"
-        if old_entry := known.find(path):
-            entries.append(old_entry)
         return
-    if got is not None:
+    if got is not None and got.problem is not None:
+        scan.refused[path] = got.problem
+    elif got is not None:
         entries.append(got.entry)
         if got.signature is not None:
             scan.signatures[path] = got.signature

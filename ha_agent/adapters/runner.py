@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ha_agent.adapters.oom import make_ordinary
 from ha_agent.adapters.program_path import SAFE_PATH, ProgramMissing, find_program
 
 __all__ = ["SAFE_PATH", "Ended", "ProgramMissing", "find_program", "run_program"]
@@ -40,6 +41,7 @@ async def run_program(
         )
     except OSError as error:
         raise ProgramMissing(f"{words[0]} cannot be run: {error.strerror}") from None
+    make_ordinary(process.pid)
     try:
         out, err = await asyncio.wait_for(process.communicate(data), timeout_s)
     except TimeoutError:

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Awaitable, Callable, Iterable
 
 from ha_agent.adapters.files import make_dir, remove_note
+from ha_agent.adapters.oom import make_ordinary
 from ha_agent.adapters.rpc import Disconnected, Progress, RemoteError, Requests
 from ha_agent.adapters.runner import SAFE_PATH, ProgramMissing, find_program, run_program
 from ha_agent.adapters.streams import FrameStream
@@ -147,6 +148,7 @@ class PeerLink:
             env={"PATH": SAFE_PATH},
             start_new_session=True,
         )
+        make_ordinary(process.pid)
         if process.stdin is None or process.stdout is None:
             raise OSError("ssh was started without pipes")
         self._closed.clear()

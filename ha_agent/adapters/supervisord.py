@@ -15,7 +15,7 @@ from typing import Any
 from ha_agent.adapters.cgroups import read_members, usual_directory
 from ha_agent.adapters.procs import age_s, find_main, is_supervisord, read_pid_file, start_ticks
 from ha_agent.core.main_conf import UnusableConf, parse_main_conf
-from ha_agent.core.supervisor_words import FaultCode, full_name
+from ha_agent.core.supervisor_words import FaultCode, full_name, without_values
 
 
 class SupervisordDown(Exception):
@@ -52,6 +52,13 @@ def _info(row: dict[str, Any]) -> ProcessInfo:
     return ProcessInfo(
         row["group"], row["name"], row["statename"], row["pid"], row["start"], row["spawnerr"], row["exitstatus"]
     )
+
+
+def _result(raw: Any) -> Any:
+    """One result of a batch."""
+    if isinstance(raw, dict) and "faultCode" in raw:
+        return Fault(raw["faultCode"], without_values(raw["faultString"]))
+    return raw
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -131,7 +138,7 @@ class Supervisord:
         try:
             return self._call(f"supervisor.{method}", *params)
         except xmlrpc.client.Fault as fault:
-            return Fault(fault.faultCode, fault.faultString)
+            return Fault(fault.faultCode, without_values(fault.faultString))
 
     def reread(self) -> tuple[list[str], list[str], list[str]]:
         """Has supervisord read its configuration again: groups added, changed, removed against what it runs.
@@ -141,7 +148,7 @@ class Supervisord:
         try:
             added, changed, removed = self._call("supervisor.reloadConfig")[0]
         except xmlrpc.client.Fault as fault:
-            raise RereadRefused(fault.faultString) from None
+            raise RereadRefused(without_values(fault.faultString)) from None
         return added, changed, removed
 
     def batch(self, calls: Sequence[tuple[str, Sequence[Any]]], timeout_s: float | None = None) -> list[Any]:
@@ -150,7 +157,7 @@ class Supervisord:
             return []
         wire = [{"methodName": "supervisor." + name, "params": list(params)} for name, params in calls]
         results = self._call("system.multicall", wire, timeout_s=timeout_s)
-        found = [Fault(r["faultCode"], r["faultString"]) if isinstance(r, dict) and "faultCode" in r else r for r in results]
+        found = [_result(result) for result in results]
         if any(isinstance(r, Fault) and r.code == FaultCode.SHUTDOWN_STATE for r in found):
             raise ShuttingDown("it is shutting down")
         return found

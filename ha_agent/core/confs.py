@@ -7,13 +7,13 @@ program name that two confs define goes to the first path, a ``[group:]`` keeps 
 
 from __future__ import annotations
 
+import configparser
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 _HEADER = re.compile(r"^\[([^\]\n]+)\]", re.MULTILINE)
 DEFAULT_PRIORITY = 999
-_PROGRAMS_KEY = re.compile(r"^programs\s*[=:]", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,11 @@ class Selection:
     """The groups in the order in which supervisor starts them: by priority, then by name."""
 
 
+def as_lines(text: str) -> str:
+    """The text with its lines as a file in text mode has them, which is how supervisord reads: a lone CR ends one, too."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def split_sections(text: str) -> list[tuple[str | None, str]]:
     """The text cut at its section headers: (section name, text with its header); the part before the first is named None."""
     cuts = [(m.start(), m[1]) for m in _HEADER.finditer(text)]
@@ -71,18 +76,16 @@ def resolve_here(text: str, directory: str) -> str:
     return text.replace("%(here)s", directory)
 
 
-def _filter_group(body: str, keep: tuple[str, ...]) -> str:
-    lines, skipping = [], False
-    for line in body.splitlines(keepends=True):
-        if _PROGRAMS_KEY.match(line):
-            lines.append(f"programs={','.join(keep)}\n")
-            skipping = True
-        elif skipping and line[:1] in (" ", "\t"):
-            continue
-        else:
-            skipping = False
-            lines.append(line)
-    return "".join(lines)
+def _render_group(name: str, body: str, members: tuple[str, ...]) -> str:
+    """The section anew, of what supervisord reads in it: nothing of how it was written can bring other members back."""
+    lines = [f"[{name}]", f"programs={','.join(members)}"]
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"), strict=False)
+    try:
+        parser.read_string(body)
+        lines.append(f"priority={int(parser.get(name, 'priority'))}")
+    except (configparser.Error, ValueError):
+        pass
+    return "\n".join(lines) + "\n"
 
 
 def _apply_groups(text: str, groups: Mapping[str, tuple[str, ...]]) -> str:
@@ -92,7 +95,7 @@ def _apply_groups(text: str, groups: Mapping[str, tuple[str, ...]]) -> str:
             keep = groups.get(name.split(":", 1)[1].strip(), ())
             if not keep:
                 continue
-            body = _filter_group(body, keep)
+            body = _render_group(name, body, keep)
         parts.append(body)
     return "".join(parts)
 
@@ -153,5 +156,8 @@ def _resolve_groups(
 
 
 def render_conf(text: str, directory: str, groups: Mapping[str, tuple[str, ...]]) -> str:
-    """A conf as it goes into the active set: ``%(here)s`` resolved, groups reduced to their loadable members."""
-    return resolve_here(_apply_groups(text, groups), directory)
+    """A conf as it goes into the active set: ``%(here)s`` resolved, groups reduced to their loadable members.
+
+    Its lines end as supervisord would read them, so that what was judged is what is read.
+    """
+    return resolve_here(_apply_groups(as_lines(text), groups), directory)

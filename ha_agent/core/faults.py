@@ -323,7 +323,7 @@ _FINDINGS: tuple[Fault, ...] = (
     Fault(
         "conf-refused",
         "a file of the registry is not replicated",
-        "replace it by a plain file",
+        "replace it by a plain file of root's that nobody else may write",
         former=((Face.SCREEN, "not-replicated"),),
     ),
     Fault("not-checked", "confs could not be checked by supervisord's parser", "ha-agent doctor"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from typing import Any
 
@@ -19,8 +20,11 @@ class FrameError(ValueError):
 
 
 def encode_frame(message: Message) -> bytes:
-    """``message`` as bytes ready to send. Raises ``FrameError`` where it is longer than a frame may be."""
-    body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    """``message`` as bytes ready to send. Raises ``FrameError`` where it is longer than a frame may be, or holds a NaN."""
+    try:
+        body = json.dumps(message, separators=(",", ":"), allow_nan=False).encode("ascii")
+    except ValueError as error:
+        raise FrameError(f"a message cannot be sent: {error}") from None
     if len(body) > MAX_FRAME_BYTES:
         raise FrameError(f"frame of {len(body)} bytes; at most {MAX_FRAME_BYTES} are allowed")
     return _HEADER.pack(len(body)) + body
@@ -65,9 +69,24 @@ class FrameDecoder:
         return len(self._buffer)
 
 
+def _refuse_constant(word: str) -> float:
+    raise ValueError(f"{word} is not a number")
+
+
+def _read_float(text: str) -> float:
+    """A finite number; Python reads 1e999 as infinity, with which no comparison and no clock means anything."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text:.40} is not a number")
+    return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_read_float)
+
+
 def _decode_body(body: bytes) -> Message:
     try:
-        message = json.loads(body)
+        message = _DECODER.decode(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise FrameError(f"a frame is not JSON: {error}") from None
     if not isinstance(message, dict):

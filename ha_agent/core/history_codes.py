@@ -79,6 +79,7 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("replication-refused", "the peer refused a change", True, former="push-refused"),
     EventCode("transaction-refused", "this node refused a change of the peer"),
     EventCode("rolled-forward", "a commit that a crash had cut off was finished"),
+    EventCode("epoch-doubted", "an epoch that came with the peer's key cannot be and was not believed", True),
     EventCode("divergence-kept", "contents that were never agreed on were replaced, and kept"),
     EventCode("standby-edit", "the registry was changed on the standby", True),
     EventCode("standby-restored", "the registry was changed on the standby: it gets the active node's content again", True),

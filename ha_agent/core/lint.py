@@ -369,7 +369,7 @@ def lint_together(texts: Mapping[str, str]) -> list[Finding]:
 _PROBLEMS: tuple[tuple[str, str, str | None, str], ...] = (
     (r"[Ii]nvalid user name|user .*not found|No such user", "missing-user", "user", "create the user on {node}"),
     (r"directory named as part of the path", "missing-log-directory", "stdout_logfile", "create the directory on {node}"),
-    (r"directory", "missing-directory", "directory", "create the directory on {node}"),
+    (r"is not an existing directory", "missing-directory", "directory", "create the directory on {node}"),
 )
 
 
@@ -404,6 +404,8 @@ def _line_of(sections: Sequence[Section], problem: str, option: str | None) -> i
     for section in named:
         for candidate in section.options:
             if option is not None and candidate.name in (option, option.replace("stdout", "stderr")):
+                return candidate.line
+            if option is None and re.match(rf"(\S+\.)?{re.escape(candidate.name)}\b", problem):
                 return candidate.line
             if option is None and (candidate.value and len(candidate.value) > 1 and candidate.value in problem):
                 return candidate.line

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from urllib.parse import quote
 
 SUFFIXES = (".conf", ".ini")
 PARKED = ".parked"
 MAX_PATH_BYTES = 1024
+LONGEST_ACTIVE_NAME = 200
+"""Bytes of a file name in the active set: well below the 255 that file systems take."""
+
+_PLAIN = " ,=+@"
+_CUT_AT = LONGEST_ACTIVE_NAME - len("%-") - 64 - len(".conf")
 
 
 def is_loadable_name(path: str) -> bool:
@@ -28,7 +34,11 @@ def path_problem(path: str) -> str | None:
     """
     if not path or "\0" in path:
         return "empty, or with a NUL byte"
-    if len(path.encode("utf-8", "surrogateescape")) > MAX_PATH_BYTES:
+    try:
+        size = len(path.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return "no text"
+    if size > MAX_PATH_BYTES:
         return f"longer than {MAX_PATH_BYTES} bytes"
     if path.startswith("/"):
         return "absolute"
@@ -52,9 +62,22 @@ def is_registry_path(path: str) -> bool:
 def active_name(path: str) -> str:
     """The flat file name in the active set for a registry path; different paths have different names.
 
-    supervisord's ``[include]`` does not descend into sub-directories and takes ``*.conf`` only, so slashes
-    and unusual bytes are percent-encoded and ``.conf`` is added where it is missing.
+    supervisord's ``[include]`` does not descend into sub-directories and takes ``*.conf`` only, so slashes and unusual bytes
+    are percent-encoded, and what ends in ``.ini`` gets ``%2Eini.conf``, which no other path has (percent-encoding leaves
+    dots alone). A name that would be longer than ``LONGEST_ACTIVE_NAME`` bytes is cut, with the path's digest at its end.
     """
     raw = path.encode("utf-8", "surrogateescape")
-    name = quote(raw, safe=" ,=+@")
+    name = quote(raw, safe=_PLAIN)
+    if not path.endswith(".conf"):
+        stem, dot, suffix = name.rpartition(".")
+        name = f"{stem}{'%2E' if dot else ''}{suffix}.conf"
+    if len(name) <= LONGEST_ACTIVE_NAME:
+        return name
+    # "%-" begins no escape, so no shorter path has such a name.
+    return f"{name[:_CUT_AT]}%-{hashlib.sha256(raw).hexdigest()}.conf"
+
+
+def former_active_name(path: str) -> str:
+    """The name that agents of version 0.1 gave the same path in the active set: unbounded, and not always its own."""
+    name = quote(path.encode("utf-8", "surrogateescape"), safe=_PLAIN)
     return name if path.endswith(".conf") else name + ".conf"

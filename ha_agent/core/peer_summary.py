@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ha_agent.core.frames import Message
-from ha_agent.core.transaction import Watermark
+from ha_agent.core.transaction import MOST_EPOCH, Watermark
 from ha_agent.core.words import PROTOCOL_VERSION, Role, VrrpState
+
+LONGEST_NAME = 64
+"""Characters of a node's name, and of a digest in hex."""
 
 
 class WrongPeer(Exception):
@@ -38,17 +41,34 @@ class PeerSummary:
             )
         try:
             return cls(
-                node=str(raw["node"]),
+                node=_name(raw["node"]),
                 role=Role(raw["role"]),
                 vrrp_state=VrrpState(raw["vrrp_state"]),
-                mark=Watermark(int(raw["epoch"]), str(raw["claimed_by"])),
-                generation=int(raw["generation"]),
-                manifest_hash=str(raw["manifest"]),
+                mark=read_mark(raw),
+                generation=_number(raw["generation"]),
+                manifest_hash=_name(raw["manifest"]),
                 heard_wall=heard_wall,
                 vip_here=raw["vip"] if isinstance(raw.get("vip"), bool) else None,
             )
         except (KeyError, ValueError, TypeError) as error:
             raise WrongPeer(f"the peer's answer cannot be understood: {error}") from None
+
+
+def read_mark(raw: Message) -> Watermark:
+    """The claim in a message. Raises ``KeyError`` and ``ValueError`` where there is none."""
+    return Watermark(_number(raw["epoch"]), _name(raw["claimed_by"]))
+
+
+def _number(value: object) -> int:
+    if type(value) is not int or not 0 <= value < MOST_EPOCH:
+        raise ValueError(f"{value!r:.40} is not a number from 0 to 2^62-1")
+    return value
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or len(value) > LONGEST_NAME:
+        raise ValueError(f"{value!r:.40} is not a text of {LONGEST_NAME} characters at most")
+    return value
 
 
 def summary_message(

@@ -35,10 +35,14 @@ class ProgramIniError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Registrant:
-    """Who registers: ``user`` is what the program runs as where the file does not say; ``allowed`` None means any user."""
+    """Who registers: ``user`` is what the program runs as where the file does not say; ``allowed`` None means any user.
+
+    ``is_root``: the file is root's own word, which may name files that supervisord opens as root.
+    """
 
     user: str
     allowed: frozenset[str] | None
+    is_root: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +118,12 @@ def _check_keys(values: dict[str, str], registrant: Registrant, problems: list[s
     for key in values.keys() - known:
         near = difflib.get_close_matches(key, known, 1)
         problems.append(f"{key}: no such key" + (f"; did you mean {near[0]}?" if near else ""))
-    if registrant.allowed is None:
-        return
-    problems += [
-        f"{key}: only root may set this; logs go to one standard place" for key in sorted(values.keys() & _ROOT_ONLY)
-    ]
+    if not registrant.is_root:
+        problems += [
+            f"{key}: only root may set this; logs go to one standard place" for key in sorted(values.keys() & _ROOT_ONLY)
+        ]
     user = values.get("user", registrant.user)
-    if user not in registrant.allowed:
+    if registrant.allowed is not None and user not in registrant.allowed:
         problems.append(
             f"user: you may register programs that run as {' or '.join(sorted(registrant.allowed))}, not as {user} "
             "(programs.run_as of agent.toml names more)"

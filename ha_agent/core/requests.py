@@ -13,6 +13,9 @@ from ha_agent.core.frames import Message
 MOST_SECONDS = 1e15
 """More than any time or duration. JSON as Python reads it has NaN, and numbers too large for any arithmetic with a clock."""
 
+MOST_INTEGER = 2**62
+"""More than any count or epoch, and well within what files and other languages can hold."""
+
 
 class Malformed(Exception):
     """A request does not hold what its operation needs; the text says what."""
@@ -211,7 +214,11 @@ class NamesRequest(Request):
 
 @dataclass(frozen=True, slots=True)
 class RegisterRequest(Request):
-    """``program-register``: the program of a folder; ``text`` is its program.ini, ``owner`` the folder's owner."""
+    """``program-register``: the program of a folder; ``text`` is its program.ini, ``owner`` the folder's owner.
+
+    ``writers`` says who besides root and ``owner`` could have written the file, in words for a message. ``user`` is root's
+    word that the file is root's own, whoever wrote it, and that the program runs as that user.
+    """
 
     name: str
     directory: str
@@ -219,6 +226,8 @@ class RegisterRequest(Request):
     owner: str
     start: bool = True
     update: bool = False
+    writers: str = ""
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +304,8 @@ def _check(name: str, value: Any, kind: Any) -> Any:
         return value
     if kind is float and type(value) in (int, float) and -MOST_SECONDS <= value <= MOST_SECONDS:
         return float(value)
+    if kind is int and type(value) is int and not -MOST_INTEGER <= value <= MOST_INTEGER:
+        raise Malformed(f"{name} is a number of {value.bit_length()} bits")
     if origin is None and kind is not float and type(value) is kind:
         return value
     raise Malformed(f"{name} is {value!r:.60}")

@@ -6,6 +6,7 @@ does not run under supervisord's interpreter must not need. Where two groups hav
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum, StrEnum
 
 
@@ -88,3 +89,24 @@ def remedy_for(said: str) -> str:
 def full_name(group: str, name: str) -> str:
     """A process's name as supervisorctl shows it."""
     return name if group == name else f"{group}:{name}"
+
+
+_TELLING = (
+    (
+        r"Format string .* for '([^']*)' contains names \('?([^']*?)'?\) which cannot be expanded\..*?(?= in section |$)",
+        r"\1: there is nothing that %(\2)s could stand for",
+    ),
+    (r"Format string .* for '([^']*)' is badly formatted:", r"\1 is badly formatted:"),
+    (r"Unexpected end of key/value pairs in value '.*'", 'environment is not KEY="value",KEY="value"'),
+    (r"(\[line +\d+\]): ('[^'\n]*'|\"[^\"\n]*\")", r"\1"),
+    (r"file: ('[^'\n]*', line: \d+)\n.*", r"file: \1"),
+    (r"://[^/@\s]*@", "://...@"),
+)
+"""How supervisord's parser repeats a value in its messages, and what is left of such a message."""
+
+
+def without_values(message: str) -> str:
+    """A message of supervisord's about its configuration, without the values that it repeats: they may be passwords."""
+    for pattern, rest in _TELLING:
+        message = re.sub(pattern, rest, message, flags=re.DOTALL)
+    return message

@@ -16,7 +16,14 @@ from ha_agent.core.words import OWNING_ROLES, Answer, Role
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _STAGING_ID = re.compile(r"[0-9a-f]{16}")
-MODE_MASK = 0o777
+MODE_MASK = 0o775
+"""What everybody may write nobody may load: it would run as root."""
+
+
+MOST_EPOCH = 2**62
+MOST_JUMP = 2**20
+"""More takeovers than a node can have missed: one every half minute for a year. Whoever holds a key can raise the epoch by
+this much with each message, and would need years to use all numbers up."""
 
 
 class BadTransaction(ValueError):
@@ -29,6 +36,19 @@ class Watermark:
 
     epoch: int = 0
     claimed_by: str = ""
+
+
+def is_jump(mark: Watermark, known: Watermark) -> bool:
+    """Whether ``mark`` is so far above ``known`` that no number of takeovers explains it: such an epoch is not believed."""
+    return mark.epoch - known.epoch > MOST_JUMP
+
+
+def jump_text(mark: Watermark, known: Watermark) -> str:
+    """What to say of a mark that is a jump."""
+    return (
+        f"epoch {mark.epoch} is more than {MOST_JUMP} above {known.epoch}, which is known here, and is not believed: "
+        "somebody else may hold the peer's key (docs/operations.md)"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +111,8 @@ def parse_transaction(raw: Any) -> Transaction:
 
 def _number(raw: dict[str, Any], key: str) -> int:
     value = raw.get(key)
-    if type(value) is not int or not 0 <= value < 2**63:
-        raise BadTransaction(f"{key} is not a number from 0 to 2^63-1")
+    if type(value) is not int or not 0 <= value < MOST_EPOCH:
+        raise BadTransaction(f"{key} is not a number from 0 to 2^62-1")
     return value
 
 
@@ -126,7 +146,7 @@ def _entries(value: Any) -> Iterable[Entry]:
             raise BadTransaction("a put is not [path, mode, sha256]")
         path, mode, sha256 = row
         if type(mode) is not int or mode & ~MODE_MASK or mode < 0:
-            raise BadTransaction(f"mode {mode!r:.20} of {path!r:.200} is not within 0777")
+            raise BadTransaction(f"mode {mode!r:.20} of {path!r:.200} is not within 0775")
         yield Entry(_good_path(path), mode, _digest(sha256, "a put's digest"))
 
 
@@ -185,6 +205,9 @@ class ReceiverView:
 
 def judge_transaction(txn: Transaction, view: ReceiverView) -> tuple[Answer, str]:
     """Whether the receiver may apply ``txn``: ``COMMITTED`` means it may, anything else is the refusal with its reason."""
+    mark = Watermark(txn.epoch, txn.claimed_by)
+    if is_jump(mark, view.known):
+        return Answer.BAD, jump_text(mark, view.known)
     if (txn.epoch, txn.claimed_by) != (view.known.epoch, view.known.claimed_by):
         if txn.epoch <= view.known.epoch:
             return Answer.STALE, f"epoch {view.known.epoch} of {view.known.claimed_by} is known here"

@@ -247,8 +247,9 @@ class Agent:
 
     async def _load(self, group: Group) -> None:
         """Takes up what an agent before this one left on the disk and in /run."""
-        for path in (self._run.run_dir, self._run.spool, self._run.active_set):
+        for path in (self._run.run_dir, self._run.spool):
             make_dir(path, 0o755)
+        make_dir(self._run.active_set, 0o700)
         group.store.prepare()
         loaded = group.store.load()
         group.ledger.resume(loaded)

@@ -300,6 +300,7 @@ def _build_registry(
     committer = Committer(settings.registry.path, state.state_dir)
     ledger = Ledger(store, committer, settings.keep_generations)
     view = RegistryView(settings.registry, shared.watcher)
+    view.agreed = lambda: ledger.agreed
     receiver = Receiver(settings.registry, standing, ledger, committer, view, events)
     replicator = Replicator(
         settings.registry, shared.link_limits, state.outgoing, standing, view, ledger, shared.link, events, shared.wall
@@ -307,7 +308,16 @@ def _build_registry(
     acknowledger = Acknowledger(shared.peer.name, standing, shared.link, replicator, shared.clock)
     editor = RegistryEditor(committer, ledger, view, events, acknowledger)
     conversation = Conversation(
-        shared.peer, shared.link_limits, standing, ledger, view, shared.link, replicator, waker.wake, shared.wall
+        shared.peer,
+        shared.link_limits,
+        standing,
+        ledger,
+        view,
+        shared.link,
+        replicator,
+        waker.wake,
+        shared.wall,
+        on_doubt=lambda text: events.add("epoch-doubted", text),
     )
     return _Registry(store, committer, ledger, view, receiver, replicator, acknowledger, editor, conversation)
 

@@ -6,6 +6,7 @@ import argparse
 import getpass
 import os
 import pwd
+import stat
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -15,6 +16,9 @@ from ha_agent.core.program_ini import name_problem, sample_ini
 from ha_agent.supzcli.errors import BadUsage
 
 INI, RUN = "program.ini", "sup_run.sh"
+MOST_INI_BYTES = 1024 * 1024
+"""Read at most; the agent refuses a file that is much shorter."""
+
 TEMPLATE = os.path.join(os.path.dirname(os.path.abspath(__file__)), RUN)
 
 
@@ -45,6 +49,7 @@ def parse_register(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("directory")
     parser.add_argument("--update", action="store_true")
     parser.add_argument("--no-start", action="store_true")
+    parser.add_argument("--user")
     return parser.parse_args(words)
 
 
@@ -53,9 +58,7 @@ def registration(options: argparse.Namespace) -> dict[str, Any]:
     directory, name = folder_of(options.directory)
     path = os.path.join(directory, INI)
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            text = file.read()
-        owner = pwd.getpwuid(os.stat(directory).st_uid).pw_name
+        text, owner, writers = _read_ini(directory)
     except FileNotFoundError:
         raise BadUsage(f"{path}: no such file; supzcli new {options.directory} makes it") from None
     except KeyError:
@@ -66,7 +69,39 @@ def registration(options: argparse.Namespace) -> dict[str, Any]:
         raise BadUsage(f"{path}: {error.strerror}") from None
     start = not options.no_start and not options.update
     message = {"op": "program-register", "name": name, "directory": directory, "text": text, "owner": owner}
+    message = {**message, "writers": writers, "user": options.user or ""}
     return {**message, "start": start, "update": options.update}
+
+
+def _read_ini(directory: str) -> tuple[str, str, str]:
+    """The text of the folder's program.ini, the folder's owner, and who else could have written it, in words.
+
+    Both are looked at as they were opened, so that nobody exchanges them meanwhile. Raises ``OSError``, and ``KeyError``
+    where the owner has no name.
+    """
+    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        owner = pwd.getpwuid(os.fstat(folder).st_uid)
+        with open(os.open(INI, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder), "rb") as file:
+            writers = [_writers(os.fstat(fd), owner) for fd in (file.fileno(), folder)]
+            text = file.read(MOST_INI_BYTES).decode("utf-8", "surrogateescape")
+    finally:
+        os.close(folder)
+    return text, owner.pw_name, next((w for w in writers if w), "")
+
+
+def _writers(info: os.stat_result, owner: pwd.struct_passwd) -> str:
+    """Who besides root and ``owner`` may write what ``info`` tells of; empty where nobody may.
+
+    The owner's own group is no more than the owner.
+    """
+    if info.st_uid not in (0, owner.pw_uid):
+        return f"user {info.st_uid}"
+    if info.st_mode & stat.S_IWOTH:
+        return "everybody"
+    if info.st_mode & stat.S_IWGRP and info.st_gid not in (0, owner.pw_gid):
+        return f"group {info.st_gid}"
+    return ""
 
 
 def register_lines(name: str, answer: dict[str, Any]) -> list[str]:

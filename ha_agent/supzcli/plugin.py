@@ -365,7 +365,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         self.run_register(shlex.split(arg))
 
     def run_register(self, words: list[str]) -> None:
-        """``register [--update] [--no-start] DIR``."""
+        """``register [--update] [--no-start] [--user NAME] DIR``."""
         from ha_agent.supzcli.folders import parse_register, register_lines, registration
 
         message = registration(parse_register(words))
@@ -385,6 +385,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         """What ``help register`` says."""
         self.ctl.output("register <dir>\t\tRegister and start the program of a folder, by its program.ini")
         self.ctl.output("register --no-start <dir>\tRegister it parked")
+        self.ctl.output("register --user <name> <dir>\tRoot: whoever wrote it, it is right and runs as that user")
         self.ctl.output("register --update <dir>\tRead its program.ini again; restart it only if that changed something")
 
     def do_deregister(self, arg: str) -> None:

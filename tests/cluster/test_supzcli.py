@@ -814,7 +814,9 @@ def test_a_folder_can_not_take_over_what_is_not_its_own(pair: Pair) -> None:
     refused(pair.sup("node-a", "register", "--wrong", "bill"), "--wrong", code=2)
     pair.run_as("node-a", "alice", "sh", "-c", "echo user=root >> bill/program.ini; sed -i '/^user = /d' bill/program.ini")
     refused(pair.sup("node-a", "register", "bill"), "not as root")
-    good(pair.run_as("node-a", "root", "supzcli", "register", "/run/lab/alice/bill"), "bill: started")
+    by_root = ("supzcli", "register", "/run/lab/alice/bill")
+    refused(pair.run_as("node-a", "root", *by_root), "alice wrote it; if it is right: --user NAME")
+    good(pair.run_as("node-a", "root", *by_root, "--user", "root"), "bill: started")
     assert sup_run(pair, "help").returncode == 0 and sup_run(pair).returncode == 2 and sup_run(pair, "fly").returncode == 2
 
 

@@ -27,7 +27,9 @@ class Answers(ConfChecker):
         super().__init__(settings)
         self.problems: dict[str, str] = {}
 
-    async def judge(self, confs: Mapping[str, str], directories: Mapping[str, str]) -> dict[str, Verdict]:
+    async def judge(
+        self, confs: Mapping[str, str], directories: Mapping[str, str], *, for_stranger: bool = False
+    ) -> dict[str, Verdict]:
         return {
             path: Verdict(problem=self.problems[path]) if path in self.problems else Verdict(programs=(Program(path[0]),))
             for path in confs

@@ -34,6 +34,21 @@ def test_every_copy_is_listed_and_read_by_its_digest_also_two_of_one_name(tmp_pa
     assert read_kept(str(tmp_path), "1.9", "sub/x.conf", second.sha256) == b"second!"
 
 
+def test_names_that_no_file_can_have_beside_the_others_are_kept_all_the_same(tmp_path: pathlib.Path) -> None:
+    longest = "n" * 250 + ".conf"
+    kept = [
+        keep(tmp_path, "1.1", longest, b"first"),
+        keep(tmp_path, "1.1", longest, b"second"),
+        keep(tmp_path, "1.1", "a.conf", b"a file"),
+        keep(tmp_path, "1.1", "a.conf/b.conf", b"below a file"),
+        keep(tmp_path, "1.1", "c.conf/d.conf", b"makes a directory"),
+        keep(tmp_path, "1.1", "c.conf", b"named as a directory"),
+    ]
+    assert [(e.path, e.sha256) for e in list_kept(str(tmp_path))] == [(k.path, k.sha256) for k in kept]
+    for one in kept:
+        assert read_kept(str(tmp_path), "1.1", one.path, one.sha256) == one.content
+
+
 def test_a_name_that_leads_elsewhere_reads_nothing(tmp_path: pathlib.Path) -> None:
     kept = keep(tmp_path, "1.1", "x.conf", b"text")
     (tmp_path / "state.conf").write_bytes(b"text")

@@ -373,7 +373,9 @@ class FakeChecker(ConfChecker):
     def __init__(self) -> None:
         super().__init__(SupervisorSettings())
 
-    async def judge(self, confs: Mapping[str, str], directories: Mapping[str, str]) -> dict[str, Verdict]:
+    async def judge(
+        self, confs: Mapping[str, str], directories: Mapping[str, str], *, for_stranger: bool = False
+    ) -> dict[str, Verdict]:
         return {path: _judge(text) for path, text in confs.items()}
 
     async def close(self) -> None:

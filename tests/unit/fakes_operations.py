@@ -319,8 +319,12 @@ class FakeChecker(ConfChecker):
     def __init__(self) -> None:
         super().__init__(SupervisorSettings())
         self.failure: str | None = None
+        self.for_strangers: list[bool] = []
 
-    async def judge(self, confs: Mapping[str, str], directories: Mapping[str, str]) -> dict[str, Verdict]:
+    async def judge(
+        self, confs: Mapping[str, str], directories: Mapping[str, str], *, for_stranger: bool = False
+    ) -> dict[str, Verdict]:
+        self.for_strangers.append(for_stranger)
         if self.failure is not None:
             raise CheckerFailed(self.failure)
         return {path: self._judge(path, text) for path, text in confs.items()}

@@ -272,7 +272,9 @@ class MemoryChecker(ConfChecker):
         self.failure: str | None = None
         self.closed = 0
 
-    async def judge(self, confs: Mapping[str, str], directories: Mapping[str, str]) -> dict[str, Verdict]:
+    async def judge(
+        self, confs: Mapping[str, str], directories: Mapping[str, str], *, for_stranger: bool = False
+    ) -> dict[str, Verdict]:
         """The verdicts; each line of a conf is a program's name, or one of the words above."""
         self.asked.append(sorted(confs))
         if self.failure is not None:

@@ -247,6 +247,7 @@ class PairNode:
         self.events = TestEvents(self.state_dir, name)
         self.watcher = QuietWatcher()
         self.view = RegistryView(settings, self.watcher)
+        self.view.agreed = lambda: self.ledger.agreed
         self.receiver = Receiver(settings, self.standing, self.ledger, self.committer, self.view, self.events)
         self.link: JoiningLink = JoiningLink(self)
         self.replicator = Replicator(

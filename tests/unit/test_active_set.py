@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import pathlib
+from typing import Any
 
 import pytest
 
@@ -167,6 +170,76 @@ def test_a_group_is_written_anew_when_its_members_change(tmp_path: pathlib.Path)
         await ready.judge()
         assert dict(ready.active_set.selection.groups) == {"both": ("one",)}
         assert "two" in ready.active_set.selection.warnings["g.conf"]
+
+    run_timeless(main())
+
+
+class StubbornSet(ActiveSet):
+    """An active set on a file system that does not take the files named in ``refused``."""
+
+    refused: frozenset[str] = frozenset({"b.conf"})
+
+    def _write_one(self, name: str, *rest: Any) -> bool:
+        if name in self.refused:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        return super()._write_one(name, *rest)
+
+
+def test_a_conf_whose_file_cannot_be_written_keeps_no_other_one_out_and_leaves_its_group(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one", b="two", g="group both: one,two")
+        one = StubbornSet(str(ready.node.registry_dir), str(ready.directory), ready.checker, ready.node.view.read_content)
+        await ready.judge()
+        manifest = ready.node.view.manifest
+        await one.judge(manifest)
+        await one.write(keep_last_good=False)
+        assert sorted(ready.active()) == ["a.conf", "g.conf"]
+        assert "b.conf: " not in one.selection.problems["b.conf"]
+        assert "cannot be written" in one.selection.problems["b.conf"]
+        assert dict(one.selection.groups) == {"both": ("one",)}
+        one.refused = frozenset()
+        await one.judge(manifest, afresh=True)
+        await one.write(keep_last_good=False)
+        assert sorted(ready.active()) == ["a.conf", "b.conf", "g.conf"], "what can be written by now is written"
+
+    run_timeless(main())
+
+
+def test_an_active_set_that_cannot_be_written_at_all_is_no_problem_of_single_confs(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one")
+        await ready.judge()
+        in_the_way = tmp_path / "a file"
+        in_the_way.write_text("no directory")
+        ready.active_set.directory = str(in_the_way / "active")
+        with pytest.raises(OSError, match="active"):
+            await ready.active_set.write(keep_last_good=False)
+        assert ready.active_set.selection.loadable == ("a.conf",)
+
+    run_timeless(main())
+
+
+def test_the_last_good_content_that_an_older_agent_wrote_stays_under_its_present_name(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path)
+        ready.node.edit({"x.ini": b"bad", "y.ini": b"bad", "y.ini.conf": b"two"})
+        ready.directory.mkdir()
+        (ready.directory / "x.ini.conf").write_text("one")
+        (ready.directory / "y.ini.conf").write_text("whose?")
+        await ready.judge()
+        await ready.active_set.write(keep_last_good=True)
+        assert ready.active() == {"x%2Eini.conf": "one", "y.ini.conf": "two"}
+
+    run_timeless(main())
+
+
+def test_nobody_but_its_owner_reads_the_active_set(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one")
+        await ready.judge()
+        await ready.active_set.write(keep_last_good=False)
+        assert ready.directory.stat().st_mode & 0o777 == 0o700
+        assert (ready.directory / "a.conf").stat().st_mode & 0o777 == 0o600
 
     run_timeless(main())
 

@@ -13,7 +13,7 @@ from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.core.frames import Message
 from ha_agent.core.manifest import EMPTY, Manifest
 from ha_agent.core.peer_summary import WrongPeer, summary_message
-from ha_agent.core.transaction import Watermark
+from ha_agent.core.transaction import MOST_JUMP, Watermark
 from ha_agent.core.words import Role, VrrpState
 from ha_agent.daemon.peer.conversation import Conversation
 from tests.unit.fakes_replication import LIMITS, WALL_S, PairNode, ScriptedLink, manifest_of
@@ -31,7 +31,12 @@ def said(role: Role = Role.STANDBY, mark: Watermark = UNKNOWN, manifest: Manifes
 class Talker:
     """Node ``alfa``, which holds FILES; ``reply`` answers at the other end."""
 
-    def __init__(self, tmp_path: pathlib.Path, reply: Callable[[Message], Message | Exception]) -> None:
+    def __init__(
+        self,
+        tmp_path: pathlib.Path,
+        reply: Callable[[Message], Message | Exception],
+        on_doubt: Callable[[str], object] = print,
+    ) -> None:
         self.node, self.link = PairNode(tmp_path, "alfa", "bravo"), ScriptedLink(reply)
         node = self.node
         self.news = 0
@@ -49,6 +54,7 @@ class Talker:
             node.replicator,
             on_news,
             lambda: WALL_S,
+            on_doubt,
         )
         node.edit(dict(FILES), hint=False)
 
@@ -93,6 +99,38 @@ def test_an_epoch_is_learnt_of_the_peer_by_a_node_that_does_not_own_the_pair(tmp
         talker.conversation.learn(said(mark=Watermark(8, "bravo")))
         owns = role in (Role.ACTIVE, Role.TAKING_OVER)
         assert (talker.node.ledger.known == Watermark(8, "bravo")) == (not owns)
+
+    run_timeless(main())
+
+
+def test_an_epoch_that_a_key_alone_vouches_for_is_believed_within_limits_and_told_otherwise(tmp_path: pathlib.Path) -> None:
+    """The rule of `poisoned-epoch`: what was sent with a key does not outlive the key."""
+
+    async def main() -> None:
+        doubts: list[str] = []
+        talker = Talker(tmp_path, lambda _: said(mark=Watermark(2**40, "bravo")), doubts.append)
+        talk, ledger = talker.conversation, talker.node.ledger
+        for poison in (2**62 - 1, MOST_JUMP + 1, MOST_JUMP + 1):
+            with pytest.raises(WrongPeer, match="not believed"):
+                talk.learn(said(mark=Watermark(poison, "mallory")), is_answer=False)
+        assert (ledger.known, talk.peer, len(doubts)) == (Watermark(), None, 2)
+        talk.learn(said(mark=Watermark(MOST_JUMP, "mallory")), is_answer=False)
+        assert ledger.known.epoch == MOST_JUMP
+        await talk.greet(talker.link)
+        assert ledger.known == Watermark(2**40, "bravo"), "the peer's own machine says so"
+        odd: tuple[object, ...] = (2**62, 2**63 - 1, -1, 1.5, True, "7", None)
+        for one in odd:
+            with pytest.raises(WrongPeer, match="understood"):
+                talk.learn({**said(), "epoch": one})
+
+    run_timeless(main())
+
+
+def test_a_generation_that_cannot_be_is_not_gone_on_from(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        talker = Talker(tmp_path, lambda _: said(generation=2**61))
+        await talker.conversation.greet(talker.link)
+        assert talker.node.ledger.next_generation() == 1
 
     run_timeless(main())
 

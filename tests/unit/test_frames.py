@@ -39,3 +39,16 @@ def test_rubbish_is_refused_or_waited_for_and_nothing_else(data: bytes) -> None:
 def test_frames_that_are_too_long_or_no_object_are_refused(data: bytes) -> None:
     with pytest.raises(FrameError):
         FrameDecoder(max_bytes=5000).feed(data)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 5000])
+def test_what_is_no_number_is_no_frame(number: str) -> None:
+    body = f'{{"hold_s": {number}}}'.encode()
+    with pytest.raises(FrameError, match="not JSON"):
+        FrameDecoder().feed(len(body).to_bytes(4, "big") + body)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_no_number_is_not_sent(number: float) -> None:
+    with pytest.raises(FrameError, match="cannot be sent"):
+        encode_frame({"took_s": number})

@@ -231,6 +231,7 @@ def test_the_core_imports_nothing_that_can_see_the_world() -> None:
         "hashlib",
         "ipaddress",
         "json",
+        "math",
         "posixpath",
         "re",
         "shlex",

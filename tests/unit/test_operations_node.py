@@ -50,7 +50,7 @@ from ha_agent.core.settings import SinkSettings
 from ha_agent.core.transitions import Transition
 from ha_agent.core.words import Outcome, Role, VrrpState
 from ha_agent.daemon.operations.alerts import MAX_EVENTS
-from ha_agent.daemon.operations.call import Call
+from ha_agent.daemon.operations.call import Call, call_of_peer
 from ha_agent.daemon.operations.node import MAX_CONTENT_BYTES
 from ha_agent.daemon.operations.status import describe_account
 from tests.unit.fakes_operations import Node, no_progress, on_node, operator, program_conf, reader
@@ -95,6 +95,22 @@ def test_contents_are_those_of_the_registry_and_what_does_not_fit_is_left_to_be_
         assert list(again) == ["b.conf"]
 
     on_active(tmp_path, work, confs={"a.conf": half, "b.conf": half, "c.conf": "x"})
+
+
+def at_peer(by: str, **message: object) -> Call:
+    """The call of the peer's agent with such a message."""
+    return call_of_peer({"by": by, **message}, no_progress)
+
+
+def test_what_is_in_closed_directories_is_said_to_root_and_the_peers_agent_alone(tmp_path: pathlib.Path) -> None:
+    async def work(node: Node) -> None:
+        callers = [operator(), operator("root", 0), call_of_peer({}, no_progress), at_peer("alice", access="operate")]
+        node.checker.for_strangers.clear()
+        for call in [*callers, at_peer("root", access="operate", root=True), at_peer("?", access="operate")]:
+            await node.operations.judge(JudgeRequest({"a.conf": program_conf("a")}), call)
+        assert node.checker.for_strangers == [True, False, False, True, False, True]
+
+    on_active(tmp_path, work)
 
 
 def test_texts_are_judged_without_being_in_the_registry(tmp_path: pathlib.Path) -> None:
@@ -311,7 +327,7 @@ def test_the_manifest_is_that_of_the_disk_as_it_is_now(tmp_path: pathlib.Path) -
 def test_the_peer_is_asked_with_the_name_and_the_right_of_the_user(tmp_path: pathlib.Path) -> None:
     async def work(node: Node) -> None:
         node.link.answers["view"] = {"id": 9, "node": {}}
-        ask = AtPeerRequest({"op": "view", "by": "root", "access": "operate"})
+        ask = AtPeerRequest({"op": "view", "by": "root", "access": "operate", "root": True})
         assert await node.pair.ask_peer(ask, reader()) == {"outcome": Outcome.ANSWERED, "answer": {"node": {}}}
         assert node.link.asked[-1] == {"op": "view", "by": "bob", "access": "read", "root": False}
         node.link.answers["view"] = RemoteError("no")
@@ -686,6 +702,21 @@ def test_figures_count_events_and_plans_since_the_start(tmp_path: pathlib.Path) 
 
 
 # ---- from the peer --------------------------------------------------------------------------------------------
+
+
+def test_an_epoch_in_a_ping_that_cannot_be_is_told_and_not_learnt(tmp_path: pathlib.Path) -> None:
+    """The rule of `poisoned-epoch`, as whoever holds the peer's key would send it."""
+
+    async def work(node: Node) -> None:
+        known = node.group.ledger.known
+        for _ in range(2):
+            poison = {**node.link.summary(), "epoch": 2**62 - 1}
+            assert (await node.from_peer.ping(SummaryRequest(poison), operator(uid=None)))["epoch"] == known.epoch
+        assert node.group.ledger.known == known
+        (told,) = [event for event in node.events.read(100) if event["code"] == "epoch-doubted"]
+        assert "not believed" in told["text"]
+
+    on_node(tmp_path, work)
 
 
 def test_a_greeting_is_answered_with_signs_of_life_and_has_this_nodes_own_link_tried(tmp_path: pathlib.Path) -> None:

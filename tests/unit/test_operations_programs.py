@@ -8,6 +8,7 @@ import pathlib
 import pwd
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
@@ -463,6 +464,41 @@ def test_a_registration_that_is_refused_leaves_the_registry_as_it_was(
         assert node.conf_names() == before
 
     on_active(tmp_path, work, confs={**CONFS, "taken.conf": program_conf("other")})
+
+
+AS_ROOT, LOGS = INI + "user = root\n", INI + "stdout_logfile = /etc/cron.d/x\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "user"),
+    [
+        (INI, {}, "daemon"),
+        (AS_ROOT, {}, None),
+        (LOGS, {}, None),
+        (INI, {"writers": "everybody"}, None),
+        (INI, {"writers": "everybody", "user": "daemon"}, "daemon"),
+        (AS_ROOT, {"user": "root"}, "root"),
+        (AS_ROOT, {"user": "daemon"}, None),
+        (LOGS, {"user": "daemon"}, "daemon"),
+        (AS_ROOT, {"owner": "root"}, "root"),
+    ],
+)
+def test_a_file_that_another_user_wrote_has_that_users_rights_unless_root_says_otherwise(
+    tmp_path: pathlib.Path, text: str, options: dict[str, Any], user: str | None
+) -> None:
+    """The rule of `root-registers-foreign-ini`."""
+
+    async def work(node: Node) -> None:
+        request = replace(RegisterRequest("new", str(node.base / "srv" / "new"), text, "daemon"), **options)
+        answer = await node.registration.register(request, operator("root", 0))
+        assert (answer["outcome"] is Outcome.DONE) == (user is not None), answer
+        if user is None:
+            assert "--user NAME" in answer["reason"] or "not as root" in answer["reason"]
+            assert "new.conf" not in node.conf_names()
+        else:
+            assert f"\nuser={user}\n" in (node.registry / "new.conf").read_text()
+
+    on_active(tmp_path, work)
 
 
 def test_a_deregistration_removes_the_conf_on_both_nodes_keeps_it_and_ends_the_program(tmp_path: pathlib.Path) -> None:

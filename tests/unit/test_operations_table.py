@@ -264,10 +264,10 @@ def test_a_fault_that_the_settings_do_not_allow_takes_root_here_or_root_there() 
         with pytest.raises(NotPermitted):
             desk.ask({"op": "at-peer", "ask": really}, caller)
     assert desk.ask({"op": "at-peer", "ask": really}, ROOT) == "pair.ask_peer"
-    assert desk.ask({**really, "by": "root", "root": True}, None) == "drill.make_fault"
+    assert desk.ask({**really, "by": "root", "access": "operate", "root": True}, None) == "drill.make_fault"
     for claimed in ({}, {"root": 1}, {"root": "true"}):
         with pytest.raises(NotPermitted):
-            desk.ask({**really, "by": "root", **claimed}, None)
+            desk.ask({**really, "by": "alice", "access": "operate", **claimed}, None)
     assert not call_of_user({"root": True}, OPERATOR, no_progress).is_root, "a user's message says nothing of rights"
 
 
@@ -308,7 +308,7 @@ def test_a_name_of_any_length_says_how_it_came(name: str) -> None:
 
 def test_the_peers_agent_says_for_whom_it_asks_and_an_unknown_right_is_that_of_a_reader() -> None:
     own = call_of_peer({}, no_progress)
-    assert own == Call("?", None, Access.OPERATE, no_progress) and own.from_peer
+    assert own == Call("?", None, Access.OPERATE, no_progress, root_there=True) and own.from_peer
     assert call_of_peer({"by": "x" * 100, "access": "read"}, no_progress) == Call("x" * 64, None, Access.READ, no_progress)
     odd: tuple[object, ...] = ("all", "", None, 1, [], {})
     for access in odd:

@@ -15,8 +15,8 @@ from ha_agent.core.program_ini import (
 )
 
 LOGS = LogRules("/var/log/supervisor", "20MB", 5)
-ROOT = Registrant("app", None)
-ALICE = Registrant("alice", frozenset({"alice", "app"}))
+ROOT = Registrant("app", None, is_root=True)
+ALICE = Registrant("alice", frozenset({"alice", "app"}), is_root=False)
 
 
 def render(text: str, who: Registrant = ROOT, directory: str = "/opt/bill") -> dict[str, str]:

@@ -54,7 +54,16 @@ FORMS: dict[str, tuple[type[Request], dict[str, Any], frozenset[str]]] = {
     "names": (req.NamesRequest, {"names": ["web", "db"]}, frozenset({"names"})),
     "program-register": (
         req.RegisterRequest,
-        {"name": "web", "directory": "/srv/web", "text": "x", "owner": "joe", "start": False, "update": True},
+        {
+            "name": "web",
+            "directory": "/srv/web",
+            "text": "x",
+            "owner": "joe",
+            "start": False,
+            "update": True,
+            "writers": "everybody",
+            "user": "ann",
+        },
         frozenset({"name", "directory", "text", "owner"}),
     ),
     "program-deregister": (req.DeregisterRequest, {"name": "web", "file": True}, frozenset({"name"})),
@@ -168,3 +177,9 @@ def test_a_whole_number_counts_as_seconds_and_no_age_means_all_of_them() -> None
 def test_signs_of_life_are_the_whole_message() -> None:
     message = {"op": "ping", "version": 1, "what": [None]}
     assert req.SummaryRequest.read(message).summary is message
+
+
+@pytest.mark.parametrize("number", [2**62 + 1, -(2**62) - 1, 10**400])
+def test_a_number_that_counts_nothing_is_malformed(number: int) -> None:
+    with pytest.raises(Malformed, match="count is a number of"):
+        req.CountRequest.read({"count": number})

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ha_agent.core.manifest import EMPTY, Entry, Manifest
 from ha_agent.core.transaction import (
+    MOST_JUMP,
     BadTransaction,
     ReceiverView,
     Transaction,
@@ -60,6 +61,13 @@ def test_a_change_of_another_base_needs_the_whole() -> None:
     assert judge_transaction(make(), view(manifest=EMPTY))[0] is Answer.NEED_FULL
 
 
+def test_an_epoch_that_cannot_be_is_not_taken() -> None:
+    above = view().known.epoch + MOST_JUMP
+    assert judge_transaction(replace(make(), epoch=above), view())[0] is Answer.COMMITTED
+    answer, reason = judge_transaction(replace(make(), epoch=above + 1), view())
+    assert answer is Answer.BAD and "not believed" in reason
+
+
 def test_a_mass_deletion_is_held_unless_it_is_meant() -> None:
     txn = make(puts=(), deletes=tuple(f"{n}.conf" for n in range(4)))
     assert judge_transaction(txn, view())[0] is Answer.HELD
@@ -83,6 +91,9 @@ def test_most_or_all_of_several_is_a_mass_deletion(known: int, deleted: int, mas
     [
         ("epoch", -1),
         ("epoch", "3"),
+        ("epoch", 2**62),
+        ("generation", 2**62),
+        ("puts", [["x.conf", 0o646, SHA]]),
         ("epoch", True),
         ("claimed_by", ""),
         ("claimed_by", 5),

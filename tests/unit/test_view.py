@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ha_agent.adapters.registry import find_stranger
 from ha_agent.adapters.watch import EVERYTHING
-from ha_agent.core.manifest import EMPTY
+from ha_agent.core.manifest import EMPTY, NO_DIFFERENCE
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import Outcome, Role
 from ha_agent.daemon.replication.acknowledgement import Acknowledger
@@ -120,6 +121,61 @@ def test_a_symbolic_link_is_refused_by_name(tmp_path: pathlib.Path) -> None:
         assert list(node.view.refused) == ["l.conf"] and "l.conf" not in node.view.manifest
 
     run_timeless(main())
+
+
+def make_strange(path: pathlib.Path, way: str) -> None:
+    """Has ``path`` be one of the files of which nothing may be taken."""
+    if way == "a symbolic link":
+        target = path.with_name("elsewhere.txt")
+        target.write_bytes(path.read_bytes())
+        path.unlink()
+        path.symlink_to(target)
+    else:
+        path.chmod(0o646)
+
+
+@pytest.mark.parametrize("way", ["a symbolic link", "open to everybody"])
+@pytest.mark.parametrize("is_new_agent", [False, True])
+def test_a_file_that_others_could_write_is_neither_taken_nor_deleted(
+    tmp_path: pathlib.Path, way: str, is_new_agent: bool
+) -> None:
+    async def main() -> None:
+        node = await started(tmp_path, a=b"good", b=b"b")
+        before = node.view.manifest
+        if is_new_agent:
+            node.ledger.agreed = before
+            node.view.manifest = EMPTY
+        make_strange(node.registry_dir / "a.conf", way)
+        (node.registry_dir / "a.conf").write_bytes(b"user=root")
+        (node.registry_dir / "new.conf").write_bytes(b"new")
+        make_strange(node.registry_dir / "new.conf", way)
+        await node.view.compare_now()
+        assert sorted(node.view.refused) == ["a.conf", "new.conf"]
+        assert node.view.manifest == before
+        node.view.hint("a.conf")
+        await asyncio.sleep(0.1)
+        assert node.view.manifest == before
+        node.replicator.peer_manifest = EMPTY
+        assert [e.path for e in (node.replicator.pending() or NO_DIFFERENCE).puts] == ["b.conf"], "the others travel"
+        node.replicator.peer_manifest = before.changed(manifest_of({"a.conf": b"other", "new.conf": b"x"}))
+        assert not node.replicator.pending(), "nothing that the peer has of it is touched"
+
+    run_timeless(main())
+
+
+def test_what_makes_a_file_one_that_others_could_write() -> None:
+    me, group = os.geteuid(), os.getegid()
+    for mode, uid, gid, problem in (
+        (0o644, 0, 12345, None),
+        (0o664, 0, 0, None),
+        (0o664, me, group, None),
+        (0o600, me, 12345, None),
+        (0o664, 0, 12345, "group 12345"),
+        (0o646, 0, 0, "everybody"),
+        (0o600, 12345, 0, "user 12345"),
+    ):
+        found = find_stranger(os.stat_result((mode, 0, 0, 1, uid, gid, 0, 0, 0, 0)))
+        assert (problem is None and found is None) or (problem or "-") in (found or ""), oct(mode)
 
 
 # ---- acknowledgement and editing --------------------------------------------------------------------------

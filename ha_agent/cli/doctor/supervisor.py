@@ -202,7 +202,8 @@ def check_confs(context: Context) -> Iterator[Finding]:
             yield error(code, f"{path} on {node['name']}: {why}", f"fix {path}, or park it (*.conf.parked)")
         for path, why in sorted(node["registry"]["refused"].items()):
             clean = False
-            yield error("conf-refused", f"{path} on {node['name']} is not replicated: {why}", "replace it by a plain file")
+            text = f"{path} on {node['name']} is not replicated: {why}"
+            yield error("conf-refused", text, "replace it by a plain file of root's that nobody else may write")
     if clean:
         yield ok("confs", "every conf can be loaded and started on every node that can be reached")
 

@@ -34,6 +34,13 @@ class Call:
         """Whether root asks, of this node or, by the word of the peer's agent, of the other one."""
         return self.uid == 0 or (self.from_peer and self.root_there)
 
+    def may_read(self, mode: int) -> bool:
+        """Whether the content of a conf with permission bits ``mode`` may be given out.
+
+        As on the disk: root reads all, everybody else what everybody may read.
+        """
+        return self.is_root or bool(mode & 0o004)
+
     @property
     def from_peer(self) -> bool:
         """Whether the peer's agent asks."""
@@ -62,4 +69,5 @@ def call_of_peer(message: Message, progress: Progress) -> Call:
         access = Access(message.get("access", Access.OPERATE))
     except ValueError:
         access = Access.READ
-    return Call(str(message.get("by", "?"))[:MAX_NAME], None, access, progress, message.get("root") is True)
+    root_there = "access" not in message or message.get("root") is True
+    return Call(str(message.get("by", "?"))[:MAX_NAME], None, access, progress, root_there)

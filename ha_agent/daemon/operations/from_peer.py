@@ -10,7 +10,7 @@ from ha_agent.adapters.ssh import PeerLink
 from ha_agent.core.answers import HoldingAnswer, NodeAnswer
 from ha_agent.core.peer_summary import WrongPeer
 from ha_agent.core.requests import Malformed, ManifestRequest, ReleaseRequest, Request, SummaryRequest, TransactionRequest
-from ha_agent.core.transaction import Watermark
+from ha_agent.core.transaction import MOST_EPOCH, Watermark
 from ha_agent.daemon.operations.call import Call
 from ha_agent.daemon.operations.status import StatusReporter
 from ha_agent.daemon.peer.conversation import Conversation
@@ -20,7 +20,6 @@ from ha_agent.daemon.role.maintenance import Maintenance
 from ha_agent.daemon.role.patrol import Patrol
 from ha_agent.daemon.waker import Waker
 
-MAX_EPOCH = 2**63
 MAX_NODE_NAME = 64
 
 
@@ -51,7 +50,7 @@ class PeerOperations:
     async def ping(self, request: SummaryRequest, _call: Call) -> Mapping[str, Any]:
         """Exchanges signs of life."""
         with contextlib.suppress(WrongPeer):
-            self._conversation.learn(dict(request.summary))
+            self._conversation.learn(dict(request.summary), is_answer=False)
         return self._conversation.summary()
 
     async def status(self, _request: Request, _call: Call) -> NodeAnswer:
@@ -70,7 +69,7 @@ class PeerOperations:
 
     async def release(self, request: ReleaseRequest, call: Call) -> Mapping[str, Any]:
         """The interlock: answers when nothing of the registry is left running here, or why that will not be."""
-        if not 0 <= request.epoch < MAX_EPOCH or len(request.claimed_by) >= MAX_NODE_NAME:
+        if not 0 <= request.epoch < MOST_EPOCH or len(request.claimed_by) >= MAX_NODE_NAME:
             raise Malformed("release: epoch and claimed_by are no claim")
         return await self._interlock.answer(
             Watermark(request.epoch, request.claimed_by),

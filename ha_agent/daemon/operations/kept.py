@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 import hashlib
-import stat
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -68,7 +67,8 @@ class KeptOperations:
         entry, content = await self._read(request.generation, request.path, request.sha256)
         if entry is None or content is None:
             return {"content": None, "mode": None}
-        require_readable(entry.path, entry.mode, call)
+        if not call.may_read(entry.mode):
+            raise NotPermitted(f"{entry.path} had mode {entry.mode & 0o7777:04o}: its content is for root alone")
         return {"content": base64.b64encode(content).decode("ascii"), "mode": entry.mode}
 
     async def _read(self, generation: str, path: str, sha256: str) -> tuple[KeptEntry | None, bytes | None]:
@@ -142,14 +142,3 @@ class KeptOperations:
             return "the peer's answer has another digest"
         # A peer that does not say the mode keeps what may be a secret one.
         return content, mode if type(mode) is int else SECRET_MODE
-
-
-def require_readable(path: str, mode: int, call: Call) -> None:
-    """Raises ``NotPermitted`` where a file of ``mode`` is not everybody's to read, and ``call`` is not root's."""
-    if not is_readable(mode, call):
-        raise NotPermitted(f"{path} has mode {mode & 0o7777:04o}: its content is for root alone")
-
-
-def is_readable(mode: int, call: Call) -> bool:
-    """Whether ``call`` may see the content of a file of ``mode``: root, or anybody where everybody may read the file."""
-    return call.is_root or bool(mode & stat.S_IROTH)

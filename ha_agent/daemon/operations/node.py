@@ -14,13 +14,19 @@ from ha_agent.adapters.conf_checker import CheckerFailed
 from ha_agent.adapters.runner import ProgramMissing, run_program
 from ha_agent.core.answers import ContentsAnswer, DoctorAnswer, HistoryAnswer, JudgeAnswer, ViewAnswer
 from ha_agent.core.confs import Verdict
-from ha_agent.core.requests import ContentsRequest, CountRequest, HistoryRequest, JudgeRequest, Malformed, Request
+from ha_agent.core.requests import (
+    ContentsRequest,
+    CountRequest,
+    HistoryRequest,
+    JudgeRequest,
+    Malformed,
+    Request,
+)
 from ha_agent.daemon.alerts.program_watcher import ProgramWatcher
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.operations.alerts import AlertOperations
 from ha_agent.daemon.operations.call import Call
 from ha_agent.daemon.operations.figures import Figures
-from ha_agent.daemon.operations.kept import is_readable
 from ha_agent.daemon.operations.looking import Looking
 from ha_agent.daemon.operations.program_views import ProgramViews
 from ha_agent.daemon.operations.status import StatusReporter
@@ -82,7 +88,7 @@ class NodeOperations:
         total = 0
         for path in request.paths:
             entry = self._view.manifest.find(path)
-            if entry is not None and not is_readable(entry.mode, call):
+            if entry is not None and not call.may_read(entry.mode):
                 found[path] = None
                 withheld.append(path)
                 continue
@@ -93,13 +99,16 @@ class NodeOperations:
             found[path] = None if content is None else base64.b64encode(content).decode("ascii")
         return {"contents": found, "withheld": withheld}
 
-    async def judge(self, request: JudgeRequest, _call: Call) -> JudgeAnswer:
-        """What supervisord's own parser says of texts that need not be in the registry, on this node."""
+    async def judge(self, request: JudgeRequest, call: Call) -> JudgeAnswer:
+        """What supervisord's own parser says of texts that need not be in the registry, on this node.
+
+        Whoever is not root could ask by a text of any path whether it exists: of closed directories nothing is said then.
+        """
         confs = {path: text for path, text in request.confs.items() if isinstance(text, str)}
         if len(confs) != len(request.confs) or sum(map(len, confs.values())) > MAX_CONTENT_BYTES:
             raise Malformed("judge: confs is not an object of texts, or too long")
         try:
-            verdicts = await self._judgement.judge_texts(confs)
+            verdicts = await self._judgement.judge_texts(confs, for_stranger=not call.is_root)
         except CheckerFailed as error:
             return {"failure": str(error), "verdicts": {}}
         finally:

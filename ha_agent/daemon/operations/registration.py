@@ -27,6 +27,23 @@ from ha_agent.daemon.replication.editor import RegistryEditor
 MAX_INI_BYTES = 64 * 1024
 
 
+def _by_root(request: RegisterRequest) -> Registrant:
+    """Who registers where root asks: a file that another user could have written has no more rights than that user.
+
+    Raises ``Refused`` where it is not even clear who wrote it.
+    """
+    if request.user:
+        return Registrant(request.user, frozenset({request.user}), is_root=True)
+    if request.writers:
+        raise Refused(
+            f"{request.directory}/program.ini may have been written by {request.writers}: "
+            f"read it, and say --user NAME if it is right, or let nobody but {request.owner} write it"
+        )
+    if request.owner == "root":
+        return Registrant("root", None, is_root=True)
+    return Registrant(request.owner, frozenset({request.owner}), is_root=False)
+
+
 class Registration:
     """For one group. ``start_task`` has a coroutine done beside the command."""
 
@@ -94,19 +111,22 @@ class Registration:
             raise Refused(f"program.ini is longer than {MAX_INI_BYTES} bytes")
         if call.uid is None:
             raise Refused("a program is registered on the node where its folder is")
-        registrant = Registrant(request.owner, None) if call.uid == 0 else self._ordinary(call.uid)
+        registrant = _by_root(request) if call.uid == 0 else self._ordinary(call.uid)
         try:
             logs = LogRules(self._settings.log_dir, self._settings.log_maxbytes, self._settings.log_backups)
             return render_program(request.name, request.directory, request.text, registrant, logs)
         except ProgramIniError as error:
-            raise Refused("; ".join(f"{request.directory}/program.ini: {p}" for p in error.problems)) from None
+            hint = ""
+            if call.uid == 0 and not registrant.is_root:
+                hint = f". {request.owner} wrote it; if it is right: --user NAME takes it as root's own, to run as NAME"
+            raise Refused("; ".join(f"{request.directory}/program.ini: {p}" for p in error.problems) + hint) from None
 
     def _ordinary(self, uid: int) -> Registrant:
         try:
             own = pwd.getpwuid(uid).pw_name
         except KeyError:
             raise Refused(f"user {uid} has no name on this node: its programs could not be started as that user") from None
-        return Registrant(own, frozenset({own, *self._settings.run_as}))
+        return Registrant(own, frozenset({own, *self._settings.run_as}), is_root=False)
 
     def _find_place(self, name: str, directory: str, catalogue: Catalogue) -> tuple[str, Conf | None]:
         """The path of the program's conf, and the conf there is now. Raises ``Refused`` where that is not the folder's."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.ssh import PeerLink
@@ -14,18 +15,22 @@ from ha_agent.core.manifest import Manifest
 from ha_agent.core.node_json import NodeAccountJson, NodeJson, SilentNodeJson
 from ha_agent.core.peer_summary import PeerSummary, WrongPeer, summary_message
 from ha_agent.core.settings import LinkSettings, PeerSettings
+from ha_agent.core.transaction import Watermark, is_jump, jump_text
 from ha_agent.core.words import OWNING_ROLES, Role
 from ha_agent.daemon.replication.ledger import Ledger
 from ha_agent.daemon.replication.replicator import Replicator, read_rows
 from ha_agent.daemon.replication.view import RegistryView
 from ha_agent.daemon.standing import Standing
 
+log = logging.getLogger(__name__)
+
 MANIFEST_WAIT_S = 30.0
 STATUS_WAIT_S = 0.6
 
 
 class Conversation:
-    """Speaks with the peer over this node's own link. ``on_news`` is called when the peer's role has changed.
+    """Speaks with the peer over this node's own link. ``on_news`` is called when the peer's role has changed,
+    ``on_doubt`` once with the reason when its epoch is not believed.
 
     ``wall``: the wall clock, in seconds.
     """
@@ -41,11 +46,13 @@ class Conversation:
         replicator: Replicator,
         on_news: Callable[[], None],
         wall: Callable[[], float],
+        on_doubt: Callable[[str], object] = log.error,
     ) -> None:
         self._wanted, self._limits = wanted, limits
         self._standing, self._ledger, self._view = standing, ledger, view
         self._link, self._replicator = link, replicator
-        self._on_news, self._wall = on_news, wall
+        self._on_news, self._wall, self._on_doubt = on_news, wall, on_doubt
+        self._doubted: Watermark | None = None
         self._asked = asyncio.Event()
         self.peer: PeerSummary | None = None
         """What was last heard of it."""
@@ -73,18 +80,32 @@ class Conversation:
             standing.vip_here,
         )
 
-    def learn(self, raw: Message) -> None:
-        """Takes in the peer's signs of life. Raises ``WrongPeer``."""
+    def learn(self, raw: Message, *, is_answer: bool = True) -> None:
+        """Takes in the peer's signs of life. Raises ``WrongPeer``.
+
+        ``is_answer``: they came over this node's own link, from the machine with the pinned host key. What comes otherwise
+        was sent by whoever holds the peer's key, and an epoch in it is believed within limits alone: then one that a stolen
+        key has sent is overtaken when the key is gone.
+        """
         summary = PeerSummary.parse(raw, self._wall())
         wanted = self._wanted
         if summary.node != wanted.name:
             raise WrongPeer(f"the node at {wanted.address} calls itself {summary.node!r}, not {wanted.name!r}")
+        if not is_answer and is_jump(summary.mark, self._ledger.known):
+            self._doubt(summary.mark)
         changed = self.peer is None or self.peer.role is not summary.role
         self.peer = summary
         if not self._standing.owns:
             self._ledger.learn(summary.mark)
         if changed:
             self._on_news()
+
+    def _doubt(self, mark: Watermark) -> NoReturn:
+        text = jump_text(mark, self._ledger.known)
+        if mark != self._doubted:
+            self._doubted = mark
+            self._on_doubt(f"{self._wanted.name}: {text}")
+        raise WrongPeer(text)
 
     async def greet(self, link: PeerLink) -> None:
         """The first exchange on a new connection: who are you, what do you hold. Raises as ``PeerLink.ask`` does."""
@@ -94,7 +115,8 @@ class Conversation:
         except WrongPeer as error:
             raise RemoteError(str(error)) from None
         self._replicator.learn_peer(await self._peer_manifest(link, str(answer["manifest"])))
-        self._ledger.see_generation(int(answer["generation"]))
+        if self.peer is not None:
+            self._ledger.see_generation(self.peer.generation)
         self._replicator.retry_now()
 
     async def _peer_manifest(self, link: PeerLink, manifest_hash: str) -> Manifest:

@@ -15,7 +15,7 @@ from ha_agent.adapters.ssh import PeerLink
 from ha_agent.core.frames import Message
 from ha_agent.core.plans import outranks
 from ha_agent.core.settings import TakeoverSettings
-from ha_agent.core.transaction import Watermark
+from ha_agent.core.transaction import Watermark, is_jump
 from ha_agent.core.words import Outcome, Role, VrrpState
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.replication.ledger import Ledger
@@ -201,7 +201,9 @@ class Interlock:
         limit = self._clock() + limits.interlock_timeout_s
         while self._clock() < limit:
             if standing.role is Role.STANDBY and await is_clear():
-                self._ledger.learn(asking)
+                # An epoch that cannot be is not learnt.
+                if not is_jump(asking, self._ledger.known):
+                    self._ledger.learn(asking)
                 return {"outcome": Outcome.RELEASED}
             if in_maintenance():
                 return {"outcome": Outcome.MAINTENANCE}

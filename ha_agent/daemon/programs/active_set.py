@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Callable
 
 from ha_agent.adapters.conf_checker import CheckerFailed, ConfChecker
-from ha_agent.adapters.files import make_dir, remove_note, write_atomic
+from ha_agent.adapters.files import make_dir, write_atomic
 from ha_agent.core.confs import Selection, Verdict, render_conf, select_confs
 from ha_agent.core.manifest import EMPTY, Manifest
-from ha_agent.core.names import active_name, is_loadable_name
+from ha_agent.core.names import active_name, former_active_name, is_loadable_name
 
 log = logging.getLogger(__name__)
+
+OF_ONE_FILE = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ, errno.EINVAL})
+"""Errors of writing one file that say nothing of the others. A full disk, or one that cannot be written, concerns all."""
 
 
 class ActiveSet:
@@ -96,14 +101,23 @@ class ActiveSet:
     async def write(self, *, keep_last_good: bool) -> None:
         """Makes the directory hold what was judged last; ``keep_last_good`` leaves the old content of confs with problems.
 
-        A ``remove`` that comes meanwhile wins. Raises ``OSError``.
+        A conf whose own file cannot be written becomes one with a problem, and the others are written without it. A
+        ``remove`` that comes meanwhile wins. Raises ``OSError`` for what concerns all files.
         """
         async with self._writing:
-            await asyncio.to_thread(self._write, self.judged, self.selection, keep_last_good, self._removals)
+            removals = self._removals
+            while failed := await asyncio.to_thread(self._write, self.judged, self.selection, keep_last_good, removals):
+                for path, problem in failed.items():
+                    log.error("%s: %s", path, problem)
+                    self._blame(path, problem)
 
-    def _write(self, manifest: Manifest, selection: Selection, keep_last_good: bool, removals: int) -> None:
-        make_dir(self.directory, 0o755)
+    def _write(self, manifest: Manifest, selection: Selection, keep_last_good: bool, removals: int) -> dict[str, str]:
+        """Writes everything; the problems of confs that could not be written, by path: then nothing was taken away yet."""
+        make_dir(self.directory, 0o700)
+        if keep_last_good and not self._written:
+            self._rename_former(manifest, selection)
         keep: set[str] = set()
+        failed: dict[str, str] = {}
         for path in selection.loadable:
             entry = manifest.find(path)
             if entry is None:
@@ -114,23 +128,44 @@ class ActiveSet:
             if self._written.get(name) == stamp:
                 continue
             content = self._read_content(path, entry.sha256)
-            if content is not None and not self._write_one(name, path, content, selection, removals, stamp):
-                return
+            try:
+                if content is not None and not self._write_one(name, path, content, selection, removals, stamp):
+                    return {}
+            except OSError as error:
+                if error.errno not in OF_ONE_FILE:
+                    raise
+                failed[path] = f"cannot be written into {self.directory}: {error.strerror}"
+        if failed:
+            return failed
         if keep_last_good:
             keep |= {active_name(p) for p in selection.problems}
         with self._files:
             if removals != self._removals:
-                return
+                return {}
             for name in set(os.listdir(self.directory)) - keep:
-                remove_note(os.path.join(self.directory, name))
+                _discard(os.path.join(self.directory, name))
                 self._written.pop(name, None)
+        return {}
+
+    def _rename_former(self, manifest: Manifest, selection: Selection) -> None:
+        """Gives the last good content of a conf with a problem its present name, where an older agent used another.
+
+        The content of a conf without one is written anew anyway.
+        """
+        own = {active_name(entry.path) for entry in manifest}
+        for path in selection.problems:
+            former, name = former_active_name(path), active_name(path)
+            if former != name and former not in own and not os.path.lexists(os.path.join(self.directory, name)):
+                # Where the name is too long it is nobody's.
+                with contextlib.suppress(OSError), self._files:
+                    os.rename(os.path.join(self.directory, former), os.path.join(self.directory, name))
 
     def keep(self) -> bool:
         """Forgets that files were written which are not there as they were; says whether there are any.
 
         ``write`` must follow then. Raises ``OSError`` where the directory cannot be made.
         """
-        made = make_dir(self.directory, 0o755)
+        made = make_dir(self.directory, 0o700)
         with self._files:
             looks = {name: _look_of(os.path.join(self.directory, name)) for name in self._written}
             changed = [name for name, look in looks.items() if look != self._files_seen[name]]
@@ -152,7 +187,7 @@ class ActiveSet:
             if removals != self._removals:
                 return False
             path_of_file = os.path.join(self.directory, name)
-            write_atomic(path_of_file, data, 0o644, durable=False)
+            write_atomic(path_of_file, data, 0o600, durable=False)
             self._written[name], self._files_seen[name] = stamp, _look_of(path_of_file)
         return True
 
@@ -160,11 +195,16 @@ class ActiveSet:
         """Takes the conf of active file ``name`` out, because supervisord refused it; returns its path."""
         for path in self.selection.loadable:
             if active_name(path) == name:
-                sha = self._verdicts[path][0]
-                self._verdicts[path] = (sha, Verdict(problem=reason))
-                self.selection = select_confs({p: v for p, (_, v) in self._verdicts.items()})
+                self._blame(path, reason)
                 return path
         return None
+
+    def _blame(self, path: str, problem: str) -> None:
+        """Notes ``problem`` of a conf that was judged loadable, until its content is another one or all is judged afresh."""
+        known = self._verdicts.get(path)
+        if known is not None:
+            self._verdicts[path] = (known[0], Verdict(problem=problem))
+        self.selection = select_confs({p: v for p, (_, v) in self._verdicts.items()})
 
     def remove(self) -> None:
         """Empties the directory, so that a supervisord that starts now finds nothing of the registry. Raises ``OSError``."""
@@ -173,7 +213,7 @@ class ActiveSet:
             self._written.clear()
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 for name in os.listdir(self.directory):
-                    remove_note(os.path.join(self.directory, name))
+                    _discard(os.path.join(self.directory, name))
 
 
 def _look_of(path: str) -> tuple[int, int, int]:
@@ -183,3 +223,13 @@ def _look_of(path: str) -> tuple[int, int, int]:
     except OSError:
         return 0, 0, 0
     return seen.st_ino, seen.st_mtime_ns, seen.st_size
+
+
+def _discard(path: str) -> None:
+    """Takes away whatever stands at ``path``: the directory is the agent's alone. Raises ``OSError``."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except IsADirectoryError:
+        shutil.rmtree(path)

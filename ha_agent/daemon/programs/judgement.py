@@ -30,10 +30,13 @@ class Judgement:
         content = self._view.read_content(path, entry.sha256) if entry else None
         return None if content is None else content.decode("utf-8", "surrogateescape")
 
-    async def judge_texts(self, texts: Mapping[str, str]) -> dict[str, Verdict]:
-        """What supervisord's own parser says of ``texts``, by the path that each would have. Raises ``CheckerFailed``."""
+    async def judge_texts(self, texts: Mapping[str, str], *, for_stranger: bool = False) -> dict[str, Verdict]:
+        """What supervisord's own parser says of ``texts``, by the path that each would have. Raises ``CheckerFailed``.
+
+        ``for_stranger``: of directories that are not open to everybody nothing is said.
+        """
         directories = {path: os.path.dirname(os.path.join(self._registry, path)) for path in texts}
-        return await self._checker.judge(texts, directories)
+        return await self._checker.judge(texts, directories, for_stranger=for_stranger)
 
     async def require_loadable(self, texts: Mapping[str, str], consequence: str) -> None:
         """Raises ``Refused`` where one of ``texts`` could not be loaded, or lacks something, on this node.

@@ -10,7 +10,7 @@ from ha_agent.adapters.kept import prune_kept
 from ha_agent.adapters.store import Loaded, Store
 from ha_agent.core.manifest import EMPTY, Manifest, diff_manifests
 from ha_agent.core.plans import outranks
-from ha_agent.core.transaction import Watermark
+from ha_agent.core.transaction import MOST_JUMP, Watermark
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +67,9 @@ class Ledger:
         return True
 
     def see_generation(self, generation: int) -> None:
-        """Goes on from a generation that the peer knows where that one is higher."""
-        self.generation = max(self.generation, generation)
+        """Goes on from a generation that the peer knows where that one is higher, and not beyond what can be."""
+        if generation - self.generation <= MOST_JUMP:
+            self.generation = max(self.generation, generation)
 
     def next_generation(self) -> int:
         """Raises the generation for a change that goes out."""

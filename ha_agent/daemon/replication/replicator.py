@@ -141,8 +141,16 @@ class Replicator:
         """What the peer lacks; None where it is not known what it holds."""
         if self.peer_manifest is None or self._differs:
             return None
-        lacks = diff_manifests(self.peer_manifest, self._view.manifest)
+        lacks = diff_manifests(self.peer_manifest, self._wanted)
         return lacks if lacks or self._is_agreed else None
+
+    @property
+    def _wanted(self) -> Manifest:
+        """What the peer shall hold: what this node holds, and of files that are refused here what the peer has of them."""
+        mine, peer, refused = self._view.manifest, self.peer_manifest, self._view.refused
+        if peer is None or not refused:
+            return mine
+        return mine.changed([e for path in refused if (e := peer.find(path))], [p for p in refused if p not in peer])
 
     @property
     def _is_agreed(self) -> bool:
@@ -237,7 +245,7 @@ class Replicator:
         The word is for these paths alone, until they are gone from the peer, are back here, or the epoch has changed. Where
         it is not known what the peer holds, nothing is due and nothing is accepted.
         """
-        pending = None if self.peer_manifest is None else diff_manifests(self.peer_manifest, self._view.manifest)
+        pending = None if self.peer_manifest is None else diff_manifests(self.peer_manifest, self._wanted)
         paths = () if pending is None else pending.deletes
         self._accepted = _Accepted(frozenset(paths), self._ledger.known)
         self.state.held = None
@@ -283,7 +291,7 @@ class Replicator:
         done.set()
 
     def _note_pending(self) -> None:
-        differs = self._differs or self.peer_manifest != self._view.manifest or not self._is_agreed
+        differs = self._differs or self.peer_manifest != self._wanted or not self._is_agreed
         if not differs:
             self.state.pending_since_wall = None
         elif self.state.pending_since_wall is None:
@@ -355,7 +363,7 @@ class Replicator:
 
     def _is_due(self, push: _Push) -> bool:
         """Whether something goes out: changes, or the empty one by which a peer that seems to lack nothing confirms it."""
-        return bool(push.plan.changes) or (push.base == self._view.manifest and not self._is_agreed)
+        return bool(push.plan.changes) or (push.base == self._wanted and not self._is_agreed)
 
     def _still_holds(self, push: _Push) -> bool:
         """Whether what ``push`` was planned on is so now, after whatever was waited for."""
@@ -375,7 +383,7 @@ class Replicator:
         settled = self._now() >= self._view.last_deletion_mono + self._registry.delete_settle_s
         self._prune_accepted()
         accepted = self._accepted.paths
-        plan = plan_push(base, self._view.manifest, self._limits, deletes_settled=settled, accepted=accepted)
+        plan = plan_push(base, self._wanted, self._limits, deletes_settled=settled, accepted=accepted)
         if self._view.foreign_device and set(plan.changes.deletes) - accepted:
             held = "the registry is on another file system than before"
             kept = tuple(path for path in plan.changes.deletes if path in accepted)

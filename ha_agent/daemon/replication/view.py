@@ -40,6 +40,8 @@ class RegistryView:
         self._watcher = watcher
         self.on_change: list[Callable[[], None]] = []
         """Called after every change of the manifest, and when the registry becomes available or not."""
+        self.agreed: Callable[[], Manifest] = lambda: EMPTY
+        """What both nodes held last: what is known of a file that is refused before it was ever read."""
         self._loop = asyncio.get_running_loop()
         self._hints: set[str] = set()
         self._hint_scheduled = False
@@ -118,6 +120,9 @@ class RegistryView:
                 found = read_file(self._settings.path, path)
             except (OSError, ValueError) as error:
                 self.refused[path] = f"cannot be read: {error}"
+                continue
+            if found is not None and found.problem is not None:
+                self.refused[path] = found.problem
                 continue
             self.refused.pop(path, None)
             self._signatures.pop(path, None)
@@ -234,7 +239,7 @@ class RegistryView:
         """One full compare, in a thread."""
         before = self.manifest
         try:
-            scan = await asyncio.to_thread(scan_registry, self._settings.path, before, self._signatures)
+            scan = await asyncio.to_thread(scan_registry, self._settings.path, before, self._signatures, self.agreed())
         except RegistryUnavailable as error:
             if self.unavailable != str(error):
                 log.error("registry: %s", error)

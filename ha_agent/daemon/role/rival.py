@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ha_agent.core.frames import Message
+from ha_agent.core.peer_summary import read_mark
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import OWNING_ROLES, Role
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.peer.conversation import Conversation
 from ha_agent.daemon.role.claims import Claims
 from ha_agent.daemon.waker import Waker
+
+log = logging.getLogger(__name__)
 
 
 class Rival:
@@ -31,7 +35,11 @@ class Rival:
 
     def hear(self, answer: Message) -> None:
         """Takes in one such answer. A peer that owns the pair is asked what it is; above any other the epoch is raised."""
-        mark, role = Watermark(int(answer.get("epoch", 0)), str(answer.get("claimed_by", ""))), answer.get("role")
+        try:
+            mark, role = read_mark(answer), answer.get("role")
+        except (KeyError, ValueError) as error:
+            log.error("the peer's answer says no claim: %s", error)
+            return
         if role not in OWNING_ROLES:
             self._start_task(self._claims.raise_above(mark))
             return
