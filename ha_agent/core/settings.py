@@ -356,7 +356,7 @@ class SinkSettings:
     )
     url: str = key(
         "",
-        "kind webhook: where to POST to. Everybody who can read this file can read it: a URL that holds a secret belongs "
+        "kind webhook: where to POST to. Everybody who can read this file can read it: a URL that holds a secret goes "
         "into url_file.",
         matching(r"(https?://\S+)?", "an http or https URL"),
         secret=True,

@@ -138,7 +138,8 @@ class Door(socket.socket):
                 return
             visitor = self._visitors.get(tuple(scope.get("client") or ()))
             if visitor is None:
-                # It was shown out a moment ago.
+                # It was shown out a moment ago: nobody reads this.
+                await _too_much("shown out")(scope, receive, send)
                 return
             await self._serve(visitor, app, scope, await _read_request(visitor, receive, self._clock()), send)
 
@@ -148,7 +149,7 @@ class Door(socket.socket):
         """Has ``app`` answer a request that is whole, where there is room for it."""
         counted = scope["path"] not in PROBES and not scope["path"].endswith(LIVE)
         if counted and self._requests >= MOST_REQUESTS:
-            app = PlainTextResponse("too many requests at once\n", 503, {"Retry-After": "1"})
+            app = _too_much("too many requests at once")
 
         async def sending(message: Message) -> None:
             visitor.sends_since = self._clock()
@@ -184,6 +185,10 @@ async def _read_request(visitor: Visitor, receive: Receive, now: float) -> Recei
         return here.pop(0) if here else await receive()
 
     return receiving
+
+
+def _too_much(text: str) -> PlainTextResponse:
+    return PlainTextResponse(f"{text}\n", 503, {"Retry-After": "1"})
 
 
 def _show_out_first(waiting: list[tuple[float, Visitor]]) -> None:

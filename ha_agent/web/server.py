@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from ha_agent.adapters.heap import limit_heap, trim_heap
+from ha_agent.adapters.log_lines import set_up_log
 from ha_agent.core.web_settings import Dashboard
 from ha_agent.core.words import Exit
 from ha_agent.web.app import make_app
@@ -38,6 +39,8 @@ def run_server(dashboard: Dashboard) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit status. Raises ``OSError`` where the address cannot be had."""
     limit_heap()
     os.umask(0o077)
+    # Whoever reaches the port can have uvicorn complain.
+    set_up_log("warning")
     web = dashboard.web
     family = socket.AF_INET6 if ":" in web.listen else socket.AF_INET
     listener = socket.create_server((web.listen, web.port), family=family, backlog=128)
@@ -47,6 +50,7 @@ def run_server(dashboard: Dashboard) -> int:
     behind: Any = ProxyHeadersMiddleware(cast(Any, app), list(web.trusted_proxies)) if web.trusted_proxies else app
     config = uvicorn.Config(
         door.guard(behind),
+        log_config=None,
         log_level="warning",
         access_log=False,
         http="h11",

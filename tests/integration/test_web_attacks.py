@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from ha_agent.adapters.log_lines import BURST
 from ha_agent.core.frames import FrameDecoder, encode_frame
 from ha_agent.core.guard import Access
 from ha_agent.core.places import RunPlaces
@@ -116,6 +117,9 @@ class Dashboard:
         status, content, headers = self.post("/api/v1/login", {"name": name, "password": PASSWORD})
         assert status == 200, content
         return headers["set-cookie"].split(";")[0], content["csrf"]
+
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8")
 
     def stop(self) -> None:
         self._process.terminate()
@@ -242,6 +246,15 @@ def answers_to(page: socket.socket) -> bytes:
 @pytest.mark.parametrize("body", [b"[" * 60_000, b'{"a":' * 12_000, b"\xff", b"nul", b"1", b"[]"])
 def test_json_that_is_none_or_nested_without_end_is_a_bad_request(web: Dashboard, body: bytes) -> None:
     assert web.ask("POST", "/api/v1/login", body, {"Content-Type": "application/json"})[0] == 400
+
+
+def test_requests_that_are_none_do_not_fill_the_log(web: Dashboard) -> None:
+    for _ in range(100):
+        with web.connect() as one:
+            one.sendall(b"\x00\r\n\r\n")
+            assert one.recv(12) == b"HTTP/1.1 400"
+    assert web.ask("GET", "/healthz")[0] == 200
+    assert web.log().count("Invalid HTTP request") == BURST
 
 
 # ---- a far pair ---------------------------------------------------------------------------------------------------
