@@ -2,7 +2,8 @@
 
 Name resolution, TLS and a mail server's patience can hang in ways that nothing within a process can break off; this one is
 killed at its deadline, and the agent never carries what it imports. Exit status 0: the sink has it; 1: it may have it
-another time; 3: it will never take this one. One line on standard output says why.
+another time; 3: it will never take this one. One line on standard output says why; readers see it, so it holds no URL and no
+password. What a notification tells was written by others: a sink gets it made visible (``core/visible``).
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ import string
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from ha_agent.core.visible import visible, visible_data
+
+if TYPE_CHECKING:
+    import ssl
+    from email.message import EmailMessage
 
 DELIVERED, AGAIN, NEVER = 0, 1, 3
 
@@ -44,8 +51,8 @@ def render_text(note: Mapping[str, Any]) -> str:
 # ---- webhook ----------------------------------------------------------------------------------------------------
 
 
-def webhook_body(form: str, note: Mapping[str, Any], template: str | None = None) -> Any:
-    """The JSON that a webhook is sent. Raises ``ValueError`` where ``template`` is not JSON."""
+def webhook_body(form: str, note: Mapping[str, Any], template: Any = None) -> Any:
+    """The JSON that a webhook is sent; ``template`` is the one of format "template"."""
     text = render_text(note)
     if form == "slack":
         return {"text": text}
@@ -56,7 +63,7 @@ def webhook_body(form: str, note: Mapping[str, Any], template: str | None = None
     if form == "template":
         words = {key: str(note[key]) for key in ("code", "severity", "kind", "node", "remedy", "id", "at", "title")}
         words.update(text=text, subjects=", ".join(note["subjects"]))
-        return _filled(json.loads(template or ""), words)
+        return _filled(template, words)
     return dict(note)
 
 
@@ -83,33 +90,94 @@ def signed_url(url: str, secret: str, at_ms: int) -> str:
 
 
 def _read_secret(path: str) -> str:
-    with open(path, encoding="utf-8") as file:
-        return file.read().strip()
+    """What the file ``path`` holds, without the blanks around it. Raises ``OSError`` and ``Undelivered``."""
+    with open(path, "rb") as file:
+        try:
+            return file.read().decode().strip()
+        except UnicodeDecodeError:
+            raise Undelivered(f"{path} is not UTF-8") from None
+
+
+def _trust(sink: Mapping[str, Any]) -> ssl.SSLContext:
+    """What a server's certificate is checked with: the sink's own certificates, or the system's. Raises ``OSError``."""
+    import ssl
+
+    return ssl.create_default_context(cafile=sink["ca_file"] or None)
+
+
+def _webhook_url(sink: Mapping[str, Any]) -> str:
+    """Where to POST to. Raises ``OSError``, and ``Undelivered`` without repeating what stands there."""
+    import urllib.parse
+
+    where, url = ("url_file", _read_secret(sink["url_file"])) if sink["url_file"] else ("url", sink["url"])
+    try:
+        parts = urllib.parse.urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname is not None and (parts.port or 1) > 0
+    except ValueError:
+        good = False
+    if not good or not url.isascii() or not url.isprintable() or " " in url:
+        raise Undelivered(f"{where} holds no http or https URL")
+    return str(url)
+
+
+def _template(sink: Mapping[str, Any]) -> Any:
+    path = sink["template_file"]
+    try:
+        return json.loads(_read_secret(path))
+    except (ValueError, RecursionError):
+        raise Undelivered(f"{path} is not JSON") from None
 
 
 def send_webhook(sink: Mapping[str, Any], note: Mapping[str, Any]) -> str:
-    """POSTs to the webhook. Raises ``Undelivered``, ``OSError`` and ``ValueError``."""
+    """POSTs to the webhook. Raises ``Undelivered`` and ``OSError``."""
+    import http.client
     import urllib.error
+    import urllib.parse
     import urllib.request
 
-    url = _read_secret(sink["url_file"]) if sink["url_file"] else sink["url"]
-    template = _read_secret(sink["template_file"]) if sink["format"] == "template" else None
+    class Redirects(urllib.request.HTTPRedirectHandler):
+        """A POST that is sent elsewhere has not been taken; the URL may hold a secret, which is nobody else's either."""
+
+        def redirect_request(self, *_: Any) -> None:
+            return None
+
+    url = _webhook_url(sink)
+    template = _template(sink) if sink["format"] == "template" else None
     body = json.dumps(webhook_body(sink["format"], note, template), ensure_ascii=False).encode()
     if sink["format"] == "dingtalk" and sink["secret_file"]:
         url = signed_url(url, _read_secret(sink["secret_file"]), int(time.time() * 1000))
     headers = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "ha-agent", "Idempotency-Key": note["id"]}
     request = urllib.request.Request(url, body, headers)
+    https = urllib.request.HTTPSHandler(context=_trust(sink)) if url.startswith("https:") else urllib.request.HTTPHandler()
     try:
-        with urllib.request.urlopen(request, timeout=sink["timeout_s"]) as response:
+        with urllib.request.build_opener(Redirects, https).open(request, timeout=sink["timeout_s"]) as response:
             answer, status = response.read(65536), response.status
     except urllib.error.HTTPError as error:
-        final = 400 <= error.code < 500 and error.code not in (401, 403, 404, 408, 429)
-        raise Undelivered(f"HTTP status {error.code} {error.reason}", final=final) from None
+        raise _refused(error.code, error.headers.get("Location", "")) from None
     except urllib.error.URLError as error:
         raise Undelivered(str(error.reason)) from None
+    except http.client.HTTPException as error:
+        raise Undelivered(f"no answer of a web server: {type(error).__name__}") from None
     if sink["format"] in ("dingtalk", "wecom"):
         _check_errcode(answer)
     return f"HTTP status {status}"
+
+
+def _refused(status: int, location: str) -> Undelivered:
+    """What an HTTP status other than success means for the notification."""
+    import http
+    import urllib.parse
+
+    phrase = next((known.phrase for known in http.HTTPStatus if known == status), "")
+    if 300 <= status < 400:
+        try:
+            parts = urllib.parse.urlsplit(location)
+            to = f"{parts.scheme}://{parts.hostname}" if parts.hostname else "another path"
+        except ValueError:
+            to = "somewhere else"
+        return Undelivered(f"HTTP status {status} {phrase}: it was sent on to {to} and not taken; set the URL that takes it")
+    final = 400 <= status < 500 and status not in (401, 403, 404, 408, 429)
+    return Undelivered(f"HTTP status {status} {phrase}", final=final)
 
 
 def _check_errcode(answer: bytes) -> None:
@@ -126,30 +194,45 @@ def _check_errcode(answer: bytes) -> None:
 # ---- the others -------------------------------------------------------------------------------------------------
 
 
-def send_mail(sink: Mapping[str, Any], note: Mapping[str, Any]) -> str:
-    """Hands a mail to the mail server. Raises ``Undelivered``, ``OSError`` and ``ValueError``."""
-    import smtplib
-    import ssl
+def _mail(sink: Mapping[str, Any], note: Mapping[str, Any]) -> EmailMessage:
+    """The mail. Raises ``Undelivered`` where an address of the sink is none."""
     from email.message import EmailMessage
     from email.utils import formatdate
 
     mail = EmailMessage()
-    head = render_text(note).split("\n", 1)[0]
-    mail["Subject"], mail["From"], mail["To"] = head[:200], sink["sender"], ", ".join(sink["recipients"])
+    try:
+        mail["From"], mail["To"] = sink["sender"], ", ".join(sink["recipients"])
+    except ValueError:
+        raise Undelivered("sender or recipients are no addresses") from None
+    mail["Subject"] = render_text(note).split("\n", 1)[0][:200]
     mail["Date"], mail["Message-ID"] = formatdate(note["at"]), f"<{note['id']}.{int(note['at'])}@ha-agent>"
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(render_text(note) + "\n\n" + json.dumps(note, indent=2, ensure_ascii=False) + "\n")
-    kind = smtplib.SMTP_SSL if sink["port"] == 465 else smtplib.SMTP
+    return mail
+
+
+def send_mail(sink: Mapping[str, Any], note: Mapping[str, Any]) -> str:
+    """Hands a mail to the mail server. Raises ``Undelivered`` and ``OSError``."""
+    import smtplib
+
+    mail, host, port = _mail(sink, note), sink["host"], sink["port"]
+    if sink["user"] and port != 465 and not sink["starttls"] and not sink["plain_login"]:
+        raise Undelivered("the password is not sent without TLS: set starttls = true, port = 465, or plain_login = true")
+    timeout_s = sink["timeout_s"]
     try:
-        with kind(sink["host"], sink["port"], timeout=sink["timeout_s"]) as server:
-            if sink["starttls"]:
-                server.starttls(context=ssl.create_default_context())
+        with (
+            smtplib.SMTP_SSL(host, port, timeout=timeout_s, context=_trust(sink))
+            if port == 465
+            else smtplib.SMTP(host, port, timeout=timeout_s)
+        ) as server:
+            if sink["starttls"] and port != 465:
+                server.starttls(context=_trust(sink))
             if sink["user"]:
                 server.login(sink["user"], _read_secret(sink["secret_file"]))
             refused = server.send_message(mail)
     except smtplib.SMTPException as error:
         raise Undelivered(f"{type(error).__name__}: {error}") from None
-    return f"mail server {sink['host']} has it" + (f", without {', '.join(refused)}" if refused else "")
+    return f"mail server {host} has it" + (f", without {', '.join(refused)}" if refused else "")
 
 
 def send_command(sink: Mapping[str, Any], note: Mapping[str, Any]) -> str:
@@ -201,19 +284,28 @@ SENDERS = {
 }
 
 
+def deliver(task: Mapping[str, Any]) -> tuple[int, str]:
+    """Delivers ``task["note"]`` to ``task["sink"]``; returns the exit status and one line that says how that went.
+
+    What nobody has thought of is the end of this one notification: it would fail the next time as well, and those behind
+    it wait.
+    """
+    try:
+        return DELIVERED, SENDERS[task["sink"]["kind"]](task["sink"], visible_data(task["note"]))
+    except Undelivered as error:
+        return NEVER if error.final else AGAIN, str(error)
+    except OSError as error:
+        return AGAIN, f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    except Exception as error:  # noqa: BLE001 the outermost border: one line, whatever it was
+        # The texts of foreign exceptions repeat what could not be used, which may be a secret.
+        return NEVER, f"this alert cannot be sent: {type(error).__name__}"
+
+
 def main() -> int:
     """Reads ``{"sink": ..., "note": ...}`` and delivers it; the exit status says how that went."""
-    task = json.load(sys.stdin)
-    try:
-        print(SENDERS[task["sink"]["kind"]](task["sink"], task["note"]))
-    except Undelivered as error:
-        print(error)
-        return NEVER if error.final else AGAIN
-    except (OSError, ValueError) as error:
-        where = getattr(error, "filename", None)
-        print(f"{where}: {error.strerror}" if where and isinstance(error, OSError) else f"{error}")
-        return AGAIN
-    return DELIVERED
+    status, said = deliver(json.load(sys.stdin))
+    print(visible(said))
+    return status
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import email
 import email.policy
 import json
 import os
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MailHandler
+from aiosmtpd.smtp import AuthResult
 
 from ha_agent.lab.control import Lab
 
@@ -52,6 +54,7 @@ class WebhookServer(ThreadingHTTPServer):
     def __init__(self, host: str, port: int = 0) -> None:
         super().__init__((host, port), _Hook)
         self.status, self.takes_s, self.answer = 200, 0.0, b"ok"
+        self.location = ""
         self.bodies: list[Any] = []
         self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
@@ -68,6 +71,14 @@ class WebhookServer(ThreadingHTTPServer):
 
 
 class _Hook(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        """Where a client follows a redirect to; it must not come."""
+        server = self.server
+        assert isinstance(server, WebhookServer)
+        server.asked += 1
+        self.send_response(200)
+        self.end_headers()
+
     def do_POST(self) -> None:
         server = self.server
         assert isinstance(server, WebhookServer)
@@ -80,6 +91,8 @@ class _Hook(BaseHTTPRequestHandler):
             server.headers.append(dict(self.headers))
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.send_response(server.status)
+            if server.location:
+                self.send_header("Location", server.location)
             self.send_header("Content-Length", str(len(server.answer)))
             self.end_headers()
             self.wfile.write(server.answer)
@@ -104,11 +117,20 @@ class _Mails(MailHandler):
 
 
 class MailServer(Controller):
-    """Takes mails; ``mails`` are what it has got."""
+    """Takes mails; ``mails`` are what it has got, ``logins`` who has given which password.
 
-    def __init__(self, host: str, port: int) -> None:
+    ``tls``: TLS from the start. ``authenticates``: it offers logins, also without TLS.
+    """
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None, *, authenticates: bool = False) -> None:
         self.taken = _Mails()
-        super().__init__(self.taken, hostname=host, port=port, ready_timeout=10.0)
+        self.logins: list[tuple[bytes, bytes]] = []
+        more: dict[str, Any] = {"authenticator": self._take_login, "auth_require_tls": False} if authenticates else {}
+        super().__init__(self.taken, hostname=host, port=port, ssl_context=tls, ready_timeout=10.0, **more)
+
+    def _take_login(self, _server: Any, _session: Any, _envelope: Any, _mechanism: str, given: Any) -> AuthResult:
+        self.logins.append((given.login, given.password))
+        return AuthResult(success=True)
 
     @property
     def mails(self) -> list[EmailMessage]:

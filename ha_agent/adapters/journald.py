@@ -7,6 +7,8 @@ import socket
 import struct
 from collections.abc import Mapping
 
+from ha_agent.core.visible import visible
+
 SOCKET = "/run/systemd/journal/socket"
 
 
@@ -41,7 +43,8 @@ class JournalSink:
 
     def send(self, message: str, priority: int, **fields: str) -> bool:
         """Sends one entry; says whether it was taken. ``priority`` as in syslog(3)."""
-        entry = {"MESSAGE": message, "PRIORITY": str(priority), "SYSLOG_IDENTIFIER": "ha-agent", **fields}
+        texts = {name: visible(text, "\n") for name, text in {"MESSAGE": message, **fields}.items()}
+        entry = {**texts, "PRIORITY": str(priority), "SYSLOG_IDENTIFIER": "ha-agent"}
         try:
             self._socket.sendto(encode_entry(entry), self._path)
         except OSError:

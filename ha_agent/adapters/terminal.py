@@ -8,6 +8,7 @@ import sys
 
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.schema import SettingsError
+from ha_agent.core.visible import visible
 from ha_agent.core.words import Exit
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
@@ -35,13 +36,13 @@ def redraw(text: str) -> None:
 
 def complain(text: str) -> None:
     """One line on standard error."""
-    print(f"ha-agent: {text}", file=sys.stderr)
+    print(f"ha-agent: {visible(text)}", file=sys.stderr)
 
 
 def refuse_settings(program: str, path: str, error: SettingsError) -> Exit:
     """One line on standard error for everything that is wrong with a configuration; the exit status to end with."""
     for problem in error.problems:
-        print(f"{program}: {path}: {problem}", file=sys.stderr)
+        print(visible(f"{program}: {path}: {problem}"), file=sys.stderr)
     return Exit.USAGE
 
 
@@ -49,9 +50,9 @@ def finding_lines(finding: Finding) -> list[str]:
     """A finding for people: what is wrong where, and what to do."""
     label = paint(finding.severity.name, _SEVERITY[finding.severity])
     where = f"{finding.where}: " if finding.where else ""
-    lines = [f"{label}  {where}{finding.text}  [{finding.code}]"]
+    lines = [f"{label}  {visible(f'{where}{finding.text}')}  [{finding.code}]"]
     if finding.remedy:
-        lines.append(f"         -> {finding.remedy}")
+        lines.append(f"         -> {visible(finding.remedy)}")
     return lines
 
 

@@ -15,6 +15,7 @@ from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, settings_of
 from ha_agent.core.findings import Finding, Severity, worst_first, worst_severity
 from ha_agent.core.schema import SettingsError
+from ha_agent.core.visible import visible
 
 SCHEMA = 1
 PEER_S = 40.0
@@ -91,7 +92,8 @@ def nagios_line(findings: Sequence[Finding]) -> str:
     """One line: the worst severity, how many have it, the first, and performance data (monitoring-plugins guidelines)."""
     worst = worst_severity(findings)
     counts = {s: sum(1 for f in findings if f.severity is s) for s in Severity}
-    first = worst_first(findings)[0].text.replace("|", "/") if worst is not Severity.OK else f"{len(findings)} checks"
+    said = worst_first(findings)[0].text if worst is not Severity.OK else f"{len(findings)} checks"
+    first = visible(said).replace("|", "/")
     perf = f"errors={counts[Severity.ERROR]} warnings={counts[Severity.WARNING]} unknown={counts[Severity.UNKNOWN]}"
     more = len(findings) - counts[Severity.OK] - 1
     return f"HA-AGENT {NAGIOS[worst]} - {first}{f' (and {more} more)' if more > 0 else ''} | {perf}"

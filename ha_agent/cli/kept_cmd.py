@@ -15,6 +15,7 @@ from ha_agent.adapters.terminal import complain, is_yes, paint
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, duration, settings_of
 from ha_agent.cli.registry_cmd import SYNC_EXITS
+from ha_agent.core.visible import visible
 from ha_agent.core.words import Exit, Outcome
 
 SCHEMA = 1
@@ -100,7 +101,7 @@ def run_list(options: argparse.Namespace) -> int:
         for row in shown:
             at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["at"]))
             mark = paint("  DIVERGENCE: the nodes had never agreed on it", "yellow") if row["divergence"] else ""
-            print(f"{at}  {row['name']}  {row['size']} bytes, {row['reason']}{mark}")
+            print(f"{at}  {visible(row['name'])}  {row['size']} bytes, {visible(row['reason'])}{mark}")
         if not shown:
             print("no kept copies")
     if problem:
@@ -153,7 +154,7 @@ def run_diff(options: argparse.Namespace) -> int:
             lineterm="",
         )
     )
-    print("\n".join(lines) if lines else "equal")
+    print("\n".join(visible(line, "\t") for line in lines) if lines else "equal")
     return Exit.FAILED if lines else Exit.DONE
 
 
@@ -171,7 +172,7 @@ def run_restore(options: argparse.Namespace) -> int:
         return Exit.REFUSED
     kept = f"; what stood there is {nodes.own_name}:{answer['replaced']}/{path}" if answer.get("replaced") else ""
     if outcome == Outcome.IN_SYNC:
-        print(f"{path} is restored on both nodes{kept}; `supervisorctl update` loads it")
+        print(f"{visible(path)} is restored on both nodes{kept}; `supervisorctl update` loads it")
         return Exit.DONE
     complain(
         f"{path} is restored here{kept}, but {nodes.peer_name} does not have it ({outcome}): {answer.get('reason', '')}"

@@ -18,6 +18,7 @@ from ha_agent.cli.options import Commands, settings_of
 from ha_agent.core.findings import Finding, Severity, worst_first
 from ha_agent.core.lint import lint_conf, lint_together, lint_verdict
 from ha_agent.core.names import PARKED, is_registry_path
+from ha_agent.core.visible import visible
 from ha_agent.core.words import Exit
 
 SCHEMA = 1
@@ -149,14 +150,15 @@ def _show(findings: list[Finding], form: str, texts: Mapping[str, str]) -> None:
     if form == "lines":
         for finding in findings:
             fix = f" ({finding.remedy})" if finding.remedy else ""
-            print(f"{finding.where}:{finding.line}: {finding.severity.name.lower()}: {finding.text}{fix} [{finding.code}]")
+            line = f"{finding.where}:{finding.line}: {finding.severity.name.lower()}: {finding.text}{fix} [{finding.code}]"
+            print(visible(line))
         return
     colours = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
     for finding in findings:
         label = paint(finding.severity.name.lower(), colours.get(finding.severity, "dim"))
         line = f", line {finding.line}" if finding.line else ""
-        print(f"{finding.where}{line}: {label}: {finding.text}  [{finding.code}]")
+        print(f"{visible(finding.where)}{line}: {label}: {visible(finding.text)}  [{finding.code}]")
         if finding.remedy:
-            print(f"    -> {finding.remedy}")
+            print(f"    -> {visible(finding.remedy)}")
     errors = sum(1 for f in findings if f.severity is Severity.ERROR)
     print(f"{len(texts)} confs, {errors} errors, {len(findings) - errors} warnings")

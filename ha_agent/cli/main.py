@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ha_agent.adapters.control import CommandFailed, NoDaemon, NotAllowed
 from ha_agent.adapters.settings_paths import DEFAULT_PATH
 from ha_agent.core.schema import SettingsError
+from ha_agent.core.visible import visible
 from ha_agent.core.words import Exit
 
 
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(text: str) -> None:
-    print(f"ha-agent: {text}", file=sys.stderr)
+    print(f"ha-agent: {visible(text)}", file=sys.stderr)
 
 
 def _run_daemon(words: Sequence[str]) -> int:

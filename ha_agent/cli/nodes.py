@@ -1,4 +1,7 @@
-"""Asks both nodes: this node over the control socket, the peer through it."""
+"""Asks both nodes: this node over the control socket, the peer through it.
+
+What comes back was written by others, and is made visible (``core/visible``) before any command sees it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,11 @@ from ha_agent.adapters.control import CommandFailed, ask_daemon
 from ha_agent.core.frames import Message
 from ha_agent.core.node_json import NodeJson
 from ha_agent.core.settings import Settings
+from ha_agent.core.visible import visible_data
 from ha_agent.core.words import Outcome
+
+EXACT = frozenset({"manifest", "contents", "judge", "kept-list", "kept-read"})
+"""Operations whose answers are asked further with, or put into files: their paths and contents stay as they are."""
 
 ANSWER_S = 10.0
 DRAIN_S = 5.0
@@ -30,7 +37,9 @@ class Nodes:
         self, message: Message, timeout_s: float = ANSWER_S, progress: Callable[[Message], None] | None = None
     ) -> Message:
         """Asks this node's daemon."""
-        return ask_daemon(self.settings.paths.run_dir, message, timeout_s, progress)
+        answer = ask_daemon(self.settings.paths.run_dir, message, timeout_s, progress)
+        operation = message["ask"]["op"] if message["op"] == "at-peer" else message["op"]
+        return answer if operation in EXACT else dict(visible_data(answer))
 
     def ask_peer(self, message: Message, timeout_s: float = ANSWER_S) -> Message:
         """Asks the peer's daemon. Raises ``PeerUnreachable`` besides."""

@@ -13,6 +13,7 @@ from ha_agent.adapters.terminal import complain, paint
 from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands, duration, settings_of
 from ha_agent.core.manifest import Entry, Manifest
+from ha_agent.core.visible import visible
 from ha_agent.core.words import Exit, Outcome
 
 SCHEMA = 1
@@ -72,7 +73,7 @@ def run_diff(options: argparse.Namespace) -> int:
         )
     elif options.names:
         for row in rows:
-            print(f"{row['change']}\t{row['path']}")
+            print(f"{row['change']}\t{visible(row['path'])}")
     else:
         for row in rows:
             _show(row, nodes)
@@ -134,8 +135,10 @@ def _read_texts(nodes: Nodes, node: str, paths: list[str]) -> dict[str, str]:
 
 def _show(row: dict[str, Any], nodes: Nodes) -> None:
     if row["change"] == "mode":
-        print(paint(f"{row['path']}: mode {row['mode_there']} at {nodes.peer_name}, {row['mode_here']} here", "bold"))
+        what = f"{visible(row['path'])}: mode {row['mode_there']} at {nodes.peer_name}, {row['mode_here']} here"
+        print(paint(what, "bold"))
         return
     for line in row["diff"].splitlines():
         colour = {"+": "green", "-": "red", "@": "dim"}.get(line[:1])
-        print(paint(line, colour) if colour else line)
+        shown = visible(line, "\t")
+        print(paint(shown, colour) if colour else shown)

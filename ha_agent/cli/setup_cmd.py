@@ -18,7 +18,8 @@ from ha_agent.cli.setup_node import SetupFailed, main_remote, run_part
 from ha_agent.core.node_json import NodeJson
 from ha_agent.core.schema import SettingsError
 from ha_agent.core.settings import check_settings
-from ha_agent.core.setup_plan import FileChange, find_address, find_interface
+from ha_agent.core.setup_plan import PENDING_KEY, FileChange, find_address, find_interface
+from ha_agent.core.visible import visible
 from ha_agent.core.words import Exit
 
 HEALTHY_S = 60.0
@@ -49,7 +50,7 @@ def add_parser(commands: Commands) -> None:
     pair.add_argument("--dry-run", action="store_true", help="show everything, change nothing")
     pair.add_argument("--yes", action="store_true", help="do it without asking")
     part = commands.add("setup-node", "one node's part of setup, which runs it", "ha-agent setup-node facts", _run_part)
-    part.add_argument("part", choices=("facts", "plan", "apply", "service", "undo"))
+    part.add_argument("part", choices=("facts", "plan", "key", "apply", "service", "undo"))
 
 
 def _run_part(options: argparse.Namespace) -> int:
@@ -98,13 +99,11 @@ def _pair(options: argparse.Namespace) -> int:
         sides: dict[str, Ask] = {"own": run_part, "peer": lambda part, request: ask_node(client, part, request)}
         facts = {side: ask("facts", {}) for side, ask in sides.items()}
         requests = {
-            side: {"peer_key": fact["key"], "peer_host_key": fact["host_key"], "peer_name": fact["name"]}
+            side: {"peer_key": fact["key"] or PENDING_KEY, "peer_host_key": fact["host_key"], "peer_name": fact["name"]}
             for side, fact in (("own", facts["peer"]), ("peer", facts["own"]))
         }
         due = {side: [c for c in _plan(ask, requests[side]) if c.is_due] for side, ask in sides.items()}
-        for side, found in due.items():
-            for change in found:
-                print("\n".join(change.diff(facts[side]["name"])))
+        _show_diffs(facts, due)
         if not any(due.values()):
             print("both nodes know each other's keys")
             return Exit.DONE
@@ -114,6 +113,7 @@ def _pair(options: argparse.Namespace) -> int:
         if not options.yes and not is_yes("Write this on both nodes?"):
             complain("nothing was changed; --yes does it without asking")
             return Exit.REFUSED
+        _make_keys(sides, requests)
         for side, ask in sides.items():
             ask("apply", requests[side])
     finally:
@@ -147,6 +147,7 @@ def _set_up(sides: dict[str, Ask], options: argparse.Namespace) -> int:
     if any(due.values()) and not options.yes and not is_yes("Do all this on both nodes?"):
         complain("nothing was changed; --yes does it without asking")
         return Exit.REFUSED
+    _make_keys(sides, requests)
     for side, ask in sides.items():
         ask("apply", requests[side])
     _start(sides, due, facts)
@@ -189,7 +190,7 @@ def make_requests(
         check_settings(settings)
         requests[side] = {
             "settings": settings,
-            "peer_key": facts[other]["key"],
+            "peer_key": facts[other]["key"] or PENDING_KEY,
             "peer_host_key": facts[other]["host_key"],
         }
     return requests
@@ -222,17 +223,29 @@ def _plan(ask: Ask, request: dict[str, Any]) -> list[FileChange]:
     return [FileChange(c["path"], c["old"], c["new"], c["mode"]) for c in ask("plan", request)["changes"]]
 
 
-def _show(facts: dict[str, dict[str, Any]], due: dict[str, list[FileChange]], requests: dict[str, dict[str, Any]]) -> None:
-    own, peer = facts["own"], facts["peer"]
+def _show_diffs(facts: dict[str, dict[str, Any]], due: dict[str, list[FileChange]]) -> None:
     for side, found in due.items():
         for change in found:
-            print("\n".join(change.diff(facts[side]["name"])))
+            print("\n".join(visible(line, "\t") for line in change.diff(facts[side]["name"])))
+
+
+def _make_keys(sides: dict[str, Ask], requests: dict[str, dict[str, Any]]) -> None:
+    """Has each node make the key that the other one lacks."""
+    for side, other in (("own", "peer"), ("peer", "own")):
+        if requests[side]["peer_key"] == PENDING_KEY:
+            requests[side]["peer_key"] = sides[other]("key", {})["key"]
+
+
+def _show(facts: dict[str, dict[str, Any]], due: dict[str, list[FileChange]], requests: dict[str, dict[str, Any]]) -> None:
+    own, peer = facts["own"], facts["peer"]
+    _show_diffs(facts, due)
     if not any(due.values()):
         print("every file is as it must be")
     lost = sorted(set(peer["confs"]) - set(own["confs"]))
     if lost:
         names = ", ".join(lost)
-        print(f"{peer['name']} has confs that {own['name']} has not; what is here replaces them, and they are kept: {names}")
+        said = f"{peer['name']} has confs that {own['name']} has not; what is here replaces them, and they are kept: {names}"
+        print(visible(said))
     if own["running"]:
         print(f"{own['name']} runs {len(own['running'])} programs, which run on without a restart")
     vip = requests["own"]["settings"]["vrrp"]["vip"]

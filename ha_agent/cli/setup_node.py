@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from typing import Any
 
 from ha_agent import __version__
@@ -26,19 +27,23 @@ from ha_agent.cli.lint_cmd import read_registry
 from ha_agent.core.listener_conf import GROUP, LISTENER_CONF, render_listener
 from ha_agent.core.main_conf import UnusableConf, has_own_programs, included_patterns, parse_main_conf, replace_include
 from ha_agent.core.places import DEFAULT_STATE_DIR, RunPlaces, StatePlaces
-from ha_agent.core.schema import SettingsError
+from ha_agent.core.schema import NAME, SettingsError
 from ha_agent.core.settings import LinkSettings, Settings, check_settings
 from ha_agent.core.settings_sample import flat_values, sample_toml
 from ha_agent.core.setup_plan import (
+    PENDING_KEY,
     FileChange,
     add_peer_key,
     is_public_key,
     merge_settings,
     pin_host_key,
+    remove_peer_key,
+    unpin_host_key,
 )
 
 _PLACES = StatePlaces(DEFAULT_STATE_DIR)
 RECORD = _PLACES.setup_record
+KEY = "/etc/ha-agent/ssh/id_ed25519"
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 AUTHORIZED = "/root/.ssh/authorized_keys"
 KEEPALIVED = "/etc/keepalived/keepalived.conf"
@@ -48,6 +53,9 @@ REGISTRY = "/etc/supervisor/conf.d"
 UNDONE = _PLACES.undone
 """Where an undo puts confs that setup had brought into the registry."""
 
+PEER = "peer_name"
+"""What the record of changes has beside its paths: under which name the peer's host key is pinned."""
+
 COMMAND_S = 60.0
 
 
@@ -56,10 +64,10 @@ class SetupFailed(Exception):
 
 
 def run_part(part: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Runs one part; returns its answer. Raises ``SetupFailed`` and ``OSError``."""
+    """Runs one part; returns its answer. "facts" and "plan" change nothing. Raises ``SetupFailed`` and ``OSError``."""
     if os.geteuid() != 0:
         raise SetupFailed("setup must run as root on both nodes: it writes their configuration and starts services")
-    parts = {"facts": _facts, "plan": _plan, "apply": _apply, "service": _service, "undo": _undo}
+    parts = {"facts": _facts, "plan": _plan, "key": _key, "apply": _apply, "service": _service, "undo": _undo}
     return parts[part](request)
 
 
@@ -98,11 +106,7 @@ def _text(path: str) -> str | None:
 
 
 def _facts(_request: dict[str, Any]) -> dict[str, Any]:
-    """What the other side must know of this node. Makes the agent's key where there is none; changes nothing else."""
-    key = "/etc/ha-agent/ssh/id_ed25519"
-    if not os.path.exists(key):
-        make_dir(os.path.dirname(key), 0o700)
-        _must("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"ha-agent@{os.uname().nodename}", "-f", key)
+    """What the other side must know of this node; ``key`` is empty where the agent has none yet."""
     host_key = _text(HOST_KEY)
     if host_key is None:
         raise SetupFailed(f"{HOST_KEY} is missing: is openssh-server installed? (ssh-keygen -A makes it)")
@@ -111,7 +115,7 @@ def _facts(_request: dict[str, Any]) -> dict[str, Any]:
         "version": __version__,
         "name": os.uname().nodename.split(".")[0],
         "addresses": _addresses(),
-        "key": (_text(f"{key}.pub") or "").strip(),
+        "key": (_text(f"{KEY}.pub") or "").strip() if os.path.exists(KEY) else "",
         "host_key": " ".join(host_key.split()[:2]),
         "root_login": next((line.split()[1] for line in permits.splitlines() if line.startswith("permitrootlogin ")), "?"),
         "confs": sorted(read_registry(REGISTRY)),
@@ -119,6 +123,14 @@ def _facts(_request: dict[str, Any]) -> dict[str, Any]:
         "agent": _run("systemctl", "is-active", "ha-agent").stdout.strip(),
         "keepalived": _run("systemctl", "is-active", "keepalived").stdout.strip(),
     }
+
+
+def _key(_request: dict[str, Any]) -> dict[str, Any]:
+    """The agent's public key; made where there is none."""
+    if not os.path.exists(KEY):
+        make_dir(os.path.dirname(KEY), 0o700)
+        _must("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"ha-agent@{os.uname().nodename}", "-f", KEY)
+    return {"key": (_text(f"{KEY}.pub") or "").strip()}
 
 
 def _addresses() -> dict[str, list[str]]:
@@ -158,8 +170,13 @@ def _settings(request: dict[str, Any]) -> tuple[Settings, str]:
     return settings, sample_toml(flat_values(merged))
 
 
-def _trust(request: dict[str, Any], known_hosts: str, name: str) -> list[tuple[str, str, int]]:
-    """The files by which the peer's agent may reach this agent's forced command, and by which its host key is known."""
+def trusted_files(request: dict[str, Any], known_hosts: str, name: str) -> list[tuple[str, str, int]]:
+    """The files by which the peer's agent may reach this agent's forced command, and by which its host key is known.
+
+    Raises ``SetupFailed`` where the peer gives itself a name or a key of another form: each becomes a line of such a file.
+    """
+    if NAME[0](name) is not None:
+        raise SetupFailed(f"the peer calls itself {name!r:.80}, which is not the name of a node ({NAME[1]})")
     for what in ("peer_key", "peer_host_key"):
         if not is_public_key(str(request[what])):
             raise SetupFailed(f"{what} is not a public key: {str(request[what])[:60]!r}")
@@ -169,10 +186,29 @@ def _trust(request: dict[str, Any], known_hosts: str, name: str) -> list[tuple[s
     ]
 
 
+def _configured_peer() -> str | None:
+    """The peer's name in agent.toml; None where that says none. Raises ``SetupFailed``."""
+    try:
+        found = tomllib.loads(_text(DEFAULT_PATH) or "").get("peer", {}).get("name")
+    except (tomllib.TOMLDecodeError, AttributeError):
+        raise SetupFailed(f"{DEFAULT_PATH} cannot be read: ha-agent config check says more") from None
+    return None if found is None else str(found)
+
+
+def _known_peer(name: str) -> str:
+    """``name``, unless agent.toml knows the peer by another one. Raises ``SetupFailed``."""
+    known = _configured_peer()
+    if known not in (None, name):
+        raise SetupFailed(
+            f"the peer calls itself {name!r:.80}, and {DEFAULT_PATH} says that it is {known!r:.80}: which one?"
+        )
+    return name
+
+
 def _changes(request: dict[str, Any]) -> list[FileChange]:
     """Every file of this node, changed or not; those of the trust alone where there are no ``settings``."""
     if "settings" not in request:
-        wanted = _trust(request, LinkSettings().known_hosts, str(request["peer_name"]))
+        wanted = trusted_files(request, LinkSettings().known_hosts, _known_peer(str(request["peer_name"])))
         return [FileChange(path, _text(path), new, mode) for path, new, mode in wanted]
     settings, text_of_settings = _settings(request)
     main = settings.supervisor.config
@@ -182,7 +218,7 @@ def _changes(request: dict[str, Any]) -> list[FileChange]:
     active = RunPlaces(settings.paths.run_dir).active_pattern
     wanted = [
         (DEFAULT_PATH, text_of_settings, 0o644),
-        *_trust(request, settings.link.known_hosts, settings.peer.name),
+        *trusted_files(request, settings.link.known_hosts, settings.peer.name),
         (main, replace_include(text, active), 0o644),
         (KEEPALIVED, render_keepalived(settings, HOOK_PATH), 0o644),
         (LISTENER_CONF, render_listener(), 0o644),
@@ -227,8 +263,14 @@ def _plan(request: dict[str, Any]) -> dict[str, Any]:
 
 def _apply(request: dict[str, Any]) -> dict[str, Any]:
     """Changes what is due; what stood there is kept beside it, and the record says so before anything is changed."""
+    if request["peer_key"] == PENDING_KEY:
+        raise SetupFailed("the peer's key is not made yet")
     due = [change for change in _changes(request) if change.is_due]
     record = _read_record()
+    trust = [change.path for change in due if is_of_trust(change.path)]
+    record.update(dict.fromkeys(trust))
+    if trust:
+        record[PEER] = str(request["peer_name"] if "settings" not in request else request["settings"]["peer"]["name"])
     for change in due:
         if change.path not in record:
             saved = None if change.old is None else change.path + SAVED
@@ -248,6 +290,11 @@ def _apply(request: dict[str, Any]) -> dict[str, Any]:
         os.makedirs(_settings(request)[0].registry.path, exist_ok=True)
         _must("systemctl", "daemon-reload")
     return {"changed": [change.path for change in due]}
+
+
+def is_of_trust(path: str) -> bool:
+    """Whether ``path`` says whose key is let in, or known: nothing of it that was taken back since may return."""
+    return os.path.basename(path) in ("authorized_keys", "known_hosts")
 
 
 def _read_record() -> dict[str, str | None]:
@@ -283,12 +330,34 @@ def _undo(_request: dict[str, Any]) -> dict[str, Any]:
         return {"restored": []}
     for unit in ("ha-agent", "keepalived"):
         _run("systemctl", "disable", "--now", unit)
+    if PEER not in record:
+        # It is of a version that did not note it.
+        record[PEER] = _configured_peer()
     run_dir, _ = read_places(DEFAULT_PATH)
     for path in RunPlaces(run_dir).role_files:
         # An agent that is set up again must not continue as the active one, find no keepalived, and stop everything.
         _remove(path)
+    put_back(record, REGISTRY)
+    _remove(RECORD)
+    # Its conf is gone by now; where supervisord does not run, there is nothing to take out.
+    _run("supervisorctl", "update", GROUP)
+    _must("systemctl", "daemon-reload")
+    restored = sorted(path for path in record if path != PEER)
+    return {"restored": restored, "confs": sorted(read_registry(REGISTRY)), "running": _running()}
+
+
+def put_back(record: Mapping[str, str | None], registry: str) -> None:
+    """Puts back the files that ``record`` names; where each one's former content is kept, None for one that was not there.
+
+    Of the files of trust the peer's own line is taken out of what they are now. Raises ``OSError``.
+    """
     for path, saved in record.items():
-        if saved is None and path.endswith((".conf", ".ini")) and path.startswith(REGISTRY + "/"):
+        if path == PEER:
+            continue
+        if is_of_trust(path):
+            _distrust(path, str(record.get(PEER) or ""))
+            _remove(path + SAVED)
+        elif saved is None and path.endswith((".conf", ".ini")) and path.startswith(registry + "/"):
             # It may have been edited since it came into the registry.
             os.makedirs(UNDONE, mode=0o700, exist_ok=True)
             if os.path.exists(path):
@@ -297,11 +366,17 @@ def _undo(_request: dict[str, Any]) -> dict[str, Any]:
             _remove(path)
         elif os.path.exists(saved):
             os.replace(saved, path)
-    _remove(RECORD)
-    # Its conf is gone by now; where supervisord does not run, there is nothing to take out.
-    _run("supervisorctl", "update", GROUP)
-    _must("systemctl", "daemon-reload")
-    return {"restored": sorted(record), "confs": sorted(read_registry(REGISTRY)), "running": _running()}
+
+
+def _distrust(path: str, peer: str) -> None:
+    text = _text(path)
+    if text is None:
+        return
+    left = remove_peer_key(text) if os.path.basename(path) == "authorized_keys" else unpin_host_key(text, peer)
+    if left:
+        write_atomic(path, left.encode("utf-8", "surrogateescape"), os.stat(path).st_mode & 0o777)
+    else:
+        _remove(path)
 
 
 def _remove(path: str) -> None:

@@ -9,6 +9,10 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self
 
 from ha_agent.core.frames import Message
+from ha_agent.core.visible import is_steering
+
+Line = typing.Annotated[str, "one line"]
+"""A text for people, or a word that they read: no character in it steers a terminal or begins a line."""
 
 MOST_SECONDS = 1e15
 """More than any time or duration. JSON as Python reads it has NaN, and numbers too large for any arithmetic with a clock."""
@@ -117,7 +121,7 @@ class MaintenanceRequest(Request):
 
     on: bool
     for_s: float = 0.0
-    reason: str = ""
+    reason: Line = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ class HandOverRequest(Request):
 class DrillBeginRequest(Request):
     """``drill-begin``: a failover-test is watched for ``for_s`` seconds at most."""
 
-    drill: str
+    drill: Line
     for_s: float
 
 
@@ -139,8 +143,8 @@ class DrillBeginRequest(Request):
 class DrillFaultRequest(Request):
     """``drill-fault``: its fault, which ends after ``hold_s`` seconds by itself."""
 
-    drill: str
-    mode: str
+    drill: Line
+    mode: Line
     hold_s: float
     really: bool = False
 
@@ -149,7 +153,7 @@ class DrillFaultRequest(Request):
 class DrillRequest(Request):
     """``drill-end``."""
 
-    drill: str
+    drill: Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +167,7 @@ class ReportRequest(Request):
 class AlertTestRequest(Request):
     """``alert-test``: to the sink named, or to all."""
 
-    sink: str = ""
+    sink: Line = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +291,7 @@ _KINDS: dict[type[Request], dict[str, Any]] = {}
 
 def _kinds_of(cls: type[Request]) -> dict[str, Any]:
     if cls not in _KINDS:
-        _KINDS[cls] = typing.get_type_hints(cls)
+        _KINDS[cls] = typing.get_type_hints(cls, include_extras=True)
     return _KINDS[cls]
 
 
@@ -295,6 +299,10 @@ def _check(name: str, value: Any, kind: Any) -> Any:
     """``value`` as the type ``kind``, one of those that the requests above use."""
     if kind is Any:
         return value
+    if kind is Line:
+        if isinstance(value, str) and is_steering(value):
+            raise Malformed(f"{name} holds characters that are not for reading: {value!r:.60}")
+        return _check(name, value, str)
     if isinstance(kind, types.UnionType):
         return None if value is None else _check(name, value, typing.get_args(kind)[0])
     origin, args = typing.get_origin(kind), typing.get_args(kind)

@@ -10,7 +10,7 @@ import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_type_hints
 
 Check = Callable[[Any], str | None]
@@ -72,9 +72,12 @@ INTERFACE_ADDRESS: tuple[Check, str] = (
 )
 
 
-def key(default: Any, doc: str, check: tuple[Check, str] | None = None) -> Any:
-    """A configuration key: its default (``REQUIRED`` for none), its documentation, and what values are allowed."""
-    metadata = {"doc": doc, "check": check}
+def key(default: Any, doc: str, check: tuple[Check, str] | None = None, *, secret: bool = False) -> Any:
+    """A configuration key: its default (``REQUIRED`` for none), its documentation, and what values are allowed.
+
+    ``secret``: its value may hold a password or a token, which no message repeats.
+    """
+    metadata = {"doc": doc, "check": check, "secret": secret}
     if default is REQUIRED:
         return field(metadata=metadata)
     if isinstance(default, tuple):
@@ -119,30 +122,28 @@ def check_section(name: str, cls: type[Any], table: Mapping[str, Any], problems:
     values: dict[str, Any] = {}
     for word, spec in known.items():
         if word in table:
-            values[word] = _check_value(f"{name}.{word}", table[word], hints[word], spec.metadata["check"], problems)
+            value, found = _checked(f"{name}.{word}", table[word], hints[word], spec.metadata["check"])
+            values[word] = value
+            if found is not None:
+                problems.append(replace(found, found=NOT_SHOWN) if spec.metadata["secret"] else found)
         elif spec.default is dataclasses.MISSING:
             problems.append(SettingsProblem(f"{name}.{word}", "missing", spec.metadata["doc"]))
     return cls(**values) if len(problems) == before else None
 
 
-def _check_value(
-    where: str, value: Any, wanted: Any, check: tuple[Check, str] | None, problems: list[SettingsProblem]
-) -> Any:
+NOT_SHOWN = "a value that is not shown here"
+
+
+def _checked(where: str, value: Any, wanted: Any, check: tuple[Check, str] | None) -> tuple[Any, SettingsProblem | None]:
+    """``value`` as the type ``wanted``, and what is wrong with it."""
     words = _TYPE_WORDS[wanted]
     if wanted is float and type(value) is int:
         value = float(value)
     if wanted == tuple[str, ...]:
         if not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
-            problems.append(SettingsProblem(where, repr(value), words))
-            return ()
-        wrong = check[0](value) if check else None
-        if wrong:
-            problems.append(SettingsProblem(where, repr(value), wrong))
-        return tuple(value)
-    if type(value) is not wanted:
-        problems.append(SettingsProblem(where, repr(value), f"{words}, {check[1]}" if check else words))
-        return value
+            return (), SettingsProblem(where, repr(value), words)
+    elif type(value) is not wanted:
+        return value, SettingsProblem(where, repr(value), f"{words}, {check[1]}" if check else words)
     wrong = check[0](value) if check else None
-    if wrong:
-        problems.append(SettingsProblem(where, repr(value), wrong))
-    return value
+    problem = SettingsProblem(where, repr(value), wrong) if wrong else None
+    return tuple(value) if wanted == tuple[str, ...] else value, problem

@@ -375,7 +375,13 @@ class SinkSettings:
         "kind command: the words of the command, absolute path first. KIND, CODE, SEVERITY and the text follow as "
         "arguments, the whole alert comes as JSON on standard input.",
     )
-    url: str = key("", "kind webhook: where to POST to.", matching(r"(https?://\S+)?", "an http or https URL"))
+    url: str = key(
+        "",
+        "kind webhook: where to POST to. Everybody who can read this file can read it: a URL that holds a secret goes "
+        "into url_file.",
+        matching(r"(https?://\S+)?", "an http or https URL"),
+        secret=True,
+    )
     url_file: str = key(
         "",
         "kind webhook: file with the URL, for one that holds a secret; readable by root alone.",
@@ -399,12 +405,20 @@ class SinkSettings:
         "password.",
         matching(r"(/[^\0\n]*)?", "an absolute path"),
     )
+    ca_file: str = key(
+        "",
+        "kind webhook and smtp: certificates (PEM) that the server's is checked with; the system's where it is empty.",
+        matching(r"(/[^\0\n]*)?", "an absolute path"),
+    )
     host: str = key(
         "", "kind smtp: the mail server.", matching(r"([A-Za-z0-9:][A-Za-z0-9.:_-]*)?", "a host name or an address")
     )
     port: int = key(25, "kind smtp: its port; 465 is TLS from the start.", between(1, 65535))
     starttls: bool = key(False, "kind smtp: whether to begin TLS before anything else is said.")
-    user: str = key("", "kind smtp: user to log in as; none where it is empty.")
+    user: str = key("", "kind smtp: user to log in as; none where it is empty. Needs TLS (starttls or port 465).")
+    plain_login: bool = key(
+        False, "kind smtp: true: user and password may be sent without TLS, where everybody on the way can read them."
+    )
     sender: str = key("", "kind smtp: address that mails come from.")
     recipients: tuple[str, ...] = key((), "kind smtp: addresses that mails go to.")
 

@@ -11,6 +11,8 @@ from typing import Any
 
 PEER_COMMAND = "/usr/bin/ha-agent-peer"
 MARK = f'command="{PEER_COMMAND}"'
+PENDING_KEY = "ssh-ed25519 MADE+WHEN+THIS+IS+DONE"
+"""Stands for the key of a node that has none yet, where what would be done is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,16 @@ def add_peer_key(text: str | None, public_key: str) -> str:
     return "".join(f"{row}\n" for row in [*others, line])
 
 
+def remove_peer_key(text: str) -> str:
+    """``authorized_keys`` without the peer's key; every other line is as it is now, and none of before comes back."""
+    return "".join(row for row in text.splitlines(keepends=True) if MARK not in row)
+
+
+def unpin_host_key(text: str, name: str) -> str:
+    """``known_hosts`` without the line of the node ``name``."""
+    return "".join(row for row in text.splitlines(keepends=True) if row.split(" ", 1)[0] != name)
+
+
 def pin_host_key(text: str | None, name: str, host_key: str) -> str:
     """``known_hosts`` with the peer's host key under its name."""
     others = [row for row in (text or "").splitlines() if row.split(" ", 1)[0] != name]
@@ -68,7 +80,7 @@ def merge_settings(present: Mapping[str, Any], asked: Mapping[str, Mapping[str, 
 
 def is_public_key(text: str) -> bool:
     """Whether ``text`` is one OpenSSH public key on one line, and nothing more."""
-    return re.fullmatch(r"(ssh|ecdsa|sk)[a-z0-9@.-]* [A-Za-z0-9+/=]+( [^\n\r\"]*)?", text.strip()) is not None
+    return re.fullmatch(r"(ssh|ecdsa|sk)[a-z0-9@.-]* [A-Za-z0-9+/=]+( [ !#-~]*)?", text.strip(" \n")) is not None
 
 
 def find_interface(addresses: Mapping[str, list[str]], vip: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from ha_agent.core.schema import (
     ABSOLUTE,
     HOST,
     NAME,
+    NOT_SHOWN,
     SettingsError,
     SettingsProblem,
     between,
@@ -61,8 +63,11 @@ class PairSettings:
 
     run_dir: str = key("", "This node's agent: its [paths] run_dir. Not together with urls.", OPTIONAL_PATH)
     urls: tuple[str, ...] = key(
-        (), "Another pair: the dashboards of its nodes, such as https://node-a:8420; the first that answers is asked."
+        (),
+        "Another pair: the dashboards of its nodes, such as https://node-a:8420; the first that answers is asked.",
+        secret=True,
     )
+    plain_http: bool = key(False, "Another pair: true: http:// is allowed; the token then crosses the network in the clear.")
     pair: str = key("local", "Another pair: what it is called there.", NAME)
     token_file: str = key("", "Another pair: file with a token made there by ha-agent-web token add.", OPTIONAL_PATH)
     ca_file: str = key("", "Another pair: certificates to trust (PEM); the system's where it is empty.", OPTIONAL_PATH)
@@ -133,8 +138,18 @@ def _pair_problems(where: str, pair: PairSettings) -> list[SettingsProblem]:
         return [SettingsProblem(where, "it has both of run_dir and urls, or neither", "one of them")]
     found = []
     for url in pair.urls:
-        if not url.startswith(("http://", "https://")):
-            found.append(SettingsProblem(f"{where}.urls", repr(url), "https://HOST:PORT"))
+        try:
+            parts = urllib.parse.urlsplit(url)
+            good = parts.scheme in ("http", "https") and parts.hostname is not None and (parts.port or 1) > 0
+        except ValueError:
+            good = False
+        if not good or not url.isascii() or not url.isprintable() or " " in url:
+            found.append(SettingsProblem(f"{where}.urls", NOT_SHOWN, "https://HOST:PORT"))
+        elif parts.username is not None or parts.query:
+            found.append(SettingsProblem(f"{where}.urls", "a URL with a secret in it", "https://HOST:PORT, and token_file"))
+        elif parts.scheme == "http" and not pair.plain_http and not is_loopback(str(parts.hostname)):
+            text = f"{parts.hostname} without TLS"
+            found.append(SettingsProblem(f"{where}.urls", text, "https://HOST:PORT, or plain_http = true"))
     if pair.urls and not pair.token_file:
         found.append(SettingsProblem(f"{where}.token_file", "missing", "needed with urls"))
     return found

@@ -1,4 +1,7 @@
-"""The history of this node and who hears of it: each event goes to the file, and then to those who asked for it."""
+"""The history of this node and who hears of it: each event goes to the file, and then to those who asked for it.
+
+What others have written, such as a reason or a conf's name, stands in an event made visible (``core/visible``).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 from ha_agent.adapters.journald import JournalSink
 from ha_agent.adapters.store import History
 from ha_agent.core.history_codes import ALARMING
+from ha_agent.core.visible import visible, visible_data
 from ha_agent.core.words import Role
 
 NOTICE, WARNING = 5, 4
@@ -40,7 +44,7 @@ class Events:
         """Appends an event and returns it. A full disk loses the line, not the agent."""
         if self._group is not None:
             details["group"] = self._group
-        event = self._history.add(code, text, **details)
+        event = self._history.add(code, visible(text), **visible_data(details))
         for listener in self._listeners:
             listener(event)
         return event

@@ -12,6 +12,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from ha_agent.adapters.heap import limit_heap
+from ha_agent.adapters.log_lines import set_up_log
 from ha_agent.adapters.sd_notify import notify_manager
 from ha_agent.adapters.settings_file import load_settings
 from ha_agent.adapters.store import StateTooNew
@@ -49,7 +50,7 @@ def run_daemon(config_path: str) -> int:
 
 def _set_up_process(settings: Settings) -> None:
     limit_heap()
-    logging.basicConfig(stream=sys.stderr, level=settings.log.level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    set_up_log(settings.log.level)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("watchdog").setLevel(logging.WARNING)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

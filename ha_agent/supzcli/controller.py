@@ -14,6 +14,7 @@ from xmlrpc.client import Fault
 from supervisor.supervisorctl import Controller
 
 from ha_agent.adapters.control import CommandFailed, NoDaemon, NotAllowed
+from ha_agent.core.visible import visible
 from ha_agent.core.words import Exit
 from ha_agent.supzcli.errors import BadUsage, GuardRefused, SupervisordSilent
 from ha_agent.supzcli.plugin import GuardedPlugin
@@ -121,13 +122,13 @@ class GuardedController(Controller):  # type: ignore[misc]
     def fail(self, text: str, status: int) -> None:
         """One line on standard error, and the exit status."""
         sys.stdout.flush()
-        print(f"supzcli: {text}", file=sys.stderr, flush=True)
+        print(f"supzcli: {visible(text)}", file=sys.stderr, flush=True)
         self.exitstatus = int(status)
 
     def warn(self, text: str) -> None:
         """One line of warning on standard error."""
         sys.stdout.flush()
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        print(f"warning: {visible(text)}", file=sys.stderr, flush=True)
 
     def _complete_processes(self, text: str) -> list[str]:
         """Names for completion, those of parked programs with them."""

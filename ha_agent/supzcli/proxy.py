@@ -1,6 +1,7 @@
 """supervisord's XML-RPC interface as supervisorctl's classes use it, through the agent.
 
-The agent looks at each call (``core/guard.py``); a user of its socket needs no access to supervisord's own.
+The agent looks at each call (``core/guard.py``); a user of its socket needs no access to supervisord's own. What it answers
+was written by others and is made visible (``core/visible``); logs alone are shown as they are, as tail does.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from xmlrpc.client import Fault
 
 from ha_agent.adapters.control import ask_daemon
 from ha_agent.core.frames import Message
+from ha_agent.core.visible import visible_data
 from ha_agent.core.words import Outcome
 from ha_agent.supzcli.errors import GuardRefused, SupervisordSilent
 
@@ -28,6 +30,8 @@ class AgentProxy:
     def ask(self, message: Message, timeout_s: float = CALL_S) -> Message:
         """One request to the agent. Raises ``NoDaemon``, ``CommandFailed``, ``TimeoutError`` and ``GuardRefused``."""
         answer = ask_daemon(self._run_dir, message, timeout_s)
+        if not _is_log(message):
+            answer = dict(visible_data(answer))
         if answer.get("outcome") == Outcome.REFUSED:
             raise GuardRefused(str(answer["reason"]))
         return answer
@@ -39,6 +43,10 @@ class AgentProxy:
         if answer["outcome"] == Outcome.DOWN:
             raise_down(str(answer["reason"]))
         return answer["result"]
+
+
+def _is_log(message: Message) -> bool:
+    return message["op"] == "supervisor" and "Log" in str(message["method"])
 
 
 def raise_down(reason: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 
 from ha_agent.core.frames import FrameDecoder, FrameError, Message, encode_frame
 from ha_agent.core.places import RunPlaces
+from ha_agent.core.visible import visible_data
 
 
 class AgentSilent(Exception):
@@ -44,7 +45,8 @@ class AgentClient:
                     if "error" in answer:
                         raise AgentRefused(str(answer["error"]))
                     answer.pop("id", None)
-                    return answer
+                    # A page is no terminal: lines may be lines there.
+                    return dict(visible_data(answer, "\n\t"))
         except (OSError, FrameError) as error:
             raise AgentSilent(f"the agent's connection broke: {error}") from None
         finally:

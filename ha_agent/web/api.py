@@ -61,6 +61,8 @@ class Api:
             content = json.loads(await read_body(request) or b"{}")
         except ValueError as error:
             raise Denied(400, f"no JSON: {error}") from None
+        except RecursionError:
+            raise Denied(400, "no JSON that is read here: it is nested too deeply") from None
         if not isinstance(content, dict):
             raise Denied(400, "not a JSON object")
         return content
@@ -68,11 +70,14 @@ class Api:
     def _require_change(self, request: Request) -> Account:
         """Who changes something: a token, or a login with its anti-forgery token in a header. Raises ``Denied``."""
         account = self._site.require(request, Access.OPERATE)
-        if not request.headers.get("authorization", ""):
-            session = self._site.session_of(request)
-            if session is None or not is_csrf(session, request.headers.get("x-csrf-token", "")):
-                raise Denied(403, "with a login, send the header X-CSRF-Token as /api/v1/login gave it")
+        self._require_csrf(request)
         return account
+
+    def _require_csrf(self, request: Request) -> None:
+        """Raises ``Denied`` where a browser may have sent this by itself, whatever other headers came with its cookie."""
+        _, session = self._site.identify(request)
+        if session is not None and not is_csrf(session, request.headers.get("x-csrf-token", "")):
+            raise Denied(403, "with a login, send the header X-CSRF-Token as /api/v1/login gave it")
 
     async def _log_in(self, request: Request) -> Response:
         content = await self._read(request)
@@ -88,6 +93,7 @@ class Api:
 
     async def _log_out(self, request: Request) -> Response:
         self._site.require(request, Access.READ)
+        self._require_csrf(request)
         self._site.sessions.end(request.cookies.get(COOKIE, ""))
         response = JSONResponse({"outcome": CommandOutcome.DONE})
         response.delete_cookie(COOKIE)

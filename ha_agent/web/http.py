@@ -32,21 +32,27 @@ class Denied(Exception):
 
 
 class EventStream(Response):
-    """Server-sent events, until their end or until nobody listens any more.
+    """Server-sent events, until their end or until nobody listens any more; ``over`` is called then.
 
     starlette's own streaming response brings anyio's machinery with it, which costs 6 MiB.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[bytes]) -> None:
+    def __init__(self, events: AsyncIterator[bytes], over: Callable[[], None]) -> None:
         super().__init__()
         del self.headers["content-length"]
-        self._events = events
+        self._events, self._over = events, over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await self._send_until_gone(receive, send)
+        finally:
+            self._over()
+
+    async def _send_until_gone(self, receive: Receive, send: Send) -> None:
         sending = asyncio.ensure_future(self._send(send))
         gone = asyncio.ensure_future(self._await_disconnect(receive))
         try:

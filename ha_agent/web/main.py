@@ -15,6 +15,7 @@ from ha_agent.adapters.terminal import refuse_settings
 from ha_agent.core.guard import Access
 from ha_agent.core.places import DEFAULT_RUN_DIR
 from ha_agent.core.schema import SettingsError
+from ha_agent.core.visible import visible
 from ha_agent.core.web_settings import Dashboard, check_dashboard, is_loopback, sample_web_toml
 from ha_agent.core.words import Exit
 from ha_agent.web.users import UserFile, UsersDamaged
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(text: str) -> None:
-    print(f"ha-agent-web: {text}", file=sys.stderr)
+    print(f"ha-agent-web: {visible(text)}", file=sys.stderr)
 
 
 def load_dashboard(path: str) -> Dashboard:

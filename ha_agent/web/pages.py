@@ -23,7 +23,6 @@ from ha_agent.web.site import COOKIE, LANGUAGE_COOKIE, Site
 from ha_agent.web.users import UsersDamaged
 
 BEAT_S = 15.0
-MOST_STREAMS = 100
 MOST_EVENTS = 1000
 STATIC = {"style.css": "text/css", "app.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
@@ -157,34 +156,31 @@ class Pages:
     async def _live(self, request: Request) -> Response:
         """The parts of a pair's page as server-sent events, each when it has changed (html.spec.whatwg.org, 9.2)."""
         session, pair = self._require(request), self._site.pair_of(request)
-        if self._site.streams >= MOST_STREAMS:
+        name = session.account.name
+        if not self._site.streams.take(name):
             raise Denied(503, "too many pages are open")
-        return EventStream(self._stream(request, session, pair))
+        return EventStream(self._stream(request, session, pair), lambda: self._site.streams.give_back(name))
 
     async def _stream(self, request: Request, session: Session, pair: Pair) -> AsyncIterator[bytes]:
         sent: dict[str, str] = {}
         version, token, began = -1, request.cookies.get(COOKIE, ""), time.time()
-        self._site.streams += 1
-        try:
-            while not self._site.stopping.is_set():
-                self._site.users.load()
-                if self._site.sessions.find(token, time.monotonic(), self._site.users.account) is not session:
-                    yield b"event: over\ndata: {}\n\n"
-                    return
-                pair.watch()
-                if pair.version != version:
-                    version = pair.version
-                    words = self._site.words(request, session)
-                    words.ages_at = began
-                    parts = render_parts(pair, words)
-                    fresh = {name: html for name, html in parts.items() if sent.get(name) != html}
-                    sent.update(fresh)
-                    if fresh:
-                        yield f"event: parts\ndata: {json.dumps(fresh)}\n\n".encode()
-                await self._wait(pair, version)
-                yield b": \n\n"
-        finally:
-            self._site.streams -= 1
+        while not self._site.stopping.is_set():
+            self._site.users.load()
+            if self._site.sessions.find(token, time.monotonic(), self._site.users.account) is not session:
+                yield b"event: over\ndata: {}\n\n"
+                return
+            pair.watch()
+            if pair.version != version:
+                version = pair.version
+                words = self._site.words(request, session)
+                words.ages_at = began
+                parts = render_parts(pair, words)
+                fresh = {name: html for name, html in parts.items() if sent.get(name) != html}
+                sent.update(fresh)
+                if fresh:
+                    yield f"event: parts\ndata: {json.dumps(fresh)}\n\n".encode()
+            await self._wait(pair, version)
+            yield b": \n\n"
 
     async def _wait(self, pair: Pair, version: int) -> None:
         """Until something has changed, or the process ends, and not for longer than ``BEAT_S``."""

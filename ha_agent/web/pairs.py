@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from ha_agent.core.history import merge_events
 from ha_agent.core.node_json import NodeAccountJson, NodeJson, SilentNodeJson
 from ha_agent.core.program_texts import missing_on_peer, stop_lines
+from ha_agent.core.requests import MOST_SECONDS
 from ha_agent.core.supervisor_words import FaultCode, full_name
 from ha_agent.core.words import CommandOutcome, Outcome
 from ha_agent.web.agent_client import AgentClient, AgentRefused, AgentSilent
+
+T = TypeVar("T")
 
 VIEW_S = 3.0
 PEER_S = 2.0
@@ -35,6 +39,7 @@ WATCHED_S = 15.0
 LOOKS_AT_ONCE, ACTS_AT_ONCE = 6, 4
 EVENTS = 60
 LOG_BYTES = 65536
+EVENT_TEXTS = ("node", "code", "text")
 ACTIONS = ("start", "stop", "restart")
 
 
@@ -42,8 +47,26 @@ class PairUnreachable(Exception):
     """Nobody could be asked; the text says who and why."""
 
 
+class PairUnreadable(PairUnreachable):
+    """Somebody answered, and nobody can use that; the text says who, and how it fails."""
+
+
 class PairRefused(Exception):
     """The question was refused; the text says why."""
+
+
+@contextlib.contextmanager
+def reading(who: str) -> Iterator[None]:
+    """What the answer of ``who`` breaks within becomes ``PairUnreadable``.
+
+    It must end no follower, and spoil no page of another pair.
+    """
+    try:
+        yield
+    except (PairUnreachable, PairRefused):
+        raise
+    except Exception as error:  # noqa: BLE001 the border to what others send: there is no list of what that can break
+        raise PairUnreadable(f"the answer of {who} cannot be read ({type(error).__name__})") from None
 
 
 @dataclass(slots=True)
@@ -94,10 +117,14 @@ class Known:
 
 
 class Pair(ABC):
-    """One pair. ``version`` counts up with every change of what is known; ``run`` works until cancelled."""
+    """One pair. ``version`` counts up with every change of what is known; ``run`` works until cancelled.
 
-    def __init__(self, name: str, poll_s: float) -> None:
+    ``try_out`` does with a pair what every page does; what it cannot be done with is not learned.
+    """
+
+    def __init__(self, name: str, poll_s: float, try_out: Callable[[Pair], None]) -> None:
         self.name = name
+        self._try_out = try_out
         self.known = Known()
         self.version = 0
         self._poll_s = poll_s
@@ -156,30 +183,44 @@ class Pair(ABC):
             await asyncio.wait_for(poke.wait(), self._poll_s * (1 if watched else UNWATCHED))
 
     def _learn(self, sight: Sight, view: Mapping[str, Any] | None, at: float | None, problem: str | None) -> None:
-        """Takes in an answer, or its absence; wakes the waiting pages where that is news."""
+        """Takes in an answer, or its absence; wakes the waiting pages where that is news.
+
+        Raises ``PairUnreadable`` for a view that no page could show; what was known stays.
+        """
         before = sight.news, sight.problem
-        sight.problem = problem
         if view is not None:
-            sight.view, sight.at, sight.news = view, at, _news_of(view)
+            with reading(sight.name):
+                news = _news_of(view)
+                if news != sight.news:
+                    self._try_view(sight, replace(sight, view=view, at=at, problem=problem))
+            sight.view, sight.at, sight.news = view, at, news
+        sight.problem = problem
         if (sight.news, sight.problem) != before:
             self._learned()
+
+    def _try_view(self, sight: Sight, fresh: Sight) -> None:
+        trial = copy.copy(self)
+        trial.known = Known([fresh if one is sight else one for one in self.known.sights], self.known.events)
+        self._try_out(trial)
 
 
 def _news_of(view: Mapping[str, Any]) -> str:
     """A digest of those parts of a view that are worth showing again: not the time of the answer, and no figures."""
     node = {key: value for key, value in view["node"].items() if key != "at"}
     alerts = {key: value for key, value in view["alerts"].items() if key != "at"}
+    view["figures"]["started"], view["figures"]["history_events"]
     return hashlib.sha256(json.dumps([node, view["programs"], alerts], sort_keys=True).encode()).hexdigest()
 
 
 class LocalPair(Pair):
     """The pair that the agent of this machine belongs to."""
 
-    def __init__(self, name: str, run_dir: str, poll_s: float) -> None:
-        super().__init__(name, poll_s)
+    def __init__(self, name: str, run_dir: str, poll_s: float, try_out: Callable[[Pair], None]) -> None:
+        super().__init__(name, poll_s, try_out)
         # What takes long must not keep those waiting who only look.
         self._client, self._doer = AgentClient(run_dir, LOOKS_AT_ONCE), AgentClient(run_dir, ACTS_AT_ONCE)
         self._asking: asyncio.Future[Mapping[str, Any]] | None = None
+        self._asking_role: asyncio.Future[str] | None = None
         self._own, self._peer = Sight("?"), Sight("?")
         self.known.sights = [self._own, self._peer]
         self._events_seen: object = None
@@ -194,9 +235,7 @@ class LocalPair(Pair):
     async def ask_own(self) -> Mapping[str, Any]:
         """The view of this node as it is now; requests at the same time share one question. Raises ``PairUnreachable``."""
         if self._asking is None or self._asking.done():
-            self._asking = asyncio.ensure_future(self._ask_view())
-            # Whoever asked may be gone by then.
-            self._asking.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._asking = _asked(self._ask_view())
         return await asyncio.shield(self._asking)
 
     async def _ask_view(self) -> Mapping[str, Any]:
@@ -205,14 +244,27 @@ class LocalPair(Pair):
         except (AgentSilent, AgentRefused) as error:
             self._learn(self._own, None, None, str(error))
             raise PairUnreachable(str(error)) from None
+        try:
+            self._learn(self._own, view, time.time(), None)
+        except PairUnreadable as error:
+            self._learn(self._own, None, None, str(error))
+            raise
         self._own.name = str(view["node"]["name"])
-        self._learn(self._own, view, time.time(), None)
         return view
 
     async def ask_role(self) -> str:
-        """The role of this machine's node as it is now; supervisord is not asked. Raises ``PairUnreachable``."""
+        """The role of this machine's node as it is now, of one question at a time. Raises ``PairUnreachable``.
+
+        supervisord is not asked.
+        """
+        if self._asking_role is None or self._asking_role.done():
+            self._asking_role = _asked(self._ask_role())
+        return await asyncio.shield(self._asking_role)
+
+    async def _ask_role(self) -> str:
         try:
-            return str((await self._client.ask({"op": "whoami"}, VIEW_S))["role"])
+            with reading("the agent"):
+                return str((await self._client.ask({"op": "whoami"}, VIEW_S))["role"])
         except (AgentSilent, AgentRefused) as error:
             raise PairUnreachable(str(error)) from None
 
@@ -230,7 +282,7 @@ class LocalPair(Pair):
             await self._pause()
 
     async def _name_peer(self) -> None:
-        with contextlib.suppress(AgentSilent, AgentRefused):
+        with contextlib.suppress(AgentSilent, AgentRefused, PairUnreadable), reading("the agent"):
             self._peer.name = str((await self._client.ask({"op": "whoami"}, VIEW_S))["peer"])
 
     async def _follow_peer(self) -> None:
@@ -250,12 +302,13 @@ class LocalPair(Pair):
             raise PairUnreachable(str(error)) from None
         except AgentRefused as error:
             raise PairRefused(str(error)) from None
-        if answer["outcome"] == Outcome.ANSWERED:
-            return dict(answer["answer"])
-        reason = str(answer.get("reason") or "no connection to it")
-        if answer["outcome"] == Outcome.FAILED:
-            raise PairRefused(reason)
-        raise PairUnreachable(reason)
+        with reading(self._peer.name):
+            if answer["outcome"] == Outcome.ANSWERED:
+                return dict(answer["answer"])
+            reason = str(answer.get("reason") or "no connection to it")
+            if answer["outcome"] == Outcome.FAILED:
+                raise PairRefused(reason)
+            raise PairUnreachable(reason)
 
     def _for(self, by: str | None) -> AgentClient:
         return self._client if by is None else self._doer
@@ -294,7 +347,7 @@ class LocalPair(Pair):
         message = {"op": "history", "count": count}
         names = [s.name for s in self.known.sights]
         answers = await asyncio.gather(*(self._ask(n, message, PEER_S) for n in names), return_exceptions=True)
-        told = [answer["events"] for answer in answers if isinstance(answer, dict)]
+        told = [events_in(answer.get("events")) for answer in answers if isinstance(answer, dict)]
         if not told and isinstance(answers[0], PairUnreachable):
             raise answers[0]
         return merge_events(*told)[-count:]
@@ -304,9 +357,10 @@ class LocalPair(Pair):
         method = {"stdout": "tailProcessStdoutLog", "stderr": "tailProcessStderrLog"}[stream]
         message = {"op": "supervisor", "method": method, "params": [_rpc_name(program), 0, LOG_BYTES]}
         answer = await self._ask(node, message, PEER_S)
-        if answer["outcome"] != Outcome.DONE:
-            raise PairRefused(str(answer.get("text") or answer.get("reason") or answer["outcome"]))
-        return str(answer["result"][0])
+        with reading(node):
+            if answer["outcome"] != Outcome.DONE:
+                raise PairRefused(str(answer.get("text") or answer.get("reason") or answer["outcome"]))
+            return str(answer["result"][0])
 
     async def act(self, action: str, program: str, by: str) -> Result:
         """Has the active node do it; where none is known to be active, this node says why not."""
@@ -335,6 +389,24 @@ class LocalPair(Pair):
         if answer["outcome"] != Outcome.BEGUN:
             return Result(CommandOutcome.REFUSED, (f"{active.name} refuses: {answer.get('reason')}",))
         return Result(CommandOutcome.DONE, (f"{active.name} gives MASTER up",))
+
+
+def _asked(question: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+    """A question whose answer several may wait for, or nobody any more."""
+    asking = asyncio.ensure_future(question)
+    asking.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return asking
+
+
+def events_in(given: object) -> list[Mapping[str, Any]]:
+    """What of an answer are events, as every page shows them."""
+    rows = given if isinstance(given, list) else []
+    return [row for row in rows if isinstance(row, dict) and _is_event(row)]
+
+
+def _is_event(row: Mapping[str, Any]) -> bool:
+    at = row.get("at")
+    return isinstance(at, int | float) and abs(at) < MOST_SECONDS and all(type(row.get(k)) is str for k in EVENT_TEXTS)
 
 
 def _rpc_name(program: str) -> str:

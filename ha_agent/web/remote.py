@@ -8,22 +8,24 @@ import json
 import ssl
 import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from ha_agent.core.visible import visible, visible_data
 from ha_agent.core.web_settings import PairSettings
 from ha_agent.core.words import CommandOutcome
-from ha_agent.web.pairs import ACT_S, Pair, PairRefused, PairUnreachable, Result, Sight
+from ha_agent.web.pairs import ACT_S, Pair, PairRefused, PairUnreachable, Result, Sight, events_in, reading
 
 ANSWER_S = 5.0
-MOST_BYTES = 32 * 1024 * 1024
+MOST_BYTES = 8 * 1024 * 1024
+"""Of an answer. Python needs some ten times as much to hold it, and the process is to stay small."""
 
 
 class RemotePair(Pair):
     """Questions to the API at ``settings.urls``."""
 
-    def __init__(self, name: str, settings: PairSettings, poll_s: float) -> None:
-        super().__init__(name, max(poll_s, 1.0))
+    def __init__(self, name: str, settings: PairSettings, poll_s: float, try_out: Callable[[Pair], None]) -> None:
+        super().__init__(name, max(poll_s, 1.0), try_out)
         self._settings = settings
         self._url = settings.urls[0]
 
@@ -32,7 +34,8 @@ class RemotePair(Pair):
         while True:
             try:
                 answer = await self._ask("GET", "", ANSWER_S)
-                self._take(answer)
+                with reading(self._url):
+                    self._take(answer)
             except (PairUnreachable, PairRefused) as error:
                 if not self.known.sights:
                     self.known.sights = [Sight(self.name)]
@@ -49,8 +52,8 @@ class RemotePair(Pair):
             # Clocks differ: what counts is how old it was there.
             at = None if row["age_s"] is None else now - float(row["age_s"])
             self._learn(sight, row["view"], at, row["problem"])
-        if answer["events"] != self.known.events:
-            self.known.events = answer["events"]
+        if (events := events_in(answer["events"])) != self.known.events:
+            self.known.events = events
             self._learned()
 
     async def act(self, action: str, program: str, by: str) -> Result:
@@ -64,29 +67,33 @@ class RemotePair(Pair):
     async def _post(self, path: str, by: str) -> Result:
         try:
             answer = await self._ask("POST", path, ACT_S, {"on_behalf": by})
+            with reading(self._url):
+                result = Result(str(answer["outcome"]), tuple(answer["lines"]), tuple(answer["warnings"]))
         except PairUnreachable as error:
             return Result(CommandOutcome.UNREACHABLE, (str(error),))
         except PairRefused as error:
             return Result(CommandOutcome.REFUSED, (str(error),))
         self.watch()
-        return Result(str(answer["outcome"]), tuple(answer["lines"]), tuple(answer["warnings"]))
+        return result
 
     async def read_log(self, node: str, program: str, stream: str) -> str:
         """Asks the other dashboard."""
         program, node = urllib.parse.quote(program, safe=""), urllib.parse.quote(node, safe="")
-        return str((await self._ask("GET", f"/nodes/{node}/programs/{program}/log?stream={stream}", ANSWER_S))["text"])
+        answer = await self._ask("GET", f"/nodes/{node}/programs/{program}/log?stream={stream}", ANSWER_S)
+        with reading(self._url):
+            return str(answer["text"])
 
     async def read_history(self, count: int) -> list[Mapping[str, Any]]:
         """Asks the other dashboard."""
-        return list((await self._ask("GET", f"/history?count={count}", ANSWER_S))["events"])
+        return events_in((await self._ask("GET", f"/history?count={count}", ANSWER_S)).get("events"))
 
     async def _ask(self, method: str, path: str, timeout_s: float, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         problems = []
         for url in sorted(self._settings.urls, key=lambda u: u != self._url):
             try:
                 answer = await asyncio.to_thread(self._call, url, method, path, timeout_s, body)
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                problems.append(f"{url}: {error}")
+            except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
+                problems.append(visible(f"{url}: {error or type(error).__name__}"))
                 if method == "POST" and not isinstance(error, ConnectionRefusedError):
                     # It may have been done: the other node must not do it once more.
                     break
@@ -110,11 +117,25 @@ class RemotePair(Pair):
         try:
             connection.request(method, place, None if body is None else json.dumps(body).encode(), headers)
             response = connection.getresponse()
-            content = json.loads(response.read(MOST_BYTES))
+            content = visible_data(json.loads(_read_whole(response, timeout_s)), "\n\t")
         finally:
             connection.close()
-        if response.status >= 500 and "outcome" not in content:
-            raise ValueError(str(content.get("error", response.status)))
-        if response.status >= 400 and "outcome" not in content:
+        if not isinstance(content, dict):
+            raise ValueError(f"status {response.status}, and no JSON object")
+        if 400 <= response.status < 500 and "outcome" not in content:
             raise PairRefused(str(content.get("error", response.status)))
-        return dict(content)
+        if response.status >= 300 and "outcome" not in content:
+            raise ValueError(str(content.get("error", f"status {response.status}")))
+        return content
+
+
+def _read_whole(response: http.client.HTTPResponse, timeout_s: float) -> bytes:
+    """The body, which may take ``timeout_s`` as a whole. Raises ``OSError`` and ``ValueError``."""
+    body, deadline = b"", time.monotonic() + timeout_s
+    while part := response.read1(65536):
+        body += part
+        if len(body) > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES} bytes")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no whole answer within {timeout_s:g} s")
+    return body

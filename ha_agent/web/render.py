@@ -121,6 +121,14 @@ def describe_sight(sight: Sight, now: float) -> dict[str, Any]:
     }
 
 
+def try_out(pair: Pair) -> None:
+    """Does with ``pair`` what pages do; raises whatever they would."""
+    words = Words("en", "", Access.OPERATE, "", time.time())
+    parts = render_parts(pair, words)
+    render("overview.html", words, pairs=[describe_pair(pair, words)], names=[pair.name])
+    "".join(parts.values()).encode()
+
+
 def render_parts(pair: Pair, words: Words) -> dict[str, str]:
     """The parts of a pair's page that change while somebody looks."""
     shown = describe_pair(pair, words)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import gc
 import os
 import socket
+import time
 from types import FrameType
+from typing import Any, cast
 
 import uvicorn
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from ha_agent.adapters.heap import limit_heap, trim_heap
+from ha_agent.adapters.log_lines import set_up_log
 from ha_agent.core.web_settings import Dashboard
 from ha_agent.core.words import Exit
 from ha_agent.web.app import make_app
+from ha_agent.web.door import Door
 from ha_agent.web.render import compile_templates
 from ha_agent.web.site import Site
-
-MOST_CONNECTIONS = 200
 
 
 class Server(uvicorn.Server):
@@ -36,12 +39,18 @@ def run_server(dashboard: Dashboard) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit status. Raises ``OSError`` where the address cannot be had."""
     limit_heap()
     os.umask(0o077)
+    # Whoever reaches the port can have uvicorn complain.
+    set_up_log("warning")
     web = dashboard.web
     family = socket.AF_INET6 if ":" in web.listen else socket.AF_INET
     listener = socket.create_server((web.listen, web.port), family=family, backlog=128)
+    door = Door(listener, web.trusted_proxies, time.monotonic)
     app, site = make_app(dashboard)
+    # The door knows connections by their own address, so it stands before what replaces that by a proxy's word.
+    behind: Any = ProxyHeadersMiddleware(cast(Any, app), list(web.trusted_proxies)) if web.trusted_proxies else app
     config = uvicorn.Config(
-        app,
+        door.guard(behind),
+        log_config=None,
         log_level="warning",
         access_log=False,
         http="h11",
@@ -49,9 +58,7 @@ def run_server(dashboard: Dashboard) -> int:
         ws="none",
         lifespan="on",
         server_header=False,
-        proxy_headers=bool(web.trusted_proxies),
-        forwarded_allow_ips=",".join(web.trusted_proxies),
-        limit_concurrency=MOST_CONNECTIONS,
+        proxy_headers=False,
         timeout_keep_alive=10,
         ssl_certfile=web.tls_certificate or None,
         ssl_keyfile=web.tls_key or None,
@@ -61,5 +68,5 @@ def run_server(dashboard: Dashboard) -> int:
     compile_templates()
     trim_heap()
     gc.freeze()
-    Server(config, site).run(sockets=[listener])
+    Server(config, site).run(sockets=[door])
     return Exit.DONE

@@ -5,12 +5,18 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ha_agent.web.users import Account
 
 MOST_SESSIONS = 1000
+MOST_STREAMS = 100
+STREAMS_A_USER = 16
+CHECKS, CHECKS_OF_ADDRESS = 8, 2
+"""Passwords that may wait to be looked at, in all and of one address: a check takes a fifth of a second of a processor."""
+
 MOST_KEYS = 10_000
 
 FREE_TRIES = 5
@@ -89,8 +95,8 @@ class Gate:
                 waits.append(last + min(LONGEST_WAIT_S, 2.0 ** (count - FREE_TRIES)) - now)
         return max([0.0, *waits])
 
-    def failed(self, keys: tuple[str, ...], now: float) -> None:
-        """Counts a failed login."""
+    def count(self, keys: tuple[str, ...], now: float) -> None:
+        """Counts a try, before it is known how it ends: those that come meanwhile must not pass unseen."""
         for key in keys:
             count, last = self._failures.pop(key, (0, now))
             self._failures[key] = (count + 1 if now - last < FORGET_S else 1), now
@@ -101,3 +107,24 @@ class Gate:
         """Resets the counters after a good login."""
         for key in keys:
             self._failures.pop(key, None)
+
+
+class Places:
+    """A number of places, of which each owner may have some at once."""
+
+    def __init__(self, most: int, of_one: int) -> None:
+        self._most, self._of_one = most, of_one
+        self._taken: Counter[str] = Counter()
+
+    def take(self, owner: str) -> bool:
+        """Takes a place for ``owner``; False where there is none for them."""
+        if self._taken.total() >= self._most or self._taken[owner] >= self._of_one:
+            return False
+        self._taken[owner] += 1
+        return True
+
+    def give_back(self, owner: str) -> None:
+        """Frees a place that was taken."""
+        self._taken[owner] -= 1
+        if self._taken[owner] <= 0:
+            del self._taken[owner]

@@ -17,8 +17,8 @@ from ha_agent.core.web_settings import Dashboard
 from ha_agent.web.http import Denied
 from ha_agent.web.pairs import LocalPair, Pair
 from ha_agent.web.remote import RemotePair
-from ha_agent.web.render import Words
-from ha_agent.web.sessions import Gate, Session, Sessions
+from ha_agent.web.render import Words, try_out
+from ha_agent.web.sessions import CHECKS, CHECKS_OF_ADDRESS, MOST_STREAMS, STREAMS_A_USER, Gate, Places, Session, Sessions
 from ha_agent.web.texts import choose_language
 from ha_agent.web.users import Account, UserFile
 
@@ -37,11 +37,12 @@ class Site:
         self.pairs: dict[str, Pair] = {}
         for name, settings in dashboard.pairs.items():
             if settings.run_dir:
-                self.pairs[name] = LocalPair(name, settings.run_dir, self.web.poll_s)
+                self.pairs[name] = LocalPair(name, settings.run_dir, self.web.poll_s, try_out)
             else:
-                self.pairs[name] = RemotePair(name, settings, self.web.poll_s)
+                self.pairs[name] = RemotePair(name, settings, self.web.poll_s, try_out)
         self.stopping = asyncio.Event()
-        self.streams = 0
+        self.streams = Places(MOST_STREAMS, STREAMS_A_USER)
+        self._checks = Places(CHECKS, CHECKS_OF_ADDRESS)
         # One at a time: guessing must not take all processors.
         self._hasher = ThreadPoolExecutor(1, "password")
 
@@ -85,18 +86,18 @@ class Site:
         self.users.load()
         return self.sessions.find(token, time.monotonic(), self.users.account) if token else None
 
-    def account_of(self, request: Request) -> Account | None:
-        """Who asks, by login or by token."""
+    def identify(self, request: Request) -> tuple[Account | None, Session | None]:
+        """Who asks, and by which login; without one it is by a token, which no browser sends by itself."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             self.users.load()
-            return self.users.check_token(token.strip())
+            return self.users.check_token(token.strip()), None
         session = self.session_of(request)
-        return session.account if session else None
+        return (session.account if session else None), session
 
     def require(self, request: Request, access: Access) -> Account:
         """The account of the request. Raises ``Denied`` where there is none, or where it lacks the right."""
-        account = self.account_of(request)
+        account, _ = self.identify(request)
         if account is None:
             raise Denied(401, "log in first")
         if access is Access.OPERATE and (account.access is not Access.OPERATE or self.web.read_only):
@@ -110,10 +111,15 @@ class Site:
         if wait_s > 0:
             raise Denied(429, "too many failed logins; try again later", wait_s)
         self.users.load()
+        if not self._checks.take(address):
+            raise Denied(503, "too many logins at once; try again", 1.0)
+        self.gate.count(keys, time.monotonic())
         loop = asyncio.get_running_loop()
-        account = await loop.run_in_executor(self._hasher, self.users.check_password, name, password[:1024])
+        try:
+            account = await loop.run_in_executor(self._hasher, self.users.check_password, name, password[:1024])
+        finally:
+            self._checks.give_back(address)
         if account is None:
-            self.gate.failed(keys, time.monotonic())
             raise Denied(401, "name or password is wrong")
         self.gate.succeeded(keys)
         return account

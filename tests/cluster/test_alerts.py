@@ -382,3 +382,47 @@ def test_a_full_disk_keeps_no_alert_back_and_nothing_comes_twice_after_it(receiv
     pair.lab.unit("node-a", "restart", "ha-agent")
     wait_for("a new agent", lambda: pair.ha("node-a", "status").returncode == 0, 10, 0.2)
     stays("nothing twice", lambda: told() == [2, 2, 2], 4.0)
+
+
+LAST_WORDS = r"gone\342\200\250\302\2332K\342\200\256"
+"""What XML can hold of what steers: a log with other control characters supervisord itself cannot hand over."""
+
+WORDY = (
+    "[program:wordy]\nstartsecs=0\nautorestart=false\nstopwaitsecs=2\nredirect_stderr=true\n"
+    f"command=/bin/sh -c 'printf \"{LAST_WORDS}\\n\"; sleep 8; exit 9'\n"
+)
+FORGE = """
+import json, socket, struct, sys
+with socket.socket(socket.AF_UNIX) as agent:
+    agent.connect("/run/ha-agent/control.sock")
+    ask = {"op": "maintenance", "on": True, "for_s": 1.0, "reason": json.loads(sys.argv[1]), "id": 1}
+    body = json.dumps(ask).encode()
+    agent.sendall(struct.pack(">I", len(body)) + body)
+    print(agent.recv(65536)[4:].decode())
+"""
+
+
+def test_what_a_member_or_a_program_says_stops_no_alert_and_forges_no_line(receivers: Receivers) -> None:
+    """Texts of others are data.
+
+    Fault: a member gives reasons for a maintenance that hold NUL, a newline, an escape sequence, a line separator and half a
+    character; a program ends with last words that steer a terminal; then another one is killed.
+    Answer: the reasons are refused, both ends are told once to each sink, and no command shows what steers a terminal.
+    Bound: none is missing, none comes twice.
+    """
+    pair = receivers.pair
+    receivers.up({**sleepers(1), "wordy.conf": WORDY})
+    receivers.open()
+    wait_for("p0 runs", lambda: "p0" in pair.runs("node-a"))
+    receivers.await_at_all("role-active")
+    for reason in ("a\0b", "x\n2026-01-01 00:00:00  node-a  role-active (by root)", "\x1b[2J", "\u2028", "\ud800", "\u202e"):
+        said = pair.run_as("node-a", "alice", "/usr/bin/python3", "-c", FORGE, json.dumps(reason))
+        assert "not for reading" in said.stdout, said
+    assert pair.history("node-a", "maintenance-on") == []
+    told = receivers.await_at_all("program-exited")
+    assert told["subjects"] == ["wordy"] and r"\x9b2K\u202e" in told["details"]["log"][-1], told
+    kill(pair, "node-a", "p0")
+    assert receivers.await_at_all("program-restarted")["subjects"] == ["p0"]
+    for words in (("history", "-n", "100"), ("alert", "list"), ("status",)):
+        shown = pair.ha("node-a", *words).stdout
+        assert all(letter == "\n" or letter.isprintable() for letter in shown), shown

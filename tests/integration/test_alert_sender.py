@@ -8,8 +8,10 @@ import hmac
 import json
 import pathlib
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -20,6 +22,7 @@ import pytest
 from ha_agent.alert_sender import AGAIN, DELIVERED, NEVER, render_text, signed_url, webhook_body
 from ha_agent.core.alerts import Book, Condition
 from ha_agent.core.settings import SinkSettings
+from tests.certificates import make_certificate
 from tests.receivers import MailServer, WebhookServer
 
 (MADE,) = Book("node-a", 60.0).step(
@@ -163,3 +166,120 @@ def test_a_long_text_stays_within_what_wecom_takes() -> None:
     long = {**NOTE, "text": "ä" * 4000}
     body = webhook_body("wecom", long)
     assert len(body["text"]["content"].encode()) <= 2000
+
+
+# ---- texts of others, and secrets ---------------------------------------------------------------------------------
+
+POISONED = "a\0b\nWARNING forged\r\n\x1b[2J\u2028\u202e\ud800end"
+
+
+def poisoned() -> dict[str, Any]:
+    """A notification as a member can have it made, by the name of a program or what that has written."""
+    return {**NOTE, "text": POISONED, "subjects": [POISONED], "details": {"log": [POISONED], POISONED: 1}}
+
+
+def is_plain(text: str) -> bool:
+    return all(letter == "\n" or letter.isprintable() for letter in text)
+
+
+def test_a_text_of_others_neither_stops_a_sink_nor_forges_a_line_in_it(tmp_path: pathlib.Path, hook: WebhookServer) -> None:
+    for form, answer in (("json", b"ok"), ("slack", b"ok"), ("wecom", b'{"errcode":0}')):
+        hook.answer = answer
+        assert deliver(tmp_path, poisoned(), kind="webhook", url=hook.url, format=form)[0] == DELIVERED
+    assert hook.bodies[0]["text"] == r"a\x00b\nWARNING forged\r\n\x1b[2J\u2028\u202e\ud800end"
+    assert not [line for line in hook.bodies[1]["text"].split("\n") if line.startswith("WARNING")]
+    assert is_plain(json.dumps(hook.bodies, ensure_ascii=False))
+    script = tmp_path / "hook"
+    script.write_text(f'#!/bin/sh\nprintf %s "$4" > {tmp_path}/text\n', encoding="ascii")
+    script.chmod(0o755)
+    assert deliver(tmp_path, poisoned(), kind="command", command=[str(script)]) == (DELIVERED, f"{script} ended with 0")
+    assert (tmp_path / "text").read_text() == hook.bodies[0]["text"]
+
+
+def test_a_text_of_others_forges_no_header_of_a_mail(tmp_path: pathlib.Path, mailer: MailServer) -> None:
+    note = {**poisoned(), "text": "x\r\nBcc: mallory@example.org\u2028y\ud800"}
+    assert deliver(tmp_path, note, **smtp(mailer))[0] == DELIVERED
+    (mail,) = mailer.mails
+    assert mail["Subject"] == r"[!!] node-a: x\r\nBcc: mallory@example.org\u2028y\ud800" and mail["X-RcptTo"] == "a@b.c"
+
+
+def test_what_cannot_be_sent_at_all_is_the_end_of_that_alert_alone(tmp_path: pathlib.Path, hook: WebhookServer) -> None:
+    code, said = deliver(tmp_path, {**NOTE, "at": "yesterday"}, kind="webhook", url=hook.url, format="slack")
+    assert code == NEVER and said == "this alert cannot be sent: TypeError"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_webhook_that_sends_on_has_not_taken_the_alert(tmp_path: pathlib.Path, hook: WebhookServer, status: int) -> None:
+    hook.status, hook.location = status, hook.url + "/login?token=secret"
+    code, said = deliver(tmp_path, kind="webhook", url=hook.url)
+    assert code == AGAIN and f"HTTP status {status}" in said and "sent on to http://127.0.0.1 and not taken" in said
+    assert "secret" not in said and hook.asked == 1, "nobody else is asked"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1/hook?token=top secret", "http://127.0.0.1:9x/secret", "ftp://x/secret", "http:///secret", "ü"]
+)
+def test_a_url_that_is_none_is_not_repeated(tmp_path: pathlib.Path, url: str) -> None:
+    (tmp_path / "url").write_text(url, encoding="utf-8")
+    sink: dict[str, Any] = {"kind": "webhook", "url_file": str(tmp_path / "url")}
+    assert deliver(tmp_path, **sink) == (AGAIN, "url_file holds no http or https URL")
+
+
+def test_a_web_server_that_talks_nonsense_is_asked_again(tmp_path: pathlib.Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=lambda: answer_once(server, b"SSH-2.0-x\r\n\r\n"), daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/secret"
+        assert deliver(tmp_path, kind="webhook", url=url) == (AGAIN, "no answer of a web server: BadStatusLine")
+
+
+def answer_once(server: socket.socket, answer: bytes) -> None:
+    peer, _ = server.accept()
+    with peer:
+        peer.recv(65536)
+        peer.sendall(answer)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def smtp(server: MailServer, **more: Any) -> dict[str, Any]:
+    address = {"host": "127.0.0.1", "port": server.port}
+    return {"kind": "smtp", **address, "sender": "ha@example.org", "recipients": ["a@b.c"], **more}
+
+
+@pytest.fixture
+def mailer() -> Iterator[MailServer]:
+    server = MailServer("127.0.0.1", free_port(), authenticates=True)
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_a_password_is_sent_without_tls_only_where_the_setting_says_so(tmp_path: pathlib.Path, mailer: MailServer) -> None:
+    (tmp_path / "secret").write_text("hunter2\n", encoding="ascii")
+    sink = smtp(mailer, user="ha", secret_file=str(tmp_path / "secret"))
+    code, said = deliver(tmp_path, **sink)
+    assert code == AGAIN and "is not sent without TLS" in said and mailer.logins == []
+    assert deliver(tmp_path, **sink, plain_login=True)[0] == DELIVERED and mailer.logins == [(b"ha", b"hunter2")]
+
+
+def test_the_password_goes_to_no_mail_server_that_nobody_vouches_for(tmp_path: pathlib.Path) -> None:
+    """On port 465, which is TLS from the start: in a network of its own, where that port is free."""
+    key, certificate = make_certificate("127.0.0.1")
+    (tmp_path / "key").write_bytes(key)
+    (tmp_path / "crt").write_bytes(certificate)
+    (tmp_path / "secret").write_text("hunter2\n", encoding="ascii")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "crt", tmp_path / "key")
+    server = MailServer("127.0.0.1", 465, context, authenticates=True)
+    server.start()
+    sink = smtp(server, user="ha", secret_file=str(tmp_path / "secret"))
+    try:
+        code, said = deliver(tmp_path, **sink)
+        assert code == AGAIN and "CERTIFICATE_VERIFY_FAILED" in said and server.logins == []
+        assert deliver(tmp_path, **sink, ca_file=str(tmp_path / "crt"))[0] == DELIVERED
+        assert server.logins == [(b"ha", b"hunter2")]
+    finally:
+        server.stop()

@@ -17,7 +17,7 @@ from ha_agent.cli.doctor.supervisor import parse_time_span
 from ha_agent.cli.doctor_cmd import CHECKS, document, nagios_line
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.node_json import NodeJson
-from ha_agent.core.settings import Settings, check_settings
+from ha_agent.core.settings import Settings, SinkSettings, check_settings
 from tests.unit.test_status_text import node
 
 MAIN = """\
@@ -380,6 +380,36 @@ def test_modes_that_give_secrets_or_power_away_are_found(context: Scripted, tmp_
     state.chmod(0o755)
     config.chmod(0o666)
     assert codes(machine.check_permissions, context).keys() == {"state-mode", "config-mode"}
+
+
+def with_sink(context: Scripted, config: pathlib.Path, **sink: Any) -> Context:
+    sinks = {"x": SinkSettings(**sink)}
+    return Context(dataclasses.replace(context.settings, sinks=sinks), str(config))
+
+
+def test_secrets_of_sinks_that_others_can_read_or_hear_are_found(context: Scripted, tmp_path: pathlib.Path) -> None:
+    config, secret = tmp_path / "agent.toml", tmp_path / "secret"
+    config.write_text("", encoding="ascii")
+    secret.write_text("hunter2", encoding="ascii")
+    config.chmod(0o644)
+    secret.chmod(0o640)
+    slack = "https://hooks.example/services/T0/B0/abcdefghijklmnopqrstuvwx"
+    mail: dict[str, Any] = {"kind": "smtp", "host": "mail.example", "user": "ha", "secret_file": str(secret)}
+    for url in (slack, "https://u:p@x/", "http://x/hook?key=1"):
+        assert codes(machine.check_sinks, with_sink(context, config, kind="webhook", url=url)) == {
+            "secret-mode": Severity.WARNING
+        }
+    assert codes(machine.check_sinks, with_sink(context, config, kind="webhook", url_file=str(secret))) == {
+        "secret-mode": Severity.ERROR
+    }
+    secret.chmod(0o600)
+    assert codes(machine.check_sinks, with_sink(context, config, **mail)) == {"sink-login": Severity.ERROR}
+    good = {"sinks": Severity.OK}
+    assert codes(machine.check_sinks, with_sink(context, config, kind="webhook", url="http://collector/hook")) == good
+    assert codes(machine.check_sinks, with_sink(context, config, **mail, starttls=True)) == good
+    assert codes(machine.check_sinks, with_sink(context, config, **mail, plain_login=True)) == good
+    config.chmod(0o600)
+    assert codes(machine.check_sinks, with_sink(context, config, kind="webhook", url=slack)) == good
 
 
 def test_a_check_that_breaks_is_a_finding_and_keeps_no_other_from_being_made(context: Scripted) -> None:

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "lab": {"core", "adapters", "lab"},
     "web": {"core", "adapters", "web"},
     "listener": {"core", "adapters"},
-    "alert_sender": {"adapters"},
+    "alert_sender": {"core", "adapters"},
     "peer_entry": {"core", "adapters"},
     "conf_check": set(),
     "__main__": {"cli"},

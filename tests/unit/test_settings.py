@@ -100,6 +100,14 @@ def test_a_sink_lacks_nothing_that_its_kind_needs() -> None:
     ).sinks
 
 
+def test_no_message_repeats_the_url_of_a_webhook() -> None:
+    for url in ('"https://chat.example/hook?token=hunter2 x"', '["hunter2"]', '"ftp://hunter2"'):
+        text = f'{GOOD}[sinks.ops]\nkind = "webhook"\nurl = {url}\n'
+        with pytest.raises(SettingsError) as caught:
+            check_settings(tomllib.loads(text))
+        assert "sinks.ops.url" in str(caught.value) and "hunter2" not in str(caught.value)
+
+
 def test_a_memory_limit_names_programs_and_a_size() -> None:
     assert parse_memory_limit("redis=512MB") == ("redis", 512 * 1024**2)
     assert parse_memory_limit("a=b=1.5gb") == ("a=b", 1536 * 1024**2)

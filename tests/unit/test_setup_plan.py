@@ -17,6 +17,8 @@ from ha_agent.core.setup_plan import (
     is_public_key,
     merge_settings,
     pin_host_key,
+    remove_peer_key,
+    unpin_host_key,
 )
 
 ACTIVE = "/run/ha-agent/active/*.conf"
@@ -86,6 +88,15 @@ def test_a_peer_s_key_comes_in_beside_other_keys_and_in_place_of_its_own_older_o
     assert add_peer_key(None, "ssh-ed25519 K c").count("\n") == 1
 
 
+def test_what_was_let_in_is_taken_out_alone_and_nothing_else_comes_back() -> None:
+    before = "ssh-rsa REVOKED mallory\nssh-rsa AAAA admin"
+    added = add_peer_key(before, "ssh-ed25519 K ha-agent@node-b")
+    since = added.replace("ssh-rsa REVOKED mallory\n", "") + "ssh-rsa CCCC new-colleague\n"
+    assert remove_peer_key(since) == "ssh-rsa AAAA admin\nssh-rsa CCCC new-colleague\n"
+    pinned = pin_host_key("other ssh-ed25519 X\n", "node-b", "ssh-ed25519 NEW")
+    assert unpin_host_key(pinned, "node-b") == "other ssh-ed25519 X\n" and unpin_host_key(pinned, "") == pinned
+
+
 def test_a_host_key_is_pinned_under_the_node_s_name() -> None:
     text = pin_host_key("other ssh-ed25519 X\nnode-b ssh-ed25519 OLD\n", "node-b", "ssh-ed25519 NEW root@b")
     assert text == "other ssh-ed25519 X\nnode-b ssh-ed25519 NEW\n"
@@ -98,6 +109,9 @@ def test_a_host_key_is_pinned_under_the_node_s_name() -> None:
         ("ecdsa-sha2-nistp256 AAAA=", True),
         ("ssh-ed25519 AAAA x\nssh-rsa BBBB", False),
         ('ssh-ed25519 AAAA "x', False),
+        ("ssh-ed25519 AAAA x\x0bssh-rsa BBBB", False),
+        ("ssh-ed25519 AAAA x\u2028ssh-rsa BBBB", False),
+        ("ssh-ed25519 AAAA \x1b[2J", False),
         ('command="rm -rf /" ssh-ed25519 AAAA', False),
         ("", False),
         ("-----BEGIN OPENSSH PRIVATE KEY-----", False),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ha_agent.core.guard import Access
 from ha_agent.web import users as users_module
-from ha_agent.web.sessions import FREE_TRIES, LONGEST_WAIT_S, MOST_SESSIONS, Gate, Sessions, is_csrf
+from ha_agent.web.sessions import FREE_TRIES, LONGEST_WAIT_S, MOST_SESSIONS, Gate, Places, Sessions, is_csrf
 from ha_agent.web.users import NOBODY, Account, UserFile, UsersDamaged, hash_password, is_password
 
 ALICE = Account("alice", Access.OPERATE, "stamp")
@@ -61,7 +61,7 @@ def test_guessing_costs_more_and_more_time_up_to_a_bound_and_is_forgiven_by_succ
         wait = gate.wait_s(keys, now)
         waits.append(wait)
         now += wait
-        gate.failed(keys, now)
+        gate.count(keys, now)
     assert waits[:FREE_TRIES] == [0.0] * FREE_TRIES and waits[FREE_TRIES] == 1.0
     assert waits == sorted(waits) and waits[-1] == LONGEST_WAIT_S
     assert gate.wait_s(("user b", "address 1"), now) > 0 and gate.wait_s(("user b", "address 2"), now) == 0
@@ -69,12 +69,27 @@ def test_guessing_costs_more_and_more_time_up_to_a_bound_and_is_forgiven_by_succ
     assert gate.wait_s(keys, now) == 0
 
 
+def test_places_are_bounded_in_all_and_for_each_and_come_back() -> None:
+    places = Places(3, 2)
+    assert [places.take(name) for name in ("a", "a", "a", "b", "c")] == [True, True, False, True, False]
+    places.give_back("a")
+    assert places.take("c") and not places.take("a")
+
+
+def test_tries_that_are_not_known_yet_count() -> None:
+    gate, keys = Gate(), ("user a",)
+    for _ in range(FREE_TRIES):
+        assert gate.wait_s(keys, 0.0) == 0
+        gate.count(keys, 0.0)
+    assert gate.wait_s(keys, 0.0) > 0
+
+
 @given(st.lists(st.tuples(st.integers(0, 20_000), st.floats(0, 10)), max_size=50))
 def test_a_gate_never_waits_longer_than_its_bound(tries: list[tuple[int, float]]) -> None:
     gate, now = Gate(), 0.0
     for number, pause in tries:
         now += pause
-        gate.failed((f"user {number}",), now)
+        gate.count((f"user {number}",), now)
         assert 0 <= gate.wait_s((f"user {number}",), now) <= LONGEST_WAIT_S
 
 

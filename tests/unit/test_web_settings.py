@@ -49,6 +49,30 @@ def test_what_is_wrong_is_named(text: str, wanted: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    ["https://hub:hunter2@pay-a:8420", "https://pay-a:8420/?token=hunter2", "https://pay a/hunter2", "https:///hunter2"],
+)
+def test_no_message_repeats_a_url_with_a_secret(url: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        check_dashboard({"pairs": {"x": {"urls": [url], "token_file": "/t"}}}, "/run/x")
+    assert [p.key for p in caught.value.problems] == ["pairs.x.urls"] and "hunter2" not in str(caught.value)
+
+
+def test_a_token_crosses_the_network_in_the_clear_only_where_that_is_said() -> None:
+    def problems(url: str, **more: bool) -> list[str]:
+        try:
+            check_dashboard({"pairs": {"x": {"urls": [url], "token_file": "/t", **more}}}, "/run/x")
+        except SettingsError as error:
+            return [problem.found for problem in error.problems]
+        return []
+
+    assert problems("http://pay-a:8420") == ["pay-a without TLS"]
+    assert (
+        problems("https://pay-a:8420") == problems("http://pay-a", plain_http=True) == problems("http://127.0.0.1:1") == []
+    )
+
+
+@pytest.mark.parametrize(
     ("host", "own"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("a", False)]
 )
 def test_loopback_is_this_machine_alone(host: str, own: bool) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 import time
+import urllib.parse
 from collections.abc import Iterator
 
 from ha_agent import __version__
@@ -22,6 +23,7 @@ CLOCK_WARN_S = 1.0
 CLOCK_ERROR_S = 30.0
 WATCHES_SPARE = 1000
 INSTANCES_LEAST = 16
+TOKEN_LENGTH = 16
 UNITS = ("ha-agent", "keepalived", "supervisor", "ssh")
 
 
@@ -75,6 +77,34 @@ def check_permissions(context: Context) -> Iterator[Finding]:
             yield error("config-mode", text, f"chown root: {config} && chmod go-w {config}")
     if clean:
         yield ok("permissions", "state and configuration belong to root")
+
+
+def check_sinks(context: Context) -> Iterator[Finding]:
+    """Nobody but root may read what alerts are sent with, on the disk or on the network."""
+    sinks, clean = context.settings.sinks, True
+    for name, sink in sinks.items():
+        for path in filter(None, (sink.url_file, sink.secret_file)):
+            with contextlib.suppress(OSError):
+                if os.stat(path).st_mode & 0o077:
+                    clean = False
+                    yield error("secret-mode", f"sinks.{name}: {path} can be read by others than root", f"chmod 600 {path}")
+        with contextlib.suppress(OSError):
+            if has_secret(sink.url) and os.stat(context.config_path).st_mode & 0o077:
+                clean = False
+                text = f"sinks.{name}.url looks like a secret, and {context.config_path} can be read by others than root"
+                yield warning("secret-mode", text, "put it into a file of mode 0600 and name that in url_file")
+        if sink.kind == "smtp" and sink.user and sink.port != 465 and not (sink.starttls or sink.plain_login):
+            clean = False
+            text = f"sinks.{name}: the password is not sent to {sink.host} without TLS, so no mail is sent"
+            yield error("sink-login", text, "set starttls = true, port = 465, or plain_login = true")
+    if sinks and clean:
+        yield ok("sinks", "what alerts are sent with is root's alone")
+
+
+def has_secret(url: str) -> bool:
+    """Whether a webhook's URL looks as if knowing it were enough to send something there."""
+    parts = urllib.parse.urlsplit(url)
+    return bool(parts.username or parts.query) or any(len(word) >= TOKEN_LENGTH for word in parts.path.split("/"))
 
 
 def check_inotify(context: Context) -> Iterator[Finding]:
@@ -213,6 +243,7 @@ CHECKS: dict[str, Check] = {
     "programs": check_programs,
     "disk": check_disk,
     "permissions": check_permissions,
+    "sinks": check_sinks,
     "inotify": check_inotify,
     "clock": check_clock,
     "versions": check_versions,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ha_agent.adapters.rpc import Caller, Progress
 from ha_agent.core.frames import Message
 from ha_agent.core.guard import Access
+from ha_agent.core.visible import visible
 
 WEB_USER = "ha-agent-web"
 """The user that the dashboard runs as, who says on whose behalf it asks."""
@@ -60,7 +61,7 @@ def call_of_user(message: Message, caller: Caller, progress: Progress) -> Call:
 def _marked(name: str, way: str) -> str:
     """``name`` with how it came, which a name of any length leaves to be seen."""
     mark = f" ({way})"
-    return name[: MAX_NAME - len(mark)] + mark
+    return visible(name)[: MAX_NAME - len(mark)] + mark
 
 
 def call_of_peer(message: Message, progress: Progress) -> Call:
@@ -70,4 +71,4 @@ def call_of_peer(message: Message, progress: Progress) -> Call:
     except ValueError:
         access = Access.READ
     root_there = "access" not in message or message.get("root") is True
-    return Call(str(message.get("by", "?"))[:MAX_NAME], None, access, progress, root_there)
+    return Call(visible(str(message.get("by", "?")))[:MAX_NAME], None, access, progress, root_there)
