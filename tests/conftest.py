@@ -24,6 +24,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if named and all("::" in name for name in named) else 2 * len(os.sched_getaffinity(0))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that share a thing of the machine must share a worker: a pytest-xdist that does not group them is no use."""
+    if config.getoption("loadgroup", False):
+        alone = [item.nodeid for item in items if item.get_closest_marker("xdist_group") and "@" not in item.nodeid]
+        if alone:
+            raise pytest.UsageError(f"pytest-xdist does not keep groups with pytest {pytest.__version__}: {alone[0]}")
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.skipped:
         _skipped.append(report.nodeid)

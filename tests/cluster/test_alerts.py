@@ -288,14 +288,11 @@ def test_what_the_agent_itself_sees_is_told(receivers: Receivers) -> None:
     receivers.up(sleepers(6), alerts={"lag_s": 3.0})
     receivers.open()
     receivers.await_at_all("role-active")
-    pair.shell("node-b", "echo '; local' >> /etc/supervisor/conf.d/p1.conf")
-    assert receivers.await_at_all("standby-edit")["subjects"] == ["p1.conf"]
     pair.shell("node-a", "printf '[program:p0]\\ncommand=/bin/true\\nnumprocs=many\\n' > /etc/supervisor/conf.d/p0.conf")
     assert "p0.conf on node-a: invalid literal" in receivers.await_at_all("conf-not-loadable")["text"]
-    pair.shell("node-a", "echo '; newer' >> /etc/supervisor/conf.d/p1.conf")
-    assert receivers.await_at_all("divergence-kept")["node"] == "node-b"
-    assert receivers.await_at_all("standby-edit", 2)["kind"] == "end"
     pair.lab.block("node-b", "tcp")
+    # While the link is up the active node puts an edit of the standby right before anybody is told of it.
+    pair.shell("node-b", "echo '; local' >> /etc/supervisor/conf.d/p1.conf")
     lost = receivers.at_all("peer-lost")
     pair.shell("node-a", "echo '; waits' >> /etc/supervisor/conf.d/p2.conf")
     assert receivers.await_at_all("replication-lag")["text"] == "1 changes wait for node-b"
@@ -303,6 +300,9 @@ def test_what_the_agent_itself_sees_is_told(receivers: Receivers) -> None:
     pair.lab.unblock("node-b", "tcp")
     assert lost == [[], [], []] and receivers.await_at_all("peer-lost", 4)["kind"] == "end"
     pair.await_equal(10)
+    assert receivers.await_at_all("divergence-kept")["node"] == "node-b"
+    ended = receivers.await_at_all("standby-edit", 2)
+    assert ended["kind"] == "end" and ended["subjects"] == ["p1.conf"]
     pair.shell("node-a", "rm /etc/supervisor/conf.d/p[1-5].conf")
     assert "confs are gone from the registry" in receivers.await_at_all("registry-held")["text"]
     wait_for("they are confirmed", lambda: pair.ha("node-a", "sync", "--accept-deletes").returncode == 0, 30, 0.5)

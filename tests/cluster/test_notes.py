@@ -123,7 +123,7 @@ def defects(pair: Pair, node: str, role: str) -> list[str]:
 
 def hears(pair: Pair, node: str) -> bool:
     """Whether keepalived on ``node`` watches the directory that is there now."""
-    script = f"stat -c %i {RUN}; cat /proc/[0-9]*/fdinfo/* 2>/dev/null | grep ^inotify; true"
+    script = f"stat -c %i {RUN} 2>/dev/null || echo 0; cat /proc/[0-9]*/fdinfo/* 2>/dev/null | grep ^inotify; true"
     inode, *watched = pair.lab.run(node, "sh", "-c", script, check=False).splitlines() or ["0"]
     return any(f"ino:{int(inode):x} " in line and "mask:2c8 " in line for line in watched)
 

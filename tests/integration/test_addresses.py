@@ -12,6 +12,8 @@ from ha_agent.adapters.machine import Machine
 
 OWN, VIP = "192.0.2.11", "192.0.2.10"
 
+pytestmark = pytest.mark.xdist_group("addresses")
+
 
 def ip(*words: str) -> str:
     return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout

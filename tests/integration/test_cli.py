@@ -11,6 +11,9 @@ import pytest
 
 from ha_agent.core.settings_sample import sample_toml
 
+# One worker has them all: a command that finds no socket looks for an agent on the machine, and some tests start one.
+pytestmark = pytest.mark.xdist_group("own_agent")
+
 
 def ha_agent(*words: str, config: str | None = None) -> subprocess.CompletedProcess[str]:
     more = ["--config", config] if config else []
