@@ -49,7 +49,7 @@ build/sysroot/.packages: .venv/ready ha_agent/lab/packages.py
 # The watchdogs of Debian 12 and 13, beside the newest, which .venv has: the tests try all of them.
 build/versions/ready: .venv/ready
 	@for v in 2.2.1 6.0.0; do \
-		$(BIN)/python -m pip install -q --no-deps --target build/versions/watchdog-$$v watchdog==$$v || exit 1; done
+		$(BIN)/python -m pip install -q --no-deps --upgrade --target build/versions/watchdog-$$v watchdog==$$v || exit 1; done
 	@touch $@
 
 root:

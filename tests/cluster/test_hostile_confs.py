@@ -69,7 +69,8 @@ def test_confs_that_supervisord_would_read_otherwise_change_nothing_for_the_othe
         with open(pair.path("node-a", name), "w", encoding="utf-8", newline="") as file:
             file.write(text)
     conf_d = "/etc/supervisor/conf.d"
-    pair.shell("node-a", f"sed s/p0/open/ {conf_d}/p0.conf >/tmp/open; chmod 666 /tmp/open; mv /tmp/open {conf_d}/open.conf")
+    # Of that mode from the first moment on: before it the file would be one like any other.
+    pair.shell("node-a", f"cd {conf_d}; sed s/p0/open/ p0.conf >.open; chmod 666 .open; mv .open open.conf")
     wait_for("node-b names both", lambda: len(pair.lab.status("node-b")["readiness"]["problems"]) == 2, 15, 0.05)
     problems = pair.lab.status("node-b")["readiness"]["problems"]
     assert "[eventlistener:y]" in problems["cr.conf"] and "[DEFAULT]" in problems["default.conf"]

@@ -53,7 +53,7 @@ FAULTS = {
 MODES = {
     "": "755",
     "notify": "755",
-    "active": "755",
+    "active": "700",
     "ssh": "700",
     "control.sock": "660",
     "read.sock": "660",

@@ -251,10 +251,10 @@ def test_the_history_names_the_user_also_behind_sudo(pair: Pair) -> None:
 
 ASK = """\
 import json, sys
-from ha_agent.adapters.control import ask_daemon, CommandFailed
+from ha_agent.adapters.control import ask_daemon, CommandFailed, NoDaemon
 try:
     print(json.dumps(ask_daemon("/run/ha-agent", json.loads(sys.argv[1]), 10)))
-except CommandFailed as error:
+except (CommandFailed, NoDaemon) as error:
     print(json.dumps({"error": str(error)}))
 """
 
@@ -436,6 +436,7 @@ startsecs=0
 TALKERS = """\
 [program:echo]
 command=/bin/cat
+user=alice
 [program:tick]
 command=/bin/sh -c 'i=0; while :; do i=$((i+1)); echo tick $i; sleep 0.05; done'
 """
@@ -598,6 +599,8 @@ def test_logs_are_followed_and_a_program_is_typed_to(pair: Pair, tmp_path: pathl
     said = good(pair.sup("node-a", "fg", "echo", typed="hello there\n"))
     assert "hello there" in said and said.rstrip().endswith("Exiting foreground")
     refused(pair.sup("node-a", "fg", "echo", user="bob", typed="x\n"), "may look")
+    # It runs as root: what it reads is not for others to write.
+    assert "sendProcessStdin is refused" in pair.sup("node-a", "fg", "tick", typed="x\n").stderr
     followed = tmp_path / "followed"
     with open(followed, "wb") as out:
         following = subprocess.Popen(
