@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import threading
 import time
@@ -88,7 +89,7 @@ class Backlog:
         with self._changed:
             if not (self._events or self._lost or self._began or self._stopping or self.ended):
                 self._changed.wait(wait_s)
-            if self.ended and not (self._events or self._lost):
+            if self.ended and not (self._events or self._lost or self._stopping):
                 return None
             events, self._events = self._events[:BATCH], self._events[BATCH:]
             told = {"events": [e.to_dict() for e in events], "lost": self._lost, "began": self._began}
@@ -163,6 +164,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class Terminated(Exception):
+    """SIGTERM: supervisord ends its listeners with everything else, also where it begins anew."""
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    raise Terminated
+
+
 def main() -> int:
     """Command line: ``ha-agent-listener``, as the command of an ``[eventlistener:...]`` of supervisord."""
     options = build_parser().parse_args()
@@ -178,8 +187,12 @@ def main() -> int:
     teller = threading.Thread(target=tell_agent, args=(backlog, run_dir), daemon=True)
     teller.start()
     code = 0
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         serve(0, 1, backlog)
+    except Terminated:
+        # What was heard last, that supervisord stops, has still to be told.
+        code = 0
     except ProtocolError as error:
         say(f"{error}; supervisord starts it again")
         code = 1

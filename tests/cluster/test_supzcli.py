@@ -321,7 +321,7 @@ def test_no_word_of_a_command_line_gets_around_the_guard(guarded: Pair, words: t
         {"op": "supervisor", "method": "removeProcessGroup", "params": ["ha-agent-listener"]},
         {"op": "supervisor", "method": "signalAllProcesses", "params": ["STOP"]},
         {"op": "drill-fault", "drill": "x", "mode": "power", "hold_s": 1.0, "really": True},
-        {"op": "drill-fault", "drill": "x", "mode": "keepalived-kill", "hold_s": float("nan")},
+        {"op": "drill-fault", "drill": "x", "mode": "keepalived-kill", "hold_s": 1e300},
         {"op": "at-peer", "ask": {"op": "drill-fault", "drill": "x", "mode": "power", "hold_s": 1.0, "really": True}},
         {"op": "at-peer", "ask": {"op": "restore", "generation": "1.1", "path": "x.conf", "sha256": ""}, "root": True},
         {

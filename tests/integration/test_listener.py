@@ -21,7 +21,7 @@ from ha_agent.adapters.supervisord import SocketAge, SupervisordFinder
 from ha_agent.core.frames import FrameDecoder, encode_frame
 from ha_agent.core.listener_conf import render_listener
 from ha_agent.core.places import RunPlaces
-from ha_agent.listener import HELD
+from ha_agent.listener import HELD, Backlog
 from tests.lab_support import wait_for
 
 BIN = os.path.join(sys.prefix, "bin")
@@ -157,6 +157,16 @@ def test_a_reload_is_told_before_it_begins_and_is_another_life_of_the_same_proce
     wait_for("another life", lambda: (age.read() or first)[0] != first[0], 10)
     wait_for("the same process", lambda: finder.find() == before, 10)
     agent.close()
+
+
+def test_the_word_that_supervisord_stops_is_told_though_the_listener_is_ended_with_it() -> None:
+    backlog = Backlog()
+    backlog.take(0.0)
+    backlog.note_stopping()
+    backlog.end()
+    told = backlog.take(0.0)
+    assert told is not None and told["stopping"] is True
+    assert backlog.take(0.0) is None
 
 
 def test_a_supervisord_without_its_socket_is_found_and_a_young_one_is_waited_for(
