@@ -137,9 +137,7 @@ def test_an_agent_that_is_away_is_told_when_it_is_back(supervisor: Supervisor, t
     agent.close()
 
 
-def test_a_reload_is_another_life_of_the_same_process(
-    supervisor: Supervisor, tmp_path: pathlib.Path
-) -> None:
+def test_a_reload_is_another_life_of_the_same_process(supervisor: Supervisor, tmp_path: pathlib.Path) -> None:
     """Hazard 40: a reload begins supervisord anew within its process.
 
     Fault: `supervisorctl reload`.

@@ -67,6 +67,8 @@ class Node:
         self.maintenance = False
         self.is_clear = True
         """What a look at the processes of a standby finds."""
+        self.meanwhile: Callable[[], None] = lambda: None
+        """What happens during that look."""
 
     async def answer(self, asking: Watermark = HIGHER) -> Message:
         """The answer to a peer that claims ``asking``."""
@@ -76,6 +78,7 @@ class Node:
 
         async def is_clear() -> bool:
             await asyncio.sleep(0)
+            self.meanwhile()
             return self.is_clear
 
         return await self.interlock.answer(
@@ -357,5 +360,18 @@ def test_under_maintenance_a_standby_on_which_something_runs_refuses(tmp_path: p
         node = Node(tmp_path, AskedLink({}))
         node.is_clear, node.maintenance = False, True
         assert await node.answer() == {"outcome": Outcome.MAINTENANCE}
+
+    run_timeless(main())
+
+
+def test_a_standby_that_begins_to_take_over_during_the_look_gives_no_word(tmp_path: pathlib.Path) -> None:
+    """What runs was looked at before this node had claimed: what was found counts for nothing then."""
+
+    async def main() -> None:
+        node = Node(tmp_path, AskedLink({}))
+        node.standing.note_vrrp(VrrpState.MASTER)
+        node.meanwhile = lambda: node.standing.become(Role.TAKING_OVER)
+        answer = await node.answer(LOWER)
+        assert answer == {"outcome": Outcome.REFUSED} and node.ledger.known == Watermark()
 
     run_timeless(main())

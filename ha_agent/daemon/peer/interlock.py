@@ -200,7 +200,8 @@ class Interlock:
         patience = self._clock() + limits.dual_master_s
         limit = self._clock() + limits.interlock_timeout_s
         while self._clock() < limit:
-            if standing.role is Role.STANDBY and await is_clear():
+            # The role is read again after the look: this node may have begun to take over meanwhile.
+            if standing.role is Role.STANDBY and await is_clear() and _is_still_standby(standing):
                 # An epoch that cannot be is not learnt.
                 if not is_jump(asking, self._ledger.known):
                     self._ledger.learn(asking)
@@ -220,6 +221,10 @@ class Interlock:
                 until = patience if self._clock() < patience else self._clock() + limits.dual_master_s
             await standing.wait_change(max(0.01, until - self._clock()))
         return {"outcome": Outcome.TIMED_OUT}
+
+
+def _is_still_standby(standing: Standing) -> bool:
+    return standing.role is Role.STANDBY
 
 
 async def _end(task: asyncio.Future[Any]) -> None:
