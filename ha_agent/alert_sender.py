@@ -107,15 +107,10 @@ def _trust(sink: Mapping[str, Any]) -> ssl.SSLContext:
 
 def _webhook_url(sink: Mapping[str, Any]) -> str:
     """Where to POST to. Raises ``OSError``, and ``Undelivered`` without repeating what stands there."""
-    import urllib.parse
+    from ha_agent.core.urls import split_web_url
 
     where, url = ("url_file", _read_secret(sink["url_file"])) if sink["url_file"] else ("url", sink["url"])
-    try:
-        parts = urllib.parse.urlsplit(url)
-        good = parts.scheme in ("http", "https") and parts.hostname is not None and (parts.port or 1) > 0
-    except ValueError:
-        good = False
-    if not good or not url.isascii() or not url.isprintable() or " " in url:
+    if split_web_url(url) is None:
         raise Undelivered(f"{where} holds no http or https URL")
     return str(url)
 

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import secrets
+import shutil
 import stat
 from dataclasses import dataclass
 
@@ -126,6 +127,19 @@ def keep_note(path: str, data: bytes, mode: int = 0o644) -> bool:
         return False
     write_note(path, data, mode)
     return True
+
+
+def discard(path: str) -> None:
+    """Takes away whatever stands at ``path``, with all that it holds: for directories that are the agent's alone.
+
+    Raises ``OSError``; nothing where nothing is there.
+    """
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except IsADirectoryError:
+        shutil.rmtree(path)
 
 
 def remove_note(path: str) -> None:

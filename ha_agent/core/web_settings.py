@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +21,7 @@ from ha_agent.core.schema import (
     one_of,
 )
 from ha_agent.core.settings_sample import sample_section
+from ha_agent.core.urls import split_web_url
 
 OPTIONAL_PATH = matching(r"(/[^\0\n]*)?", "an absolute path")
 
@@ -138,12 +138,8 @@ def _pair_problems(where: str, pair: PairSettings) -> list[SettingsProblem]:
         return [SettingsProblem(where, "it has both of run_dir and urls, or neither", "one of them")]
     found = []
     for url in pair.urls:
-        try:
-            parts = urllib.parse.urlsplit(url)
-            good = parts.scheme in ("http", "https") and parts.hostname is not None and (parts.port or 1) > 0
-        except ValueError:
-            good = False
-        if not good or not url.isascii() or not url.isprintable() or " " in url:
+        parts = split_web_url(url)
+        if parts is None:
             found.append(SettingsProblem(f"{where}.urls", NOT_SHOWN, "https://HOST:PORT"))
         elif parts.username is not None or parts.query:
             found.append(SettingsProblem(f"{where}.urls", "a URL with a secret in it", "https://HOST:PORT, and token_file"))

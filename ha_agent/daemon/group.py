@@ -244,19 +244,7 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
             registry.replicator.wake()
 
     role.loop.on_settled.append(settled)
-    run, upkeep = RunPlaces(settings.run_dir), shared.upkeep
-
-    def keep_directories() -> bool:
-        made = [make_dir(path, 0o755) for path in (run.run_dir, run.spool, run.active_set)]
-        return any(made)
-
-    # Before everything that lies below.
-    upkeep.add("its directories", keep_directories, vital=True)
-    upkeep.add("the state directory", registry.store.prepare)
-    upkeep.add("the role", standing.keep, vital=True)
-    upkeep.add("the list of groups", programs.loaded.keep, vital=True)
-    upkeep.add("the active set", programs.readiness.keep, vital=True)
-    upkeep.add("the track file", role.fitness.keep)
+    _add_upkeep(settings, shared.upkeep, standing, registry, programs, role)
     registry.view.on_change += [
         registry.replicator.wake,
         programs.readiness.wake,
@@ -290,6 +278,24 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
         patrol=role.patrol,
         loop=role.loop,
     )
+
+
+def _add_upkeep(
+    settings: GroupSettings, upkeep: Upkeep, standing: Standing, registry: _Registry, programs: _Programs, role: _Role
+) -> None:
+    run = RunPlaces(settings.run_dir)
+
+    def keep_directories() -> bool:
+        made = [make_dir(path, mode) for path, mode in ((run.run_dir, 0o755), (run.spool, 0o755), (run.active_set, 0o700))]
+        return any(made)
+
+    # Before everything that lies below.
+    upkeep.add("its directories", keep_directories, vital=True)
+    upkeep.add("the state directory", registry.store.prepare)
+    upkeep.add("the role", standing.keep, vital=True)
+    upkeep.add("the list of groups", programs.loaded.keep, vital=True)
+    upkeep.add("the active set", programs.readiness.keep, vital=True)
+    upkeep.add("the track file", role.fitness.keep)
 
 
 def _build_registry(
@@ -335,6 +341,28 @@ def _build_programs(
     return _Programs(active_set, loaded, sweeper, loader, readiness)
 
 
+@dataclass(frozen=True, slots=True)
+class _Procedures:
+    """What changes the role, and what says whether it may."""
+
+    claims: Claims
+    interlock: Interlock
+    fitness: Fitness
+    takeover: Takeover
+    release: Release
+    verifier: Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class _Watchers:
+    """What looks at keepalived, at the addresses and at the processes, between the changes of role."""
+
+    senses: Senses
+    obedience: Obedience
+    addresses: Addresses
+    patrol: Patrol
+
+
 def _build_role(
     settings: GroupSettings,
     shared: SharedNode,
@@ -344,7 +372,54 @@ def _build_role(
     registry: _Registry,
     programs: _Programs,
 ) -> _Role:
-    run, limits, vrrp, peer = RunPlaces(settings.run_dir), settings.takeover, settings.vrrp, shared.peer
+    steps = _build_procedures(settings, shared, events, waker, standing, registry, programs)
+    watchers = _build_watchers(settings, shared, events, waker, standing, registry, programs, steps.fitness)
+    loop = RoleLoop(
+        standing,
+        watchers.senses,
+        steps.takeover,
+        steps.release,
+        steps.verifier,
+        steps.claims,
+        watchers.patrol,
+        steps.fitness,
+        watchers.obedience,
+        watchers.addresses,
+        shared.maintenance,
+        shared.upkeep,
+        registry.conversation,
+        programs.loaded,
+        events,
+        waker,
+        shared.start_task,
+        shared.clock,
+        (settings.takeover.retry_s, settings.release.retry_s),
+        logs=shared.logs,
+    )
+    rival = Rival(steps.claims, registry.conversation, events, waker, shared.start_task)
+    registry.replicator.on_stale.append(rival.hear)
+    return _Role(
+        steps.interlock,
+        steps.fitness,
+        watchers.senses,
+        steps.takeover,
+        steps.release,
+        steps.verifier,
+        watchers.patrol,
+        loop,
+    )
+
+
+def _build_procedures(
+    settings: GroupSettings,
+    shared: SharedNode,
+    events: Events,
+    waker: Waker,
+    standing: Standing,
+    registry: _Registry,
+    programs: _Programs,
+) -> _Procedures:
+    run, limits, peer = RunPlaces(settings.run_dir), settings.takeover, shared.peer
     is_machine_up = functools.partial(shared.machine.answers, peer.address, peer.ssh_port, limits.peer_probe_s)
     interlock = Interlock(limits, standing, registry.ledger, shared.link, events, is_machine_up, shared.clock)
     fitness = Fitness(run.track_file, events, waker.wake_at)
@@ -352,12 +427,6 @@ def _build_role(
     def give_way(reason: str) -> None:
         fitness.give_way(shared.clock(), reason)
         waker.wake()
-
-    def have_it_report_anew() -> None:
-        # FAULT and then fit again makes two reports, whatever the state is.
-        if not shared.maintenance.is_on:
-            fitness.give_way(shared.clock(), "keepalived's report is lost, and it does not answer", HOLD_LEAST_S)
-            waker.wake()
 
     claims = Claims(standing, registry.ledger, events, registry.replicator.retry_now)
     takeover = Takeover(
@@ -376,7 +445,6 @@ def _build_role(
         fence=functools.partial(shared.machine.fence, limits.fence_command, limits.fence_timeout_s),
         give_way=give_way,
     )
-    remove_vip = functools.partial(shared.machine.remove_address, vrrp.vip, vrrp.interface)
     release = Release(
         standing,
         programs.active_set,
@@ -385,9 +453,34 @@ def _build_role(
         programs.sweeper,
         shared.keepalived,
         events,
-        remove_vip,
+        _remove_vip(settings, shared),
     )
     verifier = Verifier(standing, programs.active_set, programs.loader, events, shared.clock)
+    return _Procedures(claims, interlock, fitness, takeover, release, verifier)
+
+
+def _remove_vip(settings: GroupSettings, shared: SharedNode) -> Callable[[], Coroutine[Any, Any, bool]]:
+    return functools.partial(shared.machine.remove_address, settings.vrrp.vip, settings.vrrp.interface)
+
+
+def _build_watchers(
+    settings: GroupSettings,
+    shared: SharedNode,
+    events: Events,
+    waker: Waker,
+    standing: Standing,
+    registry: _Registry,
+    programs: _Programs,
+    fitness: Fitness,
+) -> _Watchers:
+    run, vrrp = RunPlaces(settings.run_dir), settings.vrrp
+
+    def have_it_report_anew() -> None:
+        # FAULT and then fit again makes two reports, whatever the state is.
+        if not shared.maintenance.is_on:
+            fitness.give_way(shared.clock(), "keepalived's report is lost, and it does not answer", HOLD_LEAST_S)
+            waker.wake()
+
     inquiry = Inquiry(
         shared.keepalived_unit,
         vrrp.instance,
@@ -416,6 +509,16 @@ def _build_role(
         shared.start_task,
         waker.wake_at,
     )
+    addresses = Addresses(
+        shared.address,
+        standing,
+        registry.conversation,
+        events,
+        functools.partial(shared.machine.has_address, shared.address),
+        _remove_vip(settings, shared),
+        shared.start_task,
+        waker.wake_at,
+    )
     patrol = Patrol(
         standing,
         programs.sweeper,
@@ -426,38 +529,4 @@ def _build_role(
         waker.wake,
         shared.start_task,
     )
-    addresses = Addresses(
-        shared.address,
-        standing,
-        registry.conversation,
-        events,
-        functools.partial(shared.machine.has_address, shared.address),
-        remove_vip,
-        shared.start_task,
-        waker.wake_at,
-    )
-    loop = RoleLoop(
-        standing,
-        senses,
-        takeover,
-        release,
-        verifier,
-        claims,
-        patrol,
-        fitness,
-        obedience,
-        addresses,
-        shared.maintenance,
-        shared.upkeep,
-        registry.conversation,
-        programs.loaded,
-        events,
-        waker,
-        shared.start_task,
-        shared.clock,
-        (limits.retry_s, settings.release.retry_s),
-        logs=shared.logs,
-    )
-    rival = Rival(claims, registry.conversation, events, waker, shared.start_task)
-    registry.replicator.on_stale.append(rival.hear)
-    return _Role(interlock, fitness, senses, takeover, release, verifier, patrol, loop)
+    return _Watchers(senses, obedience, addresses, patrol)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
+import stat
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -110,5 +111,19 @@ def test_a_node_that_starts_again_runs_everything_once(
         finally:
             await again.kill()
             again.close()
+
+    run(tmp_path, work)
+
+
+def test_a_second_look_at_directories_that_are_right_touches_none(tmp_path: pathlib.Path) -> None:
+    """Two owners that each make a directory theirs would open the active set, which holds secrets, for a moment each time."""
+
+    async def work(node: Node) -> None:
+        folders = [node.run_dir, node.run_dir / "notify", node.run_dir / "active"]
+        node.shared.upkeep.look()
+        before = [path.stat().st_ctime_ns for path in folders]
+        node.shared.upkeep.look()
+        assert [path.stat().st_ctime_ns for path in folders] == before
+        assert stat.S_IMODE(folders[2].stat().st_mode) == 0o700
 
     run(tmp_path, work)

@@ -11,12 +11,11 @@ import errno
 import hashlib
 import logging
 import os
-import shutil
 import threading
 from collections.abc import Callable
 
 from ha_agent.adapters.conf_checker import CheckerFailed, ConfChecker
-from ha_agent.adapters.files import make_dir, write_atomic
+from ha_agent.adapters.files import discard, make_dir, write_atomic
 from ha_agent.core.confs import Selection, Verdict, render_conf, select_confs
 from ha_agent.core.manifest import EMPTY, Manifest
 from ha_agent.core.names import active_name, former_active_name, is_loadable_name
@@ -143,7 +142,7 @@ class ActiveSet:
             if removals != self._removals:
                 return {}
             for name in set(os.listdir(self.directory)) - keep:
-                _discard(os.path.join(self.directory, name))
+                discard(os.path.join(self.directory, name))
                 self._written.pop(name, None)
         return {}
 
@@ -213,7 +212,7 @@ class ActiveSet:
             self._written.clear()
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 for name in os.listdir(self.directory):
-                    _discard(os.path.join(self.directory, name))
+                    discard(os.path.join(self.directory, name))
 
 
 def _look_of(path: str) -> tuple[int, int, int]:
@@ -223,13 +222,3 @@ def _look_of(path: str) -> tuple[int, int, int]:
     except OSError:
         return 0, 0, 0
     return seen.st_ino, seen.st_mtime_ns, seen.st_size
-
-
-def _discard(path: str) -> None:
-    """Takes away whatever stands at ``path``: the directory is the agent's alone. Raises ``OSError``."""
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
-    except IsADirectoryError:
-        shutil.rmtree(path)
