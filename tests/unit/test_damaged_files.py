@@ -116,7 +116,7 @@ def test_a_node_that_starts_again_runs_everything_once(
 
 
 def test_a_second_look_at_directories_that_are_right_touches_none(tmp_path: pathlib.Path) -> None:
-    """Two owners that each make a directory theirs would open the active set, which holds secrets, for a moment each time."""
+    """Two owners with two modes would open the active set, which holds secrets, for a moment each time."""
 
     async def work(node: Node) -> None:
         folders = [node.run_dir, node.run_dir / "notify", node.run_dir / "active"]
