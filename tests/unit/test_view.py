@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pathlib
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -320,3 +321,30 @@ def test_what_cannot_be_watched_is_watched_again_and_compared_with_every_tick(tm
         assert node.view.doubt is None
 
     run_timeless(main())
+
+
+@pytest.mark.parametrize("way", ["written", "deleted"])
+def test_a_compare_that_began_before_a_commit_never_tells_what_was_there_before(tmp_path: pathlib.Path, way: str) -> None:
+    async def main() -> None:
+        node = await started(tmp_path, a=b"a", old=b"old")
+        told: list[set[str]] = []
+        node.view.on_change.append(lambda: told.append({entry.path for entry in node.view.manifest}))
+        node.view.request_compare()
+        await asyncio.sleep(0)
+        # The thread has read everything by now; what it found is taken in with the next turn of the loop.
+        time.sleep(0.2)  # noqa: ASYNC251 the loop is to do nothing meanwhile
+        if way == "written":
+            node.edit({"new.conf": b"new"}, hint=False)
+            puts, deletes = [*manifest_of({"new.conf": b"new"})], list[str]()
+            wanted = {"a.conf", "old.conf", "new.conf"}
+        else:
+            node.edit({"old.conf": None}, hint=False)
+            puts, deletes = [], ["old.conf"]
+            wanted = {"a.conf"}
+        node.view.committed(node.view.manifest.changed(puts, deletes), puts, deletes)
+        await node.view.settled()
+        await asyncio.sleep(0.1)
+        assert told[0] == wanted and all(paths == wanted for paths in told), told
+        assert {entry.path for entry in node.view.manifest} == wanted and node.view.doubt is None
+
+    asyncio.run(main())

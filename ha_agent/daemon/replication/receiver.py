@@ -164,7 +164,7 @@ class Receiver:
         manifest = self._view.manifest.changed(txn.puts, txn.deletes)
         self._ledger.agree(manifest, Watermark(txn.epoch, txn.claimed_by), txn.generation)
         self.last_refusal = None
-        self._view.committed(manifest)
+        self._view.committed(manifest, txn.puts, txn.deletes)
         if moved_on:
             # Somebody may have edited these files after a thread had written them: the disk has the last word.
             for path in [*(entry.path for entry in txn.puts), *txn.deletes]:

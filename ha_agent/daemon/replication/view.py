@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ha_agent.adapters.registry import (
     RegistryUnavailable,
@@ -20,7 +20,7 @@ from ha_agent.adapters.registry import (
     scan_registry,
 )
 from ha_agent.adapters.watch import EVERYTHING, Watcher, WatchError
-from ha_agent.core.manifest import EMPTY, Manifest
+from ha_agent.core.manifest import EMPTY, Entry, Manifest
 from ha_agent.core.names import is_registry_path
 from ha_agent.core.settings import RegistrySettings
 
@@ -52,6 +52,8 @@ class RegistryView:
         self._watched: tuple[int, int] | None = None
         self._scanning: asyncio.Task[None] | None = None
         self._scan_again = False
+        self._landed: list[tuple[Sequence[Entry], Sequence[str]]] | None = None
+        """What was committed since the compare under way began, which may have read what was there before."""
         self._doubts = 0
         self._settled_doubts = 0
         self._watch_problem: str | None = None
@@ -237,7 +239,8 @@ class RegistryView:
 
     async def compare(self) -> None:
         """One full compare, in a thread."""
-        before = self.manifest
+        before, landed = self.manifest, list[tuple[Sequence[Entry], Sequence[str]]]()
+        self._landed = landed
         try:
             scan = await asyncio.to_thread(scan_registry, self._settings.path, before, self._signatures, self.agreed())
         except RegistryUnavailable as error:
@@ -246,18 +249,25 @@ class RegistryView:
                 self.unavailable = str(error)
                 self._tell_change()
             return
-        self._accept(scan)
+        finally:
+            self._landed = None
+        self._accept(scan, landed)
 
-    def _accept(self, scan: Scan) -> None:
+    def _accept(self, scan: Scan, landed: Sequence[tuple[Sequence[Entry], Sequence[str]]]) -> None:
+        """Takes over what a compare has found, with what was ``landed`` since; of that the disk has the last word."""
+        manifest = scan.manifest
+        for puts, deletes in landed:
+            manifest = manifest.changed(puts, deletes)
+            self._scan_again = True
         was_unavailable, self.unavailable = self.unavailable, None
         device = scan.identity[0]
         self._device = self._device if self._device is not None else device
         self.foreign_device = device != self._device
         self._signatures, self.refused = scan.signatures, scan.refused
-        if any(entry.path not in scan.manifest for entry in self.manifest):
+        if any(entry.path not in manifest for entry in self.manifest):
             self.last_deletion_mono = self._loop.time()
-        if scan.manifest != self.manifest or was_unavailable:
-            self.manifest = scan.manifest
+        if manifest != self.manifest or was_unavailable:
+            self.manifest = manifest
             self._tell_change()
 
     def accept_device(self) -> None:
@@ -266,7 +276,9 @@ class RegistryView:
         self._device = identity[0] if identity else None
         self.foreign_device = False
 
-    def committed(self, manifest: Manifest) -> None:
-        """Takes over what the receiver has just written itself."""
+    def committed(self, manifest: Manifest, puts: Sequence[Entry], deletes: Sequence[str]) -> None:
+        """Takes over what the receiver has just written itself, as a whole and as the changes that it made."""
+        if self._landed is not None:
+            self._landed.append((puts, deletes))
         self.manifest = manifest
         self._tell_change()
