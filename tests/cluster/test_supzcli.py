@@ -354,7 +354,8 @@ def test_what_root_has_withdrawn_is_brought_back_by_root_alone_and_as_it_was(gua
     guarded.shell("node-a", "chmod 0600 /etc/supervisor/conf.d/withdrawn.conf; ha-agent sync")
     guarded.shell("node-a", "rm /etc/supervisor/conf.d/withdrawn.conf; ha-agent sync")
     rows = json.loads(guarded.ha("node-a", "kept", "list", "--json", "withdrawn.conf").stdout)["kept"]
-    (row,) = [r for r in rows if r["node"] == "node-b"]
+    # The file was replicated as it was made, too, where that was quicker than the chmod behind it.
+    (row,) = [r for r in rows if r["node"] == "node-b" and r["mode"] & 0o777 == 0o600]
     for words in (("restore", row["name"]), ("show", row["name"])):
         refused_ = guarded.run_as("node-a", "alice", "ha-agent", "kept", *words)
         assert refused_.returncode != 0 and "root" in refused_.stderr, refused_
