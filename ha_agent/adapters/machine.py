@@ -24,8 +24,8 @@ class Machine:
         """Whether ``address`` is on this machine, whatever its prefix length; None where the kernel does not tell."""
         return addresses.has_address(address)
 
-    async def remove_address(self, vip: str, interface: str) -> bool:
-        """Takes ``vip`` off ``interface``, with whatever prefix length it is there, and no other address along.
+    async def remove_address(self, vip: str, interface: str, keep: int | None = None) -> bool:
+        """Takes ``vip`` off ``interface``, with whatever prefix length but ``keep`` it is there, and no other address along.
 
         Says whether it was there and went. Raises ``ProgramMissing``.
         """
@@ -33,6 +33,7 @@ class Machine:
         try:
             number = socket.if_nametoindex(interface)
             found = [one.prefix_length for one in addresses.find_address(vip) if one.interface == number]
+            found = [prefix_length for prefix_length in found if prefix_length != keep]
         except OSError as error:
             log.error("%s cannot be taken off %s: %s", address, interface, error)
             return False

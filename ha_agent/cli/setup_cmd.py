@@ -261,6 +261,7 @@ def _start(sides: dict[str, Ask], due: dict[str, list[FileChange]], facts: dict[
     for side, ask in sides.items():
         ask("service", {"unit": "supervisor"})
         ask("service", {"unit": "agent", "changed": "/etc/ha-agent/agent.toml" in changed[side]})
+    _say_replaced(sides["own"]("address", {})["replaced"])
     for side, ask in sides.items():
         ask("service", {"unit": "keepalived", "changed": "/etc/keepalived/keepalived.conf" in changed[side]})
         if side == "own":
@@ -268,6 +269,14 @@ def _start(sides: dict[str, Ask], due: dict[str, list[FileChange]], facts: dict[
     _await(facts["peer"]["name"], lambda s: sorted(str(n.get("role")) for n in s) == ["active", "standby"] and _in_sync(s))
     for ask in sides.values():
         ask("service", {"unit": "listener"})
+
+
+def _say_replaced(addresses: list[str]) -> None:
+    for address in addresses:
+        print(
+            f"{address} was here before keepalived, which has the virtual address from now on; take it out of "
+            "/etc/network/interfaces, or of what else brings it up at a boot"
+        )
 
 
 def _in_sync(seen: list[NodeJson]) -> bool:

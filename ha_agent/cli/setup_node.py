@@ -6,11 +6,14 @@ standard input and output.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import glob
+import ipaddress
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tomllib
@@ -18,9 +21,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ha_agent import __version__
+from ha_agent.adapters.addresses import find_address
 from ha_agent.adapters.files import make_dir, read_or_none, write_atomic
 from ha_agent.adapters.keepalived_conf import HOOK_PATH, render_keepalived
+from ha_agent.adapters.machine import Machine
 from ha_agent.adapters.resources import find_resource
+from ha_agent.adapters.settings_file import load_settings
 from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
 from ha_agent.adapters.supervisord import Supervisord, SupervisordDown
 from ha_agent.cli.lint_cmd import read_registry
@@ -40,6 +46,7 @@ from ha_agent.core.setup_plan import (
     remove_peer_key,
     unpin_host_key,
 )
+from ha_agent.core.vip import find_prefix
 
 _PLACES = StatePlaces(DEFAULT_STATE_DIR)
 RECORD = _PLACES.setup_record
@@ -67,7 +74,15 @@ def run_part(part: str, request: dict[str, Any]) -> dict[str, Any]:
     """Runs one part; returns its answer. "facts" and "plan" change nothing. Raises ``SetupFailed`` and ``OSError``."""
     if os.geteuid() != 0:
         raise SetupFailed("setup must run as root on both nodes: it writes their configuration and starts services")
-    parts = {"facts": _facts, "plan": _plan, "key": _key, "apply": _apply, "service": _service, "undo": _undo}
+    parts = {
+        "facts": _facts,
+        "plan": _plan,
+        "key": _key,
+        "apply": _apply,
+        "service": _service,
+        "address": _address,
+        "undo": _undo,
+    }
     return parts[part](request)
 
 
@@ -318,6 +333,26 @@ def _service(request: dict[str, Any]) -> dict[str, Any]:
     if not active or request.get("changed"):
         _must("systemctl", "restart", unit)
     return {"was_active": active}
+
+
+def _address(_request: dict[str, Any]) -> dict[str, Any]:
+    """Gives the VIP that is here before keepalived the prefix length that keepalived gives it; at no moment is it gone.
+
+    keepalived leaves an address of another prefix length here at a role change, but takes its removal, once it is MASTER,
+    for the loss of its own.
+    """
+    settings = load_settings(DEFAULT_PATH)
+    vip, interface = settings.vrrp.vip, settings.vrrp.interface
+    held = ipaddress.ip_interface(find_prefix(vip, settings.node.address))
+    present = {one.prefix_length for one in find_address(vip) if one.interface == socket.if_nametoindex(interface)}
+    others = sorted(present - {held.network.prefixlen})
+    if not others or _run("systemctl", "is-active", "keepalived").stdout.strip() == "active":
+        return {"replaced": []}
+    if held.network.prefixlen not in present:
+        _must("ip", "addr", "add", str(held), "dev", interface)
+    if not asyncio.run(Machine().remove_address(vip, interface, keep=held.network.prefixlen)):
+        raise SetupFailed(f"{held.ip}/{others[0]} cannot be taken off {interface}: ip addr del says why")
+    return {"replaced": [f"{held.ip}/{n} dev {interface}" for n in others]}
 
 
 # ---- and back ---------------------------------------------------------------------------------------------------

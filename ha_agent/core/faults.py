@@ -371,6 +371,11 @@ _FINDINGS: tuple[Fault, ...] = (
         "the removal of the VIP may take the node's own address along",
         "ha-agent keepalived render, on each node while it is the standby",
     ),
+    Fault(
+        "vip-copy",
+        "the VIP is here with another prefix length, too, which keepalived does not take off at a role change",
+        "take it out of the system's network configuration; then ha-agent switchover, behind which the agent takes it off",
+    ),
     Fault("advert-int", "the two nodes' advert_int differ, or a short one is cut off", "ha-agent keepalived render"),
     Fault("nopreempt-state", "nopreempt needs state BACKUP", "ha-agent keepalived render"),
     Fault("nopreempt-weight", "a weight makes nopreempt void", "ha-agent keepalived render"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -81,6 +82,26 @@ def test_the_vip_on_both_nodes_is_said_and_taken_off_the_standby(pair: Pair) -> 
     wait_for("it is taken off", lambda: not has(pair, "node-b", VIP), 10, 0.1)
     assert pair.history("node-b", "vip-removed") and is_whole(pair)
     wait_for("nothing is said any more", lambda: "VIP is on both" not in pair.ha("node-a", "status").stdout, 5, 0.2)
+
+
+def test_a_second_vip_beside_keepalived_s_is_said_by_doctor(pair: Pair) -> None:
+    """Hazard 50: the system's network configuration puts the VIP on the active node, too.
+
+    Fault: `ip addr add` of the VIP with another prefix length than keepalived's.
+    Answer: doctor warns, and says how it goes without an outage; behind a switchover the agent takes it off.
+    Bound: said at once, removed within 10 s of the switchover.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.shell("node-a", f"ip addr add {VIP}/{PREFIX} dev eth0")
+    said = json.loads(pair.ha("node-a", "doctor", "--json").stdout)["nodes"][0]["findings"]
+    (finding,) = [one for one in said if one["code"] == "vip-copy"]
+    assert finding["severity"] == "warning" and "ha-agent switchover" in finding["remedy"]
+    assert pair.ha("node-a", "switchover", "--yes").returncode == 0
+    wait_for("it is taken off", lambda: not has(pair, "node-a", VIP), 10, 0.1)
+    assert "vip-copy" not in pair.ha("node-a", "doctor", "--json").stdout
+    pair.await_runs("node-b", THREE)
+    assert has(pair, "node-b", VIP) and is_whole(pair)
 
 
 def test_the_vip_on_neither_node_is_said(pair: Pair) -> None:

@@ -40,6 +40,17 @@ def test_the_vip_is_found_and_taken_off_whatever_its_prefix(interface: str, ther
     assert asyncio.run(machine.remove_address(configured, interface)) is False, "there was nothing to remove"
 
 
+def test_the_vip_of_the_prefix_that_is_to_stay_stays(interface: str) -> None:
+    ip("addr", "add", f"{VIP}/24", "dev", interface)
+    ip("addr", "add", f"{VIP}/32", "dev", interface)
+    assert asyncio.run(Machine().remove_address(f"{VIP}/24", interface, keep=32)) is True
+    assert f"{VIP}/32" in ip("-o", "addr", "show", "dev", interface) and f"{VIP}/24" not in ip(
+        "addr", "show", "dev", interface
+    )
+    assert "local" in ip("route", "get", VIP)
+    assert asyncio.run(Machine().remove_address(f"{VIP}/24", interface, keep=32)) is False
+
+
 def test_the_vip_goes_without_the_own_address_that_came_back_behind_it(interface: str) -> None:
     flag = f"/proc/sys/net/ipv4/conf/{interface}/promote_secondaries"
     ip("addr", "add", f"{VIP}/24", "dev", interface)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import select
 import subprocess
 import time
@@ -31,6 +32,8 @@ def setup(pair: MachinePair, more: str, options: str | None = None) -> subproces
 def test_a_server_becomes_the_active_node_without_one_restart(pair: MachinePair) -> None:
     assert set(pair.before) == PROGRAMS and pair.pids(pair.a) == pair.before
     assert "run on without a restart" in pair.said and "the pair is at work" in pair.said
+    assert f"{VIP}/24 dev host0 was here before keepalived" in pair.said
+    assert re.findall(rf"inet ({VIP}/\d+)", pair.a.run("ip -4 addr show dev host0")) == [f"{VIP}/32"], "keepalived's alone"
     assert pair.a.read("/etc/supervisor/conf.d/s2.ini") == pair.b.read("/etc/supervisor/conf.d/s2.ini")
     assert "+files = /run/ha-agent/active/*.conf" in pair.said, "each change was shown as a diff"
     for machine in (pair.a, pair.b):

@@ -355,7 +355,7 @@ class FakeMachine(Machine):
             raise self.world.vip_failure
         return self.world.vip
 
-    async def remove_address(self, vip: str, interface: str) -> bool:
+    async def remove_address(self, vip: str, interface: str, keep: int | None = None) -> bool:
         self.world.vip = False
         return True
 

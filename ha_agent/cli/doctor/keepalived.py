@@ -6,6 +6,7 @@ unless the instance begins as BACKUP; under nopreempt a weight never moves the V
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import shlex
 import stat
@@ -13,13 +14,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ha_agent.adapters.addresses import find_address
 from ha_agent.adapters.resources import find_resource
 from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
 from ha_agent.core.faults import FAULTS
 from ha_agent.core.findings import Finding
 from ha_agent.core.places import RunPlaces
 from ha_agent.core.problems import find_problems
-from ha_agent.core.vip import is_same_address, takes_along
+from ha_agent.core.vip import find_prefix, is_same_address, takes_along
 
 RENDER = "ha-agent keepalived render > {path}, then systemctl reload keepalived"
 HOOKS = {
@@ -322,6 +324,25 @@ def check_vip(context: Context) -> Iterator[Finding]:
     where = [n["name"] for n in nodes if n["reachable"] and n["vip"]]
     if not found and len(where) == 1:
         yield ok("vip", f"the VIP is on {where[0]} alone")
+    yield from _check_copies(context)
+
+
+def _check_copies(context: Context) -> Iterator[Finding]:
+    """The VIP as somebody else put it here beside keepalived's."""
+    vrrp = context.settings.vrrp
+    held = find_prefix(vrrp.vip, context.settings.node.address)
+    try:
+        present = {one.prefix_length for one in find_address(vrrp.vip)}
+    except OSError:
+        return
+    if len(present) < 2:
+        return
+    for prefix_length in sorted(present - {ipaddress.ip_interface(held).network.prefixlen}):
+        copy = f"{ipaddress.ip_interface(vrrp.vip).ip}/{prefix_length}"
+        text = f"{copy} is on this machine beside {held}: keepalived leaves it here at a role change"
+        # keepalived takes the removal of any of them for the loss of its own, and the agent releases.
+        remedy = "take it out of /etc/network/interfaces; then ha-agent switchover, behind which the agent takes it off here"
+        yield warning("vip-copy", text, remedy)
 
 
 CHECKS: dict[str, Check] = {
