@@ -123,6 +123,8 @@ class Run:
                 self.lab.run(node, "ip", "addr", "replace", f"{ADDRESSES[node]}/{PREFIX}", "dev", "eth0")
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(self.lab.paths.node(node), "filler"))
+            with contextlib.suppress(LabFailed):
+                self.lab.run(node, "rm", "-f", "/run/filler")
             self.injector.correct_settings(node)
             for unit in ("sshd", "supervisord", "ha-agent", "keepalived"):
                 self.lab.unit(node, "start", unit)
@@ -209,7 +211,8 @@ class Run:
     def check(self) -> list[Violation]:
         """What can be judged at any time: overlaps, second copies, and the agents' own complaints."""
         found = checker.check_overlaps(self.probe.stretches(), list(self.injected))
-        found += checker.check_doubles({key: at for key, at in self.probe.doubles.items() if key[0] != ESCAPED})
+        doubles = {key: at for key, at in self.probe.doubles.items() if key[0] != ESCAPED}
+        found += checker.check_doubles(doubles, list(self.injected))
         for node in NODES:
             with open(self.lab.paths.log(node, "ha-agent"), encoding="utf-8", errors="replace") as file:
                 _, word, trace = file.read().partition("Traceback")

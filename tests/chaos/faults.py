@@ -30,6 +30,27 @@ open("{HAND}", "a").write("; this event is lost\\n")
 """
 """More events than the kernel keeps, and then one more edit."""
 
+RUN = "/run/ha-agent"
+NOTES = ("role.json", "groups", "supervisords", "life", "notify/*", "active/*", "track", "*.sock", "*")
+FOLDERS = ("", "/notify", "/active", "/ssh")
+
+REUSED = """
+import os, sys
+wanted = int(sys.argv[1])
+def wish(): open("/proc/sys/kernel/ns_last_pid", "w").write(str(wanted - 1))
+for _ in range(50):
+    wish()
+    pid = os.fork()
+    if pid == 0:
+        if os.getpid() != wanted: os._exit(0)
+        os.setsid()
+        for number in range(3): os.dup2(os.open("/dev/null", os.O_RDWR), number)
+        os.execv("/bin/sh", ["sh", "-c", "sleep 99991 & sleep 99992"])
+    if pid == wanted: os._exit(0)
+os._exit(1)
+"""
+"""A stranger's session with the number that a supervisord had."""
+
 
 class Injector:
     """One method pair a kind: ``begin`` and ``end``. A node that is off by now has nothing done to it."""
@@ -228,6 +249,41 @@ class Injector:
         self._lab.run(fault.node, "/usr/bin/python3", "-c", OVERRUN, timeout_s=20.0)
 
     _end_overflow = _end_agent_hang
+
+    def _begin_notes_lost(self, fault: Fault, rng: random.Random) -> None:
+        self._sh(fault, f"rm -rf {RUN}/{rng.choice(NOTES)}")
+
+    def _begin_folder_vanished(self, fault: Fault, rng: random.Random) -> None:
+        """It goes at once, whatever is put into it meanwhile; now and then something else is in its place."""
+        path = RUN + rng.choice(FOLDERS)
+        replaced = f"; touch {path}" if rng.random() < 0.3 else ""
+        self._sh(fault, f"mv {path} /run/vanished-{rng.getrandbits(32)}{replaced}; rm -rf /run/vanished-*")
+
+    def _begin_run_full(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, "mount -o remount,size=2M /run; dd if=/dev/zero of=/run/filler bs=4k 2>/dev/null || true")
+
+    def _end_run_full(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, "rm -f /run/filler")
+
+    def _begin_socket_gone(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, "rm /run/supervisor.sock")
+
+    def _end_socket_gone(self, fault: Fault, _: random.Random) -> None:
+        """As status says; a release has done so already."""
+        self._sh(fault, "test -S /run/supervisor.sock || kill $(cat /run/supervisord.pid)")
+        self._lab.unit(fault.node, "start", "supervisord")
+
+    def _begin_reload(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, "supervisorctl reload")
+
+    def _begin_session_reused(self, fault: Fault, _: random.Random) -> None:
+        old = self._lab.run(fault.node, "cat", "/run/supervisord.pid").strip()
+        self._lab.unit(fault.node, "kill", "supervisord", 9)
+        time.sleep(1.0)
+        self._lab.run(fault.node, "/usr/bin/python3", "-c", REUSED, old, timeout_s=20.0)
+
+    def _end_session_reused(self, fault: Fault, _: random.Random) -> None:
+        self._sh(fault, "pkill -9 -f '^sleep 9999[12]' || true")
 
     def _begin_ssh_reset(self, fault: Fault, _: random.Random) -> None:
         self._lab.unit(fault.node, "restart", "sshd")

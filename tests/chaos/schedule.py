@@ -21,6 +21,7 @@ class Kind:
     """A kind of fault: how often it is drawn, for how long it lasts (seconds), and what it takes away.
 
     ``severs``: the two machines cannot reach each other by IP meanwhile. ``mutes``: the node's agent gives no answer.
+    ``doubles``: what a program has left may run beside its next copy on that node, until the agent has seen it.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Kind:
     lasts_s: tuple[float, float]
     severs: bool = False
     mutes: bool = False
+    doubles: bool = False
 
 
 KINDS = {
@@ -61,6 +63,12 @@ KINDS = {
         Kind("switchover", 4, (0.5, 3.0)),
         Kind("standby-edit", 3, (0.1, 0.5)),
         Kind("overflow", 2, (1.0, 3.0), mutes=True),
+        Kind("notes-lost", 3, (0.1, 0.5)),
+        Kind("folder-vanished", 3, (0.1, 0.5)),
+        Kind("run-full", 2, (1.0, 7.0)),
+        Kind("socket-gone", 2, (0.5, 4.0)),
+        Kind("reload", 2, (0.1, 0.5), doubles=True),
+        Kind("session-reused", 2, (1.0, 6.0)),
     )
 }
 

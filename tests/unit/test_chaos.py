@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.chaos import checker
-from tests.chaos.checker import RESOLVE_S, Injected
+from tests.chaos.checker import RELOADED_S, RESOLVE_S, Injected
 from tests.chaos.editor import TOGGLED, Edit, Toggle
 from tests.chaos.schedule import KINDS, digest, make_episodes
 
@@ -57,8 +57,14 @@ def test_an_overlap_is_allowed_only_while_the_machines_are_severed_and_a_stated_
 
 
 def test_a_second_copy_is_a_violation_whatever_else_is_broken() -> None:
-    (found,) = checker.check_doubles({("p", A): 3.0})
+    (found,) = checker.check_doubles({("p", A): 3.0}, [Injected("cable", A, 2.0, 4.0), Injected("reload", B, 2.0, 4.0)])
     assert "two copies of p ran on node-a" in found.text
+
+
+def test_a_second_copy_behind_a_reload_of_that_node_s_supervisord_is_none_for_its_bound() -> None:
+    reload = [Injected("reload", A, 2.0, 2.5)]
+    assert not checker.check_doubles({("p", A): 2.5 + RELOADED_S}, reload)
+    assert checker.check_doubles({("p", A): 2.6 + RELOADED_S}, reload) and checker.check_doubles({("p", A): 1.9}, reload)
 
 
 def edit(number: int, path: str = "x.conf", *, node: str = A, deletes: bool = False, replaced: int | None = None) -> Edit:
