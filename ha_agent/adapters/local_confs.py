@@ -34,10 +34,11 @@ class LocalConfs:
 
         A program may run for a while after its conf was removed. ``environment``: supervisord's, for the patterns.
         """
-        self._seen |= self._read(environment)
+        self._seen |= self.read_defined(environment)
         return self._seen
 
-    def _read(self, environment: Mapping[str, str]) -> frozenset[str]:
+    def read_defined(self, environment: Mapping[str, str]) -> frozenset[str]:
+        """The names of local programs, listeners and groups that are defined now. What cannot be read defines none."""
         text = _read_text(self._config)
         try:
             patterns = included_patterns(parse_main_conf(_expand(text, environment)), os.path.abspath(self._config))

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import configparser
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 _HEADER = re.compile(r"^\[([^\]\n]+)\]", re.MULTILINE)
 DEFAULT_PRIORITY = 999
+
+LOCAL_NAME = "is the name of a local program or group here, in supervisord's configuration outside the registry: rename one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Verdict:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     priorities: Mapping[str, int] = field(default_factory=dict)
     """Supervisor's ``priority`` of each program and group: lower ones are started first."""
+    taken: tuple[str, ...] = ()
+    """Names that a program or group outside the registry has on this node: the reason of the problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,20 @@ def _first_come(verdicts: Mapping[str, Verdict], problems: dict[str, str]) -> di
             continue
         owner.update((program.name, path) for program in verdict.programs)
     return owner
+
+
+def refuse_local(verdicts: Mapping[str, Verdict], local: Collection[str]) -> dict[str, Verdict]:
+    """The verdicts, with a problem for each conf that has a name of a program or group outside the registry.
+
+    supervisord would read both sections as one, or replace the local group by the registry's.
+    """
+    checked = dict(verdicts)
+    for path, verdict in verdicts.items():
+        names = {program.name for program in verdict.programs} | set(verdict.groups)
+        taken = sorted(names & set(local))
+        if taken and verdict.problem is None:
+            checked[path] = replace(verdict, problem=f"{taken[0]} {LOCAL_NAME}", taken=tuple(taken))
+    return checked
 
 
 def select_confs(verdicts: Mapping[str, Verdict]) -> Selection:

@@ -332,7 +332,8 @@ def _build_programs(
     settings: GroupSettings, shared: SharedNode, events: Events, standing: Standing, view: RegistryView
 ) -> _Programs:
     run = RunPlaces(settings.run_dir)
-    active_set = ActiveSet(settings.registry.path, run.active_set, shared.checker, view.read_content)
+    local_names = shared.local.defined
+    active_set = ActiveSet(settings.registry.path, run.active_set, shared.checker, view.read_content, local_names)
     loaded = LoadedGroups(run.groups)
     shared.local.join(loaded)
     sweeper = Sweeper(settings.release, shared.table, shared.supervised, loaded, shared.local)

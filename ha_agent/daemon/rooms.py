@@ -70,7 +70,9 @@ def build_tools(settings: Settings, shared: SharedNode, group: Group, accountant
     partial = PartialGroups(RunPlaces(settings.paths.run_dir).partial_groups, group.active_set)
     return Tools(
         catalogue=CatalogueReader(group.view, group.active_set, group.readiness),
-        judgement=Judgement(settings.registry.path, settings.peer.name, group.view, shared.checker, shared.link),
+        judgement=Judgement(
+            settings.registry.path, settings.peer.name, group.view, shared.checker, shared.link, shared.local.defined
+        ),
         partial=partial,
         runs=ProgramRuns(
             group.standing, shared.supervised, group.loaded, group.loader, group.sweeper, partial, shared.clock

@@ -33,7 +33,9 @@ class Ready:
         node, self.checker = self.node, MemoryChecker()
         self.directory = root / "active"
         self.groups_path, self.partial_path = root / "groups", root / "partial"
-        self.active_set = ActiveSet(str(node.registry_dir), str(self.directory), self.checker, node.view.read_content)
+        self.local: frozenset[str] = frozenset()
+        registry, read = str(node.registry_dir), node.view.read_content
+        self.active_set = ActiveSet(registry, str(self.directory), self.checker, read, lambda: self.local)
         self.loaded = LoadedGroups(str(self.groups_path))
         self.readiness = Readiness(
             ReadinessSettings(interval_s=INTERVAL_S, idle_s=IDLE_S),
@@ -77,6 +79,21 @@ def test_a_conf_is_judged_once_a_content_unless_afresh(tmp_path: pathlib.Path) -
         ready.edit(a=None)
         await ready.judge()
         assert ready.active_set.verdict_of("a.conf") is None
+
+    run_timeless(main())
+
+
+def test_a_conf_with_the_name_of_a_local_program_is_not_loaded_until_that_one_is_gone(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one", b="two")
+        ready.local = frozenset({"one"})
+        manifest = await ready.judge()
+        assert list(ready.active_set.selection.problems) == ["a.conf"]
+        await ready.active_set.write(keep_last_good=False)
+        assert ready.active() == {"b.conf": "two"}
+        ready.local = frozenset()
+        await ready.active_set.judge(manifest, afresh=True)
+        assert not ready.active_set.selection.problems
 
     run_timeless(main())
 

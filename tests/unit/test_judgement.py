@@ -24,7 +24,9 @@ class Judge:
 
     def __init__(self, root: pathlib.Path, reply: Message | Exception) -> None:
         self.node, self.checker, self.link = PairNode(root, "alfa", "bravo"), MemoryChecker(), ScriptedLink(lambda _: reply)
-        self.judgement = Judgement(str(self.node.registry_dir), "bravo", self.node.view, self.checker, self.link)
+        self.local: frozenset[str] = frozenset()
+        view, registry = self.node.view, str(self.node.registry_dir)
+        self.judgement = Judgement(registry, "bravo", view, self.checker, self.link, lambda: self.local)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,33 @@ def test_what_could_not_be_loaded_here_is_refused(
 def test_what_the_peer_says_is_a_warning(tmp_path: pathlib.Path, reply: Message | Exception, warnings: list[str]) -> None:
     async def main() -> None:
         assert await Judge(tmp_path, reply).judgement.ask_peer([], {"a.conf": "web"}) == warnings
+
+    run_timeless(main())
+
+
+def test_a_name_of_a_local_program_is_refused_here_and_at_the_peer(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        judge = Judge(tmp_path, {"verdicts": {"a.conf": {**BAD, "taken": ["web"]}}})
+        await judge.judgement.require_loadable({"a.conf": "web"}, "nothing was written")
+        judge.local = frozenset({"web"})
+        with pytest.raises(Refused, match=r"a\.conf cannot be loaded here: web is the name of a local program"):
+            await judge.judgement.require_loadable({"a.conf": "web"}, "nothing was written")
+        with pytest.raises(Refused, match=r"a\.conf could not be loaded at bravo: it is bad; the registry is as it was"):
+            await judge.judgement.require_free_at_peer({"a.conf": "web"})
+        judge.link.is_up = False
+        await judge.judgement.require_free_at_peer({"a.conf": "web"})
+
+    run_timeless(main())
+
+
+@pytest.mark.parametrize(
+    "reply", [{"verdicts": {"a.conf": BAD}}, {"failure": "it died"}, {}, TimeoutError(), Disconnected("x")]
+)
+def test_nothing_else_that_the_peer_says_keeps_a_registration_back(
+    tmp_path: pathlib.Path, reply: Message | Exception
+) -> None:
+    async def main() -> None:
+        await Judge(tmp_path, reply).judgement.require_free_at_peer({"a.conf": "web"})
 
     run_timeless(main())
 

@@ -27,6 +27,7 @@ def test_all_but_the_active_set_and_the_registry_is_local_and_what_was_seen_once
     assert confs.read_groups({"SITE": str(tmp_path / "east")}) == wanted
     (tmp_path / "local.d" / "agent.conf").unlink()
     assert confs.read_groups({}) == wanted, "it may still run"
+    assert confs.read_defined({}) == {"own"}, "its name is free again"
     fresh = LocalConfs(str(main), (str(tmp_path / "active"), str(tmp_path / "registry")))
     assert fresh.read_groups({}) == {"own"}
 

@@ -130,4 +130,9 @@ class NodeOperations:
 def describe_verdict(verdict: Verdict) -> dict[str, Any]:
     """A verdict as JSON-able data."""
     programs: list[Mapping[str, Any]] = [asdict(program) for program in verdict.programs]
-    return {"problem": verdict.problem, "programs": programs, "groups": dict(verdict.groups)}
+    return {
+        "problem": verdict.problem,
+        "programs": programs,
+        "groups": dict(verdict.groups),
+        "taken": list(verdict.taken),
+    }

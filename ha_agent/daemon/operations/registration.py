@@ -79,6 +79,8 @@ class Registration:
             raise Refused(f"{name} is not registered; ./sup_run.sh start registers it")
         own_name = path.removesuffix(PARKED)
         await self._judgement.require_loadable({own_name: text}, "the registry is as it was")
+        if present is None:
+            await self._judgement.require_free_at_peer({own_name: text})
         warnings = lint_remarks(own_name, text)
         if present is None and not request.start:
             path += PARKED

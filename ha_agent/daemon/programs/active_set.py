@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from ha_agent.adapters.conf_checker import CheckerFailed, ConfChecker
 from ha_agent.adapters.files import discard, make_dir, write_atomic
-from ha_agent.core.confs import Selection, Verdict, render_conf, select_confs
+from ha_agent.core.confs import Selection, Verdict, refuse_local, render_conf, select_confs
 from ha_agent.core.manifest import EMPTY, Manifest
 from ha_agent.core.names import active_name, former_active_name, is_loadable_name
 
@@ -30,12 +30,22 @@ class ActiveSet:
     """Verdicts on every conf of the registry, and the directory that supervisord includes."""
 
     def __init__(
-        self, registry: str, directory: str, checker: ConfChecker, read_content: Callable[[str, str], bytes | None]
+        self,
+        registry: str,
+        directory: str,
+        checker: ConfChecker,
+        read_content: Callable[[str, str], bytes | None],
+        local_names: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
-        """``registry``: the path of the registry; ``directory``: the one that supervisord includes."""
+        """``registry``: the path of the registry; ``directory``: the one that supervisord includes.
+
+        ``local_names``: of programs and groups outside the registry, read from files when something is judged.
+        """
         self._registry = registry
         self._checker = checker
         self._read_content = read_content
+        self._local_names = local_names
+        self._local: frozenset[str] = frozenset()
         self._verdicts: dict[str, tuple[str, Verdict]] = {}
         self._written: dict[str, str] = {}
         self._files_seen: dict[str, tuple[int, int, int]] = {}
@@ -66,9 +76,11 @@ class ActiveSet:
             wanted = {e.path: e.sha256 for e in manifest if is_loadable_name(e.path)}
             self._verdicts = {p: v for p, v in self._verdicts.items() if wanted.get(p) == v[0]}
             missing = [p for p in wanted if p not in self._verdicts]
+            if missing:
+                self._local = await asyncio.to_thread(self._local_names)
             verdicts = await self._ask(missing, wanted) if missing else {}
             merged = {**{p: v for p, (_, v) in self._verdicts.items()}, **verdicts}
-            self.selection = select_confs(merged)
+            self.selection = select_confs(refuse_local(merged, self._local))
             self.judged = manifest
             return self.selection
 

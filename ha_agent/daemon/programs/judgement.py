@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from ha_agent.adapters.conf_checker import CheckerFailed, ConfChecker
 from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.ssh import PeerLink
-from ha_agent.core.confs import Verdict
+from ha_agent.core.confs import Verdict, refuse_local
 from ha_agent.core.lint import lint_conf
 from ha_agent.core.names import PARKED
 from ha_agent.core.words import Refused
@@ -18,11 +20,20 @@ PEER_JUDGES_S = 5.0
 
 
 class Judgement:
-    """For the registry at ``registry``; ``peer``: the name of the other node."""
+    """For the registry at ``registry``; ``peer``: the other node's name; ``local_names``: see ``LocalGroups``."""
 
-    def __init__(self, registry: str, peer: str, view: RegistryView, checker: ConfChecker, link: PeerLink) -> None:
+    def __init__(
+        self,
+        registry: str,
+        peer: str,
+        view: RegistryView,
+        checker: ConfChecker,
+        link: PeerLink,
+        local_names: Callable[[], frozenset[str]],
+    ) -> None:
         self._registry, self._peer = registry, peer
         self._view, self._checker, self._link = view, checker, link
+        self._local_names = local_names
 
     def read_text(self, path: str) -> str | None:
         """The conf at ``path`` as it is known now; None where there is none, or it has just changed."""
@@ -36,7 +47,8 @@ class Judgement:
         ``for_stranger``: of directories that are not open to everybody nothing is said.
         """
         directories = {path: os.path.dirname(os.path.join(self._registry, path)) for path in texts}
-        return await self._checker.judge(texts, directories, for_stranger=for_stranger)
+        verdicts = await self._checker.judge(texts, directories, for_stranger=for_stranger)
+        return refuse_local(verdicts, await asyncio.to_thread(self._local_names))
 
     async def require_loadable(self, texts: Mapping[str, str], consequence: str) -> None:
         """Raises ``Refused`` where one of ``texts`` could not be loaded, or lacks something, on this node.
@@ -65,10 +77,8 @@ class Judgement:
         for path in paths:
             if (text := self.read_text(path)) is not None:
                 confs[path.removesuffix(PARKED)] = text
-        if not confs or not self._link.is_up:
-            return []
         try:
-            answer = await self._link.ask({"op": "judge", "confs": confs}, PEER_JUDGES_S)
+            answer = await self._ask_peer(confs)
         except (Disconnected, RemoteError, TimeoutError) as error:
             return [f"{self._peer} could not be asked whether it could run this: {str(error) or 'no answer'}"]
         if answer.get("failure"):
@@ -79,6 +89,21 @@ class Judgement:
                 warnings.append(f"{self._peer} could not load {path}: {verdict['problem']}")
             warnings += [f"{self._peer} could not run {p['name']}: {m}" for p in verdict["programs"] for m in p["missing"]]
         return warnings
+
+    async def require_free_at_peer(self, texts: Mapping[str, str]) -> None:
+        """Raises ``Refused`` where the peer has a local program or group of a name in ``texts``; a silent one has none."""
+        try:
+            answer = await self._ask_peer(texts)
+        except (Disconnected, RemoteError, TimeoutError):
+            return
+        for path, verdict in answer.get("verdicts", {}).items():
+            if verdict.get("taken"):
+                raise Refused(f"{path} could not be loaded at {self._peer}: {verdict['problem']}; the registry is as it was")
+
+    async def _ask_peer(self, confs: Mapping[str, str]) -> dict[str, Any]:
+        if not confs or not self._link.is_up:
+            return {}
+        return await self._link.ask({"op": "judge", "confs": dict(confs)}, PEER_JUDGES_S)
 
 
 def lint_remarks(path: str, text: str) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ha_agent.adapters.local_confs import LocalConfs
+from ha_agent.core.listener_conf import GROUP as LISTENER
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
 
 
@@ -21,6 +22,10 @@ class LocalGroups:
     def join(self, loaded: LoadedGroups) -> None:
         """Has the groups of one registry be foreign to the others."""
         self._registries.append(loaded)
+
+    def defined(self) -> frozenset[str]:
+        """What nothing in a registry may be called: names defined outside it now, and the listener's. Reads a few files."""
+        return self._confs.read_defined(self._environment()) | {LISTENER}
 
     def apart_from(self, loaded: LoadedGroups) -> frozenset[str]:
         """The groups that are not those of the registry ``loaded``. Reads a few files."""
