@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 LISTENER_CONF = "/etc/supervisor/local.d/ha-agent-listener.conf"
 GROUP = "ha-agent-listener"
+EVENTS = ("PROCESS_STATE", "SUPERVISOR_STATE_CHANGE")
 
 _CONF = """\
 ; Hands the changes of state of every program to ha-agent, which raises the alarm. Runs on both nodes, is not part of the
@@ -11,7 +14,7 @@ _CONF = """\
 [eventlistener:ha-agent-listener]
 command={program}
 ; SUPERVISOR_STATE_CHANGE tells of a reload before it starts anything.
-events=PROCESS_STATE,SUPERVISOR_STATE_CHANGE
+events={events}
 ; supervisord drops the oldest events of a full buffer; the agent notices, and looks at every program itself.
 buffer_size=10000
 priority=1
@@ -26,4 +29,13 @@ stderr_logfile_backups=1
 
 def render_listener(program: str = "/usr/bin/ha-agent-listener") -> str:
     """The text of the conf; ``program``: the listener's path on this node."""
-    return _CONF.format(program=program)
+    return _CONF.format(program=program, events=",".join(EVENTS))
+
+
+def missing_events(conf: str | None) -> list[str]:
+    """Which events an installed conf does not ask for; of one that is not there, or says none, nothing is known."""
+    found = re.search(r"^events\s*=\s*(.*)$", conf or "", re.MULTILINE)
+    if found is None:
+        return []
+    asked = {word.strip().partition(" ")[0] for word in found[1].split(",")}
+    return [] if "EVENT" in asked else [event for event in EVENTS if event not in asked]

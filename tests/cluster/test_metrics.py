@@ -105,7 +105,8 @@ def test_a_real_prometheus_sees_roles_programs_and_a_failover_and_its_rules_fire
         pair.hand_over("node-b")
         wait_for("the new roles", lambda: prometheus.value(active) == {"node-a": 0, "node-b": 1}, 20, 0.2)
         assert prometheus.value('ha_agent_transition_seconds_count{plan="takeover"}')["node-b"] == 1
-        assert 0 < prometheus.value('ha_agent_last_transition_seconds{plan="release"}')["node-a"] < 10
+        last = 'ha_agent_last_transition_seconds{plan="release"}'
+        wait_for("the release", lambda: 0 < prometheus.value(last)["node-a"] < 10, 10, 0.2)
         pair.lab.unit("node-a", "stop", "ha-agent")
         wait_for("its absence", lambda: prometheus.value("ha_agent_up") == {"node-a": 0, "node-b": 1}, 20, 0.2)
         wanted = {"HaAgentProgramDown", "HaAgentDown", "HaAgentPeerLost"}

@@ -15,7 +15,7 @@ from ha_agent.cli.lint_cmd import read_registry
 from ha_agent.core.faults import code_of_conf
 from ha_agent.core.findings import Finding
 from ha_agent.core.lint import lint_together
-from ha_agent.core.listener_conf import GROUP
+from ha_agent.core.listener_conf import GROUP, LISTENER_CONF, missing_events
 from ha_agent.core.main_conf import UnusableConf, included_patterns, parse_main_conf
 from ha_agent.core.places import RunPlaces
 from ha_agent.core.supervisor_words import State, deaf_text, remedy_for
@@ -222,6 +222,9 @@ def check_listener(context: Context) -> Iterator[Finding]:
     elif info["statename"] != State.RUNNING:
         text = f"the event listener is {info['statename']}: {info['spawnerr'] or 'see its log'}"
         yield warning("listener-silent", text, "its log is /var/log/supervisor/ha-agent-listener.log")
+    elif lacking := missing_events(context.read(LISTENER_CONF)):
+        text = f"{LISTENER_CONF} does not ask for {', '.join(lacking)}: a reload of supervisord is seen up to 2 s late"
+        yield warning("listener-silent", text, remedy)
     else:
         yield ok("listener", "the event listener runs: ends of programs are told")
 
