@@ -360,8 +360,16 @@ class Lab:
             return len(active) == len(standby) == 1 and active[0]["replication"]["state"] == "in_sync"
 
         if not _wait_for(settled, limit_s, SETTLE_PAUSE_S):
-            said = {node: _tail(self.paths.log(node, "ha-agent")) for node in NODES}
-            raise LabFailed(f"the pair did not settle within {limit_s:g} s: {said}")
+            raise LabFailed(f"the pair did not settle within {limit_s:g} s\n{self._last_words()}")
+
+    def _last_words(self) -> str:
+        """The ends of the logs by which somebody can tell why a pair does not come up."""
+        said = []
+        for node in NODES:
+            for unit in ("keepalived", "supervisord", "ha-agent"):
+                lines = _tail(self.paths.log(node, unit)).splitlines()
+                said += [f"{node} {unit}: {line}" for line in lines or ["(nothing)"]]
+        return "\n".join(said)
 
     # ---- power and cables ---------------------------------------------------------------------------------
 
