@@ -37,6 +37,9 @@ ANSWER_S = 10.0
 """Longest wait for an agent's answer."""
 SETTLE_PAUSE_S = 0.05
 
+BUILD_OPTIONS = "keepalived.config-opts"
+"""Beside keepalived.conf; Debian 13's keepalived (2.3.3) does not start without it."""
+
 BRIDGE = "br0"
 SIOCBRDELIF = 0x89A3
 """linux/sockios.h"""
@@ -265,6 +268,10 @@ class Lab:
         os.chmod(hook, 0o755)
         text = render_keepalived(check_settings(tables), "/etc/keepalived/ha-agent-notify")
         _write(os.path.join(keepalived, "keepalived.conf"), text)
+        for folder in ("/etc/keepalived", os.path.join(SYSROOT, "etc", "keepalived")):
+            options = os.path.join(folder, BUILD_OPTIONS)
+            if os.path.exists(options):
+                shutil.copyfile(options, os.path.join(keepalived, BUILD_OPTIONS))
 
     def _exchange_keys(self) -> None:
         peer_program = os.path.join(sys.prefix, "bin", "ha-agent-peer")
