@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,10 @@ from ha_agent.core.words import PROTOCOL_VERSION, Role, VrrpState
 
 LONGEST_NAME = 64
 """Characters of a node's name, and of a digest in hex."""
+
+
+MOST_OBSTACLES, LONGEST_OBSTACLE = 5, 200
+"""How many reasons a node gives why it could not take over, and their characters."""
 
 
 class WrongPeer(Exception):
@@ -30,6 +35,8 @@ class PeerSummary:
     heard_wall: float
     vip_here: bool | None = None
     """None where it could not be found out, or where an older agent does not say."""
+    obstacles: tuple[str, ...] = ()
+    """Why it could not take over, in its own words; an older agent does not say."""
 
     @classmethod
     def parse(cls, raw: Message, heard_wall: float) -> PeerSummary:
@@ -49,9 +56,16 @@ class PeerSummary:
                 manifest_hash=_name(raw["manifest"]),
                 heard_wall=heard_wall,
                 vip_here=raw["vip"] if isinstance(raw.get("vip"), bool) else None,
+                obstacles=_obstacles(raw.get("obstacles", [])),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise WrongPeer(f"the peer's answer cannot be understood: {error}") from None
+
+
+def _obstacles(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError("obstacles are not a list of texts")
+    return tuple(text[:LONGEST_OBSTACLE] for text in value[:MOST_OBSTACLES])
 
 
 def read_mark(raw: Message) -> Watermark:
@@ -72,7 +86,14 @@ def _name(value: object) -> str:
 
 
 def summary_message(
-    node: str, role: Role, vrrp: VrrpState, mark: Watermark, generation: int, manifest: str, vip: bool | None = None
+    node: str,
+    role: Role,
+    vrrp: VrrpState,
+    mark: Watermark,
+    generation: int,
+    manifest: str,
+    vip: bool | None = None,
+    obstacles: Sequence[str] = (),
 ) -> dict[str, Any]:
     """This node's signs of life as a message."""
     return {
@@ -85,4 +106,5 @@ def summary_message(
         "generation": generation,
         "manifest": manifest,
         "vip": vip,
+        "obstacles": list(obstacles),
     }

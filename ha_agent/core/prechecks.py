@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from ha_agent.core.faults import REPLICATION_FAULTS, Face, former_code
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.node_json import NodeAccountJson, NodeJson
-from ha_agent.core.supervisor_words import remedy_for
+from ha_agent.core.obstacles import error, find_own_obstacles
 
 
 def find_active(nodes: Sequence[NodeJson]) -> NodeAccountJson | None:
@@ -23,11 +22,6 @@ def find_standby(nodes: Sequence[NodeJson]) -> NodeAccountJson | None:
     return standby[0] if len(standby) == 1 else None
 
 
-def _error(code: str, where: Any, text: str, remedy: str) -> Finding:
-    alias = former_code(code, Face.PRECHECK) or ""
-    return Finding(code, Severity.ERROR, text, remedy, str(where), alias=alias)
-
-
 def find_obstacles(nodes: Sequence[NodeJson]) -> list[Finding]:
     """What speaks against a switchover now. Errors refuse it (``--force`` overrides), warnings are for reading."""
     found: list[Finding] = []
@@ -37,7 +31,7 @@ def find_obstacles(nodes: Sequence[NodeJson]) -> list[Finding]:
             accounts.append(node)
         else:
             why = str(node.get("problem") or "no answer")
-            found.append(_error("peer-lost", node["name"], f"cannot be reached: {why}", "see ha-agent doctor --peer"))
+            found.append(error("peer-lost", node["name"], f"cannot be reached: {why}", "see ha-agent doctor --peer"))
     if found:
         return found
     active, standby = find_active(nodes), find_standby(nodes)
@@ -46,15 +40,15 @@ def find_obstacles(nodes: Sequence[NodeJson]) -> list[Finding]:
             if account["role"] not in ("active", "standby"):
                 if held := account.get("held"):
                     remedy = f"bring {_other(accounts, account)} or the link to it back: it gives its word by itself"
-                    found.append(_error("takeover-held", account["name"], f"starts nothing: {held}", remedy))
+                    found.append(error("takeover-held", account["name"], f"starts nothing: {held}", remedy))
                     continue
                 why = f"is {account['role']}" + (f" ({account['step']})" if account.get("step") else "")
                 code = "fenced" if account["role"] == "fenced" else "role-changing"
-                found.append(_error(code, account["name"], why, "wait until it has settled: ha-agent status --watch"))
+                found.append(error(code, account["name"], why, "wait until it has settled: ha-agent status --watch"))
         if not found:
             roles = " and ".join(f"{n['name']} {n['role']}" for n in accounts)
             code = "split-brain" if accounts and all(n["role"] == "active" for n in accounts) else "no-active-node"
-            found.append(_error(code, "", f"there is no active node with a standby: {roles}", "see ha-agent status"))
+            found.append(error(code, "", f"there is no active node with a standby: {roles}", "see ha-agent status"))
         return found
     for account in accounts:
         found += _node_obstacles(account)
@@ -63,7 +57,7 @@ def find_obstacles(nodes: Sequence[NodeJson]) -> list[Finding]:
     if active.get("preempt") and int(active.get("priority", 0)) > int(standby.get("priority", 0)):
         remedy = "set vrrp.nopreempt = true, render keepalived.conf again and reload keepalived"
         text = f"preempts: with its higher priority it would take the VIP back from {standby['name']} at once"
-        found.append(_error("preempt", active["name"], text, remedy))
+        found.append(error("preempt", active["name"], text, remedy))
     return found
 
 
@@ -72,27 +66,10 @@ def _other(accounts: Sequence[NodeAccountJson], account: NodeAccountJson) -> str
 
 
 def _node_obstacles(node: NodeAccountJson) -> list[Finding]:
-    name, found = node["name"], []
-    if node.get("maintenance"):
-        found.append(_error("maintenance-on", name, "maintenance is on: no role is changed", "ha-agent maintenance off"))
-    if node["keepalived"] != "up":
-        found.append(_error("keepalived-down", name, "keepalived is not running", "systemctl start keepalived"))
-    if node["supervisord"] != "up":
-        said = node["supervisord"]
-        found.append(_error("supervisord-down", name, f"supervisord: {said}", remedy_for(said)))
-    if node.get("unfit"):
-        found.append(_error("unfit", name, f"must not be MASTER: {node['unfit']}", "see ha-agent history"))
-    # A node that is to give up needs nothing there: that speaks for a switchover, and not against it.
-    if node["role"] != "active" and (failing := node.get("notes_problem")):
-        text = f"could not take over, because it cannot keep its notes: {failing}"
-        found.append(_error("notes-failing", name, text, "make room, or put away what is in the place"))
-    elif node["role"] != "active" and (low := node.get("notes_low")):
-        found.append(Finding("run-full", Severity.WARNING, str(low), "find out with du -x /run what fills it", name))
-    wanted = "MASTER" if node["role"] == "active" else "BACKUP"
-    if node["keepalived"] == "up" and node["vrrp_state"] != wanted:
-        text = f"is {node['role']}, but keepalived says {node['vrrp_state']} and not {wanted}"
-        found.append(_error("vrrp-state", name, text, "see journalctl -u keepalived"))
-    return found
+    if not node.get("maintenance"):
+        return find_own_obstacles(node)
+    text = "maintenance is on: no role is changed"
+    return [error("maintenance-on", node["name"], text, "ha-agent maintenance off"), *find_own_obstacles(node)]
 
 
 def _replication_obstacles(active: NodeAccountJson, standby: NodeAccountJson) -> list[Finding]:
@@ -102,7 +79,7 @@ def _replication_obstacles(active: NodeAccountJson, standby: NodeAccountJson) ->
     if local:
         text = f"was changed locally ({', '.join(local[:3])}): that would become the truth"
         remedy = "see ha-agent diff; ha-agent sync on the active node replaces it, and keeps it"
-        found.append(_error("standby-edit", standby["name"], text, remedy))
+        found.append(error("standby-edit", standby["name"], text, remedy))
     replication = active["replication"]
     if replication["state"] != "in_sync":
         pending = replication.get("pending")
@@ -110,7 +87,7 @@ def _replication_obstacles(active: NodeAccountJson, standby: NodeAccountJson) ->
         if replication.get("reason"):
             text += f" ({replication['reason']})"
         code = REPLICATION_FAULTS.get(replication["state"], "replication-lag")
-        found.append(_error(code, active["name"], text, "ha-agent sync"))
+        found.append(error(code, active["name"], text, "ha-agent sync"))
     return found
 
 
@@ -126,13 +103,10 @@ def _readiness_obstacles(active: NodeAccountJson, standby: NodeAccountJson) -> l
             found.append(Finding("conf-not-loadable", Severity.WARNING, text, "", str(standby["name"]), alias=alias))
         else:
             text = f"cannot load {path}: {why}"
-            found.append(_error("standby-not-ready", standby["name"], text, f"fix {path}, or park it"))
+            found.append(error("standby-not-ready", standby["name"], text, f"fix {path}, or park it"))
     warned = set(active["readiness"]["warnings"])
     for path, why in sorted(readiness["warnings"].items()):
         if path not in warned:
             text = f"cannot start {path}: {why}"
-            found.append(_error("standby-not-ready", standby["name"], text, f"fix {path}, or park it"))
-    if readiness.get("failure"):
-        text = f"the confs could not be checked: {readiness['failure']}"
-        found.append(_error("not-checked", standby["name"], text, "see ha-agent doctor"))
+            found.append(error("standby-not-ready", standby["name"], text, f"fix {path}, or park it"))
     return found

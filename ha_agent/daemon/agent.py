@@ -27,6 +27,7 @@ from ha_agent.adapters.supervisord import SocketAge, Supervisord, SupervisordFin
 from ha_agent.adapters.watch import Watcher, WatchError
 from ha_agent.core.alerts import Book
 from ha_agent.core.guard import Access
+from ha_agent.core.obstacles import describe_obstacles
 from ha_agent.core.places import RunPlaces, StatePlaces
 from ha_agent.core.settings import Settings
 from ha_agent.daemon.account import Accountant
@@ -166,6 +167,7 @@ class Agent:
             silence=lambda: self._watcher.silence,
             patrol=group.patrol,
         )
+        group.conversation.find_obstacles = lambda: describe_obstacles(self._accountant.gather(shared.wall()))
         book = Book(shared.name, settings.alerts.repeat_s)
         self._records = AlertRecords(AlertStore(settings.paths.state_dir), book, settings.sinks, settings.alerts.queue_max)
         self._delivery = Delivery(settings.sinks, self._records, self._start, shared.wall)

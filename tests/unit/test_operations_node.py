@@ -19,6 +19,7 @@ from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.runner import ProgramMissing
 from ha_agent.adapters.supervisord import ProcessInfo
 from ha_agent.core.account import DrillAccount, NodeAccount, PushAccount, Window
+from ha_agent.core.account_json import describe_account
 from ha_agent.core.events import StateEvent
 from ha_agent.core.frames import Message
 from ha_agent.core.guard import Access
@@ -52,7 +53,6 @@ from ha_agent.core.words import Outcome, Role, VrrpState
 from ha_agent.daemon.operations.alerts import MAX_EVENTS
 from ha_agent.daemon.operations.call import Call, call_of_peer
 from ha_agent.daemon.operations.node import MAX_CONTENT_BYTES
-from ha_agent.daemon.operations.status import describe_account
 from tests.unit.fakes_operations import Node, no_progress, on_node, operator, program_conf, reader
 
 CONFS = {"web.conf": program_conf("web"), "db.conf": program_conf("db")}

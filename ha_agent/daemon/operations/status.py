@@ -4,27 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ha_agent import __version__
 from ha_agent.adapters.supervisord import ProcessInfo, SupervisordDown
-from ha_agent.core.account import NodeAccount
-from ha_agent.core.names import is_parked_name
-from ha_agent.core.node_json import (
-    DrillJson,
-    MaintenanceJson,
-    NodeAccountJson,
-    ProgramJson,
-    ReadinessJson,
-    RegistryJson,
-    ReplicationJson,
-)
+from ha_agent.core.account_json import describe_account
+from ha_agent.core.node_json import NodeAccountJson, ProgramJson
 from ha_agent.core.supervisor_words import EXPLAINED_STATES
 from ha_agent.daemon.account import Accountant
 from ha_agent.daemon.programs.active_set import ActiveSet
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
 from ha_agent.daemon.programs.loader import Loader
 from ha_agent.daemon.programs.supervised import Lane
-
-MAX_EDITS = 50
 
 
 class StatusReporter:
@@ -73,100 +61,4 @@ def _describe_program(info: ProcessInfo, starts: bool) -> ProgramJson:
         "starts": starts,
         "since": info.started or None,
         "problem": info.spawn_error or (f"exit status {info.exit_status}" if info.state in EXPLAINED_STATES else None),
-    }
-
-
-def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[ProgramJson]) -> NodeAccountJson:
-    """An account in the form of ``status --json``. ``supervisord``: "up", or how it does not answer."""
-    return {
-        "name": account.node,
-        "reachable": True,
-        "version": __version__,
-        "at": round(account.at_wall, 3),
-        "role": account.role.value,
-        "vrrp_state": account.vrrp_state.value,
-        "vip": account.vip_here,
-        "keepalived": "up" if account.keepalived_alive else "down",
-        "supervisord": supervisord,
-        "epoch": account.known.epoch,
-        "claimed_by": account.known.claimed_by,
-        "generation": account.generation,
-        "left_running": account.left_running,
-        "unfit": account.unfit,
-        "notes_problem": account.notes_problem,
-        "notes_low": account.notes_low,
-        "held": account.held,
-        "maintenance": _describe_maintenance(account),
-        "drill": _describe_drill(account),
-        "preempt": account.preempt,
-        "priority": account.priority,
-        "step": account.step,
-        "registry": _describe_registry(account),
-        "replication": _describe_push(account) if account.owns else _describe_receiving(account),
-        "readiness": _describe_readiness(account),
-        "programs": list(programs),
-        "last_transition": account.last_transition or None,
-    }
-
-
-def _describe_drill(account: NodeAccount) -> DrillJson | None:
-    drill = account.drill
-    return None if drill is None else {"id": drill.id, "by": drill.by, "mode": drill.mode}
-
-
-def _describe_maintenance(account: NodeAccount) -> MaintenanceJson | None:
-    window = account.maintenance
-    if window is None:
-        return None
-    return {"since": round(window.since, 3), "until": round(window.until, 3), "reason": window.reason, "by": window.by}
-
-
-def _describe_registry(account: NodeAccount) -> RegistryJson:
-    return {
-        "path": account.registry_path,
-        "confs": len(account.manifest),
-        "hash": account.manifest.hash,
-        "parked": [entry.path for entry in account.manifest if is_parked_name(entry.path)],
-        "refused": dict(account.refused_files),
-        "problem": account.registry_problem,
-    }
-
-
-def _describe_receiving(account: NodeAccount) -> ReplicationJson:
-    return {
-        "state": "receiving" if account.link_up else "unreachable",
-        "local_changes": list(account.local_edits[:MAX_EDITS]),
-        "last_refusal": account.last_refusal,
-    }
-
-
-def _describe_push(account: NodeAccount) -> ReplicationJson:
-    push = account.push
-    word = "in_sync"
-    if not account.link_up:
-        word = "unreachable"
-    elif push.held:
-        word = "held"
-    elif push.refused:
-        word = "refused"
-    elif push.pending is None or push.pending:
-        word = "pending"
-    since = push.pending_since_wall
-    return {
-        "state": word,
-        "pending": push.pending,
-        "pending_since": round(since, 3) if since else None,
-        "reason": push.held or push.refused or push.doubt or (account.link_problem or None),
-        "pushed": push.pushed,
-    }
-
-
-def _describe_readiness(account: NodeAccount) -> ReadinessJson:
-    selection = account.selection
-    return {
-        "current": account.judged_is_current,
-        "loadable": len(selection.loadable),
-        "problems": dict(selection.problems),
-        "warnings": dict(selection.warnings),
-        "failure": account.checker_failure,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ha_agent.adapters.rpc import Disconnected, RemoteError
@@ -56,6 +56,8 @@ class Conversation:
         self._asked = asyncio.Event()
         self.peer: PeerSummary | None = None
         """What was last heard of it."""
+        self.find_obstacles: Callable[[], Sequence[str]] = tuple
+        """Why this node could not take over; asked for each sign of life."""
 
     @property
     def peer_owns(self) -> bool:
@@ -78,6 +80,7 @@ class Conversation:
             ledger.generation,
             self._view.manifest.hash,
             standing.vip_here,
+            self.find_obstacles(),
         )
 
     def learn(self, raw: Message, *, is_answer: bool = True) -> None:
