@@ -59,7 +59,7 @@ def _serve_rpc(path: str) -> int:
         sock.connect(path)
         socket.send_fds(sock, [b"peer"], [0, 1])
     except OSError as error:
-        return _refuse(f"the agent is not running on this node ({path}: {error.strerror})", Exit.NO_DAEMON)
+        return _refuse(f"the agent is not running on {os.uname().nodename} ({path}: {error.strerror})", Exit.NO_DAEMON)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)

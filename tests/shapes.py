@@ -6,6 +6,7 @@ from typing import Any
 
 MAPS = frozenset(
     {
+        "agreement",
         "problems",
         "warnings",
         "refused",

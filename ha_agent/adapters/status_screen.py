@@ -7,14 +7,19 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ha_agent.adapters.terminal import paint
+from ha_agent.core.findings import Severity
 from ha_agent.core.node_json import NodeAccountJson, NodeJson
-from ha_agent.core.problems import age_text, list_problems
+from ha_agent.core.problems import age_text, find_problems, verdict
+from ha_agent.core.supervisor_words import State
 
 
 def _programs_text(node: NodeAccountJson) -> str:
     states = Counter(p["state"] for p in node["programs"])
     words = [f"{count} {state}" for state, count in sorted(states.items())]
     parked = node["registry"]["parked"]
+    if node.get("verifying"):
+        count = sum(states.values())
+        words = [f"starting {count - states[State.RUNNING]} of {count}"]
     nothing = "none" if node["supervisord"] == "up" else "unknown: supervisord cannot be asked"
     return ", ".join(words or [nothing]) + (f", {len(parked)} parked" if parked else "")
 
@@ -42,7 +47,7 @@ def _column(node: NodeJson, now: float) -> list[str]:
         role,
         node["vrrp_state"],
         {True: "here", False: "-", None: "?"}[node["vip"]],
-        f"{node['epoch']}.{node['generation']} claimed by {node['claimed_by'] or 'nobody'}",
+        f"{node['epoch']} by {node['claimed_by'] or 'nobody'}, revision {node['generation']}",
         f"{registry['confs']} confs {registry['hash'][:12]}",
         _replication_text(node, now),
         _readiness_text(node),
@@ -51,10 +56,11 @@ def _column(node: NodeJson, now: float) -> list[str]:
 
 
 def _readiness_text(node: NodeAccountJson) -> str:
+    """Counts that add up: of all confs so many can be loaded, and of those so many lack something."""
     readiness = node["readiness"]
-    text = f"{readiness['loadable']} confs loadable"
-    lacking = len(readiness["problems"]) + len(readiness["warnings"])
-    return text + (f", {lacking} not" if lacking else "")
+    all_confs = readiness["loadable"] + len(readiness["problems"])
+    text = f"{readiness['loadable']} of {all_confs} confs loadable"
+    return text + (f", {len(readiness['warnings'])} incomplete" if readiness["warnings"] else "")
 
 
 def _last_changes(nodes: Sequence[NodeJson], now: float) -> list[str]:
@@ -71,15 +77,23 @@ def _last_changes(nodes: Sequence[NodeJson], now: float) -> list[str]:
     ]
 
 
-LABELS = ("role", "VRRP", "VIP", "epoch", "registry", "replication", "readiness", "programs")
+VERDICTS = {Severity.OK: "OK", Severity.WARNING: "WARNING", Severity.ERROR: "CRITICAL", Severity.UNKNOWN: "UNKNOWN"}
+"""The words of Nagios' plugins (monitoring-plugins guidelines)."""
+
+COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.ERROR: "red", Severity.UNKNOWN: "yellow"}
+
+LABELS = ("role", "VRRP", "VIP", "takeover", "registry", "replication", "readiness", "programs")
 
 
 def render_status(nodes: Sequence[NodeJson], now: float | None = None) -> str:
     """The screen as text. ``now`` is a wall clock time."""
     now = time.time() if now is None else now
-    lines = [paint(f"! {text}", "red") for text in list_problems(nodes, now)]
-    if lines:
-        lines.append("")
+    problems = find_problems(nodes, now)
+    severity, said = verdict(nodes, problems)
+    lines = [paint(f"{VERDICTS[severity]}: {said}", COLOURS[severity])]
+    for problem in problems:
+        lines += [paint(f"! {problem.text}", COLOURS[problem.severity]), f"  -> {problem.remedy}"]
+    lines.append("")
     columns = [[str(n["name"]), *_column(n, now)] for n in nodes]
     widths = [max(map(len, column)) for column in columns]
     for number, label in enumerate(("", *LABELS)):

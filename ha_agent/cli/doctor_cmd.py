@@ -9,7 +9,7 @@ from typing import Any
 
 from ha_agent.adapters.control import CommandFailed, NoDaemon
 from ha_agent.adapters.terminal import finding_lines
-from ha_agent.cli.doctor import keepalived, link, machine, supervisor
+from ha_agent.cli.doctor import keepalived, link, machine, pair, supervisor
 from ha_agent.cli.doctor.context import Context, error, run_checks
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, settings_of
@@ -20,7 +20,7 @@ from ha_agent.core.visible import visible
 SCHEMA = 1
 PEER_S = 40.0
 
-CHECKS = {**machine.CHECKS, **keepalived.CHECKS, **supervisor.CHECKS, **link.CHECKS}
+CHECKS = {**machine.CHECKS, **keepalived.CHECKS, **supervisor.CHECKS, **link.CHECKS, **pair.CHECKS}
 
 NAGIOS = {Severity.OK: "OK", Severity.WARNING: "WARNING", Severity.ERROR: "CRITICAL", Severity.UNKNOWN: "UNKNOWN"}
 
@@ -62,7 +62,11 @@ def examine(options: argparse.Namespace) -> dict[str, list[Finding]]:
         return {"this node": [error("config", f"{options.config}: {problem}", remedy) for problem in problems.problems]}
     results = {settings.node.name: run_checks(CHECKS, Context(settings, options.config))}
     if options.peer:
-        results[settings.peer.name] = examine_peer(Nodes(settings))
+        own = {(f.code, f.text) for f in results[settings.node.name]}
+        # What is the pair's own both nodes find.
+        results[settings.peer.name] = [
+            f for f in examine_peer(Nodes(settings)) if not f.is_wrong or (f.code, f.text) not in own
+        ]
     return results
 
 

@@ -14,6 +14,7 @@ from ha_agent.core.words import Exit
 
 MODULES = {
     "status": "status_cmd",
+    "check": "check_cmd",
     "history": "history_cmd",
     "switchover": "switchover_cmd",
     "failover-test": "drill_cmd",

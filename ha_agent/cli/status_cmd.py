@@ -13,6 +13,7 @@ from ha_agent.adapters.terminal import is_terminal, redraw
 from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands, settings_of
 from ha_agent.core.node_json import NodeJson
+from ha_agent.core.problems import find_problems, verdict
 from ha_agent.core.words import Exit
 
 SCHEMA = 1
@@ -23,12 +24,21 @@ def add_parser(commands: Commands) -> None:
     """Adds the command's grammar."""
     parser = commands.add("status", "show both nodes", "ha-agent status --json | jq '.nodes[].role'", run)
     parser.add_argument("--json", action="store_true", help="as JSON (docs/json.md); with --watch one line a change")
+    parser.add_argument("--check", action="store_true", help="exit status: 0 all is well, 1 warnings, 2 critical, 3 unknown")
     parser.add_argument("--watch", action="store_true", help="continue until Ctrl-C; on a terminal the screen is redrawn")
 
 
 def status_document(nodes: list[NodeJson]) -> dict[str, Any]:
     """The document of ``--json``."""
-    return {"schema": SCHEMA, "nodes": nodes}
+    problems = find_problems(nodes, time.time())
+    severity, said = verdict(nodes, problems)
+    return {
+        "schema": SCHEMA,
+        "severity": severity.name.lower(),
+        "verdict": said,
+        "problems": [problem.to_dict() for problem in problems],
+        "nodes": nodes,
+    }
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,6 +48,8 @@ def run(options: argparse.Namespace) -> int:
         return _watch(nodes, as_json=options.json)
     seen = nodes.status()
     print(json.dumps(status_document(seen), indent=2) if options.json else render_status(seen))
+    if options.check:
+        return int(verdict(seen, find_problems(seen, time.time()))[0])
     return Exit.DONE if all(n["reachable"] for n in seen) else Exit.PEER_UNREACHABLE
 
 

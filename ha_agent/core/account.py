@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ha_agent.core.agreement import Agreement
 from ha_agent.core.confs import Selection
 from ha_agent.core.manifest import EMPTY, Manifest
 from ha_agent.core.peer_summary import PeerSummary
@@ -70,6 +71,12 @@ class NodeAccount:
     adrift: tuple[str, ...] = ()
     """Processes that belong to no program any more, in words."""
     last_transition: Mapping[str, Any] = field(default_factory=dict)
+    verifying: bool = False
+    """Whether programs of a takeover are still to come up."""
+    ran_twice: Mapping[str, Any] | None = None
+    """When both nodes were active lately: ``began``, ``ended``, ``groups``."""
+    agreement: Agreement = field(default_factory=dict)
+    """This node's settings that must be the same on both."""
     unfit: str | None = None
     maintenance: Window | None = None
     drill: DrillAccount | None = None

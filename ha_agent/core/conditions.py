@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ha_agent.core.account import NodeAccount
+from ha_agent.core.agreement import find_differences
 from ha_agent.core.alerts import Condition
-from ha_agent.core.words import Role
+from ha_agent.core.words import OWNING_ROLES, Role
 
 MAX_PATHS = 200
 
@@ -20,6 +21,8 @@ def find_conditions(account: NodeAccount, lag_s: float) -> list[Condition]:
     return [
         *_list_of_pair(account),
         *_list_of_vip(account),
+        *_list_of_standby_fitness(account),
+        *_list_of_agreement(account),
         *_list_of_node(account),
         *(_list_of_replication(account, lag_s) if account.role is Role.ACTIVE else _list_of_standby(account)),
         *_list_of_confs(account),
@@ -31,6 +34,9 @@ def _list_of_pair(account: NodeAccount) -> Iterator[Condition]:
     if not account.link_up:
         why = account.link_problem or "no connection"
         yield Condition("peer-lost", name, f"{name} does not answer: {why}; {node} is {account.role.value}")
+        if account.role is Role.ACTIVE and peer is not None and peer.role in OWNING_ROLES:
+            text = f"{name} was {peer.role.value} when it was heard last: it may run the same programs as {node}"
+            yield Condition("may-run-twice", "pair", text)
     elif peer is not None and account.role is Role.ACTIVE and peer.role is Role.ACTIVE:
         epochs = {"own_epoch": account.claim.epoch, "peer_epoch": peer.mark.epoch}
         yield Condition("split-brain", "pair", f"{node} and {name} are both active", epochs)
@@ -44,10 +50,33 @@ def _list_of_vip(account: NodeAccount) -> Iterator[Condition]:
     if not account.link_up or peer is None:
         return
     states = f"VRRP {account.vrrp_state.value} here, {peer.vrrp_state.value} there"
-    if account.vip_here is True and peer.vip_here is True:
+    if account.role is Role.ACTIVE and peer.role is Role.STANDBY and account.vip_here is False and peer.vip_here is True:
+        text = f"the VIP is on {name}, the programs run on {node} ({states})"
+        yield Condition("no-service", "pair", text)
+    elif account.vip_here is True and peer.vip_here is True:
         yield Condition("vip-on-both", "pair", f"the VIP is on {node} and on {name} ({states})")
     elif account.vip_here is False and peer.vip_here is False:
         yield Condition("vip-on-neither", "pair", f"the VIP is neither on {node} nor on {name} ({states})")
+
+
+def _list_of_standby_fitness(account: NodeAccount) -> Iterator[Condition]:
+    """By the standby's own word; where it does not answer that is ``peer-lost``."""
+    peer = account.peer
+    if not account.link_up or account.role is not Role.ACTIVE or peer is None:
+        return
+    if peer.role is not Role.ACTIVE and peer.obstacles:
+        text = f"{account.peer_name} could not take over: {'; '.join(peer.obstacles)}"
+        yield Condition("standby-unfit", account.peer_name, text)
+
+
+def _list_of_agreement(account: NodeAccount) -> Iterator[Condition]:
+    """Told by the node whose name comes first, so that a pair tells it once."""
+    peer = account.peer
+    if not account.link_up or peer is None or account.node > account.peer_name:
+        return
+    for one in find_differences(account.agreement, peer.agreement):
+        code = "config-differs" if one.is_vital else "config-uneven"
+        yield Condition(code, one.key, f"{one.key} is {one.own} on {account.node} and {one.peer} on {account.peer_name}")
 
 
 def _list_of_node(account: NodeAccount) -> Iterator[Condition]:

@@ -118,6 +118,42 @@ _ALERTS: tuple[Fault, ...] = (
         ((Face.PRECHECK, "role"),),
     ),
     Fault(
+        "no-service",
+        "the VIP is on one node and the programs on the other: no client is served",
+        "ha-agent status on both nodes; maintenance off where it is on; ha-agent switchover",
+        Urgency.CRITICAL,
+    ),
+    Fault(
+        "may-run-twice",
+        "the nodes cannot reach each other, and both may run the programs",
+        "bring the network between them back: one of them then stops its programs by itself; ha-agent status there",
+        Urgency.CRITICAL,
+    ),
+    Fault(
+        "ran-twice",
+        "both nodes ran the programs at the same time, while they could not reach each other",
+        "compare what the programs did; ha-agent kept list --divergences; ha-agent history",
+        Urgency.CRITICAL,
+    ),
+    Fault(
+        "standby-unfit",
+        "the standby could not take over: a failover would fail",
+        "ha-agent doctor on the standby; the reasons name what to do",
+        Urgency.CRITICAL,
+    ),
+    Fault(
+        "config-differs",
+        "settings differ that must be the same on both nodes: no failover works",
+        "make agent.toml the same there; ha-agent keepalived render; reload keepalived, restart ha-agent",
+        Urgency.CRITICAL,
+    ),
+    Fault(
+        "config-uneven",
+        "settings differ that should be the same on both nodes",
+        "make agent.toml the same on both nodes, and restart ha-agent there",
+        Urgency.WARNING,
+    ),
+    Fault(
         "vip-on-both",
         "the VIP is on both nodes: clients may reach the wrong one",
         "take it off the standby: ip addr del; the agent there does so after 5 s, unless maintenance is on",
@@ -449,6 +485,7 @@ FAULTS: Mapping[str, Fault] = {fault.code: fault for fault in (*_ALERTS, *_FINDI
 WELL: frozenset[str] = frozenset(
     {
         "agreement",
+        "pair",
         "clock-offset",
         "confs",
         "disk",

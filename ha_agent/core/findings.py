@@ -33,6 +33,11 @@ class Finding:
     line: int = 0
     alias: str = ""
 
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it says more than that all is well."""
+        return self.severity is not Severity.OK
+
     def to_dict(self) -> dict[str, Any]:
         """The finding as it stands in JSON."""
         return {

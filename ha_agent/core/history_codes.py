@@ -33,6 +33,7 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("hand-over", "an operator asked for a switchover"),
     EventCode("keepalived-down", "keepalived does not run", True, former_of_role="keepalived-gone"),
     EventCode("vrrp-left-master", "keepalived no longer reports MASTER"),
+    EventCode("ran-twice", "both nodes were active at the same time, while they could not reach each other", True),
     EventCode("vip-removed", "a VIP that was on the standby beside the active node's was taken off", True),
     EventCode("vip-lost", "keepalived reports MASTER without the VIP", True, former_of_role="vip-gone"),
     EventCode("supervisord-down", "supervisord does not run, or does not answer", True, former_of_role="supervisord-gone"),

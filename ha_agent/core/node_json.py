@@ -86,6 +86,9 @@ class NodeAccountJson(TypedDict):
     claimed_by: str
     generation: int
     left_running: int
+    verifying: NotRequired[bool]
+    ran_twice: NotRequired[Mapping[str, Any] | None]
+    agreement: NotRequired[dict[str, str | float | bool]]
     unfit: str | None
     notes_problem: NotRequired[str | None]
     notes_low: NotRequired[str | None]

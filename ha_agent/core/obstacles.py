@@ -54,7 +54,7 @@ def error(code: str, where: str, text: str, remedy: str) -> Finding:
 
 def describe_obstacles(account: NodeAccount) -> tuple[str, ...]:
     """What a standby tells its peer of why it could not take over; nothing of any other role."""
-    if account.role is not Role.STANDBY:
+    if account.role not in (Role.STANDBY, Role.FENCED):
         return ()
     supervisord = "up" if account.supervisord_alive else "down"
     node = describe_account(account, account.supervisord_silence or supervisord, ())

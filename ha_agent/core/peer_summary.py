@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from ha_agent.core.agreement import Agreement, read_agreement
 from ha_agent.core.frames import Message
+from ha_agent.core.overlap import Spell
 from ha_agent.core.transaction import MOST_EPOCH, Watermark
 from ha_agent.core.words import PROTOCOL_VERSION, Role, VrrpState
 
@@ -37,6 +39,10 @@ class PeerSummary:
     """None where it could not be found out, or where an older agent does not say."""
     obstacles: tuple[str, ...] = ()
     """Why it could not take over, in its own words; an older agent does not say."""
+    agreement: Mapping[str, str | float | bool] = field(default_factory=dict)
+    """Its settings that must be the same on both nodes (``core/agreement.py``)."""
+    active: Spell | None = None
+    """When it was active last."""
 
     @classmethod
     def parse(cls, raw: Message, heard_wall: float) -> PeerSummary:
@@ -57,6 +63,8 @@ class PeerSummary:
                 heard_wall=heard_wall,
                 vip_here=raw["vip"] if isinstance(raw.get("vip"), bool) else None,
                 obstacles=_obstacles(raw.get("obstacles", [])),
+                agreement=read_agreement(raw.get("agreement", {})),
+                active=Spell.parse(raw.get("active")),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise WrongPeer(f"the peer's answer cannot be understood: {error}") from None
@@ -94,6 +102,8 @@ def summary_message(
     manifest: str,
     vip: bool | None = None,
     obstacles: Sequence[str] = (),
+    agreement: Agreement | None = None,
+    active: Spell | None = None,
 ) -> dict[str, Any]:
     """This node's signs of life as a message."""
     return {
@@ -107,4 +117,6 @@ def summary_message(
         "manifest": manifest,
         "vip": vip,
         "obstacles": list(obstacles),
+        "agreement": dict(agreement or {}),
+        "active": active.to_list() if active is not None else None,
     }

@@ -1,59 +1,180 @@
-"""What is wrong with a pair, judged from the two nodes' own accounts (``status --json``). Pure.
+"""What is wrong with a pair: the one judgement, from the two nodes' own accounts (``status --json``). Pure.
 
-A problem has its code of ``core/faults.py``, and the key of its sentence in ``TEXTS``, which are translated.
+Every face renders these: the screen, doctor and its line for Nagios, the dashboard. A problem has its code of
+``core/faults.py``, how bad it is, and the keys of its sentences in ``TEXTS`` and ``REMEDIES``, which are translated. What
+the agents tell as alerts is judged in ``core/conditions.py`` from the same facts, and a test compares the two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
-from ha_agent.core.faults import PROGRAM_FAULTS, REPLICATION_FAULTS, code_of_conf
-from ha_agent.core.node_json import NodeAccountJson, NodeJson, ProgramJson
+from ha_agent.core.agreement import find_differences
+from ha_agent.core.faults import FAULTS, PROGRAM_FAULTS, REPLICATION_FAULTS, Urgency, code_of_conf
+from ha_agent.core.findings import Finding, Severity
+from ha_agent.core.link_causes import find_cause
+from ha_agent.core.node_json import NodeAccountJson, NodeJson, ProgramJson, SilentNodeJson
+from ha_agent.core.obstacles import find_own_obstacles
 from ha_agent.core.supervisor_words import TROUBLED_STATES, State, is_deaf
 
 TEXTS: Mapping[str, str] = {
-    "split-brain": "SPLIT-BRAIN: both nodes are active; stop keepalived on the one that must not be",
-    "no-active": "no node is active: look at keepalived on both nodes (systemctl status keepalived)",
-    "unreachable": "{node} cannot be reached{age}: {why}; is it up, and its agent? (ha-agent doctor tells the faults apart)",
+    "split-brain": "SPLIT-BRAIN: both nodes are active",
+    "no-active": "no node is active: no program of the registry runs",
+    "no-service": "no service: the VIP is on {other}, the programs run on {node}",
+    "may-run-twice": "{peer} may run the same programs as {node}: it was {role} when it was heard last, {age} ago",
+    "ran-twice": "{groups} groups of programs ran on both nodes for {took}, until {age} ago",
+    "standby-unfit": "{node} could not take over: {why}",
+    "unreachable": "{node} does not answer{age}: {why}",
+    "unreachable-active": "{node} does not answer{age}: {why}; it was {role} when it was heard last",
     "maintenance": "{node} is in maintenance for {age} more{why}, by {by}: no role is changed, nothing is started or "
-    "stopped; ha-agent maintenance off ends it",
+    "stopped",
     "drill": "{node}: a failover-test by {by} is under way ({why})",
-    "fenced": "{node} is fenced: {count} processes of the registry cannot be ended; see the history",
-    "takeover-held": "{node} has taken over and starts nothing: {why}; bring {peer} or the link to it back, "
-    "it gives its word by itself; a fence_command in [takeover] makes a start safe without it",
-    "vip-on-both": "the VIP is on both nodes: clients may reach the wrong one; take it off the standby (ip addr del)",
-    "vip-on-neither": "the VIP is on neither node: no client reaches the pair; see journalctl -u keepalived",
+    "fenced": "{node} is fenced: {count} processes of the registry cannot be ended",
+    "takeover-held": "{node} has taken over and starts nothing: {why}",
+    "vip-on-both": "the VIP is on both nodes: clients may reach the wrong one",
+    "vip-on-neither": "the VIP is on neither node: no client reaches the pair",
     "unfit": "{node} must not be MASTER (FAULT by the track file): {why}",
     "notes-failing": "{node} cannot keep its notes, so that it could not take over: {why}",
     "run-full": "{node}: {why}: a takeover needs room there",
-    "part-deaf": "{node}: {part} cannot be asked ({why}): systemctl restart supervisor, which restarts its programs, too",
-    "part-down": "{node}: {part} is down{why}: systemctl start {unit}, and journalctl -u {unit} for the reason",
+    "part-deaf": "{node}: {part} cannot be asked ({why})",
+    "part-down": "{node}: {part} is down{why}",
+    "config-differs": "{key} must be the same on both nodes: {own} on {node}, {theirs} on {other}",
     "registry": "{node}: registry: {why}",
     "not-replicated": "{node}: {path} is not replicated: {why}",
     "replication": "{node}: replication is {state}: {why}",
-    "local-changes": "{node} is the standby and was changed locally ({path}): such changes do not travel; make them on the "
-    "active node",
+    "local-changes": "{node} is the standby and was changed locally ({path}): such changes do not travel",
     "program-failed": "{node}: {name} is {state}: {why}",
-    "program-stopped": "{node}: {name} is stopped but registered: the next failover would start it; "
-    "supzcli stop {name} keeps it stopped",
+    "program-stopped": "{node}: {name} is stopped but registered: the next failover would start it",
     "not-loadable": "{node} cannot load {path}: {why}",
     "not-ready": "{node}: {path}: {why}",
 }
 
+REMEDIES: Mapping[str, str] = {
+    "split-brain": "stop keepalived on the one that must not be: systemctl stop keepalived",
+    "no-active": "look at keepalived on both nodes: systemctl status keepalived",
+    "no-service": "ha-agent maintenance off, where it is on; then ha-agent switchover",
+    "may-run-twice": "bring the network between the nodes back; or stop keepalived on the one that must not run them",
+    "ran-twice": "compare what the programs did; ha-agent kept list --divergences",
+    "standby-unfit": "ha-agent doctor at {node}",
+    "unreachable": "{cause}",
+    "unreachable-active": "{cause}",
+    "maintenance": "ha-agent maintenance off ends it",
+    "drill": "wait for its end; ha-agent failover-test --list shows its report",
+    "fenced": "end them by hand (ha-agent history names them), or reboot {node}",
+    "takeover-held": "bring {peer} or the link to it back, it gives its word by itself; a fence_command in [takeover] "
+    "makes a start safe without it",
+    "vip-on-both": "take it off the standby: ip addr del",
+    "vip-on-neither": "journalctl -u keepalived",
+    "unfit": "the reason says why; ha-agent history",
+    "notes-failing": "make room, or put away what is in the place",
+    "run-full": "find out with du -x /run what fills it",
+    "part-deaf": "systemctl restart supervisor, which restarts its programs, too",
+    "part-down": "systemctl start {unit}; journalctl -u {unit} for the reason",
+    "config-differs": "make it the same in both agent.toml; ha-agent keepalived render; reload keepalived, restart ha-agent",
+    "registry": "bring the registry back",
+    "not-replicated": "replace it by a plain file of root's that nobody else may write",
+    "replication": "ha-agent diff; ha-agent sync",
+    "held": "ha-agent diff shows what; ha-agent sync --accept-deletes sends the deletions",
+    "local-changes": "make them on the active node",
+    "program-failed": "read its log; fix it, then: supzcli start {name}",
+    "program-stopped": "supzcli stop {name} keeps it stopped, supzcli start {name} starts it",
+    "not-loadable": "fix {path}, or park it",
+    "not-ready": "fix {path}, or park it",
+}
+
+
+class Rank(IntEnum):
+    """In which order problems are said, whichever node they are of."""
+
+    SERVICE = 0
+    TWICE = 1
+    STANDBY = 2
+    DATA = 3
+    NODE = 4
+    PROGRAM = 5
+
+
+RANKED: Mapping[str, Rank] = {
+    "no-active": Rank.SERVICE,
+    "no-service": Rank.SERVICE,
+    "vip-on-neither": Rank.SERVICE,
+    "takeover-held": Rank.SERVICE,
+    "unreachable-active": Rank.SERVICE,
+    "split-brain": Rank.TWICE,
+    "may-run-twice": Rank.TWICE,
+    "ran-twice": Rank.TWICE,
+    "vip-on-both": Rank.TWICE,
+    "fenced": Rank.TWICE,
+    "standby-unfit": Rank.STANDBY,
+    "unreachable": Rank.STANDBY,
+    "config-differs": Rank.STANDBY,
+    "replication": Rank.DATA,
+    "registry": Rank.DATA,
+    "not-replicated": Rank.DATA,
+    "local-changes": Rank.DATA,
+    "program-failed": Rank.PROGRAM,
+    "program-stopped": Rank.PROGRAM,
+    "not-loadable": Rank.PROGRAM,
+    "not-ready": Rank.PROGRAM,
+}
+"""By the key of the sentence; what is missing concerns a node."""
+
+_SEVERITIES = {Urgency.CRITICAL: Severity.ERROR, Urgency.WARNING: Severity.WARNING, Urgency.INFO: Severity.WARNING}
+
+SETTLING_S = 5.0
+"""After a change of roles what is not in its place yet is no fault."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that an operator must know: its fault, a key of ``TEXTS``, and what to fill in."""
+    """One thing that an operator must know: its fault, the key of its sentences, and what to fill in.
+
+    ``since``: wall clock seconds, None where that is not known. ``node``: whose, empty where it is the pair's.
+    """
 
     code: str
     key: str
     words: Mapping[str, object]
+    node: str = ""
+    since: float | None = None
+    remedy_key: str = ""
 
     @property
     def text(self) -> str:
-        """It in English."""
+        """What is wrong, in English."""
         return TEXTS[self.key].format_map(self.words)
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it, in English."""
+        return REMEDIES[self.remedy_key or self.key].format_map(self.words)
+
+    @property
+    def rank(self) -> Rank:
+        """Where it stands among the others."""
+        return RANKED.get(self.key, Rank.NODE)
+
+    @property
+    def severity(self) -> Severity:
+        """How bad it is: that of its alert; what is no alert is worth a warning."""
+        return _SEVERITIES[FAULTS[self.code].urgency or Urgency.WARNING]
+
+    def to_dict(self) -> dict[str, object]:
+        """As it stands in ``status --json``."""
+        return {
+            "code": self.code,
+            "severity": self.severity.name.lower(),
+            "node": self.node or None,
+            "since": self.since,
+            "text": self.text,
+            "remedy": self.remedy,
+        }
+
+    def to_finding(self) -> Finding:
+        """The problem as checks give it."""
+        return Finding(self.code, self.severity, self.text, self.remedy, self.node)
 
 
 def age_text(seconds: float) -> str:
@@ -66,31 +187,13 @@ def age_text(seconds: float) -> str:
 
 def find_problems(nodes: Sequence[NodeJson], now: float) -> list[Problem]:
     """Everything that is wrong, worst first. ``now``: wall clock seconds."""
-    reachable = [n for n in nodes if n["reachable"]]
-    found: list[Problem] = []
-    active = [n["name"] for n in reachable if n["role"] == "active"]
-    if len(active) > 1:
-        found.append(Problem("split-brain", "split-brain", {}))
-    if not active and not any(n["role"] in ("taking_over", "releasing") for n in reachable):
-        found.append(Problem("no-active-node", "no-active", {}))
-    for holding in reachable:
-        if held := holding.get("held"):
-            peer = next((n["name"] for n in nodes if n is not holding), "the peer")
-            found.append(Problem("takeover-held", "takeover-held", {"node": holding["name"], "peer": peer, "why": held}))
-    found += _of_vip(reachable)
+    found = [*_of_pair(nodes, now)]
     for node in nodes:
-        found += _of_node(node, now)
-    return found
-
-
-def _of_vip(reachable: Sequence[NodeAccountJson]) -> Iterator[Problem]:
-    """While a role changes the VIP is away, or on its way."""
-    if len(reachable) < 2 or any(n["role"] in ("taking_over", "releasing") for n in reachable):
-        return
-    if all(n["vip"] is True for n in reachable):
-        yield Problem("vip-on-both", "vip-on-both", {})
-    elif all(n["vip"] is False for n in reachable):
-        yield Problem("vip-on-neither", "vip-on-neither", {})
+        found += _of_node(node, now) if node["reachable"] else ()
+    # Why a node is unfit is among the reasons for which it could not take over.
+    unfit = {p.node for p in found if p.key == "standby-unfit"}
+    found = [p for p in found if p.key != "unfit" or p.node not in unfit]
+    return sorted(found, key=lambda p: (p.rank, -p.severity))
 
 
 def list_problems(nodes: Sequence[NodeJson], now: float) -> list[str]:
@@ -98,60 +201,153 @@ def list_problems(nodes: Sequence[NodeJson], now: float) -> list[str]:
     return [problem.text for problem in find_problems(nodes, now)]
 
 
-def _of_node(node: NodeJson, now: float) -> Iterator[Problem]:
-    name = node["name"]
-    if not node["reachable"]:
-        since = node.get("since")
-        age = f" for {age_text(now - since)}" if since else ""
-        yield Problem("peer-lost", "unreachable", {"node": name, "age": age, "why": node.get("problem") or "no answer"})
+# ---- the pair ---------------------------------------------------------------------------------------------------
+
+
+def _of_pair(nodes: Sequence[NodeJson], now: float) -> Iterator[Problem]:
+    reachable = [n for n in nodes if n["reachable"]]
+    silent = [n for n in nodes if not n["reachable"]]
+    active = [n for n in reachable if n["role"] == "active"]
+    if len(active) > 1:
+        yield Problem("split-brain", "split-brain", {})
+    if not silent and not active and not _is_changing(reachable):
+        yield Problem("no-active-node", "no-active", {})
+    for node in silent:
+        yield from _of_silent(node, active, now)
+    for holding in reachable:
+        if held := holding.get("held"):
+            words = {"node": holding["name"], "peer": _other(nodes, holding), "why": held}
+            yield Problem("takeover-held", "takeover-held", words, holding["name"])
+    yield from _of_vip(reachable)
+    yield from _of_standby(reachable, now)
+    yield from _of_agreement(reachable)
+    told = max((t for n in reachable if (t := n.get("ran_twice"))), key=lambda t: float(t["ended"]), default=None)
+    if told is not None:
+        words = {
+            "groups": told["groups"],
+            "took": age_text(told["ended"] - told["began"]),
+            "age": age_text(now - told["ended"]),
+        }
+        yield Problem("ran-twice", "ran-twice", words, since=told["began"])
+
+
+def _is_changing(reachable: Sequence[NodeAccountJson]) -> bool:
+    return any(n["role"] in ("taking_over", "releasing") for n in reachable)
+
+
+def _other(nodes: Sequence[NodeJson], node: NodeJson) -> str:
+    return next((n["name"] for n in nodes if n is not node), "the peer")
+
+
+def _of_silent(node: SilentNodeJson, active: Sequence[NodeAccountJson], now: float) -> Iterator[Problem]:
+    """What is not known is said to be unknown: nothing follows from silence but what was heard last."""
+    heard, role, why = node.get("heard_at"), node.get("role"), node.get("problem") or "no answer"
+    since = heard or node.get("since")
+    age = f", heard last {age_text(max(0.0, now - heard))} ago" if heard else ""
+    words = {"node": node["name"], "age": age, "why": why, "role": role}
+    words["cause"] = find_cause(why).remedy.format(node=node["name"])
+    key = "unreachable-active" if role in ("active", "taking_over", "releasing") and not active else "unreachable"
+    yield Problem("peer-lost", key, words, node["name"], since)
+    if active and role in ("active", "taking_over") and heard:
+        said = {"peer": node["name"], "node": active[0]["name"], "role": role, "age": age_text(max(0.0, now - heard))}
+        yield Problem("may-run-twice", "may-run-twice", said, since=heard)
+
+
+def _of_vip(reachable: Sequence[NodeAccountJson]) -> Iterator[Problem]:
+    """While a role changes the VIP is away, or on its way."""
+    if len(reachable) < 2 or _is_changing(reachable):
         return
+    active = [n for n in reachable if n["role"] == "active"]
+    if all(n["vip"] is True for n in reachable):
+        yield Problem("vip-on-both", "vip-on-both", {})
+    elif all(n["vip"] is False for n in reachable):
+        yield Problem("vip-on-neither", "vip-on-neither", {})
+    elif len(active) == 1 and active[0]["vip"] is False and any(n["vip"] is True for n in reachable):
+        yield Problem("no-service", "no-service", {"node": active[0]["name"], "other": _other(reachable, active[0])})
+
+
+def _of_standby(reachable: Sequence[NodeAccountJson], now: float) -> Iterator[Problem]:
+    """Whether the standby could take over: the list of a switchover's checks, as far as it is the standby's own."""
+    active = [n for n in reachable if n["role"] == "active"]
+    standby = [n for n in reachable if n["role"] in ("standby", "fenced")]
+    if len(active) != 1 or len(standby) != 1 or _has_just_changed(reachable, now):
+        return
+    node = standby[0]
+    if obstacles := [f.text for f in find_own_obstacles(node) if f.severity is Severity.ERROR]:
+        yield Problem("standby-unfit", "standby-unfit", {"node": node["name"], "why": "; ".join(obstacles)}, node["name"])
+
+
+def _has_just_changed(reachable: Sequence[NodeAccountJson], now: float) -> bool:
+    changes = [n.get("last_transition") for n in reachable]
+    return any(0 <= now - float(change["at"]) < SETTLING_S for change in changes if change)
+
+
+def _of_agreement(reachable: Sequence[NodeAccountJson]) -> Iterator[Problem]:
+    if len(reachable) < 2:
+        return
+    own, peer = reachable[0], reachable[1]
+    for one in find_differences(own.get("agreement", {}), peer.get("agreement", {})):
+        words = {"key": one.key, "own": one.own, "node": own["name"], "theirs": one.peer, "other": peer["name"]}
+        yield Problem("config-differs" if one.is_vital else "config-uneven", "config-differs", words)
+
+
+# ---- a node -----------------------------------------------------------------------------------------------------
+
+
+def _of_node(node: NodeAccountJson, now: float) -> Iterator[Problem]:
+    name = node["name"]
+
+    def problem(code: str, key: str, **words: object) -> Problem:
+        return Problem(code, key, {"node": name, **words}, name)
+
     if maintenance := node.get("maintenance"):
         why = f" ({maintenance['reason']})" if maintenance["reason"] else ""
         age = age_text(maintenance["until"] - now)
-        yield Problem("maintenance-on", "maintenance", {"node": name, "age": age, "why": why, "by": maintenance["by"]})
+        yield problem("maintenance-on", "maintenance", age=age, why=why, by=maintenance["by"])
     if drill := node.get("drill"):
-        yield Problem("drill", "drill", {"node": name, "by": drill["by"], "why": drill["mode"] or "switchover"})
+        yield problem("drill", "drill", by=drill["by"], why=drill["mode"] or "switchover")
     if node["role"] == "fenced":
-        yield Problem("fenced", "fenced", {"node": name, "count": node["left_running"]})
+        yield problem("fenced", "fenced", count=node["left_running"])
     if node.get("unfit") and node["role"] != "fenced":
-        yield Problem("unfit", "unfit", {"node": name, "why": node["unfit"]})
+        yield problem("unfit", "unfit", why=node["unfit"])
     if failing := node.get("notes_problem"):
-        yield Problem("notes-failing", "notes-failing", {"node": name, "why": failing})
+        yield problem("notes-failing", "notes-failing", why=failing)
     elif low := node.get("notes_low"):
-        yield Problem("run-full", "run-full", {"node": name, "why": low})
+        yield problem("run-full", "run-full", why=low)
     for part in ("keepalived", "supervisord"):
         if node[part] != "up":
             why = f" ({node[part]})" if node[part] != "down" else ""
             unit = "supervisor" if part == "supervisord" else part
             if is_deaf(node[part]):
-                yield Problem(f"{part}-down", "part-deaf", {"node": name, "part": part, "why": node[part]})
+                yield problem(f"{part}-down", "part-deaf", part=part, why=node[part])
                 continue
-            yield Problem(f"{part}-down", "part-down", {"node": name, "part": part, "why": why, "unit": unit})
+            yield problem(f"{part}-down", "part-down", part=part, why=why, unit=unit)
     yield from _of_registry(node)
     for program in failed_programs(node):
-        why = program.get("problem") or "see its log"
-        words = {"node": name, "name": program["name"], "state": program["state"], "why": why}
-        yield Problem(PROGRAM_FAULTS.get(program["state"], "program-failed"), "program-failed", words)
+        words = {"name": program["name"], "state": program["state"], "why": program.get("problem") or "see its log"}
+        yield problem(PROGRAM_FAULTS.get(program["state"], "program-failed"), "program-failed", **words)
     for program in stopped_programs(node):
-        yield Problem("program-stopped", "program-stopped", {"node": name, "name": program["name"]})
+        yield problem("program-stopped", "program-stopped", name=program["name"])
     readiness = node["readiness"]
     for key, paths in (("not-loadable", readiness["problems"]), ("not-ready", readiness["warnings"])):
         for path, why in sorted(paths.items()):
             code = code_of_conf(node["role"], is_loadable=path not in readiness["problems"])
-            yield Problem(code, key, {"node": name, "path": path, "why": why})
+            yield problem(code, key, path=path, why=why)
 
 
 def _of_registry(node: NodeAccountJson) -> Iterator[Problem]:
     name = node["name"]
     if node["registry"]["problem"]:
-        yield Problem("registry-unavailable", "registry", {"node": name, "why": node["registry"]["problem"]})
+        yield Problem("registry-unavailable", "registry", {"node": name, "why": node["registry"]["problem"]}, name)
     for path, why in node["registry"]["refused"].items():
-        yield Problem("conf-refused", "not-replicated", {"node": name, "path": path, "why": why})
+        yield Problem("conf-refused", "not-replicated", {"node": name, "path": path, "why": why}, name)
     replication = node["replication"]
     if code := REPLICATION_FAULTS.get(replication["state"]):
-        yield Problem(code, "replication", {"node": name, "state": replication["state"], "why": replication["reason"]})
+        words = {"node": name, "state": replication["state"], "why": replication["reason"]}
+        held = "held" if replication["state"] == "held" else ""
+        yield Problem(code, "replication", words, name, replication.get("pending_since"), held)
     if local := replication.get("local_changes") or []:
-        yield Problem("standby-edit", "local-changes", {"node": name, "path": ", ".join(local[:3])})
+        yield Problem("standby-edit", "local-changes", {"node": name, "path": ", ".join(local[:3])}, name)
 
 
 def failed_programs(node: NodeAccountJson) -> list[ProgramJson]:
@@ -164,5 +360,32 @@ def failed_programs(node: NodeAccountJson) -> list[ProgramJson]:
 
 
 def stopped_programs(node: NodeAccountJson) -> list[ProgramJson]:
-    """Programs that somebody stopped on the active node, and that a takeover would start."""
-    return [p for p in node["programs"] if node["role"] == "active" and p["state"] == State.STOPPED and p.get("starts")]
+    """Programs that somebody stopped on the active node, and that a takeover would start.
+
+    Those that a takeover under way has still to start are none of them.
+    """
+    if node["role"] != "active" or node.get("verifying"):
+        return []
+    return [p for p in node["programs"] if p["state"] == State.STOPPED and p.get("starts")]
+
+
+# ---- in one line ------------------------------------------------------------------------------------------------
+
+
+def verdict(nodes: Sequence[NodeJson], problems: Sequence[Problem]) -> tuple[Severity, str]:
+    """The first line of every face: how bad it is, and the worst problem, or that all is well."""
+    if problems:
+        severity = max(p.severity for p in problems)
+        worst = min((p for p in problems if p.severity is severity), key=lambda p: p.rank)
+        return severity, worst.text + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+    reachable = [n for n in nodes if n["reachable"]]
+    if _is_changing(reachable):
+        return Severity.OK, "the roles are changing: " + ", ".join(f"{n['name']} is {n['role']}" for n in reachable)
+    active = next((n for n in reachable if n["role"] == "active"), None)
+    standby = next((n for n in reachable if n is not active), None)
+    if active is None or standby is None:
+        return Severity.UNKNOWN, "what the nodes do is not known"
+    synced = "in sync" if active["replication"]["state"] == "in_sync" else "changes are on their way"
+    starting = [p for p in active["programs"] if p["state"] != State.RUNNING] if active.get("verifying") else []
+    more = f", starting {len(starting)} of {len(active['programs'])}" if starting else ""
+    return Severity.OK, f"{active['name']} active, {standby['name']} ready, {synced}{more}"

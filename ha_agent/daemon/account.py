@@ -20,6 +20,8 @@ from ha_agent.daemon.replication.view import RegistryView
 from ha_agent.daemon.role.fitness import Fitness
 from ha_agent.daemon.role.maintenance import Maintenance
 from ha_agent.daemon.role.patrol import Patrol, describe
+from ha_agent.daemon.role.spells import Spells
+from ha_agent.daemon.role.verification import Verifier
 from ha_agent.daemon.standing import Standing
 from ha_agent.daemon.upkeep import Upkeep
 
@@ -49,6 +51,8 @@ class Accountant:
         conversation: Conversation,
         silence: Callable[[], str | None],
         patrol: Patrol,
+        spells: Spells,
+        verifier: Verifier,
     ) -> None:
         self._peer, self._vrrp, self._registry_path = peer, vrrp, registry_path
         self._standing, self._ledger, self._view = standing, ledger, view
@@ -58,6 +62,7 @@ class Accountant:
         self._upkeep = upkeep
         self._drill, self._link, self._conversation = drill, link, conversation
         self._silence, self._patrol = silence, patrol
+        self._spells, self._verifier = spells, verifier
 
     def gather(self, at_wall: float) -> NodeAccount:
         """The account as of now, which is ``at_wall`` by the wall clock."""
@@ -80,6 +85,9 @@ class Accountant:
             left_running=standing.left_running,
             adrift=tuple(map(describe, self._patrol.adrift)),
             last_transition=standing.last_transition,
+            verifying=self._verifier.is_under_way,
+            ran_twice=self._spells.ran_twice,
+            agreement=self._conversation.agreement,
             unfit=self._fitness.reason,
             notes_problem=self._upkeep.problem,
             notes_low=self._upkeep.low,

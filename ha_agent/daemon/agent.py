@@ -25,6 +25,7 @@ from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.store import History
 from ha_agent.adapters.supervisord import SocketAge, Supervisord, SupervisordFinder, environment_of
 from ha_agent.adapters.watch import Watcher, WatchError
+from ha_agent.core.agreement import describe_agreement
 from ha_agent.core.alerts import Book
 from ha_agent.core.guard import Access
 from ha_agent.core.obstacles import describe_obstacles
@@ -45,6 +46,7 @@ from ha_agent.daemon.parts import keep_running
 from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.maintenance import Maintenance, keep_life, read_life
+from ha_agent.daemon.role.spells import Spells
 from ha_agent.daemon.rooms import AlertParts, build_rooms, build_tools
 from ha_agent.daemon.upkeep import Upkeep
 
@@ -145,6 +147,7 @@ class Agent:
         self._watcher = ProgramWatcher(
             settings.alerts, group.standing, shared.supervised, group.loaded, group.active_set, shared.clock, shared.wall
         )
+        self._spells = Spells(group.standing, group.events, shared.clock, shared.wall, lambda: len(group.loaded.names))
         self._accountant = Accountant(
             settings.peer,
             settings.vrrp,
@@ -166,8 +169,9 @@ class Agent:
             group.conversation,
             silence=lambda: self._watcher.silence,
             patrol=group.patrol,
+            spells=self._spells,
+            verifier=group.verifier,
         )
-        group.conversation.find_obstacles = lambda: describe_obstacles(self._accountant.gather(shared.wall()))
         book = Book(shared.name, settings.alerts.repeat_s)
         self._records = AlertRecords(AlertStore(settings.paths.state_dir), book, settings.sinks, settings.alerts.queue_max)
         self._delivery = Delivery(settings.sinks, self._records, self._start, shared.wall)
@@ -199,13 +203,22 @@ class Agent:
 
     def _wire(self) -> None:
         """Who hears of what."""
-        group, events = self._group, self._shared.events
+        group, events, wall = self._group, self._shared.events, self._shared.wall
+        conversation = group.conversation
+        conversation.agreement = describe_agreement(self._settings)
+        conversation.find_spell = self._spells.describe
+        conversation.find_obstacles = lambda: describe_obstacles(self._accountant.gather(wall()))
+        conversation.on_heard.append(self._spells.hear_peer)
         if self._journal is not None:
             teller = JournalTeller(self._journal, self._shared.name, lambda: (group.standing.role, group.ledger.known.epoch))
             events.listen(teller.tell)
         events.listen(self._figures.hear_event)
         events.listen(self._alerting.hear_event)
-        group.loop.on_transition += [self._figures.hear_transition, self._alerting.hear_transition]
+        group.loop.on_transition += [
+            self._figures.hear_transition,
+            self._alerting.hear_transition,
+            self._spells.hear_transition,
+        ]
         group.verifier.listeners.append(self._alerting.hear_verification)
 
     # ---- life ---------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import jinja2
 
 from ha_agent.core.alert_codes import CODES
 from ha_agent.core.guard import Access
-from ha_agent.core.problems import TEXTS, age_text, find_problems
+from ha_agent.core.problems import REMEDIES, TEXTS, age_text, find_problems
 from ha_agent.core.supervisor_words import State
 from ha_agent.web.pairs import Pair, Sight
 from ha_agent.web.texts import LANGUAGES, translate
@@ -87,7 +87,15 @@ def describe_pair(pair: Pair, words: Words) -> dict[str, Any]:
     nodes = [describe_sight(sight, words.ages_at) for sight in pair.known.sights]
     current = [sight.current() for sight in pair.known.sights]
     active = pair.find_active()
-    problems = [words.translate(TEXTS[p.key], **p.words) for p in find_problems(current, words.now)]
+    found = find_problems(current, words.now)
+    problems = [
+        {
+            "text": words.translate(TEXTS[p.key], **p.words),
+            "remedy": words.translate(REMEDIES[p.remedy_key or p.key], **p.words),
+            "severity": p.severity.name.lower(),
+        }
+        for p in found
+    ]
     lasting = [
         {**row, "node": node["name"]}
         for node in nodes

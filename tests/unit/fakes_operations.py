@@ -65,6 +65,7 @@ from ha_agent.daemon.operations.figures import Figures
 from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.maintenance import Maintenance
+from ha_agent.daemon.role.spells import Spells
 from ha_agent.daemon.rooms import AlertParts, build_rooms, build_tools
 from ha_agent.daemon.upkeep import Upkeep
 from tests.unit.fakes import FakeKeepalived
@@ -539,6 +540,7 @@ class Node:
         self.watcher = ProgramWatcher(
             settings.alerts, group.standing, self.supervised, group.loaded, group.active_set, self.clock, self.wall
         )
+        self.spells = Spells(group.standing, self.events, self.clock, self.wall, lambda: len(group.loaded.names))
         self.accountant = Accountant(
             settings.peer,
             settings.vrrp,
@@ -560,6 +562,8 @@ class Node:
             group.conversation,
             silence=lambda: self.watcher.silence,
             patrol=group.patrol,
+            spells=self.spells,
+            verifier=group.verifier,
         )
         self.receivers = FakeReceivers()
         names = {id(sink): name for name, sink in settings.sinks.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ha_agent.adapters.status_screen import render_status
-from ha_agent.core.problems import age_text, list_problems
+from ha_agent.core.problems import age_text, find_problems, list_problems
 
 
 def node(name: str, role: str = "standby", **changes: Any) -> Any:
@@ -35,13 +35,13 @@ def test_a_healthy_pair_has_no_problems() -> None:
 
 def test_two_active_nodes_are_the_first_thing_said() -> None:
     text = render_status([node("a", "active", keepalived="down"), node("b", "active")])
-    assert text.splitlines()[0].startswith("! SPLIT-BRAIN")
+    assert text.splitlines()[0].startswith("CRITICAL: SPLIT-BRAIN")
 
 
 def test_a_node_that_is_not_reached_is_shown_with_the_age_of_what_is_known() -> None:
     gone: Any = {"name": "b", "reachable": False, "problem": "no route", "since": 40.0, "role": "standby", "heard_at": 10.0}
     text = render_status([node("a", "active"), gone], now=100.0)
-    assert "b cannot be reached for 1 min: no route" in text
+    assert "b does not answer, heard last 2 min ago: no route" in text
     assert "standby when last heard" in text
     assert "heard 2 min ago" in text
 
@@ -53,7 +53,9 @@ def test_confs_that_can_not_be_loaded_are_named_with_their_reason() -> None:
 
 def test_a_node_that_must_not_be_master_says_why() -> None:
     (text,) = list_problems([node("a", "active"), node("b", unfit="supervisord is gone")], 0.0)
-    assert text == "b must not be MASTER (FAULT by the track file): supervisord is gone"
+    assert text == "b could not take over: must not be MASTER: supervisord is gone"
+    (text,) = list_problems([node("a", "active", unfit="supervisord is gone"), node("b")], 0.0)
+    assert text == "a must not be MASTER (FAULT by the track file): supervisord is gone"
 
 
 def test_a_vip_on_both_nodes_or_on_neither_is_said_unless_a_role_changes() -> None:
@@ -69,9 +71,9 @@ def test_a_vip_on_both_nodes_or_on_neither_is_said_unless_a_role_changes() -> No
 def test_a_takeover_that_holds_says_why_and_what_to_do_now() -> None:
     gone: Any = {"name": "b", "reachable": False, "problem": "no route"}
     held = node("a", "taking_over", held='no word of the peer; nothing is started, policy is "hold"')
-    text = list_problems([held, gone], 0.0)[0]
-    assert text.startswith("a has taken over and starts nothing: no word of the peer")
-    assert "bring b or the link to it back" in text and "fence_command" in text
+    problem = find_problems([held, gone], 0.0)[0]
+    assert problem.text.startswith("a has taken over and starts nothing: no word of the peer")
+    assert "bring b or the link to it back" in problem.remedy and "fence_command" in problem.remedy
 
 
 def test_the_step_of_a_takeover_is_shown() -> None:
@@ -98,7 +100,7 @@ def test_a_batch_program_that_ended_well_is_no_problem_and_one_that_failed_is() 
 def test_maintenance_and_its_end_are_shown_first() -> None:
     window = {"since": 0.0, "until": 7200.0, "reason": "kernel", "by": "alice"}
     text = render_status([node("a", "active", maintenance=window), node("b")], 0.0)
-    assert text.splitlines()[0].startswith("! a is in maintenance for 2 h more (kernel), by alice")
+    assert text.splitlines()[0].startswith("WARNING: a is in maintenance for 2 h more (kernel), by alice")
 
 
 def test_the_last_change_of_role_is_shown_with_its_reason() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from ha_agent.core.alert_codes import CODES
 from ha_agent.core.faults import Urgency
-from ha_agent.core.problems import TEXTS
+from ha_agent.core.problems import REMEDIES, TEXTS
 from ha_agent.core.words import Role
 from ha_agent.web.pairs import ACTIONS
 from ha_agent.web.texts import CHINESE, choose_language, translate
@@ -39,7 +39,7 @@ def fields(text: str) -> set[str]:
 def test_no_text_lacks_its_chinese() -> None:
     words = {r.value for r in Role} | {s.value for s in Urgency} | set(ACTIONS)
     words |= {"in_sync", "pending", "held", "refused", "unreachable", "receiving", "done", "incomplete", "failed"}
-    wanted = texts_of_pages() | texts_of_refusals() | set(TEXTS.values()) | words
+    wanted = texts_of_pages() | texts_of_refusals() | set(TEXTS.values()) | set(REMEDIES.values()) | words
     wanted |= {c.title for c in CODES.values()} | {c.remedy for c in CODES.values()}
     assert len(texts_of_pages()) > 50 and len(texts_of_refusals()) > 8
     assert wanted - CHINESE.keys() == set()

@@ -12,6 +12,7 @@ from ha_agent.adapters.ssh import ssh_options
 from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
 from ha_agent.core.faults import FAULTS
 from ha_agent.core.findings import Finding
+from ha_agent.core.link_causes import find_cause
 from ha_agent.core.problems import find_problems
 from ha_agent.core.settings import POLICIES
 from ha_agent.core.words import Exit
@@ -110,7 +111,9 @@ def check_link(context: Context) -> Iterator[Finding]:
         return
     own, peer = nodes[0], nodes[1]
     if not peer["reachable"]:
-        yield error("peer-lost", f"{peer['name']} cannot be reached: {peer.get('problem')}", "see the ssh checks")
+        why = peer.get("problem") or "no answer"
+        remedy = find_cause(why).remedy.format(node=peer["name"])
+        yield error("peer-lost", f"{peer['name']} cannot be reached: {why}", remedy)
         return
     yield ok("link", f"both agents answer ({own['name']}: {own['role']}, {peer['name']}: {peer['role']})")
 

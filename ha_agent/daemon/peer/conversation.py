@@ -10,9 +10,11 @@ from typing import Any, NoReturn
 
 from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.ssh import PeerLink
+from ha_agent.core.agreement import Agreement
 from ha_agent.core.frames import Message
 from ha_agent.core.manifest import Manifest
 from ha_agent.core.node_json import NodeAccountJson, NodeJson, SilentNodeJson
+from ha_agent.core.overlap import Spell
 from ha_agent.core.peer_summary import PeerSummary, WrongPeer, summary_message
 from ha_agent.core.settings import LinkSettings, PeerSettings
 from ha_agent.core.transaction import Watermark, is_jump, jump_text
@@ -57,7 +59,10 @@ class Conversation:
         self.peer: PeerSummary | None = None
         """What was last heard of it."""
         self.find_obstacles: Callable[[], Sequence[str]] = tuple
-        """Why this node could not take over; asked for each sign of life."""
+        """Why this node could not take over; asked for each sign of life, as the two below."""
+        self.agreement: Agreement = {}
+        self.find_spell: Callable[[], Spell | None] = lambda: None
+        self.on_heard: list[Callable[[PeerSummary], None]] = []
 
     @property
     def peer_owns(self) -> bool:
@@ -81,6 +86,8 @@ class Conversation:
             self._view.manifest.hash,
             standing.vip_here,
             self.find_obstacles(),
+            self.agreement,
+            self.find_spell(),
         )
 
     def learn(self, raw: Message, *, is_answer: bool = True) -> None:
@@ -98,6 +105,8 @@ class Conversation:
             self._doubt(summary.mark)
         changed = self.peer is None or self.peer.role is not summary.role
         self.peer = summary
+        for hear in self.on_heard:
+            hear(summary)
         if not self._standing.owns:
             self._ledger.learn(summary.mark)
         if changed:

@@ -30,12 +30,21 @@ class Verifier:
         self._standing, self._active_set, self._loader = standing, active_set, loader
         self._events, self._clock = events, clock
         self.listeners: list[Callable[[Verification], None]] = []
+        self.is_under_way = False
+        """Whether programs are waited for that a takeover started."""
 
     async def verify(self, *, resumed: bool) -> None:
         """Looks until every program runs or has failed, ``VERIFY_LIMIT_S`` at most, or the node is no longer active.
 
         ``resumed``: the agent was started again, and takes stock of what it found.
         """
+        self.is_under_way = True
+        try:
+            await self._verify(resumed=resumed)
+        finally:
+            self.is_under_way = False
+
+    async def _verify(self, *, resumed: bool) -> None:
         began = self._clock()
         while self._standing.role is Role.ACTIVE:
             asked = self._clock()
