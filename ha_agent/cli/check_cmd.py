@@ -32,9 +32,7 @@ def add_parser(commands: Commands) -> None:
     """Adds the command's grammar."""
     summary = "one part of the state in one line; exit status as a Nagios plugin's: 0, 1, 2, 3"
     parser = commands.add("check", summary, "ha-agent check standby", run)
-    parser.add_argument(
-        "part", choices=list(PARTS), help="roles and VIP, the standby's fitness, or replication"
-    )
+    parser.add_argument("part", choices=list(PARTS), help="roles and VIP, the standby's fitness, or replication")
     parser.add_argument("--json", action="store_true", help="as JSON (docs/json.md)")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ha_agent.core.agreement import find_differences
 from ha_agent.core.faults import REPLICATION_FAULTS, Face, former_code
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.node_json import NodeAccountJson, NodeJson
@@ -52,6 +53,11 @@ def find_obstacles(nodes: Sequence[NodeJson]) -> list[Finding]:
         return found
     for account in accounts:
         found += _node_obstacles(account)
+    for one in find_differences(active.get("agreement", {}), standby.get("agreement", {})):
+        if one.is_vital:
+            text = f"{one.key} is {one.peer}, and {one.own} on {active['name']}"
+            remedy = "make it the same in both agent.toml; ha-agent keepalived render"
+            found.append(error("config-differs", standby["name"], text, remedy))
     found += _replication_obstacles(active, standby)
     found += _readiness_obstacles(active, standby)
     if active.get("preempt") and int(active.get("priority", 0)) > int(standby.get("priority", 0)):

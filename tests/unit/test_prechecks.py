@@ -36,6 +36,7 @@ def test_a_healthy_pair_is_fit_whichever_node_is_asked() -> None:
         ({}, {"supervisord": "no answer"}, "supervisord-down"),
         ({}, {"notes_problem": "no room"}, "notes-failing"),
         ({}, {"unfit": "fenced"}, "unfit"),
+        ({"agreement": {"vrrp.vip": "x"}}, {"agreement": {"vrrp.vip": "y"}}, "config-differs"),
         ({}, {"vrrp_state": "FAULT"}, "vrrp-state"),
         ({"vrrp_state": "BACKUP"}, {}, "vrrp-state"),
         ({"replication": {"state": "pending", "pending": 3}}, {}, "replication-lag"),
