@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -126,6 +127,24 @@ def test_a_reader_who_reads_no_answer_fills_no_memory(pair: Pair) -> None:
         stays(f"{before:.0f} MiB before, {READER_MIB} more at most", is_small, 30.0)
         assert pair.sup("node-a", "restart", "p0", user="root").returncode == 0
     print(f"{before:.0f} MiB before, at most {max(seen):.0f} while he asked")
+
+
+def test_a_reader_fills_no_log(pair: Pair) -> None:
+    """The rule of `reader-fills-log`: what somebody else can have written is counted, not repeated.
+
+    Fault: a reader sends requests that are none, and frames that are too long, for 5 s each.
+    Answer: both are answered or refused; the agent's log tells of them in a few lines.
+    Bound: 16 KiB more.
+    """
+    up(pair)
+    log = pair.lab.paths.log("node-a", "ha-agent")
+    before = os.path.getsize(log)
+    for message, more in (({"op": "x" * 20}, ()), ({"op": "history", "count": []}, ()), ({}, ("--frame-bytes", "100000"))):
+        with bob(pair, "node-a", message, *more) as found:
+            time.sleep(5.0)
+        assert found["answers"] + found["closed"] > 60, found
+    assert os.path.getsize(log) - before < 16 * 1024
+    assert pair.is_running("node-a", THREE)
 
 
 def test_a_reader_with_as_many_connections_as_he_likes_cuts_nobody_off(pair: Pair) -> None:
