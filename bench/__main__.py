@@ -6,9 +6,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from bench import alerts, commands, costs, edit, parking, programs
+from bench import alerts, commands, costs, edit, hostile, parking, programs
 
-SUBJECTS = ("edit", "programs", "commands", "parking", "alerts", "costs")
+SUBJECTS = ("edit", "programs", "commands", "parking", "alerts", "hostile", "costs")
 
 
 def say(text: str) -> None:
@@ -26,7 +26,7 @@ def show(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Non
 
 
 def main() -> int:
-    """Command line: ``python -m bench [edit] [programs] [commands] [parking] [alerts] [costs]``."""
+    """Command line: ``python -m bench [edit] [programs] [commands] [parking] [alerts] [hostile] [costs]``."""
     wanted = sys.argv[1:] or list(SUBJECTS)
     unknown = set(wanted) - set(SUBJECTS)
     if unknown:
@@ -45,6 +45,9 @@ def main() -> int:
         show(title, ("", "p50", "p95", "the pair's share"), parking.run(say))
     if "alerts" in wanted:
         show(f"Watching, {alerts.CONFS} programs", ("", "p50", "p95", ""), alerts.run(say))
+    if "hostile" in wanted:
+        title = f"Beside somebody who may only look, {hostile.CONFS} programs"
+        show(title, ("", "p50", "p10 to p90", "to nobody's"), hostile.run(say))
     if "costs" in wanted:
         show("Costs", ("", "", "", ""), costs.run(say))
     return 0

@@ -15,7 +15,16 @@ from dataclasses import dataclass, field
 
 from ha_agent.adapters.files import remove_note
 from ha_agent.adapters.streams import FrameStream
-from ha_agent.core.budgets import OPERATOR, READER, UNBOUNDED, Allowance, Purse
+from ha_agent.core.budgets import (
+    CONNECTIONS_BURST,
+    CONNECTIONS_PER_S,
+    OPERATOR,
+    READER,
+    UNBOUNDED,
+    Allowance,
+    Purse,
+    Rate,
+)
 from ha_agent.core.frames import Message
 from ha_agent.core.guard import Access
 from ha_agent.core.requests import Malformed, NotPermitted
@@ -24,6 +33,9 @@ log = logging.getLogger(__name__)
 
 MAX_ACCOUNTS = 256
 """Users whose budgets are remembered at once: whoever connects again has no fresh one."""
+
+PAUSE_S = 0.05
+"""A socket that lets nobody in for a moment does so at least for this long: waking up costs more than a connection."""
 
 Progress = Callable[[Message], None]
 
@@ -113,7 +125,8 @@ class Requests:
 class _Door:
     """A socket as it was asked for. ``sock`` is None as long as it cannot be opened.
 
-    ``identity``: device, inode and time of change of its name in the file system; an inode may be used again.
+    ``identity``: device, inode and time of change of its name in the file system; an inode may be used again. ``rate``:
+    how many it lets in; None for any number. ``timer`` waits until it lets in somebody again.
     """
 
     path: str
@@ -121,8 +134,10 @@ class _Door:
     group: str | None
     handed_over: bool
     access: Access
+    rate: Rate | None
     sock: socket.socket | None = None
     identity: tuple[int, int, int] | None = None
+    timer: asyncio.TimerHandle | None = None
 
 
 def _identity_of(path: str) -> tuple[int, int, int] | None:
@@ -190,7 +205,9 @@ class RpcServer:
         ``handed_over``: each connection brings two descriptors (SCM_RIGHTS) on which the peer is served, and stays open
         as long as that lasts.
         """
-        door = _Door(path, mode, group, handed_over, access)
+        now = asyncio.get_running_loop().time()
+        rate = Rate(CONNECTIONS_PER_S, CONNECTIONS_BURST, now) if access is Access.READ else None
+        door = _Door(path, mode, group, handed_over, access, rate)
         self._doors.append(door)
         try:
             self._open(door)
@@ -229,22 +246,39 @@ class RpcServer:
         if door.handed_over:
             loop.add_reader(sock.fileno(), self._accept_handed_over, sock)
         else:
-            loop.add_reader(sock.fileno(), self._accept, sock, door.access)
+            loop.add_reader(sock.fileno(), self._accept, sock, door)
 
     def _shut(self, door: _Door) -> None:
+        if door.timer is not None:
+            door.timer.cancel()
+            door.timer = None
         if door.sock is not None:
             asyncio.get_running_loop().remove_reader(door.sock.fileno())
             door.sock.close()
             door.sock = None
 
-    def _accept(self, listener: socket.socket, access: Access) -> None:
+    def _accept(self, listener: socket.socket, door: _Door) -> None:
         try:
             sock, _ = listener.accept()
         except OSError:
             return
-        caller = Caller(*self._identify(sock), access)
+        if door.rate is not None:
+            self._count(listener, door, door.rate)
+        caller = Caller(*self._identify(sock), door.access)
         fd = sock.detach()
         self._serve(fd, fd, None, caller)
+
+    def _count(self, listener: socket.socket, door: _Door, rate: Rate) -> None:
+        """Lets nobody in for a while after too many: they wait in the kernel, which costs this node nothing."""
+        loop = asyncio.get_running_loop()
+        rate.pay(1.0, loop.time())
+        if wait_s := rate.wait_s(loop.time()):
+            loop.remove_reader(listener.fileno())
+            door.timer = loop.call_later(max(PAUSE_S, wait_s), self._let_in, listener, door)
+
+    def _let_in(self, listener: socket.socket, door: _Door) -> None:
+        door.timer = None
+        asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener, door)
 
     def _accept_handed_over(self, listener: socket.socket) -> None:
         try:

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from ha_agent.adapters.files import make_dir, put_aside, read_or_none, write_all, write_atomic
 from ha_agent.core.history_codes import former_event_code
@@ -25,6 +25,9 @@ VERSION = 1
 
 RESERVE_BYTES = 256 * 1024
 """Kept occupied for the one write that a takeover cannot do without."""
+
+PAGE_BYTES = 1 << 20
+"""Lines of the history in one answer: who looks has the agent hold no more than that, and the loop describe no more."""
 
 
 class StateTooNew(Exception):
@@ -141,6 +144,31 @@ def _check_shape(content: dict[str, Any], *, has_rows: bool) -> None:
         Manifest.from_rows(content["rows"])
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a line of the history begins: in which file, by its inode, and how far from its beginning."""
+
+    inode: int
+    offset: int
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        """The inverse of ``str``. Raises ``ValueError``."""
+        inode, offset = text.split(":")
+        return cls(int(inode), int(offset))
+
+    def __str__(self) -> str:
+        return f"{self.inode}:{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """Events, oldest first. ``older``: before which place those lie that were asked for, too; None where there are none."""
+
+    events: list[dict[str, Any]]
+    older: Place | None
+
+
 class History:
     """``history.jsonl``: one JSON object a line, every transition and decision with its cause."""
 
@@ -170,37 +198,61 @@ class History:
         return event
 
     def read(self, count: int, since_wall: float = 0.0) -> list[dict[str, Any]]:
-        """The newest ``count`` events that are not older than ``since_wall``, oldest first.
+        """The newest ``count`` events that are not older than ``since_wall``, oldest first, as many as a page holds.
+
+        Raises ``OSError``.
+        """
+        return self.read_page(count, since_wall).events
+
+    def read_page(self, count: int, since_wall: float = 0.0, before: Place | None = None) -> HistoryPage:
+        """The newest ``count`` events before a place, not older than ``since_wall``, as many as ``PAGE_BYTES`` hold.
 
         Lines that are no JSON (cut off by a crash) are left out, and a directory in the file's place holds none. Raises
         ``OSError``.
         """
         events: list[dict[str, Any]] = []
         if count <= 0:
-            return events
+            return HistoryPage(events, None)
+        used = 0
+        for place, line in self._lines_before(before):
+            used += len(line)
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                event = json.loads(line)
+                if float(event["at"]) < since_wall:
+                    break
+                events.append(event)
+            if len(events) >= count:
+                break
+            if used >= PAGE_BYTES:
+                return HistoryPage(events[::-1], place)
+        return HistoryPage(events[::-1], None)
+
+    def _lines_before(self, before: Place | None) -> Iterator[tuple[Place, bytes]]:
+        """The lines before a place with the places where they begin, the last one first."""
         for path in (self._path, self._older_path):
-            for line in _lines_backwards(path):
-                with contextlib.suppress(ValueError, TypeError, KeyError):
-                    event = json.loads(line)
-                    if float(event["at"]) < since_wall:
-                        return events[::-1]
-                    events.append(event)
-                if len(events) >= count:
-                    return events[::-1]
-        return events[::-1]
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError), open(path, "rb") as file:
+                inode = os.fstat(file.fileno()).st_ino
+                if before is not None and before.inode != inode:
+                    continue
+                end = file.seek(0, os.SEEK_END)
+                if before is not None:
+                    end, before = min(end, before.offset), None
+                for offset, line in _lines_backwards(file, end):
+                    yield Place(inode, offset), line
 
 
-def _lines_backwards(path: str) -> Iterator[bytes]:
-    """The lines of a file, the last one first, read in blocks from its end. Nothing where there is no such file."""
-    with contextlib.suppress(FileNotFoundError, IsADirectoryError), open(path, "rb") as file:
-        position = file.seek(0, os.SEEK_END)
-        rest = b""
-        while position > 0:
-            step = min(position, 65536)
-            position -= step
-            file.seek(position)
-            lines = (file.read(step) + rest).split(b"\n")
-            rest = lines[0]
-            yield from (line for line in reversed(lines[1:]) if line)
-        if rest:
-            yield rest
+def _lines_backwards(file: BinaryIO, end: int) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file up to ``end`` and where they begin, the last one first, read in blocks from there."""
+    position, rest = end, b""
+    while position > 0:
+        step = min(position, 65536)
+        position -= step
+        file.seek(position)
+        rest, *lines = (file.read(step) + rest).split(b"\n")
+        at = position + len(rest) + 1 + sum(len(line) + 1 for line in lines)
+        for line in reversed(lines):
+            at -= len(line) + 1
+            if line:
+                yield at, line
+    if rest:
+        yield 0, rest

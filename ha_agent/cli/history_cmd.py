@@ -7,12 +7,13 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ha_agent.adapters.control import CommandFailed
 from ha_agent.adapters.terminal import complain, paint
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, duration, positive_count, settings_of
+from ha_agent.core.frames import Message
 from ha_agent.core.history import Event, merge_events
 from ha_agent.core.words import Exit
 
@@ -96,12 +97,24 @@ def run(options: argparse.Namespace) -> int:
 
 def read_both(nodes: Nodes, count: int, since: float) -> tuple[list[Event], str | None]:
     """The events of both nodes, and why the peer's are missing where they are."""
-    message = {"op": "history", "count": count, "since": since}
-    own = nodes.ask_own(message)["events"]
+    own = _read_pages(nodes.ask_own, count, since)
     try:
-        return merge_events(own, nodes.ask_peer(message, 3.0)["events"]), None
+        return merge_events(own, _read_pages(lambda message: nodes.ask_peer(message, 3.0), count, since)), None
     except (PeerUnreachable, CommandFailed) as error:
         return merge_events(own), str(error)
+
+
+def _read_pages(ask: Callable[[Message], Message], count: int, since: float) -> list[Event]:
+    """The newest ``count`` events of one node, answer by answer."""
+    events: list[Event] = []
+    before = ""
+    while True:
+        answer = ask({"op": "history", "count": count - len(events), "since": since, "before": before})
+        events = [*answer["events"], *events]
+        # An older agent says of none that there are more.
+        before = answer.get("older") or ""
+        if not before or len(events) >= count:
+            return events
 
 
 def _show(events: Iterable[Event], *, as_json: bool) -> None:

@@ -17,9 +17,13 @@ class OutcomeAnswer(TypedDict):
 
 
 class HistoryAnswer(TypedDict):
-    """Events, oldest first, and this node's wall clock."""
+    """Events, oldest first, and this node's wall clock.
+
+    ``older``: the ``before`` of the next request, for those that were asked for and did not fit; None where all did.
+    """
 
     events: Sequence[Mapping[str, Any]]
+    older: str | None
     at: float
 
 

@@ -36,13 +36,35 @@ UNBOUNDED = Allowance(streams=1 << 30, requests=1 << 30, frame_bytes=MAX_FRAME_B
 """Of root, and of the peer's agent; other limits hold for both."""
 
 
+CONNECTIONS_PER_S, CONNECTIONS_BURST = 100.0, 100.0
+"""Connections that one socket of readers lets in, all users together. Whoever connects over and over holds up other readers
+by a second; without a bound the agent of a busy machine would do little else."""
+
+
+class Rate:
+    """So many a second, of which ``burst`` may come at once. ``now`` is a monotonic time, in seconds."""
+
+    def __init__(self, per_s: float, burst: float, now: float) -> None:
+        self._per_s, self._burst = per_s, burst
+        self._tokens, self._at_mono = burst, now
+
+    def pay(self, cost: float, now: float) -> None:
+        """Takes ``cost``; the last one before a wait may make a debt."""
+        self._tokens = min(self._burst, self._tokens + (now - self._at_mono) * self._per_s) - cost
+        self._at_mono = now
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until there is no debt any more."""
+        return max(0.0, -(self._tokens + (now - self._at_mono) * self._per_s) / self._per_s)
+
+
 class Purse:
     """What one user has taken. ``now`` is a monotonic time, in seconds."""
 
     def __init__(self, allowance: Allowance, now: float) -> None:
         self.allowance = allowance
         self._under_way = 0
-        self._tokens, self._at_mono = allowance.burst, now
+        self._rate = None if allowance.per_s is None else Rate(allowance.per_s, allowance.burst, now)
 
     def begin(self, now: float) -> None:
         """A request has come in."""
@@ -55,16 +77,11 @@ class Purse:
         self._pay(answer_bytes / COST_BYTES, now)
 
     def _pay(self, cost: float, now: float) -> None:
-        if self.allowance.per_s is not None:
-            earned = (now - self._at_mono) * self.allowance.per_s
-            self._tokens = min(self.allowance.burst, self._tokens + earned) - cost
-            self._at_mono = now
+        if self._rate is not None:
+            self._rate.pay(cost, now)
 
     def wait_s(self, unsent_bytes: int, now: float) -> float | None:
         """Seconds until the next request may come in: 0 for now, None where that depends on an answer being made or read."""
         if self._under_way >= self.allowance.requests or unsent_bytes >= self.allowance.unsent_bytes:
             return None
-        if self.allowance.per_s is None:
-            return 0.0
-        tokens = self._tokens + (now - self._at_mono) * self.allowance.per_s
-        return max(0.0, -tokens / self.allowance.per_s)
+        return 0.0 if self._rate is None else self._rate.wait_s(now)

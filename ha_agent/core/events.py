@@ -14,7 +14,8 @@ from typing import Any
 from ha_agent.core.supervisor_words import State
 
 MAX_HEADER_CHARS = 4096
-MAX_PAYLOAD_CHARS = 16 * 1024 * 1024
+MAX_PAYLOAD_CHARS = 256 * 1024
+"""Names and states, of whatever length. One that announces more would have the listener wait, deaf, for what never comes."""
 
 STOPPING = "SUPERVISOR_STATE_CHANGE_STOPPING"
 STATE_PREFIX = "PROCESS_STATE_"

@@ -48,10 +48,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class HistoryRequest(Request):
-    """``history``: the newest ``count`` events not older than ``since``, wall clock seconds."""
+    """``history``: the newest ``count`` events not older than ``since``, wall clock seconds.
+
+    ``before``: where an earlier answer says that older ones lie.
+    """
 
     count: int = 100
     since: float = 0.0
+    before: str = ""
 
 
 @dataclass(frozen=True, slots=True)

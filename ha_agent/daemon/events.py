@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ha_agent.adapters.journald import JournalSink
-from ha_agent.adapters.store import History
+from ha_agent.adapters.store import History, HistoryPage, Place
 from ha_agent.core.history_codes import ALARMING
 from ha_agent.core.visible import visible, visible_data
 from ha_agent.core.words import Role
@@ -52,6 +52,10 @@ class Events:
     def read(self, count: int, since_wall: float = 0.0) -> list[dict[str, Any]]:
         """The newest ``count`` events that are not older than ``since_wall``, oldest first. Raises ``OSError``."""
         return self._history.read(count, since_wall)
+
+    def read_page(self, count: int, since_wall: float, before: Place | None) -> HistoryPage:
+        """As ``read``, before a place, and with the place where the next page ends. Raises ``OSError``."""
+        return self._history.read_page(count, since_wall, before)
 
 
 class JournalTeller:

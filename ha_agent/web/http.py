@@ -94,7 +94,10 @@ def is_own_form(request: Request) -> bool:
     if site is not None:
         return site in ("same-origin", "none")
     origin = request.headers.get("origin")
-    return origin is None or urllib.parse.urlsplit(origin).netloc == request.headers.get("host")
+    try:
+        return origin is None or urllib.parse.urlsplit(origin).netloc == request.headers.get("host")
+    except ValueError:
+        return False
 
 
 def address_of(request: Request) -> str:

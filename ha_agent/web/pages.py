@@ -20,6 +20,7 @@ from ha_agent.web.pairs import ACTIONS, Pair, PairRefused, PairUnreachable
 from ha_agent.web.render import describe_pair, read_static, render, render_parts
 from ha_agent.web.sessions import Session, is_csrf
 from ha_agent.web.site import COOKIE, LANGUAGE_COOKIE, Site
+from ha_agent.web.texts import LANGUAGES
 from ha_agent.web.users import UsersDamaged
 
 BEAT_S = 15.0
@@ -117,8 +118,10 @@ class Pages:
 
     async def _set_language(self, request: Request) -> Response:
         form = await read_form(request)
+        if (language := form.get("language")) not in LANGUAGES:
+            raise Denied(400, "there is no such language")
         response = RedirectResponse(_local(form.get("next")), 303)
-        response.set_cookie(LANGUAGE_COOKIE, form.get("language", "")[:5], max_age=31536000, samesite="strict", path="/")
+        response.set_cookie(LANGUAGE_COOKIE, language, max_age=31536000, samesite="strict", path="/")
         return response
 
     async def _static(self, request: Request) -> Response:

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from ha_agent.core.peer_summary import summary_message
+from ha_agent.core.transaction import Watermark
+from ha_agent.core.words import Role, VrrpState
 from ha_agent.lab.layout import ADDRESSES, fresh_directory
 from tests.lab_support import Pair
 
@@ -237,6 +240,24 @@ def test_a_malformed_request_is_answered_and_leaves_no_traceback(pair: Pair, fra
 def memory_kib(pair: Pair, node: str) -> int:
     """Resident memory of the node's agent."""
     return int(pair.shell(node, f"awk '/VmRSS/ {{print $2}}' /proc/{pair.agent_pid(node)}/status"))
+
+
+@pytest.mark.parametrize("epoch", [2**63 - 1, 2**62 - 1])
+def test_an_epoch_that_cannot_be_is_learnt_from_nobody_and_outlives_no_key(pair: Pair, epoch: int) -> None:
+    """The rule of `poisoned-epoch`.
+
+    Fault: somebody with the peer's key sends signs of life with an epoch that ends all counting.
+    Answer: refused or not believed; replication goes on, and the epoch on the disk is the one of before.
+    Bound: none needed.
+    """
+    before = pair.lab.status("node-b")["epoch"]
+    life = summary_message("node-a", Role.STANDBY, VrrpState.BACKUP, Watermark(epoch, "node-a"), 1, "0" * 64)
+    (said,) = talk(pair, {"op": "ping", "id": 1, **life})
+    assert "closed" not in said
+    pair.shell("node-a", f"echo '; {epoch}' >> /etc/supervisor/conf.d/p0.conf")
+    assert pair.ha("node-a", "sync").returncode == 0
+    assert pair.lab.status("node-a")["epoch"] == pair.lab.status("node-b")["epoch"] == before
+    assert json.loads(pair.shell("node-b", "cat /var/lib/ha-agent/state.json"))["epoch"] <= before
 
 
 def test_a_huge_frame_is_refused_before_it_is_read(pair: Pair) -> None:

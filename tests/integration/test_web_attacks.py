@@ -248,6 +248,15 @@ def test_json_that_is_none_or_nested_without_end_is_a_bad_request(web: Dashboard
     assert web.ask("POST", "/api/v1/login", body, {"Content-Type": "application/json"})[0] == 400
 
 
+def test_a_language_and_an_origin_that_are_none_are_refused_without_a_traceback(web: Dashboard) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for language in ("%EF%BB%BF", "%E4%B8%AD", "xx", ""):
+        assert web.ask("POST", "/language", f"language={language}".encode(), form)[0] == 400, language
+    assert web.ask("POST", "/language", b"language=zh", form)[0] == 303
+    assert web.ask("POST", "/login", b"name=alice&password=x", {**form, "Origin": "http://["})[0] == 403
+    assert "Traceback" not in web.log()
+
+
 def test_requests_that_are_none_do_not_fill_the_log(web: Dashboard) -> None:
     for _ in range(100):
         with web.connect() as one:

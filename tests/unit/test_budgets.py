@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ha_agent.core.budgets import COST_BYTES, OPERATOR, READER, UNBOUNDED, Purse
+from ha_agent.core.budgets import COST_BYTES, OPERATOR, READER, UNBOUNDED, Purse, Rate
 
 
 def test_requests_under_way_and_unread_answers_are_waited_for_and_nothing_else() -> None:
@@ -44,6 +44,20 @@ def test_nobody_gets_more_in_any_time_than_the_burst_and_the_rate(requests: list
         last = 1.0 + size / COST_BYTES
         cost += last
     assert cost - last <= READER.burst + READER.per_s * now + 1e-6, "the last one may make a debt"
+
+
+def test_a_rate_lets_a_number_in_at_once_and_the_others_one_after_another() -> None:
+    rate, now = Rate(10.0, 5.0, 0.0), 0.0
+    for _ in range(5):
+        assert rate.wait_s(now) == 0.0
+        rate.pay(1.0, now)
+    rate.pay(1.0, now)
+    assert 0.09 < rate.wait_s(now) < 0.11
+    assert rate.wait_s(now + 0.2) == 0.0
+    now += 1000.0
+    for _ in range(6):
+        rate.pay(1.0, now)
+    assert rate.wait_s(now) > 0.0, "what was not used for long does not add up"
 
 
 @given(REQUESTS)

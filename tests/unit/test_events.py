@@ -84,7 +84,14 @@ def test_other_events_are_none_of_ours() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [b"hello\n", b"len:x poolserial:1\n", b"len:5 eventname:A\n", b"len:-1 poolserial:1 eventname:A\n"]
+    "bad",
+    [
+        b"hello\n",
+        b"len:x poolserial:1\n",
+        b"len:5 eventname:A\n",
+        b"len:-1 poolserial:1 eventname:A\n",
+        b"len:16000000 poolserial:1 eventname:A\n",
+    ],
 )
 def test_what_is_no_event_is_refused(bad: bytes) -> None:
     with pytest.raises(ProtocolError):

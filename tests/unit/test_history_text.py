@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import pathlib
 import time
 
 import pytest
 
-from ha_agent.adapters.store import History
+from ha_agent.adapters.store import PAGE_BYTES, History, HistoryPage, Place
 from ha_agent.cli.history_cmd import event_line, moment
 from ha_agent.cli.options import duration
 from ha_agent.core.history import merge_events
@@ -59,6 +60,32 @@ def test_the_newest_events_are_read_from_the_end_across_a_turned_over_file(tmp_p
         file.write('{"at": 1, "cut of')
     assert [e["number"] for e in history.read(2)] == [298, 299]
     assert history.read(10, time.time() + 60) == []
+
+
+def test_a_long_history_is_read_page_by_page_across_files_and_each_event_once(tmp_path: pathlib.Path) -> None:
+    history, number = History(str(tmp_path), "a", 3 * PAGE_BYTES), 0
+    while not (tmp_path / "history.jsonl.1").exists() or number % 4000:
+        history.add("code", "text " * 80, number=number)
+        number += 1
+    pages: list[list[int]] = []
+    before: Place | None = None
+    while not pages or before is not None:
+        page = history.read_page(10**6, 0.0, before)
+        before = None if page.older is None else Place.parse(str(page.older))
+        pages.insert(0, [e["number"] for e in page.events])
+        size = sum(len(json.dumps(e)) for e in page.events)
+        assert 0 < size < PAGE_BYTES + 1000, "no page is larger, whatever was asked for"
+        assert len(pages) < 10
+    assert len(pages) >= 3 and [n for page in pages for n in page] == list(range(number))
+    assert history.read_page(5, 0.0).older is None, "what was asked for is there"
+    assert history.read_page(10**6, time.time() + 60).older is None
+
+
+@pytest.mark.parametrize("before", [Place(1, 10**9), Place(-1, -1), Place(0, 0)])
+def test_a_place_that_no_answer_named_has_nothing_before_it(tmp_path: pathlib.Path, before: Place) -> None:
+    history = History(str(tmp_path), "a", 20_000)
+    history.add("code", "text")
+    assert history.read_page(10, 0.0, before) == HistoryPage([], None)
 
 
 def test_a_history_that_is_not_there_is_empty(tmp_path: pathlib.Path) -> None:

@@ -17,11 +17,12 @@ import pytest
 from ha_agent.adapters.kept import Kept, write_kept
 from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.runner import ProgramMissing
+from ha_agent.adapters.store import PAGE_BYTES
 from ha_agent.adapters.supervisord import ProcessInfo
 from ha_agent.core.account import DrillAccount, NodeAccount, PushAccount, Window
 from ha_agent.core.account_json import describe_account
 from ha_agent.core.events import StateEvent
-from ha_agent.core.frames import Message
+from ha_agent.core.frames import Message, encode_frame
 from ha_agent.core.guard import Access
 from ha_agent.core.manifest import EMPTY
 from ha_agent.core.requests import (
@@ -79,6 +80,22 @@ def test_the_history_is_as_much_of_the_newest_as_was_asked_for(tmp_path: pathlib
         assert (await node.operations.history(HistoryRequest(-5), reader()))["events"] == []
         assert len((await node.operations.history(HistoryRequest(10**9), reader()))["events"]) == 3
         assert (await node.operations.history(HistoryRequest(9, 9e9), reader()))["events"] == []
+        for wrong in ("x", "1", "1:2:3", "a:b"):
+            with pytest.raises(Malformed, match="before"):
+                await node.operations.history(HistoryRequest(9, 0.0, wrong), reader())
+
+
+def test_a_history_that_fits_into_no_answer_is_had_answer_by_answer(tmp_path: pathlib.Path) -> None:
+    async def work(node: Node) -> None:
+        for number in range(5):
+            node.events.add("code", "x" * (PAGE_BYTES // 3), number=number)
+        found: list[int] = []
+        before: str | None = ""
+        while before is not None:
+            answer = await node.operations.history(HistoryRequest(10**9, 0.0, before), reader())
+            assert len(encode_frame(dict(answer))) < 2 * PAGE_BYTES
+            found, before = [e["number"] for e in answer["events"]] + found, answer["older"]
+        assert found == list(range(5))
 
     on_node(tmp_path, work)
 

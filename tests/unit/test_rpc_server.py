@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ha_agent.adapters.rpc import Caller, Progress, RpcServer, user_of
-from ha_agent.core.budgets import OPERATOR, READER
+from ha_agent.core.budgets import CONNECTIONS_BURST, CONNECTIONS_PER_S, OPERATOR, READER
 from ha_agent.core.frames import MAX_FRAME_BYTES, FrameDecoder, Message, encode_frame
 from ha_agent.core.guard import Access
 from ha_agent.core.requests import Malformed
@@ -97,9 +97,14 @@ class Room:
         self.desk = Desk()
         self.user: tuple[int, str] | None = None
         """Who connects, where that is not whoever runs the tests."""
-        self.server = RpcServer(self.desk.answer, max_streams, lambda sock: self.user or user_of(sock))
+        self.let_in = 0
+        self.server = RpcServer(self.desk.answer, max_streams, self._identify)
         self.path = str(directory / "control.sock")
         self.clients: list[Client] = []
+
+    def _identify(self, sock: socket.socket) -> tuple[int, str]:
+        self.let_in += 1
+        return self.user or user_of(sock)
 
     def listen(self, *, handed_over: bool = False, access: Access = Access.OPERATE, mode: int = 0o660) -> None:
         self.server.listen(self.path, mode, None, handed_over=handed_over, access=access)
@@ -396,6 +401,28 @@ def test_a_user_who_connects_again_and_again_has_no_fresh_budget(tmp_path: pathl
             asked += 1
         assert READER.per_s is not None
         assert clock() - began >= 10 / READER.per_s * 0.5
+
+    serve(tmp_path, work, access=Access.READ)
+
+
+def test_readers_who_connect_over_and_over_are_let_in_slowly_and_operators_beside_them(
+    tmp_path: pathlib.Path,
+) -> None:
+    async def work(room: Room) -> None:
+        clock, more = asyncio.get_running_loop().time, 30
+        began, room.user = clock(), BOB
+        with contextlib.ExitStack() as stack:
+            while room.let_in < CONNECTIONS_BURST + more:
+                sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                sock.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    sock.connect(room.path)
+                await asyncio.sleep(0.001)
+        assert clock() - began >= more / CONNECTIONS_PER_S * 0.5
+        room.path, room.user = str(tmp_path / "operators.sock"), ROOT
+        room.listen()
+        assert not room.server.keep(), "a socket that waits is none that is gone"
+        assert await room.connect().ask(op="x") is not None
 
     serve(tmp_path, work, access=Access.READ)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ha_agent.adapters.conf_checker import CheckerFailed
 from ha_agent.adapters.runner import ProgramMissing, run_program
+from ha_agent.adapters.store import Place
 from ha_agent.core.answers import ContentsAnswer, DoctorAnswer, HistoryAnswer, JudgeAnswer, ViewAnswer
 from ha_agent.core.confs import Verdict
 from ha_agent.core.requests import (
@@ -66,9 +67,14 @@ class NodeOperations:
         self._looking, self._wall = looking, wall
 
     async def history(self, request: HistoryRequest, _call: Call) -> HistoryAnswer:
-        """The newest events."""
+        """The newest events, as many as one answer holds, and where older ones are asked for."""
+        try:
+            before = Place.parse(request.before) if request.before else None
+        except ValueError:
+            raise Malformed("before is not what an answer said") from None
         count = min(request.count, MAX_EVENTS)
-        return {"events": await self._looking.do(self._events.read, count, request.since), "at": self._wall()}
+        page = await self._looking.do(self._events.read_page, count, request.since, before)
+        return {"events": page.events, "older": None if page.older is None else str(page.older), "at": self._wall()}
 
     async def view(self, _request: Request, call: Call) -> ViewAnswer:
         """Everything that a screen or a scrape shows of this node, from one look at supervisord at most."""
