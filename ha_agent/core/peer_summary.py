@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ha_agent.core.frames import Message
+from ha_agent.core.orders import Orders
 from ha_agent.core.transaction import MOST_EPOCH, Watermark
 from ha_agent.core.words import PROTOCOL_VERSION, Role, VrrpState
+
+NONE = Orders()
 
 LONGEST_NAME = 64
 """Characters of a node's name, and of a digest in hex."""
@@ -30,6 +33,9 @@ class PeerSummary:
     heard_wall: float
     vip_here: bool | None = None
     """None where it could not be found out, or where an older agent does not say."""
+    in_maintenance: bool | None = None
+    """None where an older agent does not say; so is the next one."""
+    stays_standby: bool | None = None
 
     @classmethod
     def parse(cls, raw: Message, heard_wall: float) -> PeerSummary:
@@ -48,7 +54,9 @@ class PeerSummary:
                 generation=_number(raw["generation"]),
                 manifest_hash=_name(raw["manifest"]),
                 heard_wall=heard_wall,
-                vip_here=raw["vip"] if isinstance(raw.get("vip"), bool) else None,
+                vip_here=_flag(raw.get("vip")),
+                in_maintenance=_flag(raw.get("maintenance")),
+                stays_standby=_flag(raw.get("stays_standby")),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise WrongPeer(f"the peer's answer cannot be understood: {error}") from None
@@ -71,8 +79,19 @@ def _name(value: object) -> str:
     return value
 
 
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
 def summary_message(
-    node: str, role: Role, vrrp: VrrpState, mark: Watermark, generation: int, manifest: str, vip: bool | None = None
+    node: str,
+    role: Role,
+    vrrp: VrrpState,
+    mark: Watermark,
+    generation: int,
+    manifest: str,
+    vip: bool | None = None,
+    orders: Orders = NONE,
 ) -> dict[str, Any]:
     """This node's signs of life as a message."""
     return {
@@ -85,4 +104,6 @@ def summary_message(
         "generation": generation,
         "manifest": manifest,
         "vip": vip,
+        "maintenance": orders.in_maintenance,
+        "stays_standby": orders.stays_standby,
     }

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ha_agent.core.faults import REPLICATION_FAULTS, Face, former_code
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.node_json import NodeAccountJson, NodeJson
 from ha_agent.core.supervisor_words import remedy_for
+
+RISKS: Mapping[str, str] = {
+    "keepalived-down": "no client reaches the programs before a keepalived is MASTER again",
+    "supervisord-down": "nothing is started on a node whose supervisord does not answer",
+    "unfit": "the VIP may go nowhere for some seconds, and then come back with the programs",
+    "notes-failing": "the takeover may not be finished: no program runs until this node has taken them back",
+    "vrrp-state": "the VIP may not move, or move to where no program starts",
+    "standby-edit": "the standby's own edits come into force; what they replace is found among the kept copies alone",
+    "replication-lag": "what has not travelled is not in force afterwards, and may be found among the kept copies alone",
+    "replication-refused": "what the standby refuses is not in force afterwards, and may be among the kept copies alone",
+    "registry-held": "the confs whose deletion is held come into force again",
+    "standby-not-ready": "the conf does not run on the standby",
+    "not-checked": "what the standby cannot load comes to light when it is needed",
+    "preempt": "the VIP comes back at once: the programs are stopped twice",
+}
+"""By the code of an obstacle to a switchover, what it risks to go on in spite of it. Others cannot be overridden."""
+
+
+def describe_override(finding: Finding) -> str | None:
+    """What ``--force`` risks where it overrides ``finding``; None where nothing overrides that."""
+    return RISKS.get(finding.code)
 
 
 def find_active(nodes: Sequence[NodeJson]) -> NodeAccountJson | None:
@@ -29,7 +50,10 @@ def _error(code: str, where: Any, text: str, remedy: str) -> Finding:
 
 
 def find_obstacles(nodes: Sequence[NodeJson]) -> list[Finding]:
-    """What speaks against a switchover now. Errors refuse it (``--force`` overrides), warnings are for reading."""
+    """What speaks against a switchover now. Errors refuse it, warnings are for reading.
+
+    ``--force`` overrides those errors that ``RISKS`` names.
+    """
     found: list[Finding] = []
     accounts: list[NodeAccountJson] = []
     for node in nodes:
@@ -74,7 +98,14 @@ def _other(accounts: Sequence[NodeAccountJson], account: NodeAccountJson) -> str
 def _node_obstacles(node: NodeAccountJson) -> list[Finding]:
     name, found = node["name"], []
     if node.get("maintenance"):
-        found.append(_error("maintenance-on", name, "maintenance is on: no role is changed", "ha-agent maintenance off"))
+        found.append(
+            _error(
+                "maintenance-on",
+                name,
+                "maintenance is on: the VIP would move, and the programs stay",
+                "end maintenance first: ha-agent maintenance off",
+            )
+        )
     if node["keepalived"] != "up":
         found.append(_error("keepalived-down", name, "keepalived is not running", "systemctl start keepalived"))
     if node["supervisord"] != "up":

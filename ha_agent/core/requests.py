@@ -126,7 +126,7 @@ class MaintenanceRequest(Request):
 
 @dataclass(frozen=True, slots=True)
 class HandOverRequest(Request):
-    """``hand-over``: ``force`` overrides all obstacles but the role."""
+    """``hand-over``: ``force`` overrides all obstacles but the role and maintenance."""
 
     force: bool = False
 

@@ -21,6 +21,7 @@ from ha_agent.adapters.spool import read_ticks
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.store import Store
 from ha_agent.adapters.watch import Watcher
+from ha_agent.core.orders import Orders
 from ha_agent.core.places import RunPlaces, StatePlaces
 from ha_agent.core.settings import (
     LinkSettings,
@@ -324,6 +325,7 @@ def _build_registry(
         waker.wake,
         shared.wall,
         on_doubt=lambda text: events.add("epoch-doubted", text),
+        orders=lambda: Orders(in_maintenance=shared.maintenance.is_on),
     )
     return _Registry(store, committer, ledger, view, receiver, replicator, acknowledger, editor, conversation)
 

@@ -239,6 +239,35 @@ def test_in_maintenance_nothing_is_started_or_stopped_whatever_keepalived_does(p
     assert pair.runs("node-a") == frozenset()
 
 
+@pytest.mark.parametrize("where", ["both", "at the standby alone"])
+def test_no_force_takes_the_service_away_from_a_pair_in_maintenance(pair: Pair, where: str) -> None:
+    """A word that is still in force: in maintenance the VIP would move, and the programs would stay.
+
+    Fault: `switchover --yes --force` while maintenance is on, on both nodes or at the standby alone.
+    Answer: refused, with the way to end the maintenance; nothing moves.
+    Bound: none needed.
+    """
+    up(pair)
+    assert pair.ha("node-a", "maintenance", "on", "--for", "10min").returncode == 0
+    if where != "both":
+        assert pair.ha("node-a", "maintenance", "off").returncode == 0
+        pair.lab.cut("node-b")
+        gone = lambda: pair.lab.status("node-b")["replication"]["state"] == "unreachable"  # noqa: E731
+        wait_for("the link is seen down", gone, 15, 0.2)
+        assert pair.ha("node-b", "maintenance", "on", "--for", "10min").returncode == 7
+        pair.lab.heal("node-b")
+        wait_for("the link is up again", lambda: pair.ha("node-a", "status").returncode == 0, 15, 0.2)
+        assert pair.lab.status("node-a")["maintenance"] is None
+    began = time.time()
+    for node in ("node-a", "node-b"):
+        done = pair.ha(node, "switchover", "--yes", "--force", "--timeout", "10")
+        assert done.returncode == 3, done
+        assert "ha-agent maintenance off" in done.stdout + done.stderr
+    stays("nothing moves", lambda: pair.runs("node-a") == THREE and not pair.runs("node-b"), 1.5)
+    assert pair.lab.status("node-a")["vip"] is True
+    assert [e for e in pair.history("node-a", "vrrp") if e["at"] > began] == []
+
+
 def test_maintenance_ends_by_itself_and_with_a_reboot(pair: Pair) -> None:
     up(pair)
     pair.ha("node-a", "maintenance", "on", "--for", "2s")

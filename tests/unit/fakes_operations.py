@@ -31,6 +31,7 @@ from ha_agent.core.frames import Message
 from ha_agent.core.guard import Access
 from ha_agent.core.kinship import Found, Kin, Marked
 from ha_agent.core.manifest import EMPTY, Entry, Manifest
+from ha_agent.core.orders import Orders
 from ha_agent.core.peer_summary import summary_message
 from ha_agent.core.places import StatePlaces
 from ha_agent.core.settings import (
@@ -377,6 +378,7 @@ class FakeLink(PeerLink):
         super().__init__(LinkSettings(), peer, run_dir, greet, lambda: None)
         self.is_up, self.problem = True, ""
         self.role = Role.STANDBY
+        self.orders = Orders()
         self.asked: list[Message] = []
         self.nudges = 0
         self.answers: dict[str, PeerAnswer] = {
@@ -390,7 +392,7 @@ class FakeLink(PeerLink):
 
     def summary(self) -> Message:
         """The peer's signs of life."""
-        return summary_message("b", self.role, VrrpState.BACKUP, Watermark(1, "a"), 0, self.held.hash)
+        return summary_message("b", self.role, VrrpState.BACKUP, Watermark(1, "a"), 0, self.held.hash, None, self.orders)
 
     def commit(self, message: Message) -> Message:
         """The peer takes a change, if it builds on what is there."""

@@ -22,6 +22,7 @@ DRAIN_S = 5.0
 PEER_ROLE_S = 2.0
 HAND_OVER_LIMIT_S = 5.0
 MAX_REASON = 500
+END_MAINTENANCE = "end maintenance first: ha-agent maintenance off"
 
 
 class RoleOperations:
@@ -66,7 +67,7 @@ class RoleOperations:
     async def hand_over(self, request: HandOverRequest, call: Call) -> BegunAnswer:
         """Begins a switchover: keepalived gives MASTER up here, and everything follows from that.
 
-        Refuses unless this node is active and the peer ready to be; ``force`` overrides all but the role.
+        Refuses unless this node is active and the peer ready to be; ``force`` overrides all but the role and maintenance.
         """
         reason = await self._find_obstacle(force=request.force)
         if reason is not None:
@@ -82,11 +83,15 @@ class RoleOperations:
         standing = self._standing
         if standing.role is not Role.ACTIVE:
             return f"{standing.node} is {standing.role.value}, not active"
+        # In maintenance the VIP would move, and the programs stay: nobody's wish.
+        if self._maintenance.is_on:
+            return f"maintenance is on at {standing.node}; {END_MAINTENANCE}"
+        peer_role = await self._conversation.ask_role(PEER_ROLE_S)
+        peer = self._conversation.peer
+        if peer_role is not None and peer is not None and peer.in_maintenance:
+            return f"maintenance is on at {self._peer}; {END_MAINTENANCE}"
         if force:
             return None
-        if self._maintenance.is_on:
-            return "maintenance is on"
-        peer_role = await self._conversation.ask_role(PEER_ROLE_S)
         if peer_role is not Role.STANDBY:
             how = "cannot be reached" if peer_role is None else f"is {peer_role.value}, not standby"
             return f"{self._peer} {how}"

@@ -13,6 +13,7 @@ from ha_agent.adapters.ssh import PeerLink
 from ha_agent.core.frames import Message
 from ha_agent.core.manifest import Manifest
 from ha_agent.core.node_json import NodeAccountJson, NodeJson, SilentNodeJson
+from ha_agent.core.orders import Orders
 from ha_agent.core.peer_summary import PeerSummary, WrongPeer, summary_message
 from ha_agent.core.settings import LinkSettings, PeerSettings
 from ha_agent.core.transaction import Watermark, is_jump, jump_text
@@ -32,7 +33,7 @@ class Conversation:
     """Speaks with the peer over this node's own link. ``on_news`` is called when the peer's role has changed,
     ``on_doubt`` once with the reason when its epoch is not believed.
 
-    ``wall``: the wall clock, in seconds.
+    ``wall``: the wall clock, in seconds. ``orders``: what operators have said of this node.
     """
 
     def __init__(
@@ -47,11 +48,15 @@ class Conversation:
         on_news: Callable[[], None],
         wall: Callable[[], float],
         on_doubt: Callable[[str], object] = log.error,
+        orders: Callable[[], Orders] = Orders,
     ) -> None:
         self._wanted, self._limits = wanted, limits
         self._standing, self._ledger, self._view = standing, ledger, view
         self._link, self._replicator = link, replicator
         self._on_news, self._wall, self._on_doubt = on_news, wall, on_doubt
+        self._orders = orders
+        self.on_heard: list[Callable[[], None]] = []
+        """Called with every sign of life of the peer's agent that was believed."""
         self._doubted: Watermark | None = None
         self._asked = asyncio.Event()
         self.peer: PeerSummary | None = None
@@ -78,6 +83,7 @@ class Conversation:
             ledger.generation,
             self._view.manifest.hash,
             standing.vip_here,
+            self._orders(),
         )
 
     def learn(self, raw: Message, *, is_answer: bool = True) -> None:
@@ -95,6 +101,8 @@ class Conversation:
             self._doubt(summary.mark)
         changed = self.peer is None or self.peer.role is not summary.role
         self.peer = summary
+        for listener in self.on_heard:
+            listener()
         if not self._standing.owns:
             self._ledger.learn(summary.mark)
         if changed:
