@@ -16,6 +16,7 @@ MODULES = {
     "status": "status_cmd",
     "history": "history_cmd",
     "switchover": "switchover_cmd",
+    "takeover": "takeover_cmd",
     "failover-test": "drill_cmd",
     "lint": "lint_cmd",
     "doctor": "doctor_cmd",

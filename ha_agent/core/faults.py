@@ -237,8 +237,8 @@ _ALERTS: tuple[Fault, ...] = (
     Fault(
         "takeover-held",
         "nothing is started: the other node has not given its word, and takeover.on_interlock_timeout says to hold",
-        "bring the other node or the link to it back, it gives its word by itself; a fence_command in [takeover] makes "
-        "a start safe without it",
+        "bring the other node or the link to it back, it gives its word by itself; where its machine is off and stays so: "
+        "ha-agent takeover --peer-is-off; a fence_command in [takeover] makes a start safe without either",
         Urgency.CRITICAL,
     ),
     Fault(

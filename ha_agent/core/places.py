@@ -188,6 +188,11 @@ class StatePlaces:
         return self._at("keepalived-stopped")
 
     @property
+    def hold_told(self) -> str:
+        """That the history has said what "hold" means."""
+        return self._at("hold-told")
+
+    @property
     def reports(self) -> str:
         """The directory of the reports of failover-tests."""
         return self._at("drills")

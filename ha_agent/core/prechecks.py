@@ -8,6 +8,7 @@ from typing import Any
 from ha_agent.core.faults import REPLICATION_FAULTS, Face, former_code
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.node_json import NodeAccountJson, NodeJson
+from ha_agent.core.orders import END_MAINTENANCE
 from ha_agent.core.supervisor_words import remedy_for
 
 RISKS: Mapping[str, str] = {
@@ -69,7 +70,8 @@ def find_obstacles(nodes: Sequence[NodeJson]) -> list[Finding]:
         for account in accounts:
             if account["role"] not in ("active", "standby"):
                 if held := account.get("held"):
-                    remedy = f"bring {_other(accounts, account)} or the link to it back: it gives its word by itself"
+                    other = _other(accounts, account)
+                    remedy = f"bring {other} or the link to it back; where it is off: ha-agent takeover --peer-is-off"
                     found.append(_error("takeover-held", account["name"], f"starts nothing: {held}", remedy))
                     continue
                 why = f"is {account['role']}" + (f" ({account['step']})" if account.get("step") else "")
@@ -103,7 +105,7 @@ def _node_obstacles(node: NodeAccountJson) -> list[Finding]:
                 "maintenance-on",
                 name,
                 "maintenance is on: the VIP would move, and the programs stay",
-                "end maintenance first: ha-agent maintenance off",
+                END_MAINTENANCE,
             )
         )
     if node["keepalived"] != "up":

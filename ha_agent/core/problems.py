@@ -21,7 +21,8 @@ TEXTS: Mapping[str, str] = {
     "drill": "{node}: a failover-test by {by} is under way ({why})",
     "fenced": "{node} is fenced: {count} processes of the registry cannot be ended; see the history",
     "takeover-held": "{node} has taken over and starts nothing: {why}; bring {peer} or the link to it back, "
-    "it gives its word by itself; a fence_command in [takeover] makes a start safe without it",
+    "it gives its word by itself; where {peer} is off and stays so, say that on {node}: ha-agent takeover --peer-is-off; "
+    "a fence_command in [takeover] makes a start safe without either",
     "vip-on-both": "the VIP is on both nodes: clients may reach the wrong one; take it off the standby (ip addr del)",
     "vip-on-neither": "the VIP is on neither node: no client reaches the pair; see journalctl -u keepalived",
     "unfit": "{node} must not be MASTER (FAULT by the track file): {why}",

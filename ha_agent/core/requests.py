@@ -132,6 +132,14 @@ class HandOverRequest(Request):
 
 
 @dataclass(frozen=True, slots=True)
+class PeerIsOffRequest(Request):
+    """``peer-is-off``: the other node, which must be named, is off."""
+
+    peer: Line
+    reason: Line = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DrillBeginRequest(Request):
     """``drill-begin``: a failover-test is watched for ``for_s`` seconds at most."""
 

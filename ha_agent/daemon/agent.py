@@ -43,6 +43,7 @@ from ha_agent.daemon.operations.table import Dispatcher
 from ha_agent.daemon.parts import keep_running
 from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.supervised import Supervised
+from ha_agent.daemon.role.hold_notice import tell_what_hold_means
 from ha_agent.daemon.role.maintenance import Maintenance, keep_life, read_life
 from ha_agent.daemon.rooms import AlertParts, build_rooms, build_tools
 from ha_agent.daemon.upkeep import Upkeep
@@ -235,6 +236,7 @@ class Agent:
         group.fitness.begin()
         role = group.standing.role.value
         shared.events.add("agent-started", f"version {__version__}, role {role}", role=role)
+        tell_what_hold_means(self._settings.takeover, self._state.hold_told, shared.events)
         notify_manager("READY=1")
         try:
             await group.loop.run()

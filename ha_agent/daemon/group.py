@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,7 @@ from ha_agent.daemon.role.loop import RoleLoop
 from ha_agent.daemon.role.maintenance import Maintenance
 from ha_agent.daemon.role.obedience import Obedience
 from ha_agent.daemon.role.patrol import Patrol
+from ha_agent.daemon.role.peer_off import PeerOffWord
 from ha_agent.daemon.role.release import Release
 from ha_agent.daemon.role.rival import Rival
 from ha_agent.daemon.role.senses import Senses
@@ -163,6 +164,9 @@ class Group:
     verifier: Verifier
     patrol: Patrol
     loop: RoleLoop
+    peer_off: PeerOffWord
+    is_peer_machine_up: Callable[[float], Awaitable[bool]]
+    """Asks the peer's machine, without its agent, within a limit in seconds."""
 
     def supervisord_ended(self) -> None:
         """A supervisord that begins anew, after its end or a reload, must not start the registry beside what is left of it.
@@ -228,6 +232,7 @@ class _Role:
     verifier: Verifier
     patrol: Patrol
     loop: RoleLoop
+    peer_off: PeerOffWord
 
 
 def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
@@ -278,6 +283,8 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
         verifier=role.verifier,
         patrol=role.patrol,
         loop=role.loop,
+        peer_off=role.peer_off,
+        is_peer_machine_up=functools.partial(shared.machine.answers, shared.peer.address, shared.peer.ssh_port),
     )
 
 
@@ -353,6 +360,7 @@ class _Procedures:
     takeover: Takeover
     release: Release
     verifier: Verifier
+    peer_off: PeerOffWord
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,6 +408,8 @@ def _build_role(
     )
     rival = Rival(steps.claims, registry.conversation, events, waker, shared.start_task)
     registry.replicator.on_stale.append(rival.hear)
+    loop.on_transition.append(steps.peer_off.hear_transition)
+    registry.conversation.on_heard.append(steps.peer_off.hear_peer)
     return _Role(
         steps.interlock,
         steps.fitness,
@@ -409,6 +419,7 @@ def _build_role(
         steps.verifier,
         watchers.patrol,
         loop,
+        steps.peer_off,
     )
 
 
@@ -431,6 +442,7 @@ def _build_procedures(
         waker.wake()
 
     claims = Claims(standing, registry.ledger, events, registry.replicator.retry_now)
+    peer_off = PeerOffWord(peer.name, events)
     takeover = Takeover(
         limits,
         standing,
@@ -446,6 +458,7 @@ def _build_procedures(
         peer=lambda: registry.conversation.peer,
         fence=functools.partial(shared.machine.fence, limits.fence_command, limits.fence_timeout_s),
         give_way=give_way,
+        peer_off=peer_off,
     )
     release = Release(
         standing,
@@ -458,7 +471,7 @@ def _build_procedures(
         _remove_vip(settings, shared),
     )
     verifier = Verifier(standing, programs.active_set, programs.loader, events, shared.clock)
-    return _Procedures(claims, interlock, fitness, takeover, release, verifier)
+    return _Procedures(claims, interlock, fitness, takeover, release, verifier, peer_off)
 
 
 def _remove_vip(settings: GroupSettings, shared: SharedNode) -> Callable[[], Coroutine[Any, Any, bool]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ha_agent.core.answers import BegunAnswer, MaintenanceAnswer
+from ha_agent.core.orders import END_MAINTENANCE
 from ha_agent.core.requests import HandOverRequest, MaintenanceRequest, Malformed
 from ha_agent.core.settings import VrrpSettings
 from ha_agent.core.words import Outcome, Role
@@ -22,7 +23,6 @@ DRAIN_S = 5.0
 PEER_ROLE_S = 2.0
 HAND_OVER_LIMIT_S = 5.0
 MAX_REASON = 500
-END_MAINTENANCE = "end maintenance first: ha-agent maintenance off"
 
 
 class RoleOperations:

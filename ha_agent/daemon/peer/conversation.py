@@ -56,7 +56,7 @@ class Conversation:
         self._on_news, self._wall, self._on_doubt = on_news, wall, on_doubt
         self._orders = orders
         self.on_heard: list[Callable[[], None]] = []
-        """Called with every sign of life of the peer's agent that was believed."""
+        """Called with every sign of life that comes from the peer, believed or not."""
         self._doubted: Watermark | None = None
         self._asked = asyncio.Event()
         self.peer: PeerSummary | None = None
@@ -93,6 +93,8 @@ class Conversation:
         was sent by whoever holds the peer's key, and an epoch in it is believed within limits alone: then one that a stolen
         key has sent is overtaken when the key is gone.
         """
+        for listener in self.on_heard:
+            listener()
         summary = PeerSummary.parse(raw, self._wall())
         wanted = self._wanted
         if summary.node != wanted.name:
@@ -101,8 +103,6 @@ class Conversation:
             self._doubt(summary.mark)
         changed = self.peer is None or self.peer.role is not summary.role
         self.peer = summary
-        for listener in self.on_heard:
-            listener()
         if not self._standing.owns:
             self._ledger.learn(summary.mark)
         if changed:

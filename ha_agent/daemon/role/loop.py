@@ -214,6 +214,11 @@ class RoleLoop:
         self._obedience.update(now, self._fitness.reason, standing.vrrp_state, standing.vip_here)
         self._addresses.remove_stray(now)
 
+    def retry_now(self) -> None:
+        """Has a plan that could not be finished tried again at once: what it waits for may be there."""
+        self._retry_at(self._clock())
+        self._waker.wake()
+
     def give_way(self, reason: str) -> None:
         """Has keepalived give up MASTER here for a while; the rules then release."""
         self._fitness.give_way(self._clock(), reason)
