@@ -17,6 +17,8 @@ MODULES = {
     "history": "history_cmd",
     "switchover": "switchover_cmd",
     "takeover": "takeover_cmd",
+    "standby": "standby_cmd",
+    "unstandby": "standby_cmd",
     "failover-test": "drill_cmd",
     "lint": "lint_cmd",
     "doctor": "doctor_cmd",

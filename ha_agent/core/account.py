@@ -8,6 +8,7 @@ from typing import Any
 
 from ha_agent.core.confs import Selection
 from ha_agent.core.manifest import EMPTY, Manifest
+from ha_agent.core.orders import StandbyOrder
 from ha_agent.core.peer_summary import PeerSummary
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import OWNING_ROLES, Role, VrrpState
@@ -72,6 +73,7 @@ class NodeAccount:
     last_transition: Mapping[str, Any] = field(default_factory=dict)
     unfit: str | None = None
     maintenance: Window | None = None
+    standby_order: StandbyOrder | None = None
     drill: DrillAccount | None = None
     preempt: bool = False
     priority: int = 0

@@ -268,6 +268,13 @@ _ALERTS: tuple[Fault, ...] = (
     Fault("drill-report", "a failover-test has ended", "ha-agent failover-test --list", Urgency.INFO),
     Fault("switchover", "an operator has asked for a switchover", "nothing", Urgency.INFO),
     Fault(
+        "standby-ordered",
+        "a node is to stay standby by an operator's order: it takes over nothing, also when the other one fails",
+        "ha-agent unstandby NODE when the reason for it is gone",
+        Urgency.WARNING,
+    ),
+    Fault("standby-lifted", "a node may take over again", "nothing", Urgency.INFO),
+    Fault(
         "maintenance-on",
         "maintenance: nothing is decided, started or stopped until its end",
         "ha-agent maintenance off ends it early",

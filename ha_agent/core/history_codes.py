@@ -31,6 +31,7 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("superseded", "the peer has taken over with a newer epoch"),
     EventCode("interlock-refused", "the peer is active and stays so", True),
     EventCode("hand-over", "an operator asked for a switchover"),
+    EventCode("stays-standby", "an operator ordered this node to stay standby"),
     EventCode("keepalived-down", "keepalived does not run", True, former_of_role="keepalived-gone"),
     EventCode("vrrp-left-master", "keepalived no longer reports MASTER"),
     EventCode("vip-removed", "a VIP that was on the standby beside the active node's was taken off", True),
@@ -74,6 +75,8 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("peer-not-off", "that word no longer counts: the other node gave a sign of life", True),
     EventCode("hold-notice", 'what "hold" of takeover.on_interlock_timeout means, told once', True),
     EventCode("switchover", "an operator had this node hand over"),
+    EventCode("standby-ordered", "an operator ordered the node to take over nothing until told otherwise", True),
+    EventCode("standby-lifted", "an operator let the node take over again"),
     EventCode("maintenance-on", "maintenance has begun"),
     EventCode("maintenance-off", "maintenance is over"),
     # The registry and its replication.

@@ -27,6 +27,46 @@ class StandbyOrder:
     reason: str
 
 
+def describe_order(by: str, reason: str) -> str:
+    """The order that a node is to stay standby, as the reason why it must not be MASTER."""
+    return f"{by} ordered it to stay standby" + (f" ({reason})" if reason else "")
+
+
+@dataclass(frozen=True, slots=True)
+class StandbyFacts:
+    """What the order that ``node`` is to stay standby is held against. ``peer_role`` is None where it does not answer."""
+
+    node: str
+    peer: str
+    role: Role
+    in_maintenance: bool
+    peer_role: Role | None
+    peer_stays_standby: bool
+
+
+def why_never_standby(facts: StandbyFacts) -> str | None:
+    """Why ``node`` cannot be ordered to stay standby at all, and what to do; None where it can."""
+    if facts.in_maintenance:
+        return f"maintenance is on at {facts.node}; {END_MAINTENANCE}"
+    return None
+
+
+def why_not_standby(facts: StandbyFacts) -> str | None:
+    """Why ``node`` should not be ordered to stay standby: nothing might run then. None where nothing is against it."""
+    node, peer = facts.node, facts.peer
+    if facts.peer_role is None:
+        return f"{peer} cannot be reached: while {node} stays standby, nothing may run"
+    if facts.peer_stays_standby:
+        return f"{peer} is to stay standby, too: nothing would run; first: ha-agent unstandby {peer}"
+    if facts.role is Role.ACTIVE:
+        return f"{node} is active; hand over first: ha-agent switchover"
+    if facts.role not in (Role.STANDBY, Role.FENCED):
+        return f"{node} is {facts.role.value} just now; wait until it has settled: ha-agent status --watch"
+    if facts.peer_role is not Role.ACTIVE:
+        return f"{peer} is {facts.peer_role.value}, not active: while {node} stays standby, nothing may run"
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class PeerOff:
     """An operator's word that the other machine is off, for the one takeover that has the epoch ``claim``."""

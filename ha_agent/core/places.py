@@ -178,6 +178,11 @@ class StatePlaces:
         return self._at("maintenance.json")
 
     @property
+    def standby_order(self) -> str:
+        """The order that this node takes over nothing."""
+        return self._at("standby.json")
+
+    @property
     def vip(self) -> str:
         """The VIP, for ``ha-agent-fence``, which knows no configuration."""
         return self._at("vip")

@@ -8,7 +8,8 @@ from typing import Any
 from ha_agent.core.faults import REPLICATION_FAULTS, Face, former_code
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.node_json import NodeAccountJson, NodeJson
-from ha_agent.core.orders import END_MAINTENANCE
+from ha_agent.core.orders import END_MAINTENANCE, describe_order
+from ha_agent.core.problems import is_unfit_by_order
 from ha_agent.core.supervisor_words import remedy_for
 
 RISKS: Mapping[str, str] = {
@@ -113,7 +114,10 @@ def _node_obstacles(node: NodeAccountJson) -> list[Finding]:
     if node["supervisord"] != "up":
         said = node["supervisord"]
         found.append(_error("supervisord-down", name, f"supervisord: {said}", remedy_for(said)))
-    if node.get("unfit"):
+    if order := node.get("standby_order"):
+        why = describe_order(order["by"], order["reason"])
+        found.append(_error("standby-ordered", name, why, f"first: ha-agent unstandby {name}"))
+    if node.get("unfit") and not is_unfit_by_order(node):
         found.append(_error("unfit", name, f"must not be MASTER: {node['unfit']}", "see ha-agent history"))
     # A node that is to give up needs nothing there: that speaks for a switchover, and not against it.
     if node["role"] != "active" and (failing := node.get("notes_problem")):

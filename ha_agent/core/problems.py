@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ha_agent.core.faults import PROGRAM_FAULTS, REPLICATION_FAULTS, code_of_conf
 from ha_agent.core.node_json import NodeAccountJson, NodeJson, ProgramJson
+from ha_agent.core.orders import describe_order
 from ha_agent.core.supervisor_words import TROUBLED_STATES, State, is_deaf
 
 TEXTS: Mapping[str, str] = {
@@ -18,6 +19,8 @@ TEXTS: Mapping[str, str] = {
     "unreachable": "{node} cannot be reached{age}: {why}; is it up, and its agent? (ha-agent doctor tells the faults apart)",
     "maintenance": "{node} is in maintenance for {age} more{why}, by {by}: no role is changed, nothing is started or "
     "stopped; ha-agent maintenance off ends it",
+    "standby-ordered": "{node} is to stay standby{why}, by order of {by} for {age} now: it takes over nothing, "
+    "also when the other node fails; ha-agent unstandby {node} ends that",
     "drill": "{node}: a failover-test by {by} is under way ({why})",
     "fenced": "{node} is fenced: {count} processes of the registry cannot be ended; see the history",
     "takeover-held": "{node} has taken over and starts nothing: {why}; bring {peer} or the link to it back, "
@@ -110,11 +113,15 @@ def _of_node(node: NodeJson, now: float) -> Iterator[Problem]:
         why = f" ({maintenance['reason']})" if maintenance["reason"] else ""
         age = age_text(maintenance["until"] - now)
         yield Problem("maintenance-on", "maintenance", {"node": name, "age": age, "why": why, "by": maintenance["by"]})
+    if order := node.get("standby_order"):
+        why = f" ({order['reason']})" if order["reason"] else ""
+        words = {"node": name, "why": why, "by": order["by"], "age": age_text(max(0.0, now - order["since"]))}
+        yield Problem("standby-ordered", "standby-ordered", words)
     if drill := node.get("drill"):
         yield Problem("drill", "drill", {"node": name, "by": drill["by"], "why": drill["mode"] or "switchover"})
     if node["role"] == "fenced":
         yield Problem("fenced", "fenced", {"node": name, "count": node["left_running"]})
-    if node.get("unfit") and node["role"] != "fenced":
+    if node.get("unfit") and node["role"] != "fenced" and not is_unfit_by_order(node):
         yield Problem("unfit", "unfit", {"node": name, "why": node["unfit"]})
     if failing := node.get("notes_problem"):
         yield Problem("notes-failing", "notes-failing", {"node": name, "why": failing})
@@ -140,6 +147,12 @@ def _of_node(node: NodeJson, now: float) -> Iterator[Problem]:
         for path, why in sorted(paths.items()):
             code = code_of_conf(node["role"], is_loadable=path not in readiness["problems"])
             yield Problem(code, key, {"node": name, "path": path, "why": why})
+
+
+def is_unfit_by_order(node: NodeAccountJson) -> bool:
+    """Whether an operator's order is all that keeps ``node`` from being MASTER: that is said for itself."""
+    order = node.get("standby_order")
+    return order is not None and node["unfit"] == describe_order(order["by"], order["reason"])
 
 
 def _of_registry(node: NodeAccountJson) -> Iterator[Problem]:

@@ -132,6 +132,15 @@ class HandOverRequest(Request):
 
 
 @dataclass(frozen=True, slots=True)
+class StandbyRequest(Request):
+    """``standby``: the order to take over nothing is given, or ended. ``force``: also where nothing would run then."""
+
+    on: bool
+    reason: Line = ""
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class PeerIsOffRequest(Request):
     """``peer-is-off``: the other node, which must be named, is off."""
 

@@ -20,6 +20,7 @@ from ha_agent.daemon.replication.view import RegistryView
 from ha_agent.daemon.role.fitness import Fitness
 from ha_agent.daemon.role.maintenance import Maintenance
 from ha_agent.daemon.role.patrol import Patrol, describe
+from ha_agent.daemon.role.standby_order import StandbyOrders
 from ha_agent.daemon.standing import Standing
 from ha_agent.daemon.upkeep import Upkeep
 
@@ -44,6 +45,7 @@ class Accountant:
         fitness: Fitness,
         upkeep: Upkeep,
         maintenance: Maintenance,
+        standby_order: StandbyOrders,
         drill: Drill,
         link: PeerLink,
         conversation: Conversation,
@@ -55,7 +57,7 @@ class Accountant:
         self._receiver, self._replicator = receiver, replicator
         self._active_set, self._readiness, self._supervised = active_set, readiness, supervised
         self._keepalived, self._fitness, self._maintenance = keepalived, fitness, maintenance
-        self._upkeep = upkeep
+        self._upkeep, self._standby_order = upkeep, standby_order
         self._drill, self._link, self._conversation = drill, link, conversation
         self._silence, self._patrol = silence, patrol
 
@@ -84,6 +86,7 @@ class Accountant:
             notes_problem=self._upkeep.problem,
             notes_low=self._upkeep.low,
             maintenance=self._maintenance.window if self._maintenance.is_on else None,
+            standby_order=self._standby_order.order,
             drill=DrillAccount(record.id, record.by, record.mode) if record else None,
             preempt=not self._vrrp.nopreempt,
             priority=self._vrrp.priority,

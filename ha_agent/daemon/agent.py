@@ -45,6 +45,7 @@ from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.hold_notice import tell_what_hold_means
 from ha_agent.daemon.role.maintenance import Maintenance, keep_life, read_life
+from ha_agent.daemon.role.standby_order import StandbyOrders
 from ha_agent.daemon.rooms import AlertParts, build_rooms, build_tools
 from ha_agent.daemon.upkeep import Upkeep
 
@@ -121,6 +122,7 @@ class Agent:
             upkeep=upkeep,
             machine=Machine(),
             maintenance=Maintenance(self._state.maintenance, events, time.time),
+            standby_order=StandbyOrders(self._state.standby_order, events, time.time),
             events=events,
             start_task=self._start,
             clock=self._loop.time,
@@ -161,6 +163,7 @@ class Agent:
             group.fitness,
             shared.upkeep,
             shared.maintenance,
+            shared.standby_order,
             self._drill,
             shared.link,
             group.conversation,
@@ -262,6 +265,7 @@ class Agent:
         self._alerting.load()
         self._life = read_life(self._run.life)
         self._shared.maintenance.load(self._life)
+        self._shared.standby_order.load()
         await group.loop.resume()
         if group.standing.loaded_into is not None:
             self._finder.hint = group.standing.loaded_into[:2]

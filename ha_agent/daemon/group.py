@@ -63,6 +63,7 @@ from ha_agent.daemon.role.peer_off import PeerOffWord
 from ha_agent.daemon.role.release import Release
 from ha_agent.daemon.role.rival import Rival
 from ha_agent.daemon.role.senses import Senses
+from ha_agent.daemon.role.standby_order import StandbyOrders
 from ha_agent.daemon.role.takeover import Takeover
 from ha_agent.daemon.role.verification import Verifier
 from ha_agent.daemon.standing import Standing
@@ -127,6 +128,7 @@ class SharedNode:
     upkeep: Upkeep
     machine: Machine
     maintenance: Maintenance
+    standby_order: StandbyOrders
     events: Events
     start_task: Callable[[Coroutine[Any, Any, None]], object]
     clock: Callable[[], float]
@@ -332,7 +334,7 @@ def _build_registry(
         waker.wake,
         shared.wall,
         on_doubt=lambda text: events.add("epoch-doubted", text),
-        orders=lambda: Orders(in_maintenance=shared.maintenance.is_on),
+        orders=lambda: Orders(shared.maintenance.is_on, shared.standby_order.order is not None),
     )
     return _Registry(store, committer, ledger, view, receiver, replicator, acknowledger, editor, conversation)
 
@@ -396,6 +398,7 @@ def _build_role(
         watchers.obedience,
         watchers.addresses,
         shared.maintenance,
+        shared.standby_order,
         shared.upkeep,
         registry.conversation,
         programs.loaded,
@@ -435,7 +438,7 @@ def _build_procedures(
     run, limits, peer = RunPlaces(settings.run_dir), settings.takeover, shared.peer
     is_machine_up = functools.partial(shared.machine.answers, peer.address, peer.ssh_port, limits.peer_probe_s)
     interlock = Interlock(limits, standing, registry.ledger, shared.link, events, is_machine_up, shared.clock)
-    fitness = Fitness(run.track_file, events, waker.wake_at)
+    fitness = Fitness(run.track_file, events, waker.wake_at, shared.standby_order.find_reason)
 
     def give_way(reason: str) -> None:
         fitness.give_way(shared.clock(), reason)

@@ -191,11 +191,14 @@ def _build_orders(settings: Settings, shared: SharedNode, group: Group) -> Order
         settings.peer.name,
         group.standing,
         shared.maintenance,
+        shared.standby_order,
         group.fitness,
         group.peer_off,
+        group.conversation,
         shared.link,
         group.is_peer_machine_up,
         group.loop.retry_now,
+        group.waker.wake,
         shared.wall,
     )
 

@@ -66,6 +66,7 @@ from ha_agent.daemon.operations.figures import Figures
 from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.maintenance import Maintenance
+from ha_agent.daemon.role.standby_order import StandbyOrders
 from ha_agent.daemon.rooms import AlertParts, build_rooms, build_tools
 from ha_agent.daemon.upkeep import Upkeep
 from tests.unit.fakes import FakeKeepalived
@@ -488,6 +489,7 @@ class Node:
         self.events.listen(self.told.append)
         self.maintenance = Maintenance(str(self.state_dir / "maintenance.json"), self.events, self.wall)
         self.maintenance.load("this life")
+        self.standby_order = StandbyOrders(str(self.state_dir / "standby.json"), self.events, self.wall)
         self._build_group()
         self._build_alerts()
         self._build_operations()
@@ -511,6 +513,7 @@ class Node:
             upkeep=Upkeep(str(self.run_dir), self.events),
             machine=FakeMachine(),
             maintenance=self.maintenance,
+            standby_order=self.standby_order,
             events=self.events,
             start_task=self.start,
             clock=self.clock,
@@ -557,6 +560,7 @@ class Node:
             group.fitness,
             self.shared.upkeep,
             self.maintenance,
+            self.standby_order,
             self.drill,
             self.link,
             group.conversation,
@@ -612,7 +616,7 @@ class Node:
         )
         self.alerts, self.views, self.supervisor = rooms.alerts, rooms.views, rooms.supervisor
         self.programs, self.update, self.registration = rooms.programs, rooms.update, rooms.registration
-        self.from_peer = rooms.peer
+        self.from_peer, self.orders = rooms.peer, rooms.orders
 
     # ---- life ---------------------------------------------------------------------------------------------
 

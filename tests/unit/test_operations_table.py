@@ -54,6 +54,7 @@ USERS: dict[str, tuple[str, Message, str, bool]] = {
     "restore": ("kept.restore", {"generation": "1.0", "path": "a.conf", "sha256": ""}, "0", False),
     "maintenance": ("role.set_maintenance", {"on": False}, "o0", True),
     "hand-over": ("role.hand_over", {}, "o0", True),
+    "standby": ("orders.set_standby", {"on": True}, "o0", True),
     "peer-is-off": ("orders.declare_peer_off", {"peer": "b"}, "o0", False),
     "drill-begin": ("drill.begin", {"drill": "x", "for_s": 1.0}, "o0", True),
     "drill-fault": ("drill.make_fault", {"drill": "x", "mode": "power", "hold_s": 1.0}, "o0", True),

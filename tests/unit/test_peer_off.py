@@ -32,11 +32,14 @@ def operations(node: Node) -> OrderOperations:
         "b",
         group.standing,
         node.shared.maintenance,
+        node.shared.standby_order,
         group.fitness,
         group.peer_off,
+        group.conversation,
         node.link,
         group.is_peer_machine_up,
         group.loop.retry_now,
+        group.waker.wake,
         lambda: 1000.0,
     )
 

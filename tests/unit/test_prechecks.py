@@ -37,6 +37,7 @@ def test_a_healthy_pair_is_fit_whichever_node_is_asked() -> None:
         ({}, {"supervisord": "no answer"}, "supervisord-down"),
         ({}, {"notes_problem": "no room"}, "notes-failing"),
         ({}, {"unfit": "fenced"}, "unfit"),
+        ({}, {"standby_order": {"by": "al", "reason": "", "since": 1}}, "standby-ordered"),
         ({}, {"vrrp_state": "FAULT"}, "vrrp-state"),
         ({"vrrp_state": "BACKUP"}, {}, "vrrp-state"),
         ({"replication": {"state": "pending", "pending": 3}}, {}, "replication-lag"),
@@ -63,6 +64,8 @@ def test_every_obstacle_has_its_code_and_a_remedy(active: dict[str, Any], standb
 def test_an_override_names_its_risk_and_maintenance_has_none() -> None:
     """What force may override is named one by one, so that a new obstacle is firm until somebody has thought of it."""
     assert describe_override(find_obstacles(pair({"maintenance": {"until": 1}}))[0]) is None
+    ordered = {"standby_order": {"by": "al", "reason": "", "since": 1}, "unfit": "al ordered it to stay standby"}
+    assert [describe_override(f) for f in find_obstacles(pair({}, ordered))] == [None], "said once, and firm"
     assert set(RISKS) <= set(FAULTS) and all(RISKS.values())
     overridable = [
         pair({}, {"keepalived": "down"}),

@@ -67,7 +67,8 @@ class RoleOperations:
     async def hand_over(self, request: HandOverRequest, call: Call) -> BegunAnswer:
         """Begins a switchover: keepalived gives MASTER up here, and everything follows from that.
 
-        Refuses unless this node is active and the peer ready to be; ``force`` overrides all but the role and maintenance.
+        Refuses unless this node is active and the peer ready to be; ``force`` overrides all but the role and operators'
+        words that are in force: maintenance, and the order to stay standby.
         """
         reason = await self._find_obstacle(force=request.force)
         if reason is not None:
@@ -90,6 +91,8 @@ class RoleOperations:
         peer = self._conversation.peer
         if peer_role is not None and peer is not None and peer.in_maintenance:
             return f"maintenance is on at {self._peer}; {END_MAINTENANCE}"
+        if peer_role is not None and peer is not None and peer.stays_standby:
+            return f"{self._peer} is to stay standby, by an operator's order; first: ha-agent unstandby {self._peer}"
         if force:
             return None
         if peer_role is not Role.STANDBY:

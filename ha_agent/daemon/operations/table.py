@@ -100,6 +100,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
     # The role.
     Operation("maintenance", req.MaintenanceRequest, lambda r: r.role.set_maintenance, OPERATOR, at_peer=True),
     Operation("hand-over", req.HandOverRequest, lambda r: r.role.hand_over, OPERATOR, at_peer=True),
+    Operation("standby", req.StandbyRequest, lambda r: r.orders.set_standby, OPERATOR, at_peer=True),
     Operation("peer-is-off", req.PeerIsOffRequest, lambda r: r.orders.declare_peer_off, OPERATOR),
     # Failover-tests.
     Operation("drill-begin", req.DrillBeginRequest, lambda r: r.drill.begin, OPERATOR, at_peer=True),
