@@ -16,13 +16,17 @@ from ha_agent.core.words import OWNING_ROLES, Role, VrrpState
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One maintenance: wall clock times, why, and who began it. ``boot`` tells the boot in which it counts."""
+    """One maintenance: wall clock times, why, and who began it. ``boot`` tells the boot in which it counts.
+
+    ``until_uptime``: its end in seconds since that boot, which counts.
+    """
 
     since: float
     until: float
     reason: str
     by: str
     boot: str
+    until_uptime: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from ha_agent.adapters.machine import Machine
 from ha_agent.adapters.procs import ProcessTable, ProcessWatch, read_pid_file
 from ha_agent.adapters.rpc import RpcServer
 from ha_agent.adapters.sd_notify import notify_manager, watchdog_interval_s
+from ha_agent.adapters.spool import read_uptime_s
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.store import History
 from ha_agent.adapters.supervisord import SocketAge, Supervisord, SupervisordFinder, environment_of
@@ -121,7 +122,7 @@ class Agent:
             keepalived_unit=unit,
             upkeep=upkeep,
             machine=Machine(),
-            maintenance=Maintenance(self._state.maintenance, events, time.time),
+            maintenance=Maintenance(self._state.maintenance, events, time.time, read_uptime_s),
             standby_order=StandbyOrders(self._state.standby_order, events, time.time),
             events=events,
             start_task=self._start,
@@ -236,7 +237,7 @@ class Agent:
         self._drill.resume()
         self._add_upkeep()
         shared.upkeep.look()
-        group.fitness.begin()
+        group.fitness.begin(in_maintenance=shared.maintenance.is_on)
         role = group.standing.role.value
         shared.events.add("agent-started", f"version {__version__}, role {role}", role=role)
         tell_what_hold_means(self._settings.takeover, self._state.hold_told, shared.events)

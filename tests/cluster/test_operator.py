@@ -280,6 +280,25 @@ def test_maintenance_ends_by_itself_and_with_a_reboot(pair: Pair) -> None:
     assert "started again" in pair.history("node-b", "maintenance-off")[-1]["text"]
 
 
+def test_an_agent_that_is_started_again_in_maintenance_tells_keepalived_nothing(pair: Pair) -> None:
+    """A word that is lost while its reason lasts: the track file of somebody who works on a node.
+
+    Fault: the standby's track file says 1, maintenance begins, and the agent there is killed.
+    Answer: the next agent leaves the file, so that keepalived stays FAULT; the end of the maintenance puts it right.
+    Bound: none needed.
+    """
+    up(pair)
+    pair.shell("node-b", "echo 1 > /run/ha-agent/track")
+    wait_for("FAULT", lambda: pair.lab.status("node-b")["vrrp_state"] == "FAULT", 10, 0.1)
+    assert pair.ha("node-a", "maintenance", "on", "--for", "10min").returncode == 0
+    pair.kill_agent("node-b")
+    stays("1", lambda: pair.shell("node-b", "cat /run/ha-agent/track").strip() == "1", 1.5)
+    assert pair.lab.status("node-b")["vrrp_state"] == "FAULT"
+    assert pair.ha("node-a", "maintenance", "off").returncode == 0
+    wait_for("BACKUP", lambda: pair.lab.status("node-b")["vrrp_state"] == "BACKUP", 10, 0.1)
+    assert pair.runs("node-a") == THREE
+
+
 def test_a_node_in_maintenance_keeps_its_programs_from_a_peer_that_is_not(pair: Pair) -> None:
     up(pair)
     pair.lab.cut("node-b")

@@ -485,7 +485,7 @@ class Node:
             keepalived_unit=FakeKeepalived(),
             upkeep=Upkeep(str(self.run_dir), events),
             machine=FakeMachine(world),
-            maintenance=Maintenance(str(state / "maintenance.json"), events, lambda: 1000.0),
+            maintenance=Maintenance(str(state / "maintenance.json"), events, lambda: 1000.0, lambda: 0.0),
             standby_order=StandbyOrders(str(state / "standby.json"), events, lambda: 1000.0),
             events=events,
             start_task=self.start_task,

@@ -487,7 +487,7 @@ class Node:
         self.events = Events(History(str(self.state_dir), "a", 10**6))
         self.told: list[Mapping[str, Any]] = []
         self.events.listen(self.told.append)
-        self.maintenance = Maintenance(str(self.state_dir / "maintenance.json"), self.events, self.wall)
+        self.maintenance = Maintenance(str(self.state_dir / "maintenance.json"), self.events, self.wall, self.wall)
         self.maintenance.load("this life")
         self.standby_order = StandbyOrders(str(self.state_dir / "standby.json"), self.events, self.wall)
         self._build_group()

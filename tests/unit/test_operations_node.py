@@ -434,6 +434,30 @@ def test_no_force_hands_over_in_maintenance(tmp_path: pathlib.Path, prepare: Cal
     on_active(tmp_path, work)
 
 
+def test_maintenance_does_not_begin_in_the_middle_of_a_hand_over(tmp_path: pathlib.Path) -> None:
+    """keepalived has been told to give up MASTER by then: the VIP would go, and the programs stay until the end of it."""
+
+    async def work(node: Node) -> None:
+        assert (await node.role.hand_over(HandOverRequest(), operator()))["outcome"] is Outcome.BEGUN
+        answer = await node.role.set_maintenance(MaintenanceRequest(True, 60.0), operator())
+        assert answer["outcome"] is Outcome.REFUSED and "a switchover is under way" in answer["reason"]
+        assert not node.maintenance.is_on
+
+    on_active(tmp_path, work)
+
+
+def test_maintenance_of_a_node_that_waits_for_its_peer_is_refused_with_the_way_out(tmp_path: pathlib.Path) -> None:
+    """It was told to try again in a moment, which never came."""
+
+    async def work(node: Node) -> None:
+        node.standing.become(Role.TAKING_OVER)
+        node.standing.note_held("no word of the peer")
+        answer = await node.role.set_maintenance(MaintenanceRequest(True, 60.0), operator())
+        assert answer["outcome"] is Outcome.REFUSED and "ha-agent takeover --peer-is-off" in answer["reason"]
+
+    on_active(tmp_path, work)
+
+
 # ---- kept copies ----------------------------------------------------------------------------------------------
 
 

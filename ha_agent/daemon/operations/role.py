@@ -57,12 +57,24 @@ class RoleOperations:
             return {"outcome": Outcome.OFF}
         if request.for_s <= 0:
             raise Malformed("maintenance: for_s is missing, or not positive")
-        role = self._standing.role
-        if role in (Role.TAKING_OVER, Role.RELEASING):
-            reason = f"{self._standing.node} is {role.value} just now; try again in a moment"
+        if (reason := self._why_no_maintenance()) is not None:
             return {"outcome": Outcome.REFUSED, "reason": reason}
         window = self._maintenance.begin(request.for_s, request.reason[:MAX_REASON], call.by)
         return {"outcome": Outcome.ON, "until": window.until}
+
+    def _why_no_maintenance(self) -> str | None:
+        """Why maintenance must not begin now: it would leave half done what is under way."""
+        node, role = self._standing.node, self._standing.role
+        if self._standing.held is not None:
+            return (
+                f"{node} waits for the word of {self._peer}; bring that node back, or where it is off: "
+                "ha-agent takeover --peer-is-off"
+            )
+        if role in (Role.TAKING_OVER, Role.RELEASING):
+            return f"{node} is {role.value} just now; try again in a moment"
+        if self._fitness.hands_over:
+            return f"a switchover is under way on {node}; try again in a moment"
+        return None
 
     async def hand_over(self, request: HandOverRequest, call: Call) -> BegunAnswer:
         """Begins a switchover: keepalived gives MASTER up here, and everything follows from that.

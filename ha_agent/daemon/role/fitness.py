@@ -61,9 +61,15 @@ class Fitness:
         """Whether this node has given MASTER up to its peer for now."""
         return self._held_mono is not None
 
-    def begin(self) -> None:
-        """Says for the first time that this node is fit, or that it is not by an operator's order."""
+    def begin(self, *, in_maintenance: bool = False) -> None:
+        """Says for the first time that this node is fit, or that it is not by an operator's order.
+
+        In maintenance keepalived hears nothing new: a 1 that is there stays for the first look after it.
+        """
         self.reason = self._find_order()
+        if in_maintenance and self.reason is None and read_note(self._path) == _UNFIT:
+            self._told_unfit = True
+            return
         self._tell(self.reason is not None)
 
     def give_way(self, now: float, reason: str, hold_s: float = HOLD_S) -> None:
