@@ -38,6 +38,11 @@ def read_ticks() -> int:
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
 
 
+def read_uptime_s() -> float:
+    """The time since boot in seconds, suspended or not: nobody can set it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def read_pid_max() -> int:
     """The number at which process ids wrap (proc(5), /proc/sys/kernel/pid_max)."""
     with open("/proc/sys/kernel/pid_max", encoding="ascii") as file:

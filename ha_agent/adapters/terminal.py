@@ -56,11 +56,16 @@ def finding_lines(finding: Finding) -> list[str]:
     return lines
 
 
+def read_line(question: str) -> str:
+    """What is typed on the terminal; nothing where there is none."""
+    if not sys.stdin.isatty():
+        return ""
+    try:
+        return input(question)
+    except EOFError:
+        return ""
+
+
 def is_yes(question: str) -> bool:
     """Asks on the terminal. Without one the answer is no."""
-    if not sys.stdin.isatty():
-        return False
-    try:
-        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:
-        return False
+    return read_line(f"{question} [y/N] ").strip().lower() in ("y", "yes")

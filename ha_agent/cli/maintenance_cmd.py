@@ -40,7 +40,9 @@ def _run_on(options: argparse.Namespace) -> int:
         except (PeerUnreachable, CommandFailed) as error:
             if name == nodes.own_name:
                 raise
-            complain(f"{error}: maintenance is on for {nodes.own_name} alone, {nodes.peer_name} still takes over")
+            complain(
+                f"{error}: maintenance is on for {nodes.own_name}; {nodes.peer_name} may still take over: ha-agent status"
+            )
             code = Exit.INCOMPLETE
             continue
         if answer["outcome"] != Outcome.ON:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ha_agent.adapters.control import CommandFailed, ask_daemon
 from ha_agent.core.frames import Message
-from ha_agent.core.node_json import NodeJson
+from ha_agent.core.node_json import NodeAccountJson, NodeJson
 from ha_agent.core.settings import Settings
 from ha_agent.core.visible import visible_data
 from ha_agent.core.words import Outcome
@@ -68,6 +68,13 @@ class Nodes:
             if not pending or passed >= DRAIN_S:
                 return seen
             time.sleep(0.05)
+
+    def own_account(self) -> NodeAccountJson:
+        """This node's account of itself."""
+        own = self.status()[0]
+        if not own["reachable"]:
+            raise CommandFailed(f"{self.own_name} says nothing of itself")
+        return own
 
     def status(self) -> list[NodeJson]:
         """Both nodes' own accounts, this node first; the peer's may be only what this node knows of it."""

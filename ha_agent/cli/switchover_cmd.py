@@ -17,7 +17,7 @@ from ha_agent.cli.options import Commands, duration, settings_of
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.history import Event
 from ha_agent.core.node_json import NodeAccountJson, NodeJson
-from ha_agent.core.prechecks import find_active, find_obstacles, find_standby
+from ha_agent.core.prechecks import describe_override, find_active, find_obstacles, find_standby
 from ha_agent.core.problems import failed_programs
 from ha_agent.core.supervisor_words import UNSETTLED_STATES, State
 from ha_agent.core.words import CommandOutcome, Exit, Outcome
@@ -34,7 +34,11 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add("switchover", summary, "ha-agent switchover --dry-run", run)
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--dry-run", action="store_true", help="check and show what would happen; change nothing")
-    parser.add_argument("--force", action="store_true", help="continue in spite of what the checks found; it is named")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="continue in spite of what the checks found; says what each risks. Maintenance is not overridden",
+    )
     parser.add_argument("--timeout", type=duration, default=60.0, metavar="S", help="seconds for all of it (default 60)")
     parser.add_argument(
         "--json", action="store_true", help="the result as JSON (docs/json.md); asks nothing, so needs --yes"
@@ -117,11 +121,12 @@ def _prepare(nodes: Nodes, options: argparse.Namespace, say: Callable[[str], Non
             outcome, obstacles=obstacles, problem="refused: there is no active node with a standby to hand over to"
         )
     source, target = str(active["name"]), str(standby["name"])
-    if errors and not options.force:
-        problem = "refused, for the reasons above; --force overrides them"
-        return Result(CommandOutcome.REFUSED, source, target, obstacles, problem=problem)
+    firm = [f for f in errors if describe_override(f) is None]
+    if firm or (errors and not options.force):
+        return Result(CommandOutcome.REFUSED, source, target, obstacles, problem=_describe_refusal(firm, options.force))
     for finding in errors:
-        say(f"overridden by --force: {finding.text}  [{finding.code}]")
+        where = f"{finding.where}: " if finding.where else ""
+        say(f"overridden by --force: {where}{finding.text}  [{finding.code}]; the risk: {describe_override(finding)}")
     say(describe_plan(active, standby))
     if options.dry_run:
         say("dry run: nothing was changed")
@@ -130,6 +135,13 @@ def _prepare(nodes: Nodes, options: argparse.Namespace, say: Callable[[str], Non
         problem = "nothing was done; --yes does it without asking"
         return Result(CommandOutcome.DECLINED, source, target, obstacles, problem=problem)
     return None
+
+
+def _describe_refusal(firm: Sequence[Finding], force: bool) -> str:
+    if not firm:
+        return "refused, for the reasons above; --force overrides them"
+    why = "; ".join(dict.fromkeys(f"{f.where}: {f.text}; {f.remedy}" for f in firm))
+    return f"refused{', also with --force' if force else ''}: {why}"
 
 
 def describe_plan(active: NodeAccountJson, standby: NodeAccountJson) -> str:

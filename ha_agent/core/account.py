@@ -9,6 +9,7 @@ from typing import Any
 from ha_agent.core.agreement import Agreement
 from ha_agent.core.confs import Selection
 from ha_agent.core.manifest import EMPTY, Manifest
+from ha_agent.core.orders import StandbyOrder
 from ha_agent.core.peer_summary import PeerSummary
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import OWNING_ROLES, Role, VrrpState
@@ -16,13 +17,17 @@ from ha_agent.core.words import OWNING_ROLES, Role, VrrpState
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One maintenance: wall clock times, why, and who began it. ``boot`` tells the boot in which it counts."""
+    """One maintenance: wall clock times, why, and who began it. ``boot`` tells the boot in which it counts.
+
+    ``until_uptime``: its end in seconds since that boot, which counts.
+    """
 
     since: float
     until: float
     reason: str
     by: str
     boot: str
+    until_uptime: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class NodeAccount:
     """This node's settings that must be the same on both."""
     unfit: str | None = None
     maintenance: Window | None = None
+    standby_order: StandbyOrder | None = None
     drill: DrillAccount | None = None
     preempt: bool = False
     priority: int = 0

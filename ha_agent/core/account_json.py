@@ -15,6 +15,7 @@ from ha_agent.core.node_json import (
     ReadinessJson,
     RegistryJson,
     ReplicationJson,
+    StandbyOrderJson,
 )
 
 MAX_EDITS = 50
@@ -44,6 +45,7 @@ def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[
         "notes_low": account.notes_low,
         "held": account.held,
         "maintenance": _describe_maintenance(account),
+        "standby_order": _describe_order(account),
         "drill": _describe_drill(account),
         "preempt": account.preempt,
         "priority": account.priority,
@@ -66,6 +68,11 @@ def _describe_maintenance(account: NodeAccount) -> MaintenanceJson | None:
     if window is None:
         return None
     return {"since": round(window.since, 3), "until": round(window.until, 3), "reason": window.reason, "by": window.by}
+
+
+def _describe_order(account: NodeAccount) -> StandbyOrderJson | None:
+    order = account.standby_order
+    return None if order is None else {"since": round(order.since, 3), "reason": order.reason, "by": order.by}
 
 
 def _describe_registry(account: NodeAccount) -> RegistryJson:

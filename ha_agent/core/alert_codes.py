@@ -76,6 +76,8 @@ _TIMINGS: Mapping[str, Timing | None] = {
     "stalled": None,
     "drill-report": None,
     "switchover": None,
+    "standby-ordered": None,
+    "standby-lifted": None,
     "maintenance-on": None,
     "maintenance-off": None,
     "sink-failing": Timing(60.0, 5.0),

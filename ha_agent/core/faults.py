@@ -273,8 +273,8 @@ _ALERTS: tuple[Fault, ...] = (
     Fault(
         "takeover-held",
         "nothing is started: the other node has not given its word, and takeover.on_interlock_timeout says to hold",
-        "bring the other node or the link to it back, it gives its word by itself; a fence_command in [takeover] makes "
-        "a start safe without it",
+        "bring the other node or the link to it back, it gives its word by itself; where its machine is off and stays so: "
+        "ha-agent takeover --peer-is-off; a fence_command in [takeover] makes a start safe without either",
         Urgency.CRITICAL,
     ),
     Fault(
@@ -303,6 +303,13 @@ _ALERTS: tuple[Fault, ...] = (
     ),
     Fault("drill-report", "a failover-test has ended", "ha-agent failover-test --list", Urgency.INFO),
     Fault("switchover", "an operator has asked for a switchover", "nothing", Urgency.INFO),
+    Fault(
+        "standby-ordered",
+        "a node is to stay standby by an operator's order: it takes over nothing, also when the other one fails",
+        "ha-agent unstandby NODE when the reason for it is gone",
+        Urgency.WARNING,
+    ),
+    Fault("standby-lifted", "a node may take over again", "nothing", Urgency.INFO),
     Fault(
         "maintenance-on",
         "maintenance: nothing is decided, started or stopped until its end",

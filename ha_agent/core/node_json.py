@@ -18,6 +18,14 @@ class MaintenanceJson(TypedDict):
     by: str
 
 
+class StandbyOrderJson(TypedDict):
+    """An operator's order that the node takes over nothing. Wall clock seconds."""
+
+    since: float
+    reason: str
+    by: str
+
+
 class DrillJson(TypedDict):
     """A failover-test under way; ``mode`` is None until its fault is made."""
 
@@ -94,6 +102,7 @@ class NodeAccountJson(TypedDict):
     notes_low: NotRequired[str | None]
     held: str | None
     maintenance: MaintenanceJson | None
+    standby_order: NotRequired[StandbyOrderJson | None]
     drill: DrillJson | None
     preempt: bool
     priority: int

@@ -11,6 +11,7 @@ from ha_agent.core.account_json import describe_account
 from ha_agent.core.faults import Face, former_code
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.node_json import NodeAccountJson
+from ha_agent.core.orders import describe_order
 from ha_agent.core.peer_summary import LONGEST_OBSTACLE, MOST_OBSTACLES
 from ha_agent.core.supervisor_words import remedy_for
 from ha_agent.core.words import Role, VrrpState
@@ -27,7 +28,10 @@ def find_own_obstacles(node: NodeAccountJson) -> list[Finding]:
     if node["supervisord"] != "up":
         said = node["supervisord"]
         found.append(error("supervisord-down", name, f"supervisord: {said}", remedy_for(said)))
-    if node.get("unfit") and node["role"] != Role.FENCED:
+    if order := node.get("standby_order"):
+        why = describe_order(order["by"], order["reason"])
+        found.append(error("standby-ordered", name, why, f"first: ha-agent unstandby {name}"))
+    if node.get("unfit") and node["role"] != Role.FENCED and not is_unfit_by_order(node):
         found.append(error("unfit", name, f"must not be MASTER: {node['unfit']}", "see ha-agent history"))
     # A node that is to give up needs nothing there: that speaks for a switchover, and not against it.
     if node["role"] != Role.ACTIVE and (failing := node.get("notes_problem")):
@@ -47,6 +51,18 @@ def find_own_obstacles(node: NodeAccountJson) -> list[Finding]:
     return found
 
 
+def find_faults(node: NodeAccountJson) -> list[Finding]:
+    """The errors among a node's obstacles that nobody wants so: an operator's order is none."""
+    obstacles = find_own_obstacles(node)
+    return [f for f in obstacles if f.severity is Severity.ERROR and f.code != "standby-ordered"]
+
+
+def is_unfit_by_order(node: NodeAccountJson) -> bool:
+    """Whether an operator's order is all that keeps ``node`` from being MASTER: that is said for itself."""
+    order = node.get("standby_order")
+    return order is not None and node["unfit"] == describe_order(order["by"], order["reason"])
+
+
 def error(code: str, where: str, text: str, remedy: str) -> Finding:
     """An obstacle that refuses."""
     return Finding(code, Severity.ERROR, text, remedy, where, alias=former_code(code, Face.PRECHECK) or "")
@@ -58,6 +74,4 @@ def describe_obstacles(account: NodeAccount) -> tuple[str, ...]:
         return ()
     supervisord = "up" if account.supervisord_alive else "down"
     node = describe_account(account, account.supervisord_silence or supervisord, ())
-    return tuple(f.text[:LONGEST_OBSTACLE] for f in find_own_obstacles(node) if f.severity is Severity.ERROR)[
-        :MOST_OBSTACLES
-    ]
+    return tuple(fault.text[:LONGEST_OBSTACLE] for fault in find_faults(node)[:MOST_OBSTACLES])

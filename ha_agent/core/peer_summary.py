@@ -8,9 +8,12 @@ from typing import Any
 
 from ha_agent.core.agreement import Agreement, read_agreement
 from ha_agent.core.frames import Message
+from ha_agent.core.orders import Orders
 from ha_agent.core.overlap import Spell
 from ha_agent.core.transaction import MOST_EPOCH, Watermark
 from ha_agent.core.words import PROTOCOL_VERSION, Role, VrrpState
+
+NONE = Orders()
 
 LONGEST_NAME = 64
 """Characters of a node's name, and of a digest in hex."""
@@ -43,6 +46,9 @@ class PeerSummary:
     """Its settings that must be the same on both nodes (``core/agreement.py``)."""
     active: Spell | None = None
     """When it was active last."""
+    in_maintenance: bool | None = None
+    """None where an older agent does not say; so is the next one."""
+    stays_standby: bool | None = None
 
     @classmethod
     def parse(cls, raw: Message, heard_wall: float) -> PeerSummary:
@@ -61,10 +67,12 @@ class PeerSummary:
                 generation=_number(raw["generation"]),
                 manifest_hash=_name(raw["manifest"]),
                 heard_wall=heard_wall,
-                vip_here=raw["vip"] if isinstance(raw.get("vip"), bool) else None,
+                vip_here=_flag(raw.get("vip")),
                 obstacles=_obstacles(raw.get("obstacles", [])),
                 agreement=read_agreement(raw.get("agreement", {})),
                 active=Spell.parse(raw.get("active")),
+                in_maintenance=_flag(raw.get("maintenance")),
+                stays_standby=_flag(raw.get("stays_standby")),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise WrongPeer(f"the peer's answer cannot be understood: {error}") from None
@@ -93,6 +101,10 @@ def _name(value: object) -> str:
     return value
 
 
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
 def summary_message(
     node: str,
     role: Role,
@@ -104,6 +116,7 @@ def summary_message(
     obstacles: Sequence[str] = (),
     agreement: Agreement | None = None,
     active: Spell | None = None,
+    orders: Orders = NONE,
 ) -> dict[str, Any]:
     """This node's signs of life as a message."""
     return {
@@ -119,4 +132,6 @@ def summary_message(
         "obstacles": list(obstacles),
         "agreement": dict(agreement or {}),
         "active": active.to_list() if active is not None else None,
+        "maintenance": orders.in_maintenance,
+        "stays_standby": orders.stays_standby,
     }

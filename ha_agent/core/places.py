@@ -178,6 +178,11 @@ class StatePlaces:
         return self._at("maintenance.json")
 
     @property
+    def standby_order(self) -> str:
+        """The order that this node takes over nothing."""
+        return self._at("standby.json")
+
+    @property
     def vip(self) -> str:
         """The VIP, for ``ha-agent-fence``, which knows no configuration."""
         return self._at("vip")
@@ -186,6 +191,11 @@ class StatePlaces:
     def keepalived_stopped(self) -> str:
         """That keepalived was stopped because it did not give up MASTER, and is to be started again."""
         return self._at("keepalived-stopped")
+
+    @property
+    def hold_told(self) -> str:
+        """That the history has said what "hold" means."""
+        return self._at("hold-told")
 
     @property
     def reports(self) -> str:

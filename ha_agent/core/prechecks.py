@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ha_agent.core.agreement import find_differences
 from ha_agent.core.faults import REPLICATION_FAULTS, Face, former_code
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.node_json import NodeAccountJson, NodeJson
 from ha_agent.core.obstacles import error, find_own_obstacles
+from ha_agent.core.orders import END_MAINTENANCE
+
+RISKS: Mapping[str, str] = {
+    "keepalived-down": "no client reaches the programs before a keepalived is MASTER again",
+    "supervisord-down": "nothing is started on a node whose supervisord does not answer",
+    "unfit": "the VIP may go nowhere for some seconds, and then come back with the programs",
+    "notes-failing": "the takeover may not be finished: no program runs until this node has taken them back",
+    "vrrp-state": "the VIP may not move, or move to where no program starts",
+    "standby-edit": "the standby's own edits come into force; what they replace is found among the kept copies alone",
+    "replication-lag": "what has not travelled is not in force afterwards, and may be found among the kept copies alone",
+    "replication-refused": "what the standby refuses is not in force afterwards, and may be among the kept copies alone",
+    "registry-held": "the confs whose deletion is held come into force again",
+    "standby-not-ready": "the conf does not run on the standby",
+    "not-checked": "what the standby cannot load comes to light when it is needed",
+    "preempt": "the VIP comes back at once: the programs are stopped twice",
+}
+"""By the code of an obstacle to a switchover, what it risks to go on in spite of it. Others cannot be overridden."""
+
+
+def describe_override(finding: Finding) -> str | None:
+    """What ``--force`` risks where it overrides ``finding``; None where nothing overrides that."""
+    return RISKS.get(finding.code)
 
 
 def find_active(nodes: Sequence[NodeJson]) -> NodeAccountJson | None:
@@ -24,7 +46,10 @@ def find_standby(nodes: Sequence[NodeJson]) -> NodeAccountJson | None:
 
 
 def find_obstacles(nodes: Sequence[NodeJson]) -> list[Finding]:
-    """What speaks against a switchover now. Errors refuse it (``--force`` overrides), warnings are for reading."""
+    """What speaks against a switchover now. Errors refuse it, warnings are for reading.
+
+    ``--force`` overrides those errors that ``RISKS`` names.
+    """
     found: list[Finding] = []
     accounts: list[NodeAccountJson] = []
     for node in nodes:
@@ -40,7 +65,8 @@ def find_obstacles(nodes: Sequence[NodeJson]) -> list[Finding]:
         for account in accounts:
             if account["role"] not in ("active", "standby"):
                 if held := account.get("held"):
-                    remedy = f"bring {_other(accounts, account)} or the link to it back: it gives its word by itself"
+                    other = _other(accounts, account)
+                    remedy = f"bring {other} or the link to it back; where it is off: ha-agent takeover --peer-is-off"
                     found.append(error("takeover-held", account["name"], f"starts nothing: {held}", remedy))
                     continue
                 why = f"is {account['role']}" + (f" ({account['step']})" if account.get("step") else "")
@@ -74,8 +100,8 @@ def _other(accounts: Sequence[NodeAccountJson], account: NodeAccountJson) -> str
 def _node_obstacles(node: NodeAccountJson) -> list[Finding]:
     if not node.get("maintenance"):
         return find_own_obstacles(node)
-    text = "maintenance is on: no role is changed"
-    return [error("maintenance-on", node["name"], text, "ha-agent maintenance off"), *find_own_obstacles(node)]
+    text = "maintenance is on: the VIP would move, and the programs stay"
+    return [error("maintenance-on", node["name"], text, END_MAINTENANCE), *find_own_obstacles(node)]
 
 
 def _replication_obstacles(active: NodeAccountJson, standby: NodeAccountJson) -> list[Finding]:

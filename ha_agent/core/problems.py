@@ -16,7 +16,7 @@ from ha_agent.core.faults import FAULTS, PROGRAM_FAULTS, REPLICATION_FAULTS, Urg
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.link_causes import find_cause
 from ha_agent.core.node_json import NodeAccountJson, NodeJson, ProgramJson, SilentNodeJson
-from ha_agent.core.obstacles import find_own_obstacles
+from ha_agent.core.obstacles import find_faults, is_unfit_by_order
 from ha_agent.core.supervisor_words import TROUBLED_STATES, State, is_deaf
 
 TEXTS: Mapping[str, str] = {
@@ -30,6 +30,8 @@ TEXTS: Mapping[str, str] = {
     "unreachable-active": "{node} does not answer{age}: {why}; it was {role} when it was heard last",
     "maintenance": "{node} is in maintenance for {age} more{why}, by {by}: no role is changed, nothing is started or "
     "stopped",
+    "standby-ordered": "{node} is to stay standby{why}, by order of {by} for {age} now: it takes over nothing, "
+    "also when the other node fails",
     "drill": "{node}: a failover-test by {by} is under way ({why})",
     "fenced": "{node} is fenced: {count} processes of the registry cannot be ended",
     "takeover-held": "{node} has taken over and starts nothing: {why}",
@@ -63,8 +65,9 @@ REMEDIES: Mapping[str, str] = {
     "maintenance": "ha-agent maintenance off ends it",
     "drill": "wait for its end; ha-agent failover-test --list shows its report",
     "fenced": "end them by hand (ha-agent history names them), or reboot {node}",
-    "takeover-held": "bring {peer} or the link to it back, it gives its word by itself; a fence_command in [takeover] "
-    "makes a start safe without it",
+    "takeover-held": "bring {peer} or the link to it back, it gives its word by itself; where {peer} is off and stays so, "
+    "say that on {node}: ha-agent takeover --peer-is-off; a fence_command in [takeover] makes a start safe without either",
+    "standby-ordered": "ha-agent unstandby {node} ends that",
     "vip-on-both": "take it off the standby: ip addr del",
     "vip-on-neither": "journalctl -u keepalived",
     "unfit": "the reason says why; ha-agent history",
@@ -110,6 +113,7 @@ RANKED: Mapping[str, Rank] = {
     "standby-unfit": Rank.STANDBY,
     "unreachable": Rank.STANDBY,
     "config-differs": Rank.STANDBY,
+    "standby-ordered": Rank.STANDBY,
     "replication": Rank.DATA,
     "registry": Rank.DATA,
     "not-replicated": Rank.DATA,
@@ -273,7 +277,7 @@ def _of_standby(reachable: Sequence[NodeAccountJson], now: float) -> Iterator[Pr
     if len(active) != 1 or len(standby) != 1 or _has_just_changed(reachable, now):
         return
     node = standby[0]
-    if obstacles := [f.text for f in find_own_obstacles(node) if f.severity is Severity.ERROR]:
+    if obstacles := [f.text for f in find_faults(node)]:
         yield Problem("standby-unfit", "standby-unfit", {"node": node["name"], "why": "; ".join(obstacles)}, node["name"])
 
 
@@ -304,11 +308,15 @@ def _of_node(node: NodeAccountJson, now: float) -> Iterator[Problem]:
         why = f" ({maintenance['reason']})" if maintenance["reason"] else ""
         age = age_text(maintenance["until"] - now)
         yield problem("maintenance-on", "maintenance", age=age, why=why, by=maintenance["by"])
+    if order := node.get("standby_order"):
+        why = f" ({order['reason']})" if order["reason"] else ""
+        age = age_text(max(0.0, now - order["since"]))
+        yield problem("standby-ordered", "standby-ordered", why=why, by=order["by"], age=age)
     if drill := node.get("drill"):
         yield problem("drill", "drill", by=drill["by"], why=drill["mode"] or "switchover")
     if node["role"] == "fenced":
         yield problem("fenced", "fenced", count=node["left_running"])
-    if node.get("unfit") and node["role"] != "fenced":
+    if node.get("unfit") and node["role"] != "fenced" and not is_unfit_by_order(node):
         yield problem("unfit", "unfit", why=node["unfit"])
     if failing := node.get("notes_problem"):
         yield problem("notes-failing", "notes-failing", why=failing)

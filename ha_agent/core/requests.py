@@ -130,9 +130,26 @@ class MaintenanceRequest(Request):
 
 @dataclass(frozen=True, slots=True)
 class HandOverRequest(Request):
-    """``hand-over``: ``force`` overrides all obstacles but the role."""
+    """``hand-over``: ``force`` overrides all obstacles but the role and maintenance."""
 
     force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StandbyRequest(Request):
+    """``standby``: the order to take over nothing is given, or ended. ``force``: also where nothing would run then."""
+
+    on: bool
+    reason: Line = ""
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PeerIsOffRequest(Request):
+    """``peer-is-off``: the other node, which must be named, is off."""
+
+    peer: Line
+    reason: Line = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ class Facts:
     epoch, ``refused`` that the interlock was refused by a peer that is active and MASTER itself, ``handing_over`` that an
     operator asked for a switchover. ``supervisord_replaced``: the supervisord that the programs were loaded into has
     ended; ``supervisord_gone``: there has been none for longer than one may be missing. ``vrrp_asked``: no report of
-    keepalived is there and it is being asked, which takes a moment.
+    keepalived is there and it is being asked, which takes a moment. ``stays_standby``: an operator ordered that.
     """
 
     now_mono: float
@@ -39,6 +39,7 @@ class Facts:
     supervisord_replaced: bool = False
     supervisord_gone: bool = False
     vrrp_asked: bool = False
+    stays_standby: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ def has_right(facts: Facts) -> bool:
         and not facts.superseded
         and not facts.refused
         and not facts.handing_over
+        and not facts.stays_standby
         and not facts.supervisord_gone
     )
 
@@ -86,6 +88,7 @@ _LOSSES: tuple[tuple[str, Callable[[Facts], bool], str], ...] = (
     ("superseded", lambda f: f.superseded, "the peer has taken over with a newer epoch"),
     ("interlock-refused", lambda f: f.refused, "the peer is active and stays so: it is MASTER itself, or in maintenance"),
     ("hand-over", lambda f: f.handing_over, "an operator asked for a switchover"),
+    ("stays-standby", lambda f: f.stays_standby, "an operator ordered this node to stay standby"),
     ("keepalived-down", _keepalived_gone, "keepalived is not running, so nothing says that this node may be active"),
     ("vrrp-left-master", _left_master, "keepalived no longer reports MASTER"),
     ("vip-lost", _vip_gone, "keepalived reports MASTER but the VIP is not on this node"),

@@ -21,6 +21,7 @@ from ha_agent.daemon.role.fitness import Fitness
 from ha_agent.daemon.role.maintenance import Maintenance
 from ha_agent.daemon.role.patrol import Patrol, describe
 from ha_agent.daemon.role.spells import Spells
+from ha_agent.daemon.role.standby_order import StandbyOrders
 from ha_agent.daemon.role.verification import Verifier
 from ha_agent.daemon.standing import Standing
 from ha_agent.daemon.upkeep import Upkeep
@@ -46,6 +47,7 @@ class Accountant:
         fitness: Fitness,
         upkeep: Upkeep,
         maintenance: Maintenance,
+        standby_order: StandbyOrders,
         drill: Drill,
         link: PeerLink,
         conversation: Conversation,
@@ -59,7 +61,7 @@ class Accountant:
         self._receiver, self._replicator = receiver, replicator
         self._active_set, self._readiness, self._supervised = active_set, readiness, supervised
         self._keepalived, self._fitness, self._maintenance = keepalived, fitness, maintenance
-        self._upkeep = upkeep
+        self._upkeep, self._standby_order = upkeep, standby_order
         self._drill, self._link, self._conversation = drill, link, conversation
         self._silence, self._patrol = silence, patrol
         self._spells, self._verifier = spells, verifier
@@ -92,6 +94,7 @@ class Accountant:
             notes_problem=self._upkeep.problem,
             notes_low=self._upkeep.low,
             maintenance=self._maintenance.window if self._maintenance.is_on else None,
+            standby_order=self._standby_order.order,
             drill=DrillAccount(record.id, record.by, record.mode) if record else None,
             preempt=not self._vrrp.nopreempt,
             priority=self._vrrp.priority,

@@ -21,6 +21,7 @@ from ha_agent.adapters.machine import Machine
 from ha_agent.adapters.procs import ProcessTable, ProcessWatch, read_pid_file
 from ha_agent.adapters.rpc import RpcServer
 from ha_agent.adapters.sd_notify import notify_manager, watchdog_interval_s
+from ha_agent.adapters.spool import read_uptime_s
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.store import History
 from ha_agent.adapters.supervisord import SocketAge, Supervisord, SupervisordFinder, environment_of
@@ -45,8 +46,10 @@ from ha_agent.daemon.operations.table import Dispatcher
 from ha_agent.daemon.parts import keep_running
 from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.supervised import Supervised
+from ha_agent.daemon.role.hold_notice import tell_what_hold_means
 from ha_agent.daemon.role.maintenance import Maintenance, keep_life, read_life
 from ha_agent.daemon.role.spells import Spells
+from ha_agent.daemon.role.standby_order import StandbyOrders
 from ha_agent.daemon.rooms import AlertParts, build_rooms, build_tools
 from ha_agent.daemon.upkeep import Upkeep
 
@@ -122,7 +125,8 @@ class Agent:
             keepalived_unit=unit,
             upkeep=upkeep,
             machine=Machine(),
-            maintenance=Maintenance(self._state.maintenance, events, time.time),
+            maintenance=Maintenance(self._state.maintenance, events, time.time, read_uptime_s),
+            standby_order=StandbyOrders(self._state.standby_order, events, time.time),
             events=events,
             start_task=self._start,
             clock=self._loop.time,
@@ -164,6 +168,7 @@ class Agent:
             group.fitness,
             shared.upkeep,
             shared.maintenance,
+            shared.standby_order,
             self._drill,
             shared.link,
             group.conversation,
@@ -208,7 +213,7 @@ class Agent:
         conversation.agreement = describe_agreement(self._settings)
         conversation.find_spell = self._spells.describe
         conversation.find_obstacles = lambda: describe_obstacles(self._accountant.gather(wall()))
-        conversation.on_heard.append(self._spells.hear_peer)
+        conversation.on_believed.append(self._spells.hear_peer)
         if self._journal is not None:
             teller = JournalTeller(self._journal, self._shared.name, lambda: (group.standing.role, group.ledger.known.epoch))
             events.listen(teller.tell)
@@ -247,9 +252,10 @@ class Agent:
         self._drill.resume()
         self._add_upkeep()
         shared.upkeep.look()
-        group.fitness.begin()
+        group.fitness.begin(in_maintenance=shared.maintenance.is_on)
         role = group.standing.role.value
         shared.events.add("agent-started", f"version {__version__}, role {role}", role=role)
+        tell_what_hold_means(self._settings.takeover, self._state.hold_told, shared.events)
         notify_manager("READY=1")
         try:
             await group.loop.run()
@@ -275,6 +281,7 @@ class Agent:
         self._alerting.load()
         self._life = read_life(self._run.life)
         self._shared.maintenance.load(self._life)
+        self._shared.standby_order.load()
         await group.loop.resume()
         if group.standing.loaded_into is not None:
             self._finder.hint = group.standing.loaded_into[:2]

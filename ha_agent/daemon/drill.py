@@ -142,6 +142,9 @@ class Drill:
         record, standing = self.record, self._standing
         if record is None or record.id != identifier:
             raise DrillRefused("this failover-test is not under way here")
+        if self._maintenance.is_on:
+            # Begun since: nobody would take over, and the fault would be an outage.
+            raise DrillRefused(f"maintenance is on at {standing.node}")
         if standing.role is not Role.ACTIVE:
             raise DrillRefused(f"{standing.node} is {standing.role.value}, not active")
         if mode in ("power", "link-down") and not (really or self._settings.dangerous_modes):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from ha_agent.adapters.spool import read_ticks
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.store import Store
 from ha_agent.adapters.watch import Watcher
+from ha_agent.core.orders import Orders
 from ha_agent.core.places import RunPlaces, StatePlaces
 from ha_agent.core.settings import (
     LinkSettings,
@@ -58,9 +59,11 @@ from ha_agent.daemon.role.loop import RoleLoop
 from ha_agent.daemon.role.maintenance import Maintenance
 from ha_agent.daemon.role.obedience import Obedience
 from ha_agent.daemon.role.patrol import Patrol
+from ha_agent.daemon.role.peer_off import PeerOffWord
 from ha_agent.daemon.role.release import Release
 from ha_agent.daemon.role.rival import Rival
 from ha_agent.daemon.role.senses import Senses
+from ha_agent.daemon.role.standby_order import StandbyOrders
 from ha_agent.daemon.role.takeover import Takeover
 from ha_agent.daemon.role.verification import Verifier
 from ha_agent.daemon.standing import Standing
@@ -125,6 +128,7 @@ class SharedNode:
     upkeep: Upkeep
     machine: Machine
     maintenance: Maintenance
+    standby_order: StandbyOrders
     events: Events
     start_task: Callable[[Coroutine[Any, Any, None]], object]
     clock: Callable[[], float]
@@ -162,6 +166,9 @@ class Group:
     verifier: Verifier
     patrol: Patrol
     loop: RoleLoop
+    peer_off: PeerOffWord
+    is_peer_machine_up: Callable[[float], Awaitable[bool]]
+    """Asks the peer's machine, without its agent, within a limit in seconds."""
 
     def supervisord_ended(self) -> None:
         """A supervisord that begins anew, after its end or a reload, must not start the registry beside what is left of it.
@@ -227,6 +234,7 @@ class _Role:
     verifier: Verifier
     patrol: Patrol
     loop: RoleLoop
+    peer_off: PeerOffWord
 
 
 def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
@@ -277,6 +285,8 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
         verifier=role.verifier,
         patrol=role.patrol,
         loop=role.loop,
+        peer_off=role.peer_off,
+        is_peer_machine_up=functools.partial(shared.machine.answers, shared.peer.address, shared.peer.ssh_port),
     )
 
 
@@ -324,6 +334,7 @@ def _build_registry(
         waker.wake,
         shared.wall,
         on_doubt=lambda text: events.add("epoch-doubted", text),
+        orders=lambda: Orders(shared.maintenance.is_on, shared.standby_order.order is not None),
     )
     return _Registry(store, committer, ledger, view, receiver, replicator, acknowledger, editor, conversation)
 
@@ -352,6 +363,7 @@ class _Procedures:
     takeover: Takeover
     release: Release
     verifier: Verifier
+    peer_off: PeerOffWord
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +399,7 @@ def _build_role(
         watchers.obedience,
         watchers.addresses,
         shared.maintenance,
+        shared.standby_order,
         shared.upkeep,
         registry.conversation,
         programs.loaded,
@@ -399,6 +412,8 @@ def _build_role(
     )
     rival = Rival(steps.claims, registry.conversation, events, waker, shared.start_task)
     registry.replicator.on_stale.append(rival.hear)
+    loop.on_transition.append(steps.peer_off.hear_transition)
+    registry.conversation.on_heard.append(steps.peer_off.hear_peer)
     return _Role(
         steps.interlock,
         steps.fitness,
@@ -408,6 +423,7 @@ def _build_role(
         steps.verifier,
         watchers.patrol,
         loop,
+        steps.peer_off,
     )
 
 
@@ -423,13 +439,14 @@ def _build_procedures(
     run, limits, peer = RunPlaces(settings.run_dir), settings.takeover, shared.peer
     is_machine_up = functools.partial(shared.machine.answers, peer.address, peer.ssh_port, limits.peer_probe_s)
     interlock = Interlock(limits, standing, registry.ledger, shared.link, events, is_machine_up, shared.clock)
-    fitness = Fitness(run.track_file, events, waker.wake_at)
+    fitness = Fitness(run.track_file, events, waker.wake_at, shared.standby_order.find_reason)
 
     def give_way(reason: str) -> None:
         fitness.give_way(shared.clock(), reason)
         waker.wake()
 
     claims = Claims(standing, registry.ledger, events, registry.replicator.retry_now)
+    peer_off = PeerOffWord(peer.name, events)
     takeover = Takeover(
         limits,
         standing,
@@ -445,6 +462,7 @@ def _build_procedures(
         peer=lambda: registry.conversation.peer,
         fence=functools.partial(shared.machine.fence, limits.fence_command, limits.fence_timeout_s),
         give_way=give_way,
+        peer_off=peer_off,
     )
     release = Release(
         standing,
@@ -457,7 +475,7 @@ def _build_procedures(
         _remove_vip(settings, shared),
     )
     verifier = Verifier(standing, programs.active_set, programs.loader, events, shared.clock)
-    return _Procedures(claims, interlock, fitness, takeover, release, verifier)
+    return _Procedures(claims, interlock, fitness, takeover, release, verifier, peer_off)
 
 
 def _remove_vip(settings: GroupSettings, shared: SharedNode) -> Callable[[], Coroutine[Any, Any, bool]]:

@@ -22,6 +22,7 @@ from ha_agent.daemon.operations.from_peer import PeerOperations
 from ha_agent.daemon.operations.kept import KeptOperations
 from ha_agent.daemon.operations.looking import Looking
 from ha_agent.daemon.operations.node import NodeOperations
+from ha_agent.daemon.operations.orders import OrderOperations
 from ha_agent.daemon.operations.pair import PairOperations
 from ha_agent.daemon.operations.program_views import ProgramViews
 from ha_agent.daemon.operations.programs import ProgramCommands
@@ -129,6 +130,7 @@ def build_rooms(
         ),
         pair=_build_pair(settings, shared, group, tools),
         role=_build_role(settings, shared, group),
+        orders=_build_orders(settings, shared, group),
         kept=_build_kept(settings, shared, group, looking),
         drill=DrillOperations(parts.drill, state_dir, settings.drill.keep_reports, group.events, looking, shared.wall),
         alerts=alerts,
@@ -182,6 +184,23 @@ def _build_role(settings: Settings, shared: SharedNode, group: Group) -> RoleOpe
         group.events,
         group.waker,
         shared.clock,
+        shared.wall,
+    )
+
+
+def _build_orders(settings: Settings, shared: SharedNode, group: Group) -> OrderOperations:
+    return OrderOperations(
+        settings.peer.name,
+        group.standing,
+        shared.maintenance,
+        shared.standby_order,
+        group.fitness,
+        group.peer_off,
+        group.conversation,
+        shared.link,
+        group.is_peer_machine_up,
+        group.loop.retry_now,
+        group.waker.wake,
         shared.wall,
     )
 

@@ -81,6 +81,8 @@ def _roles(node: Mapping[str, Any], pair: str) -> Iterator[Metric]:
     yield _gauge("epoch", "Number of takeovers of the pair that this node knows of", node["epoch"])
     yield _gauge("generation", "Revision of the registry within the epoch", node["generation"])
     yield _gauge("maintenance", "1 while maintenance is on", int(node["maintenance"] is not None))
+    ordered = node.get("standby_order") is not None
+    yield _gauge("standby_ordered", "1 while this node is to stay standby by an operator's order", int(ordered))
     yield _gauge("unfit", "1 while this node must not be MASTER", int(node["unfit"] is not None))
     yield _gauge("left_running_processes", "Processes of the registry that cannot be ended", node["left_running"])
     if transition := node.get("last_transition"):

@@ -239,6 +239,35 @@ def test_in_maintenance_nothing_is_started_or_stopped_whatever_keepalived_does(p
     assert pair.runs("node-a") == frozenset()
 
 
+@pytest.mark.parametrize("where", ["both", "at the standby alone"])
+def test_no_force_takes_the_service_away_from_a_pair_in_maintenance(pair: Pair, where: str) -> None:
+    """A word that is still in force: in maintenance the VIP would move, and the programs would stay.
+
+    Fault: `switchover --yes --force` while maintenance is on, on both nodes or at the standby alone.
+    Answer: refused, with the way to end the maintenance; nothing moves.
+    Bound: none needed.
+    """
+    up(pair)
+    assert pair.ha("node-a", "maintenance", "on", "--for", "10min").returncode == 0
+    if where != "both":
+        assert pair.ha("node-a", "maintenance", "off").returncode == 0
+        pair.lab.cut("node-b")
+        gone = lambda: pair.lab.status("node-b")["replication"]["state"] == "unreachable"  # noqa: E731
+        wait_for("the link is seen down", gone, 15, 0.2)
+        assert pair.ha("node-b", "maintenance", "on", "--for", "10min").returncode == 7
+        pair.lab.heal("node-b")
+        wait_for("the link is up again", lambda: pair.ha("node-a", "status").returncode == 0, 15, 0.2)
+        assert pair.lab.status("node-a")["maintenance"] is None
+    began = time.time()
+    for node in ("node-a", "node-b"):
+        done = pair.ha(node, "switchover", "--yes", "--force", "--timeout", "10")
+        assert done.returncode == 3, done
+        assert "ha-agent maintenance off" in done.stdout + done.stderr
+    stays("nothing moves", lambda: pair.runs("node-a") == THREE and not pair.runs("node-b"), 1.5)
+    assert pair.lab.status("node-a")["vip"] is True
+    assert [e for e in pair.history("node-a", "vrrp") if e["at"] > began] == []
+
+
 def test_maintenance_ends_by_itself_and_with_a_reboot(pair: Pair) -> None:
     up(pair)
     pair.ha("node-a", "maintenance", "on", "--for", "2s")
@@ -249,6 +278,25 @@ def test_maintenance_ends_by_itself_and_with_a_reboot(pair: Pair) -> None:
     pair.power_on("node-b")
     assert pair.lab.status("node-b")["maintenance"] is None
     assert "started again" in pair.history("node-b", "maintenance-off")[-1]["text"]
+
+
+def test_an_agent_that_is_started_again_in_maintenance_tells_keepalived_nothing(pair: Pair) -> None:
+    """A word that is lost while its reason lasts: the track file of somebody who works on a node.
+
+    Fault: the standby's track file says 1, maintenance begins, and the agent there is killed.
+    Answer: the next agent leaves the file, so that keepalived stays FAULT; the end of the maintenance puts it right.
+    Bound: none needed.
+    """
+    up(pair)
+    pair.shell("node-b", "echo 1 > /run/ha-agent/track")
+    wait_for("FAULT", lambda: pair.lab.status("node-b")["vrrp_state"] == "FAULT", 10, 0.1)
+    assert pair.ha("node-a", "maintenance", "on", "--for", "10min").returncode == 0
+    pair.kill_agent("node-b")
+    stays("1", lambda: pair.shell("node-b", "cat /run/ha-agent/track").strip() == "1", 1.5)
+    assert pair.lab.status("node-b")["vrrp_state"] == "FAULT"
+    assert pair.ha("node-a", "maintenance", "off").returncode == 0
+    wait_for("BACKUP", lambda: pair.lab.status("node-b")["vrrp_state"] == "BACKUP", 10, 0.1)
+    assert pair.runs("node-a") == THREE
 
 
 def test_a_node_in_maintenance_keeps_its_programs_from_a_peer_that_is_not(pair: Pair) -> None:

@@ -300,6 +300,75 @@ def test_hold_starts_nothing_on_a_dead_peers_behalf_and_says_so(pair: Pair) -> N
     assert pair.lab.status("node-b")["held"] is None
 
 
+def test_an_operators_word_that_the_peer_is_off_starts_what_is_held_once(pair: Pair) -> None:
+    """The stuck hour: "hold", and the other machine is off for good.
+
+    Fault: the active node loses its power. The operator says so too early, with a wrong name, and then rightly; the machine
+    comes back, the programs move, and the power fails once more.
+    Answer: status names the command; it is refused while the machine answers; with the word the programs start once, and the
+    history says whose word it was. The next takeover waits again.
+    Bound: no overlap.
+    """
+    pair.up(overrides={"takeover": {"on_interlock_timeout": "hold"}})
+    pair.await_runs("node-a", THREE)
+    notices = [pair.history(node, "hold-notice") for node in NODES]
+    assert [len(found) for found in notices] == [1, 1] and "hold-if-alive" in notices[0][0]["text"]
+    word = ("takeover", "--peer-is-off", "--reason", "burnt")
+    for node, peer, said in (("node-a", "node-b", "active already"), ("node-b", "node-a", "says BACKUP, not MASTER")):
+        refused = pair.ha(node, *word, "--yes", peer)
+        assert refused.returncode == 3 and said in refused.stderr, refused
+    pair.lab.power_off("node-a")
+    wait_for("the decision", lambda: pair.lab.status("node-b")["held"], 6, 0.1)
+    assert "ha-agent takeover --peer-is-off" in pair.ha("node-b", "status").stdout
+    assert pair.ha("node-b", *word, "--yes", "node-b").returncode == 2, "another name"
+    unasked = pair.ha("node-b", *word)
+    assert unasked.returncode == 3 and "every program will run twice" in unasked.stdout
+    stays("nothing starts", lambda: not pair.runs("node-b"), 1.0)
+    done = pair.ha("node-b", *word, "--yes", "node-a")
+    assert done.returncode == 0 and "3 programs RUNNING" in done.stdout, done
+    assert pair.runs("node-b") == THREE
+    (given,) = pair.history("node-b", "peer-declared-off")
+    assert (given["by"], given["reason"]) == ("root", "burnt")
+    decided = [e["started"] for e in pair.history("node-b", "interlock-settled")]
+    assert decided[-1] is True and decided.count(True) == 1
+    assert pair.lab.status("node-b")["held"] is None
+    pair.power_on("node-a")
+    wait_for("the pair is whole", lambda: pair.ha("node-b", "status").returncode == 0, 20, 0.3)
+    assert pair.ha("node-b", "switchover", "--yes").returncode == 0
+    pair.await_runs("node-a", THREE)
+    pair.lab.power_off("node-a")
+    wait_for("it holds again", lambda: pair.lab.status("node-b")["held"], 6, 0.1)
+    stays("the word is of no use a second time", lambda: not pair.runs("node-b"), 2.0)
+    assert pair.history("node-b", "hold-notice") == notices[1], "said once"
+
+
+def test_a_word_that_the_peer_is_off_is_refused_while_its_machine_or_its_agent_answers(pair: Pair) -> None:
+    """A word that can be seen to be wrong.
+
+    Fault: the active node's agent hangs while the VIP moves: the takeover waits for a machine that answers; then the agent
+    answers, and its program does not end.
+    Answer: the word is refused each time, with what to do; nothing starts twice.
+    Bound: no overlap.
+    """
+    command = "/bin/bash -c 'trap \"\" TERM; while :; do sleep 0.05; done'"
+    stubborn = f"[program:stubborn]\ncommand={command}\nstartsecs=0\nstopwaitsecs=12\n"
+    limits = {"interlock_timeout_s": 1.0, "silent_peer_s": 1.0, "on_interlock_timeout": "hold"}
+    pair.up({"stubborn.conf": stubborn}, overrides={"takeover": limits})
+    pair.await_runs("node-a", {"stubborn"})
+    word = ("takeover", "--peer-is-off", "--yes", "node-a")
+    pair.shell("node-a", "echo 1 > /run/ha-agent/track")
+    wait_for("it holds", lambda: pair.lab.status("node-b")["held"], 6, 0.1)
+    refused = pair.ha("node-b", *word)
+    assert refused.returncode == 3 and "its agent answers" in refused.stderr, refused
+    pair.lab.unit("node-a", "stop", "ha-agent")
+    wait_for("the link is seen down", lambda: "silent (" in str(pair.lab.status("node-b")["held"]), 15, 0.1)
+    refused = pair.ha("node-b", *word)
+    assert refused.returncode == 3 and "its machine answers" in refused.stderr, refused
+    assert not pair.history("node-b", "peer-declared-off")
+    pair.lab.unit("node-a", "start", "ha-agent")
+    pair.await_runs("node-b", {"stubborn"}, 30)
+
+
 @pytest.mark.parametrize("policy", ["start", "hold"])
 def test_when_the_interlocks_time_is_over_the_stated_policy_decides_and_is_written_down(pair: Pair, policy: str) -> None:
     """Design, interlock: deadline reached.

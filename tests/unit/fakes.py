@@ -46,6 +46,7 @@ from ha_agent.daemon.group import Group, GroupSettings, SharedNode, build_group
 from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.maintenance import Maintenance
+from ha_agent.daemon.role.standby_order import StandbyOrders
 from ha_agent.daemon.upkeep import Upkeep
 
 BOOT_TICKS = 1000
@@ -484,7 +485,8 @@ class Node:
             keepalived_unit=FakeKeepalived(),
             upkeep=Upkeep(str(self.run_dir), events),
             machine=FakeMachine(world),
-            maintenance=Maintenance(str(state / "maintenance.json"), events, lambda: 1000.0),
+            maintenance=Maintenance(str(state / "maintenance.json"), events, lambda: 1000.0, lambda: 0.0),
+            standby_order=StandbyOrders(str(state / "standby.json"), events, lambda: 1000.0),
             events=events,
             start_task=self.start_task,
             clock=loop.time,

@@ -31,6 +31,7 @@ from ha_agent.core.frames import Message
 from ha_agent.core.guard import Access
 from ha_agent.core.kinship import Found, Kin, Marked
 from ha_agent.core.manifest import EMPTY, Entry, Manifest
+from ha_agent.core.orders import Orders
 from ha_agent.core.peer_summary import summary_message
 from ha_agent.core.places import StatePlaces
 from ha_agent.core.settings import (
@@ -66,6 +67,7 @@ from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.maintenance import Maintenance
 from ha_agent.daemon.role.spells import Spells
+from ha_agent.daemon.role.standby_order import StandbyOrders
 from ha_agent.daemon.rooms import AlertParts, build_rooms, build_tools
 from ha_agent.daemon.upkeep import Upkeep
 from tests.unit.fakes import FakeKeepalived
@@ -378,6 +380,7 @@ class FakeLink(PeerLink):
         super().__init__(LinkSettings(), peer, run_dir, greet, lambda: None)
         self.is_up, self.problem = True, ""
         self.role = Role.STANDBY
+        self.orders = Orders()
         self.asked: list[Message] = []
         self.nudges = 0
         self.answers: dict[str, PeerAnswer] = {
@@ -391,7 +394,7 @@ class FakeLink(PeerLink):
 
     def summary(self) -> Message:
         """The peer's signs of life."""
-        return summary_message("b", self.role, VrrpState.BACKUP, Watermark(1, "a"), 0, self.held.hash)
+        return summary_message("b", self.role, VrrpState.BACKUP, Watermark(1, "a"), 0, self.held.hash, orders=self.orders)
 
     def commit(self, message: Message) -> Message:
         """The peer takes a change, if it builds on what is there."""
@@ -485,8 +488,9 @@ class Node:
         self.events = Events(History(str(self.state_dir), "a", 10**6))
         self.told: list[Mapping[str, Any]] = []
         self.events.listen(self.told.append)
-        self.maintenance = Maintenance(str(self.state_dir / "maintenance.json"), self.events, self.wall)
+        self.maintenance = Maintenance(str(self.state_dir / "maintenance.json"), self.events, self.wall, self.wall)
         self.maintenance.load("this life")
+        self.standby_order = StandbyOrders(str(self.state_dir / "standby.json"), self.events, self.wall)
         self._build_group()
         self._build_alerts()
         self._build_operations()
@@ -510,6 +514,7 @@ class Node:
             upkeep=Upkeep(str(self.run_dir), self.events),
             machine=FakeMachine(),
             maintenance=self.maintenance,
+            standby_order=self.standby_order,
             events=self.events,
             start_task=self.start,
             clock=self.clock,
@@ -557,6 +562,7 @@ class Node:
             group.fitness,
             self.shared.upkeep,
             self.maintenance,
+            self.standby_order,
             self.drill,
             self.link,
             group.conversation,
@@ -614,7 +620,7 @@ class Node:
         )
         self.alerts, self.views, self.supervisor = rooms.alerts, rooms.views, rooms.supervisor
         self.programs, self.update, self.registration = rooms.programs, rooms.update, rooms.registration
-        self.from_peer = rooms.peer
+        self.from_peer, self.orders = rooms.peer, rooms.orders
 
     # ---- life ---------------------------------------------------------------------------------------------
 

@@ -69,6 +69,20 @@ def test_a_fault_is_made_on_the_active_node_for_the_test_under_way_alone(
     on_node(tmp_path, work)
 
 
+def test_maintenance_that_was_begun_after_the_test_keeps_its_fault_away(tmp_path: pathlib.Path) -> None:
+    """In maintenance nobody would take over: the fault would be an outage."""
+
+    async def work(node: Node) -> None:
+        node.standing.become(Role.ACTIVE)
+        node.drill.begin("one", 60.0, "alice")
+        node.maintenance.begin(60.0, "", "bob")
+        with pytest.raises(DrillRefused, match="maintenance is on"):
+            await node.drill.make_fault("one", "keepalived-kill", 5.0, really=False)
+        assert "drill-fault" not in node.codes()
+
+    on_node(tmp_path, work)
+
+
 def test_keepalived_is_killed_after_the_answer_and_started_again_when_the_fault_has_had_its_time(
     tmp_path: pathlib.Path,
 ) -> None:

@@ -41,6 +41,27 @@ def test_a_healthy_node_is_fit(node: Node) -> None:
     assert node.fitness.reason is None and not node.fitness.gives_way
 
 
+def test_an_agent_that_begins_in_maintenance_leaves_what_keepalived_was_told(tmp_path: pathlib.Path) -> None:
+    """It wrote 0 where an agent before it, or an operator, had written 1: the VIP could move, and the programs stay."""
+    (tmp_path / "track").write_text("1\n", encoding="ascii")
+    fitness = Fitness(str(tmp_path / "track"), Events(History(str(tmp_path), "n", 10**6)), lambda _: None)
+    fitness.begin(in_maintenance=True)
+    assert (tmp_path / "track").read_text(encoding="ascii") == "1\n"
+    fitness.update(0.0, Role.STANDBY, VrrpState.FAULT, False, supervisord_gone=False, peer_owns=True)
+    assert (tmp_path / "track").read_text(encoding="ascii") == "0\n", "the first look after maintenance puts it right"
+
+
+@pytest.mark.parametrize("content", [None, "0\n", "x"])
+def test_an_agent_that_begins_in_maintenance_says_fit_where_nobody_said_otherwise(
+    tmp_path: pathlib.Path, content: str | None
+) -> None:
+    if content is not None:
+        (tmp_path / "track").write_text(content, encoding="ascii")
+    fitness = Fitness(str(tmp_path / "track"), Events(History(str(tmp_path), "n", 10**6)), lambda _: None)
+    fitness.begin(in_maintenance=True)
+    assert (tmp_path / "track").read_text(encoding="ascii") == "0\n"
+
+
 def test_a_fenced_node_and_one_without_supervisord_are_unfit_as_long_as_that_is_so(node: Node) -> None:
     assert node.look(0.0, role=Role.FENCED) == "1"
     assert node.look(1.0) == "0"

@@ -25,8 +25,9 @@ def clock() -> Clock:
     return Clock()
 
 
-def make(directory: pathlib.Path, clock: Clock, life: str = "this") -> Maintenance:
-    made = Maintenance(str(directory / "maintenance.json"), Events(History(str(directory), "n", 10**6)), clock)
+def make(directory: pathlib.Path, clock: Clock, life: str = "this", passed: Clock | None = None) -> Maintenance:
+    events = Events(History(str(directory), "n", 10**6))
+    made = Maintenance(str(directory / "maintenance.json"), events, clock, passed or clock)
     made.load(life)
     return made
 
@@ -73,6 +74,31 @@ def test_its_end_can_be_moved_and_it_can_not_last_for_ever(tmp_path: pathlib.Pat
     clock.now += 30
     window = it.begin(1e9, "more", "bob")
     assert window.since == 1000.0 and window.until == clock.now + LONGEST_S
+
+
+@pytest.mark.parametrize("step", [-86400.0, 86400.0])
+def test_a_wall_clock_that_is_set_neither_prolongs_nor_ends_it(tmp_path: pathlib.Path, step: float) -> None:
+    """Set back by a day it lasted a day longer; set forward it ended in the middle of the work."""
+    wall, passed = Clock(), Clock()
+    it = make(tmp_path, wall, passed=passed)
+    it.begin(60.0, "why", "alice")
+    wall.now += step
+    again = make(tmp_path, wall, passed=passed)
+    for one in (it, again):
+        assert one.update() and one.window is not None and abs(one.window.until - (wall.now + 60.0)) < 1.0
+    passed.now += 61
+    wall.now += 61
+    assert not it.is_on and not again.update()
+
+
+def test_one_of_an_agent_that_noted_the_wall_clock_alone_has_its_end(tmp_path: pathlib.Path, clock: Clock) -> None:
+    window = {"since": clock.now, "until": clock.now + 60.0, "reason": "", "by": "al", "boot": "this"}
+    (tmp_path / "maintenance.json").write_text(json.dumps(window))
+    passed = Clock()
+    it = make(tmp_path, clock, passed=passed)
+    assert it.is_on
+    passed.now += 61
+    assert not it.is_on
 
 
 def test_an_operator_ends_it(tmp_path: pathlib.Path, clock: Clock) -> None:

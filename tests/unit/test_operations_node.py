@@ -25,6 +25,7 @@ from ha_agent.core.events import StateEvent
 from ha_agent.core.frames import Message, encode_frame
 from ha_agent.core.guard import Access
 from ha_agent.core.manifest import EMPTY
+from ha_agent.core.orders import Orders
 from ha_agent.core.requests import (
     AlertTestRequest,
     AtPeerRequest,
@@ -396,6 +397,10 @@ def _in_maintenance(node: Node) -> None:
     node.maintenance.begin(60.0, "", "alice")
 
 
+def _beside_a_peer_in_maintenance(node: Node) -> None:
+    node.link.orders = Orders(in_maintenance=True)
+
+
 def _without_link(node: Node) -> None:
     node.link.go_down()
 
@@ -412,7 +417,6 @@ def _with_a_change_that_is_refused(node: Node) -> None:
 @pytest.mark.parametrize(
     ("prepare", "reason"),
     [
-        (_in_maintenance, "maintenance is on"),
         (_without_link, "b cannot be reached"),
         (_beside_an_active_peer, "b is active, not standby"),
         (_with_a_change_that_is_refused, "b does not have every change yet"),
@@ -429,6 +433,44 @@ def test_a_hand_over_is_refused_by_name_unless_it_is_forced(
         node.standing.become(Role.STANDBY)
         answer = await node.role.hand_over(HandOverRequest(force=True), operator())
         assert answer["outcome"] is Outcome.REFUSED, "force overrides all but the role"
+
+    on_active(tmp_path, work)
+
+
+@pytest.mark.parametrize(("prepare", "where"), [(_in_maintenance, "a"), (_beside_a_peer_in_maintenance, "b")])
+def test_no_force_hands_over_in_maintenance(tmp_path: pathlib.Path, prepare: Callable[[Node], None], where: str) -> None:
+    """The VIP would move, and the programs stay where they are."""
+
+    async def work(node: Node) -> None:
+        prepare(node)
+        answer = await node.role.hand_over(HandOverRequest(force=True), operator())
+        reason = f"maintenance is on at {where}; end maintenance first: ha-agent maintenance off"
+        assert answer == {"outcome": "refused", "reason": reason}
+        assert not node.group.fitness.gives_way and "switchover" not in node.codes()
+
+    on_active(tmp_path, work)
+
+
+def test_maintenance_does_not_begin_in_the_middle_of_a_hand_over(tmp_path: pathlib.Path) -> None:
+    """keepalived has been told to give up MASTER by then: the VIP would go, and the programs stay until the end of it."""
+
+    async def work(node: Node) -> None:
+        assert (await node.role.hand_over(HandOverRequest(), operator()))["outcome"] is Outcome.BEGUN
+        answer = await node.role.set_maintenance(MaintenanceRequest(True, 60.0), operator())
+        assert answer["outcome"] is Outcome.REFUSED and "a switchover is under way" in answer["reason"]
+        assert not node.maintenance.is_on
+
+    on_active(tmp_path, work)
+
+
+def test_maintenance_of_a_node_that_waits_for_its_peer_is_refused_with_the_way_out(tmp_path: pathlib.Path) -> None:
+    """It was told to try again in a moment, which never came."""
+
+    async def work(node: Node) -> None:
+        node.standing.become(Role.TAKING_OVER)
+        node.standing.note_held("no word of the peer")
+        answer = await node.role.set_maintenance(MaintenanceRequest(True, 60.0), operator())
+        assert answer["outcome"] is Outcome.REFUSED and "ha-agent takeover --peer-is-off" in answer["reason"]
 
     on_active(tmp_path, work)
 

@@ -54,6 +54,8 @@ USERS: dict[str, tuple[str, Message, str, bool]] = {
     "restore": ("kept.restore", {"generation": "1.0", "path": "a.conf", "sha256": ""}, "0", False),
     "maintenance": ("role.set_maintenance", {"on": False}, "o0", True),
     "hand-over": ("role.hand_over", {}, "o0", True),
+    "standby": ("orders.set_standby", {"on": True}, "o0", True),
+    "peer-is-off": ("orders.declare_peer_off", {"peer": "b"}, "o0", False),
     "drill-begin": ("drill.begin", {"drill": "x", "for_s": 1.0}, "o0", True),
     "drill-fault": ("drill.make_fault", {"drill": "x", "mode": "power", "hold_s": 1.0}, "o0", True),
     "drill-end": ("drill.end", {"drill": "x"}, "o0", True),
@@ -106,7 +108,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, object, Call]] = []
-        names = ("node", "pair", "role", "kept", "drill", "alerts", "views", "supervisor", "programs", "update")
+        names = ("node", "pair", "role", "orders", "kept", "drill", "alerts", "views", "supervisor", "programs", "update")
         rooms = {name: cast(Any, FakeRoom(name, self.calls)) for name in (*names, "registration", "peer")}
         self._dispatcher = Dispatcher(Rooms(**rooms))
 

@@ -30,7 +30,7 @@ class Rig:
         self.standing = Standing("a", str(tmp_path / "role.json"))
         self.ledger = Ledger(Store(str(tmp_path)), Committer(str(tmp_path), str(tmp_path)), 5)
         self.events = Events(History(str(tmp_path), "a", 10**6))
-        self.maintenance = Maintenance(str(tmp_path / "maintenance.json"), self.events, lambda: 1000.0)
+        self.maintenance = Maintenance(str(tmp_path / "maintenance.json"), self.events, lambda: 1000.0, lambda: 0.0)
         self.maintenance.load("this life")
         self.note = tmp_path / "adopt"
         self.woken = 0
@@ -106,6 +106,48 @@ def test_programs_that_were_there_before_the_agent_run_on_until_there_is_a_takeo
         rig.ledger.learn(Watermark(4, "b"))
         await rig.beat()
         assert rig.standing.left_running == 1, "the other node has taken over: they run twice"
+
+    run_timeless(main())
+
+
+@pytest.mark.parametrize("how", ["no takeover yet", "setup says so"])
+def test_programs_that_were_there_before_the_agent_run_on_over_a_restart_of_it(tmp_path: pathlib.Path, how: str) -> None:
+    """Guarantee 7. The word of setup was lost with the first agent, and the second one ended the programs."""
+
+    async def main() -> None:
+        rig = Rig(tmp_path)
+        if how == "setup says so":
+            rig.note.touch()
+            rig.ledger.learn(Watermark(3, "b"))
+        rig.machine.table.add("web")
+        await rig.begin()
+        rig.standing.keep()
+        again = Rig(tmp_path)
+        again.ledger.learn(rig.ledger.known)
+        again.machine.table.add("web")
+        assert await again.begin() is Role.STANDBY and again.standing.has_resumed
+        await again.beat()
+        assert again.woken == 0 and again.standing.left_running == 0
+        again.ledger.learn(Watermark(4, "b"))
+        await again.beat()
+        assert again.standing.left_running == 1, "the other node has taken over: they run twice"
+
+    run_timeless(main())
+
+
+def test_an_agent_whose_role_came_to_rest_adopts_nothing_any_more(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        rig = Rig(tmp_path)
+        rig.machine.table.add("web")
+        await rig.begin()
+        rig.standing.become(Role.STANDBY)
+        rig.patrol.settled()
+        rig.tasks.pop().close()
+        again = Rig(tmp_path)
+        again.machine.table.add("web")
+        await again.begin()
+        await again.beat()
+        assert again.standing.left_running == 1
 
     run_timeless(main())
 

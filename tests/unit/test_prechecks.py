@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from ha_agent.cli.switchover_cmd import is_settled
+from ha_agent.core.faults import FAULTS
 from ha_agent.core.findings import Finding, Severity, worst_first, worst_severity
-from ha_agent.core.prechecks import find_active, find_obstacles, find_standby
+from ha_agent.core.prechecks import RISKS, describe_override, find_active, find_obstacles, find_standby
 from tests.unit.test_status_text import node
 
 READY = {"loadable": 3, "problems": {}, "warnings": {}, "failure": None}
@@ -37,6 +38,7 @@ def test_a_healthy_pair_is_fit_whichever_node_is_asked() -> None:
         ({}, {"notes_problem": "no room"}, "notes-failing"),
         ({}, {"unfit": "fenced"}, "unfit"),
         ({"agreement": {"vrrp.vip": "x"}}, {"agreement": {"vrrp.vip": "y"}}, "config-differs"),
+        ({}, {"standby_order": {"by": "al", "reason": "", "since": 1}}, "standby-ordered"),
         ({}, {"vrrp_state": "FAULT"}, "vrrp-state"),
         ({"vrrp_state": "BACKUP"}, {}, "vrrp-state"),
         ({"replication": {"state": "pending", "pending": 3}}, {}, "replication-lag"),
@@ -58,6 +60,22 @@ def test_every_obstacle_has_its_code_and_a_remedy(active: dict[str, Any], standb
     found = find_obstacles(pair(active, standby))
     assert code in [f.code for f in found]
     assert all(f.remedy and f.text for f in found if f.severity is Severity.ERROR)
+
+
+def test_an_override_names_its_risk_and_maintenance_has_none() -> None:
+    """What force may override is named one by one, so that a new obstacle is firm until somebody has thought of it."""
+    assert describe_override(find_obstacles(pair({"maintenance": {"until": 1}}))[0]) is None
+    ordered = {"standby_order": {"by": "al", "reason": "", "since": 1}, "unfit": "al ordered it to stay standby"}
+    assert [describe_override(f) for f in find_obstacles(pair({}, ordered))] == [None], "said once, and firm"
+    assert set(RISKS) <= set(FAULTS) and all(RISKS.values())
+    overridable = [
+        pair({}, {"keepalived": "down"}),
+        pair({}, {"readiness": {**READY, "warnings": {"x.conf": "executable missing"}}}),
+        pair({"preempt": True, "priority": 150}),
+    ]
+    for nodes in overridable:
+        (found,) = find_obstacles(nodes)
+        assert describe_override(found)
 
 
 def test_an_unreachable_peer_is_all_that_is_said() -> None:

@@ -34,6 +34,8 @@ FORMS: dict[str, tuple[type[Request], dict[str, Any], frozenset[str]]] = {
     "judge": (req.JudgeRequest, {"confs": {"a.conf": "text"}}, frozenset({"confs"})),
     "maintenance": (req.MaintenanceRequest, {"on": True, "for_s": 60.0, "reason": "why"}, frozenset({"on"})),
     "hand-over": (req.HandOverRequest, {"force": True}, frozenset()),
+    "standby": (req.StandbyRequest, {"on": True, "reason": "disks", "force": True}, frozenset({"on"})),
+    "peer-is-off": (req.PeerIsOffRequest, {"peer": "b", "reason": "burnt"}, frozenset({"peer"})),
     "drill-begin": (req.DrillBeginRequest, {"drill": "x", "for_s": 60.0}, frozenset({"drill", "for_s"})),
     "drill-fault": (
         req.DrillFaultRequest,

@@ -30,7 +30,8 @@ def every_fact() -> list[Facts]:
         (True, False),
         (True, False),
     )
-    return [Facts(1.0, *choice) for choice in choices]
+    facts = [Facts(1.0, *choice) for choice in choices]
+    return facts + [replace(one, stays_standby=True) for one in facts]
 
 
 def test_a_standby_with_the_right_takes_over() -> None:
@@ -54,6 +55,7 @@ def test_a_standby_with_the_right_takes_over() -> None:
         ({"refused": True}, "interlock-refused"),
         ({"handing_over": True}, "hand-over"),
         ({"supervisord_gone": True}, "supervisord-down"),
+        ({"stays_standby": True}, "stays-standby"),
     ],
 )
 def test_every_loss_of_the_right_releases_with_its_reason(role: Role, loss: dict[str, Any], code: str) -> None:

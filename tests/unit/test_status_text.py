@@ -97,6 +97,16 @@ def test_a_batch_program_that_ended_well_is_no_problem_and_one_that_failed_is() 
     assert "a: p is EXITED: exit status 3" in list_problems([node("a", "active", programs=ended(3)), node("b")], 0.0)
 
 
+def test_an_order_to_stay_standby_is_said_once_with_who_and_why() -> None:
+    order = {"by": "alice", "reason": "disks", "since": 0.0}
+    ordered = node("b", standby_order=order, unfit="alice ordered it to stay standby (disks)")
+    (problem,) = find_problems([node("a", "active"), ordered], 7200.0)
+    assert problem.text.startswith("b is to stay standby (disks), by order of alice for 2 h now")
+    assert "ha-agent unstandby b" in problem.remedy
+    other = node("b", standby_order=order, unfit="supervisord is gone")
+    assert len(list_problems([node("a", "active"), other], 7200.0)) == 2, "another reason is said as well"
+
+
 def test_maintenance_and_its_end_are_shown_first() -> None:
     window = {"since": 0.0, "until": 7200.0, "reason": "kernel", "by": "alice"}
     text = render_status([node("a", "active", maintenance=window), node("b")], 0.0)

@@ -16,6 +16,7 @@ from ha_agent.adapters.program_path import SAFE_PATH
 from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.core.findings import Finding
+from ha_agent.core.orders import describe_order
 
 FREE_LEAST = 16 * 1024 * 1024
 FREE_WARN = 128 * 1024 * 1024
@@ -202,6 +203,16 @@ def check_maintenance(context: Context) -> Iterator[Finding]:
             yield warning("maintenance-on", text, "ha-agent maintenance off")
 
 
+def check_standby_order(context: Context) -> Iterator[Finding]:
+    """An order to stay standby that was forgotten: that node takes over nothing."""
+    nodes, _ = context.status()
+    for node in nodes:
+        if node["reachable"] and (order := node.get("standby_order")):
+            since = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(order["since"])))
+            text = f"{describe_order(order['by'], order['reason'])} since {since}: {node['name']} takes over nothing"
+            yield warning("standby-ordered", text, f"ha-agent unstandby {node['name']}")
+
+
 def check_notes(context: Context) -> Iterator[Finding]:
     """What the agent keeps in its run directory, which a takeover cannot do without."""
     nodes, problem = context.status()
@@ -249,6 +260,7 @@ CHECKS: dict[str, Check] = {
     "versions": check_versions,
     "agreement": check_agreement,
     "maintenance": check_maintenance,
+    "standby-order": check_standby_order,
     "notes": check_notes,
     "units": check_units,
 }

@@ -32,10 +32,20 @@ STEP_S = 1.0
 PLAN_PATIENCE_S = 10.0
 """What a takeover holds back, it holds back for this long at most."""
 
-PASSED_ON = frozenset({"divergence-kept", "stalled", "drill-report", "switchover", "maintenance-on", "maintenance-off"}) | {
-    "ran-twice",
-    "registry-found",
-}
+PASSED_ON = frozenset(
+    {
+        "divergence-kept",
+        "stalled",
+        "drill-report",
+        "switchover",
+        "standby-ordered",
+        "standby-lifted",
+        "maintenance-on",
+        "maintenance-off",
+        "ran-twice",
+        "registry-found",
+    }
+)
 """Events of the history that are alerts as they are."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ha_agent.core.answers import BegunAnswer, MaintenanceAnswer
+from ha_agent.core.orders import END_MAINTENANCE
 from ha_agent.core.requests import HandOverRequest, MaintenanceRequest, Malformed
 from ha_agent.core.settings import VrrpSettings
 from ha_agent.core.words import Outcome, Role
@@ -56,17 +57,30 @@ class RoleOperations:
             return {"outcome": Outcome.OFF}
         if request.for_s <= 0:
             raise Malformed("maintenance: for_s is missing, or not positive")
-        role = self._standing.role
-        if role in (Role.TAKING_OVER, Role.RELEASING):
-            reason = f"{self._standing.node} is {role.value} just now; try again in a moment"
+        if (reason := self._why_no_maintenance()) is not None:
             return {"outcome": Outcome.REFUSED, "reason": reason}
         window = self._maintenance.begin(request.for_s, request.reason[:MAX_REASON], call.by)
         return {"outcome": Outcome.ON, "until": window.until}
 
+    def _why_no_maintenance(self) -> str | None:
+        """Why maintenance must not begin now: it would leave half done what is under way."""
+        node, role = self._standing.node, self._standing.role
+        if self._standing.held is not None:
+            return (
+                f"{node} waits for the word of {self._peer}; bring that node back, or where it is off: "
+                "ha-agent takeover --peer-is-off"
+            )
+        if role in (Role.TAKING_OVER, Role.RELEASING):
+            return f"{node} is {role.value} just now; try again in a moment"
+        if self._fitness.hands_over:
+            return f"a switchover is under way on {node}; try again in a moment"
+        return None
+
     async def hand_over(self, request: HandOverRequest, call: Call) -> BegunAnswer:
         """Begins a switchover: keepalived gives MASTER up here, and everything follows from that.
 
-        Refuses unless this node is active and the peer ready to be; ``force`` overrides all but the role.
+        Refuses unless this node is active and the peer ready to be; ``force`` overrides all but the role and operators'
+        words that are in force: maintenance, and the order to stay standby.
         """
         reason = await self._find_obstacle(force=request.force)
         if reason is not None:
@@ -82,11 +96,17 @@ class RoleOperations:
         standing = self._standing
         if standing.role is not Role.ACTIVE:
             return f"{standing.node} is {standing.role.value}, not active"
+        # In maintenance the VIP would move, and the programs stay: nobody's wish.
+        if self._maintenance.is_on:
+            return f"maintenance is on at {standing.node}; {END_MAINTENANCE}"
+        peer_role = await self._conversation.ask_role(PEER_ROLE_S)
+        peer = self._conversation.peer
+        if peer_role is not None and peer is not None and peer.in_maintenance:
+            return f"maintenance is on at {self._peer}; {END_MAINTENANCE}"
+        if peer_role is not None and peer is not None and peer.stays_standby:
+            return f"{self._peer} is to stay standby, by an operator's order; first: ha-agent unstandby {self._peer}"
         if force:
             return None
-        if self._maintenance.is_on:
-            return "maintenance is on"
-        peer_role = await self._conversation.ask_role(PEER_ROLE_S)
         if peer_role is not Role.STANDBY:
             how = "cannot be reached" if peer_role is None else f"is {peer_role.value}, not standby"
             return f"{self._peer} {how}"

@@ -23,6 +23,7 @@ from ha_agent.daemon.operations.drill import DrillOperations
 from ha_agent.daemon.operations.from_peer import PeerOperations
 from ha_agent.daemon.operations.kept import KeptOperations
 from ha_agent.daemon.operations.node import NodeOperations
+from ha_agent.daemon.operations.orders import OrderOperations
 from ha_agent.daemon.operations.pair import PairOperations
 from ha_agent.daemon.operations.program_views import ProgramViews
 from ha_agent.daemon.operations.programs import ProgramCommands
@@ -50,6 +51,7 @@ class Rooms:
     node: NodeOperations
     pair: PairOperations
     role: RoleOperations
+    orders: OrderOperations
     kept: KeptOperations
     drill: DrillOperations
     alerts: AlertOperations
@@ -98,6 +100,8 @@ OPERATIONS: tuple[Operation[Any], ...] = (
     # The role.
     Operation("maintenance", req.MaintenanceRequest, lambda r: r.role.set_maintenance, OPERATOR, at_peer=True),
     Operation("hand-over", req.HandOverRequest, lambda r: r.role.hand_over, OPERATOR, at_peer=True),
+    Operation("standby", req.StandbyRequest, lambda r: r.orders.set_standby, OPERATOR, at_peer=True),
+    Operation("peer-is-off", req.PeerIsOffRequest, lambda r: r.orders.declare_peer_off, OPERATOR),
     # Failover-tests.
     Operation("drill-begin", req.DrillBeginRequest, lambda r: r.drill.begin, OPERATOR, at_peer=True),
     Operation(

@@ -14,6 +14,7 @@ from ha_agent.core.agreement import Agreement
 from ha_agent.core.frames import Message
 from ha_agent.core.manifest import Manifest
 from ha_agent.core.node_json import NodeAccountJson, NodeJson, SilentNodeJson
+from ha_agent.core.orders import Orders
 from ha_agent.core.overlap import Spell
 from ha_agent.core.peer_summary import PeerSummary, WrongPeer, summary_message
 from ha_agent.core.settings import LinkSettings, PeerSettings
@@ -34,7 +35,7 @@ class Conversation:
     """Speaks with the peer over this node's own link. ``on_news`` is called when the peer's role has changed,
     ``on_doubt`` once with the reason when its epoch is not believed.
 
-    ``wall``: the wall clock, in seconds.
+    ``wall``: the wall clock, in seconds. ``orders``: what operators have said of this node.
     """
 
     def __init__(
@@ -49,11 +50,15 @@ class Conversation:
         on_news: Callable[[], None],
         wall: Callable[[], float],
         on_doubt: Callable[[str], object] = log.error,
+        orders: Callable[[], Orders] = Orders,
     ) -> None:
         self._wanted, self._limits = wanted, limits
         self._standing, self._ledger, self._view = standing, ledger, view
         self._link, self._replicator = link, replicator
         self._on_news, self._wall, self._on_doubt = on_news, wall, on_doubt
+        self._orders = orders
+        self.on_heard: list[Callable[[], None]] = []
+        """Called with every sign of life that comes from the peer, believed or not."""
         self._doubted: Watermark | None = None
         self._asked = asyncio.Event()
         self.peer: PeerSummary | None = None
@@ -62,7 +67,7 @@ class Conversation:
         """Why this node could not take over; asked for each sign of life, as the two below."""
         self.agreement: Agreement = {}
         self.find_spell: Callable[[], Spell | None] = lambda: None
-        self.on_heard: list[Callable[[PeerSummary], None]] = []
+        self.on_believed: list[Callable[[PeerSummary], None]] = []
 
     @property
     def peer_owns(self) -> bool:
@@ -88,6 +93,7 @@ class Conversation:
             self.find_obstacles(),
             self.agreement,
             self.find_spell(),
+            self._orders(),
         )
 
     def learn(self, raw: Message, *, is_answer: bool = True) -> None:
@@ -97,6 +103,8 @@ class Conversation:
         was sent by whoever holds the peer's key, and an epoch in it is believed within limits alone: then one that a stolen
         key has sent is overtaken when the key is gone.
         """
+        for listener in self.on_heard:
+            listener()
         summary = PeerSummary.parse(raw, self._wall())
         wanted = self._wanted
         if summary.node != wanted.name:
@@ -105,7 +113,7 @@ class Conversation:
             self._doubt(summary.mark)
         changed = self.peer is None or self.peer.role is not summary.role
         self.peer = summary
-        for hear in self.on_heard:
+        for hear in self.on_believed:
             hear(summary)
         if not self._standing.owns:
             self._ledger.learn(summary.mark)

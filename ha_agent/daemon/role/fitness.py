@@ -30,12 +30,21 @@ _FIT, _UNFIT = b"0\n", b"1\n"
 
 
 class Fitness:
-    """Keeps the track file. ``wake_at`` has the rules asked again at a monotonic moment."""
+    """Keeps the track file. ``wake_at`` has the rules asked again at a monotonic moment.
 
-    def __init__(self, track_path: str, events: Events, wake_at: Callable[[float], None]) -> None:
+    ``find_order``: why an operator ordered that this node is not to be MASTER; None where nobody did.
+    """
+
+    def __init__(
+        self,
+        track_path: str,
+        events: Events,
+        wake_at: Callable[[float], None],
+        find_order: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._path = track_path
         self._events = events
-        self._wake_at = wake_at
+        self._wake_at, self._find_order = wake_at, find_order
         self._told_unfit = False
         self.problem: str | None = None
         """Why the file cannot be written; None where it could."""
@@ -52,9 +61,16 @@ class Fitness:
         """Whether this node has given MASTER up to its peer for now."""
         return self._held_mono is not None
 
-    def begin(self) -> None:
-        """Says for the first time that this node is fit."""
-        self._tell(False)
+    def begin(self, *, in_maintenance: bool = False) -> None:
+        """Says for the first time that this node is fit, or that it is not by an operator's order.
+
+        In maintenance keepalived hears nothing new: a 1 that is there stays for the first look after it.
+        """
+        self.reason = self._find_order()
+        if in_maintenance and self.reason is None and read_note(self._path) == _UNFIT:
+            self._told_unfit = True
+            return
+        self._tell(self.reason is not None)
 
     def give_way(self, now: float, reason: str, hold_s: float = HOLD_S) -> None:
         """Has keepalived give up MASTER here for ``hold_s`` at most."""
@@ -109,6 +125,8 @@ class Fitness:
             return f"it could not take over: {notes_problem}"
         if isolated is not None:
             return isolated
+        if (order := self._find_order()) is not None:
+            return order
         return self._hold_reason if self.gives_way else None
 
     def _end_hold(self, now: float, vrrp_state: VrrpState, peer_owns: bool) -> None:

@@ -26,6 +26,7 @@ from ha_agent.daemon.role.patrol import Patrol
 from ha_agent.daemon.role.plan_run import PlanRun
 from ha_agent.daemon.role.release import Release
 from ha_agent.daemon.role.senses import Senses
+from ha_agent.daemon.role.standby_order import StandbyOrders
 from ha_agent.daemon.role.takeover import Takeover
 from ha_agent.daemon.role.verification import Verifier
 from ha_agent.daemon.standing import Standing
@@ -64,6 +65,7 @@ class RoleLoop:
         obedience: Obedience,
         addresses: Addresses,
         maintenance: Maintenance,
+        standby_order: StandbyOrders,
         upkeep: Upkeep,
         conversation: Conversation,
         loaded: LoadedGroups,
@@ -79,7 +81,8 @@ class RoleLoop:
         self._takeover, self._release, self._verifier, self._claims = takeover, release, verifier, claims
         self._patrol = patrol
         self._fitness, self._obedience, self._addresses = fitness, obedience, addresses
-        self._maintenance, self._upkeep, self._conversation = maintenance, upkeep, conversation
+        self._maintenance, self._standby_order = maintenance, standby_order
+        self._upkeep, self._conversation = upkeep, conversation
         self._loaded, self._events = loaded, events
         self._waker, self._start_task, self._clock = waker, start_task, clock
         self._takeover_retry_s, self._release_retry_s = retry_s
@@ -177,6 +180,7 @@ class RoleLoop:
             supervisord_replaced=loaded_into is not None and loaded_into.is_other_than(senses.sense_supervisord()),
             supervisord_gone=supervisord_gone,
             vrrp_asked=senses.is_asking,
+            stays_standby=self._standby_order.order is not None,
         )
 
     def _note_vrrp(self, now: float) -> None:
@@ -213,6 +217,11 @@ class RoleLoop:
         )
         self._obedience.update(now, self._fitness.reason, standing.vrrp_state, standing.vip_here)
         self._addresses.remove_stray(now)
+
+    def retry_now(self) -> None:
+        """Has a plan that could not be finished tried again at once: what it waits for may be there."""
+        self._retry_at(self._clock())
+        self._waker.wake()
 
     def give_way(self, reason: str) -> None:
         """Has keepalived give up MASTER here for a while; the rules then release."""

@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from ha_agent.adapters.files import keep_note, put_aside, read_note, read_or_none, write_atomic, write_note
 from ha_agent.core.account import Window
@@ -21,21 +21,39 @@ log = logging.getLogger(__name__)
 
 LONGEST_S = 7 * 86400.0
 
+STEP_S = 1.0
+"""A wall clock that is off by less was not set, but only goes a little faster or slower."""
+
 
 class Maintenance:
     """The flag of one node."""
 
-    def __init__(self, path: str, events: Events, wall: Callable[[], float]) -> None:
-        """``path``: its file, in the state directory; ``wall``: the wall clock, in seconds."""
+    def __init__(self, path: str, events: Events, wall: Callable[[], float], uptime: Callable[[], float]) -> None:
+        """``path``: its file, in the state directory; ``wall``: the wall clock, ``uptime``: since boot, both in seconds.
+
+        It lasts by ``uptime``: a wall clock that is set would prolong it, or end it in the middle of the work.
+        """
         self._path = path
-        self._events, self._wall = events, wall
+        self._events, self._wall, self._uptime = events, wall, uptime
         self._life = ""
-        self.window: Window | None = None
+        self._window: Window | None = None
 
     @property
     def is_on(self) -> bool:
         """Whether the agent must do nothing now."""
-        return self.window is not None and self._wall() < self.window.until
+        return self._window is not None and self._uptime() < self._window.until_uptime
+
+    @property
+    def window(self) -> Window | None:
+        """The maintenance that is on, with its end by the wall clock as that is set now."""
+        window = self._window
+        if window is None:
+            return None
+        until = self._wall() + window.until_uptime - self._uptime()
+        if abs(until - window.until) < STEP_S:
+            return window
+        self._window = replace(window, until=until)
+        return self._window
 
     def load(self, life: str) -> None:
         """Goes on with a maintenance of this boot, which ``life`` tells from every other one.
@@ -49,40 +67,44 @@ class Maintenance:
                 return
             content = json.loads(raw)
             since, until = float(content["since"]), float(content["until"])
-            window = Window(since, until, str(content["reason"]), str(content["by"]), str(content["boot"]))
+            # An agent of version 0.1 noted the wall clock alone.
+            until_uptime = float(content.get("until_uptime", self._uptime() + until - self._wall()))
+            reason, by, boot = (str(content[name]) for name in ("reason", "by", "boot"))
+            window = Window(since, until, reason, by, boot, until_uptime)
         except (OSError, ValueError, KeyError, TypeError):
             self._end(f"{self._path} cannot be read")
             return
         if window.boot != self._life:
             self._end("the machine was started again")
             return
-        self.window = window
+        self._window = window
         self.update()
 
     def begin(self, for_s: float, reason: str, by: str) -> Window:
         """Begins, or changes the end and the reason of the one under way. Raises ``OSError``; nothing has changed then."""
         now = self._wall()
-        since = self.window.since if self.window else now
-        window = Window(since, now + min(for_s, LONGEST_S), reason, by, self._life)
+        since = self._window.since if self._window else now
+        length_s = min(for_s, LONGEST_S)
+        window = Window(since, now + length_s, reason, by, self._life, self._uptime() + length_s)
         write_atomic(self._path, json.dumps(asdict(window)).encode())
-        self.window = window
+        self._window = window
         text = f"maintenance for {for_s:.0f} s: nothing is decided, started or stopped" + (f" ({reason})" if reason else "")
         self._events.add("maintenance-on", text, by=by, until=round(window.until, 3))
         return window
 
     def end(self, by: str) -> None:
         """Ends it before its time. Raises ``OSError``."""
-        if self.window is not None:
+        if self._window is not None:
             self._end("ended by an operator", by=by)
 
     def update(self) -> bool:
         """Ends what has had its time; says whether maintenance is on."""
-        if self.window is not None and self._wall() >= self.window.until:
+        if self._window is not None and not self.is_on:
             self._end("its time is over")
-        return self.window is not None
+        return self._window is not None
 
     def _end(self, why: str, **details: str) -> None:
-        self.window = None
+        self._window = None
         try:
             os.unlink(self._path)
         except FileNotFoundError:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from ha_agent.adapters.files import read_note, write_note
 from ha_agent.core.kinship import UNKNOWN_GROUP, Marked
 from ha_agent.core.supervisor_words import full_name
 from ha_agent.core.words import Role
@@ -20,6 +22,8 @@ from ha_agent.daemon.programs.sweep import Sweeper
 from ha_agent.daemon.replication.ledger import Ledger
 from ha_agent.daemon.role.maintenance import Maintenance
 from ha_agent.daemon.standing import Standing
+
+log = logging.getLogger(__name__)
 
 LOOK_S = 10.0
 """Between two looks; one is a pass over /proc, and on a standby one question to supervisord."""
@@ -83,15 +87,34 @@ class Patrol:
         """
         standing = self._standing
         if standing.has_resumed:
+            self._adopted_at = self._read_adopted() if standing.role is Role.STANDBY else None
             return
         if not (signs := await self._sweeper.find_evidence()):
             return
         epoch = self._ledger.known.epoch
         if epoch == 0 or os.path.exists(self._adopt_note):
-            self._adopted_at = epoch
+            self._adopt(epoch)
             return
         standing.begin_releasing()
         self._events.add("role-lost", f"no role was left in /run, and the registry runs here: {describe_all(signs)}")
+
+    def _adopt(self, epoch: int) -> None:
+        """Adopts what runs here, and notes that for an agent that is started again: its own start stops no program."""
+        self._adopted_at = epoch
+        try:
+            write_note(self._adopt_note, b"%d\n" % epoch)
+        except OSError as error:
+            log.error("%s cannot be written, an agent after this one would end what it adopts: %s", self._adopt_note, error)
+
+    def _read_adopted(self) -> int | None:
+        """The epoch at which an agent before this one adopted what ran here; None where it did not.
+
+        A note without a number is setup's own, which no agent has acted on yet.
+        """
+        raw = read_note(self._adopt_note)
+        if raw is None:
+            return None
+        return int(raw) if raw.strip().isdigit() else self._ledger.known.epoch
 
     async def is_clear(self) -> bool:
         """Looks at the processes of a standby; says whether nothing of the registry runs. What does is told and released."""

@@ -10,6 +10,7 @@ from typing import Any
 from ha_agent.adapters.supervisord import RereadRefused, SupervisordDown
 from ha_agent.core.peer_summary import PeerSummary
 from ha_agent.core.settings import TakeoverSettings
+from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import Outcome, Step
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.peer.interlock import OFF, Interlock, PeerWord
@@ -20,6 +21,7 @@ from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.programs.sweep import Sweeper
 from ha_agent.daemon.replication.view import RegistryView
 from ha_agent.daemon.role.claims import Claims
+from ha_agent.daemon.role.peer_off import PeerOffWord
 from ha_agent.daemon.role.plan_run import StepCode, StepFailed
 from ha_agent.daemon.standing import Standing
 
@@ -53,6 +55,7 @@ class Takeover:
         peer: Callable[[], PeerSummary | None],
         fence: Callable[[], Awaitable[int | None]],
         give_way: Callable[[str], None],
+        peer_off: PeerOffWord,
     ) -> None:
         """``peer``: what was last heard of the other node. ``fence`` runs the operator's fence command and returns its exit
         status. ``give_way`` has keepalived give up MASTER here."""
@@ -60,7 +63,8 @@ class Takeover:
         self._view, self._active_set, self._supervised, self._loaded = view, active_set, supervised, loaded
         self._loader, self._sweeper, self._events = loader, sweeper, events
         self._peer, self._fence, self._give_way = peer, fence, give_way
-        self._last_settled = ""
+        self._peer_off = peer_off
+        self._last_settled: tuple[Watermark, str] | None = None
         self.steps: dict[Step, StepCode] = {
             Step.CLAIM: self._claim,
             Step.INTERLOCK: self._get_word,
@@ -78,6 +82,8 @@ class Takeover:
     async def _get_word(self) -> dict[str, Any]:
         """Gets the peer's word that nothing is left running there, or settles by the stated policy that it will not come."""
         word = await self._interlock.ask()
+        if word.outcome not in OFF:
+            self._peer_off.withdraw(f"it was asked once more, and what came of it is {word.outcome.value!r}")
         if word.outcome is Outcome.RELEASED:
             self._standing.note_held(None)
             return word.to_dict()
@@ -89,26 +95,41 @@ class Takeover:
     async def _settle(self, word: PeerWord) -> dict[str, Any]:
         """What is done without the peer's word: fence it, else what the policy says (``core/settings.POLICIES``).
 
-        The decision goes into the history, and is in the standing for as long as it is to start nothing.
+        An operator's word that the machine is off stands for both. The decision goes into the history, once a takeover, and
+        is in the standing for as long as it is to start nothing.
         """
+        said = self._peer_off.find(self._standing.claim)
+        if said is not None:
+            result = {**word.to_dict(), "by": said.by, "reason": said.reason}
+            self._note_settled(
+                f"no word of the peer: {_describe(word)}; {said.text}; the programs are started", True, result
+            )
+            self._standing.note_held(None)
+            return result
         result, policy = word.to_dict(), self._limits.on_interlock_timeout
         has_fence = bool(self._limits.fence_command)
         fenced = None
         if has_fence:
             fenced = result["fence_exit"] = await self._fence()
         holds = fenced != 0 and (policy == "hold" or (policy == "hold-if-alive" and word.outcome not in OFF))
-        words = f"{word.outcome.value} ({word.because or 'no reason given'})"
+        words = _describe(word)
         if has_fence:
             words += "; fence_command succeeded" if fenced == 0 else f"; fence_command failed ({fenced})"
         decided = f'nothing is started, policy is "{policy}"' if holds else "the programs are started"
         text = f"no word of the peer: {words}; {decided}"
-        if text != self._last_settled:
-            self._events.add("interlock-settled", text, started=not holds, policy=policy, **result)
-            self._last_settled = text
+        self._note_settled(text, not holds, result)
         self._standing.note_held(text if holds else None)
         if holds:
             raise StepFailed(text)
         return result
+
+    def _note_settled(self, text: str, started: bool, result: dict[str, Any]) -> None:
+        """Tells each takeover's decision once: it is tried again and again while it holds."""
+        key = (self._standing.claim, text)
+        if key != self._last_settled:
+            policy = self._limits.on_interlock_timeout
+            self._events.add("interlock-settled", text, started=started, policy=policy, **result)
+            self._last_settled = key
 
     async def _end_orphans(self) -> dict[str, Any]:
         """Ends what an earlier supervisord left running, before the present one could start second copies.
@@ -175,3 +196,7 @@ class Takeover:
                 raise StepFailed(f"supervisord refuses its configuration: {message}")
         await active_set.write(keep_last_good=False)
         self._events.add("reread-refused", message)
+
+
+def _describe(word: PeerWord) -> str:
+    return f"{word.outcome.value} ({word.because or 'no reason given'})"
