@@ -31,6 +31,7 @@ def test_a_node_that_is_to_stay_standby_takes_over_nothing_whatever_happens_to_i
     assert done.returncode == 0 and "ha-agent unstandby node-b" in done.stdout, done
     (event,) = pair.history("node-b", "standby-ordered")
     assert (event["by"], event["reason"]) == ("root", "new disks")
+    wait_for("the alert", lambda: pair.ha("node-b", "alert", "list").stdout.count("standby-ordered") == 1, 15, 0.3)
     wait_for("FAULT", lambda: pair.lab.status("node-b")["vrrp_state"] == "FAULT", 10, 0.1)
     for node in ("node-a", "node-b"):
         lines = [line for line in pair.ha(node, "status").stdout.splitlines() if line.startswith("! ")]
@@ -73,8 +74,10 @@ def test_the_active_node_hands_over_before_it_stays_standby(pair: Pair) -> None:
     assert pair.ha("node-b", "standby", "node-x", "--yes", "node-b").returncode == 2
     unasked = pair.ha("node-b", "standby", "node-a")
     assert unasked.returncode == 3 and "node-b is alone" in unasked.stdout and pair.runs("node-a") == THREE
-    done = pair.ha("node-b", "standby", "node-a", "--yes", "node-b")
-    assert done.returncode == 0, done
+    typed = "TERM=xterm script -qec 'ha-agent standby node-a; echo ended with $?' /dev/null"
+    assert "ended with 3" in pair.shell("node-b", f"printf 'yes\\n' | {typed}") and pair.runs("node-a") == THREE
+    said = pair.shell("node-b", f"printf 'node-b\\n' | {typed}")
+    assert "ended with 0" in said and "Type node-b to go on" in said, said
     assert pair.runs("node-b") == THREE and is_ordered(pair, "node-a")
     stays("it stays so", lambda: pair.runs("node-b") == THREE and not pair.runs("node-a"), 1.0)
     both = pair.ha("node-a", "standby", "node-b", "--yes", "node-a")
