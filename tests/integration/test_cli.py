@@ -113,14 +113,35 @@ def test_a_state_file_of_a_newer_version_stops_the_agent(tmp_path: pathlib.Path)
     assert (tmp_path / "state.json").exists()
 
 
+def test_without_a_word_the_commands_are_listed() -> None:
+    done = ha_agent()
+    assert done.returncode == 2 and done.stderr == ""
+    assert "daily:" in done.stdout and "\n  status " in done.stdout
+
+
+def test_a_second_daemon_is_refused_before_it_touches_anything(config: str, tmp_path: pathlib.Path) -> None:
+    from ha_agent.adapters.agent_lock import AgentLock
+
+    AgentLock(str(tmp_path / "run" / "agent.lock")).acquire()
+    done = ha_agent("daemon", config=config)
+    assert done.returncode == 3
+    assert done.stderr.startswith(f"ha-agent: an agent runs already (pid {os.getpid()})") and done.stderr.count("\n") == 1
+    assert os.listdir(tmp_path / "run") == ["agent.lock"] and not (tmp_path / "state").exists()
+
+
 EVERY_COMMAND = (
     ("status",),
     ("history",),
     ("switchover", "--yes"),
     ("failover-test", "--yes"),
     ("lint", "/dev/null"),
+    ("maintenance",),
     ("maintenance", "on"),
     ("maintenance", "off"),
+    ("pause",),
+    ("resume",),
+    ("list",),
+    ("alert",),
     ("sync",),
     ("diff",),
     ("kept", "list"),
