@@ -82,3 +82,38 @@ def test_what_hands_type_from_habit_is_understood(pair: Pair) -> None:
     assert json.loads(pair.ha("node-a", "resume", "--json").stdout)["complete"] is True
     assert pair.ha("node-a", "alert").stdout == pair.ha("node-a", "alert", "list").stdout != ""
     assert pair.ha("node-a", "kept").stdout == pair.ha("node-a", "kept", "list").stdout != ""
+
+
+def test_the_history_is_chosen_and_followed_and_survives_agents_that_go_away(pair: Pair) -> None:
+    up(pair)
+    assert pair.sup("node-a", "stop", "p1").returncode == 0
+    about = json.loads(pair.ha("node-b", "history", "--program", "p1", "--json").stdout)["events"]
+    assert {e["code"] for e in about} >= {"parked"} and all("p1" in e["text"] for e in about)
+    done = pair.ha("node-a", "history", "--code", "agent-*", "--node", "node-b", "--json")
+    assert [(e["code"], e["node"]) for e in json.loads(done.stdout)["events"]] == [("agent-started", "node-b")]
+    for words in (("--node", "node-c"), ("--code", "park")):
+        assert pair.ha("node-a", "history", *words).returncode == 2
+    out = "/tmp/followed"
+    pair.shell("node-a", f"timeout 120 ha-agent history -n 1 --follow --json > {out} 2> {out}.errors & sleep 2")
+
+    def codes() -> list[str]:
+        return [json.loads(line)["code"] for line in pair.shell("node-a", f"cat {out}").splitlines()]
+
+    assert len(codes()) == 1, "what was not asked for does not come either"
+    pair.lab.unit("node-b", "stop", "ha-agent")
+    wait_for(
+        "it is said", lambda: "its events are missing from now on" in pair.shell("node-a", f"cat {out}.errors"), 20, 0.3
+    )
+    pair.lab.unit("node-b", "start", "ha-agent")
+    wait_for("its events come", lambda: "agent-started" in codes(), 20, 0.3, lambda: str(codes()))
+    errors = pair.shell("node-a", f"cat {out}.errors").splitlines()
+    assert len(errors) == 2 and errors[1] == "ha-agent: node-b answers again; what happened there meanwhile follows"
+    pair.lab.unit("node-a", "stop", "ha-agent")
+    wait_for("it goes on", lambda: "come from its disk now" in pair.shell("node-a", f"cat {out}.errors"), 20, 0.3)
+    shown = pair.ha("node-a", "history")
+    assert shown.returncode == 5 and "parked" in shown.stdout and "this is what the disk has" in shown.stderr
+    stranger = pair.run_as("node-a", "alice", "ha-agent", "history")
+    assert stranger.returncode == 5 and stranger.stdout == "" and "run this as root" in stranger.stderr
+    pair.lab.unit("node-a", "start", "ha-agent")
+    wait_for("the agent is back", lambda: "answers again" in pair.shell("node-a", f"tail -n 1 {out}.errors"), 20, 0.3)
+    pair.shell("node-a", "pkill -f '[h]a-agent history'")
