@@ -10,12 +10,16 @@ import sys
 from ha_agent import __version__
 from ha_agent.cli.grammar import Parser
 from ha_agent.cli.options import Commands, settings_of
+from ha_agent.core.schema import SettingsError
 from ha_agent.core.settings_sample import sample_toml, settings_as_dict, toml_value
 from ha_agent.core.words import Exit
+
+SCHEMA = 1
 
 MODULES = {
     "status": "status_cmd",
     "history": "history_cmd",
+    "is-active": "is_active_cmd",
     "switchover": "switchover_cmd",
     "failover-test": "drill_cmd",
     "lint": "lint_cmd",
@@ -29,6 +33,7 @@ MODULES = {
     "pair": "setup_cmd",
     "setup-node": "setup_cmd",
     "install-units": "units_cmd",
+    "explain": "explain_cmd",
     "pause": "maintenance_cmd",
     "resume": "maintenance_cmd",
 }
@@ -83,7 +88,8 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     parts = commands.add_group(
         "config", "check, show or sample the configuration", "ha-agent config check", "check|show|sample"
     )
-    parts.add("check", "report all problems of the file", "ha-agent config check", _run_config_check)
+    check = parts.add("check", "report all problems of the file", "ha-agent config check", _run_config_check)
+    check.add_argument("--json", action="store_true", help="as JSON (docs/json.md)")
     show = parts.add("show", "show every value in force", "ha-agent config show --json", _run_config_show)
     show.add_argument("--json", action="store_true", help="as JSON")
     sample = parts.add(
@@ -122,9 +128,17 @@ def _add_other_name(commands: Commands, name: str) -> None:
 
 
 def _run_config_check(options: argparse.Namespace) -> int:
-    settings_of(options)
-    print(f"{options.config}: good")
-    return Exit.DONE
+    if not options.json:
+        settings_of(options)
+        print(f"{options.config}: good")
+        return Exit.DONE
+    problems: list[dict[str, str]] = []
+    try:
+        settings_of(options)
+    except SettingsError as error:
+        problems = [{"key": p.key, "found": p.found, "allowed": p.allowed} for p in error.problems]
+    print(json.dumps({"schema": SCHEMA, "file": options.config, "problems": problems}, indent=2))
+    return Exit.USAGE if problems else Exit.DONE
 
 
 def _run_config_show(options: argparse.Namespace) -> int:

@@ -117,3 +117,24 @@ def test_the_history_is_chosen_and_followed_and_survives_agents_that_go_away(pai
     pair.lab.unit("node-a", "start", "ha-agent")
     wait_for("the agent is back", lambda: "answers again" in pair.shell("node-a", f"tail -n 1 {out}.errors"), 20, 0.3)
     pair.shell("node-a", "pkill -f '[h]a-agent history'")
+
+
+def test_cron_asks_whether_this_is_the_active_node(pair: Pair) -> None:
+    up(pair)
+    for node, code in (("node-a", 0), ("node-b", 1)):
+        done = pair.ha(node, "is-active")
+        assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+    assert pair.ha("node-b", "is-active", "-v").stdout == "node-b is standby\n"
+    assert pair.run_as("node-a", "alice", "ha-agent", "is-active").returncode == 0
+    stranger = pair.run_as("node-a", "carol", "ha-agent", "is-active")
+    assert stranger.returncode == 3 and "no permission" in stranger.stderr, "a job that never runs must say why"
+    assert pair.run_as("node-a", "carol", "ha-agent", "status").returncode == 3
+    assert pair.ha("node-b", "is-active", "--wait", "1s").returncode == 1
+    pair.shell("node-b", "(timeout 60 ha-agent is-active --wait; echo $? > /tmp/waited) > /dev/null 2>&1 & sleep 1")
+    assert pair.ha("node-a", "switchover", "--yes").returncode == 0
+    wait_for("the end of the wait", lambda: pair.shell("node-b", "cat /tmp/waited 2>/dev/null || true"), 15, 0.2)
+    assert pair.shell("node-b", "cat /tmp/waited").strip() == "0"
+    pair.lab.unit("node-b", "stop", "ha-agent")
+    done = pair.ha("node-b", "is-active")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+    assert "not known to be active" in pair.ha("node-b", "is-active", "-v").stdout

@@ -240,6 +240,7 @@ def test_the_core_imports_nothing_that_can_see_the_world() -> None:
         "time",
         "types",
         "typing",
+        "unicodedata",
         "urllib",
         "zlib",
         "ha_agent",

@@ -81,7 +81,7 @@ def test_every_command_has_help_with_an_example_that_it_understands() -> None:
             continue
         match = re.match(r"example: (.*)", parser.epilog or "")
         assert match, f"{parser.prog} has no example"
-        example = match[1].split(" | ")[0].split(" > ")[0]
+        example = re.split(r" (?:\||>|&&) ", match[1])[0]
         words = re.findall(r"'[^']*'|\S+", example)
         if words[0] == "ha-agent":
             build_parser().parse_args(complete_words([w.strip("'") for w in words[1:]]))
