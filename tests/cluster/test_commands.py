@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from tests.lab_support import Pair, wait_for
@@ -138,3 +139,50 @@ def test_cron_asks_whether_this_is_the_active_node(pair: Pair) -> None:
     done = pair.ha("node-b", "is-active")
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
     assert "not known to be active" in pair.ha("node-b", "is-active", "-v").stdout
+
+
+STUB = """\
+#!/usr/bin/python3
+# A journal of a lab node: one line a word of the file that is named as the unit.
+import json, sys
+unit = sys.argv[sys.argv.index("--unit") + 1]
+for at, text in enumerate(open("/tmp/journal-" + unit).read().splitlines()):
+    stamp, text = text.split(" ", 1)
+    print(json.dumps({"__REALTIME_TIMESTAMP": stamp, "MESSAGE": text, "PRIORITY": "4", "__CURSOR": f"c{at}"}))
+"""
+
+
+def write_journal(pair: Pair, node: str, unit: str, lines: list[tuple[float, str]]) -> None:
+    """Gives a node a journal: a lab has none."""
+    text = "".join(f"{int(at * 1e6)} {line}\n" for at, line in lines)
+    script = f"cat > /tmp/journalctl <<'END'\n{STUB}END\nchmod 755 /tmp/journalctl\n"
+    script += f"cat > /tmp/journal-{unit} <<'END'\n{text}END\n"
+    script += "grep -q /usr/bin/journalctl /proc/self/mountinfo || mount --bind /tmp/journalctl /usr/bin/journalctl"
+    pair.shell(node, script)
+
+
+def test_the_logs_of_both_agents_are_one_list_for_those_who_may(pair: Pair) -> None:
+    up(pair)
+    now = time.time()
+    write_journal(pair, "node-a", "ha-agent", [(now - 3, "first"), (now - 1, "third \x1b[31m")])
+    write_journal(pair, "node-b", "ha-agent", [(now - 2, "second")])
+    for user in ("root", "alice"):
+        shown = pair.run_as("node-a", user, "ha-agent", "logs")
+        texts = [line.split(maxsplit=3)[2:] for line in shown.stdout.splitlines()]
+        assert texts == [["node-a", "first"], ["node-b", "second"], ["node-a", "third \\x1b[31m"]], shown
+    assert [row["text"] for row in json.loads(pair.ha("node-a", "logs", "node-b", "--json").stdout)["lines"]] == ["second"]
+    assert pair.run_as("node-a", "bob", "ha-agent", "logs").returncode == 3
+    assert pair.run_as("node-a", "alice", "ha-agent", "logs", "--unit", "keepalived").returncode == 3
+    assert pair.ha("node-a", "logs", "node-c").returncode == 2
+    out = "/tmp/logs"
+    pair.shell("node-a", f"timeout 90 ha-agent logs -f > {out} 2> {out}.errors & sleep 2")
+    write_journal(pair, "node-b", "ha-agent", [(now - 2, "second"), (time.time(), "fourth")])
+    wait_for("what is new", lambda: "fourth" in pair.shell("node-a", f"cat {out}"), 10, 0.3)
+    assert pair.shell("node-a", f"cat {out}").count("second") == 1
+    pair.lab.unit("node-b", "stop", "ha-agent")
+    wait_for("it is said", lambda: "are missing from now on" in pair.shell("node-a", f"cat {out}.errors"), 20, 0.3)
+    pair.shell("node-a", "pkill -f '[h]a-agent logs'")
+    assert pair.ha("node-a", "logs").returncode == 4
+    pair.lab.unit("node-a", "stop", "ha-agent")
+    assert "third" in pair.ha("node-a", "logs", "node-a").stdout, "root reads this node's own without an agent"
+    assert pair.run_as("node-a", "alice", "ha-agent", "logs").returncode == 5
