@@ -33,6 +33,7 @@ MODULES = {
     "pair": "setup_cmd",
     "setup-node": "setup_cmd",
     "install-units": "units_cmd",
+    "bundle": "bundle_cmd",
     "explain": "explain_cmd",
     "logs": "logs_cmd",
     "pause": "maintenance_cmd",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import subprocess
+import tarfile
 import time
 from typing import Any
 
@@ -186,3 +189,70 @@ def test_the_logs_of_both_agents_are_one_list_for_those_who_may(pair: Pair) -> N
     pair.lab.unit("node-a", "stop", "ha-agent")
     assert "third" in pair.ha("node-a", "logs", "node-a").stdout, "root reads this node's own without an agent"
     assert pair.run_as("node-a", "alice", "ha-agent", "logs").returncode == 5
+
+
+def bundle_of(pair: Pair, node: str, *words: str) -> tuple[subprocess.CompletedProcess[str], dict[str, str]]:
+    """Runs ``bundle``; the texts of its archive by name, without the directory that they have in common."""
+    pair.shell(node, "rm -f /tmp/pair.tar.gz")
+    done = pair.ha(node, "bundle", "-o", "/tmp/pair.tar.gz", *words, timeout_s=200)
+    raw = subprocess.run(pair.lab.words_inside(node, ["cat", "/tmp/pair.tar.gz"]), capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
+        assert all(entry.mode == 0o600 and entry.isfile() for entry in archive)
+        texts = {entry.name.partition("/")[2]: archive.extractfile(entry).read().decode() for entry in archive}  # type: ignore[union-attr]
+    return done, texts
+
+
+def test_a_bundle_has_what_is_known_of_the_pair_and_no_secret(pair: Pair) -> None:
+    up(pair)
+    secret = "Kx9-hunter2-Zq"
+    with open(pair.path("node-a", "bill.conf"), "w", encoding="ascii") as file:
+        file.write(f'[program:bill]\ncommand=/bin/sleep infinity {secret}\nenvironment=DB_URL="redis://u:{secret}@h/0"\n')
+    pair.await_equal()
+    for path, text in (
+        ("/etc/ha-agent/agent.toml", f'[sinks.chat]\nkind = "webhook"\nurl = "http://127.0.0.1:9/{secret}"\n'),
+        ("/etc/keepalived/keepalived.conf", f"! {secret}\nstatic {{ auth_type PASS auth_pass {secret} }}\n"),
+        ("/etc/supervisor/supervisord.conf", f"[inet_http_server]\nport=127.0.0.1:9001\npassword = {secret}\n"),
+    ):
+        pair.shell("node-a", f"cat >> {path} <<'END'\n{text}END")
+    write_journal(pair, "node-a", "ha-agent", [(time.time(), f"somebody wrote {secret} into the log")])
+    done, texts = bundle_of(pair, "node-a")
+    assert pair.shell("node-a", "stat -c %a /tmp/pair.tar.gz").strip() == "600"
+    assert not [name for name, text in texts.items() if secret in text or secret in name]
+    for name in (
+        "status.txt",
+        "status.json",
+        "history.jsonl",
+        "doctor.json",
+        "versions.txt",
+        "config/etc/ha-agent/agent.toml",
+        "config/etc/keepalived/keepalived.conf",
+        "config/etc/supervisor/supervisord.conf",
+        "registry/bill.conf",
+        "registry/p0.conf",
+        "logs/node-a-ha-agent.txt",
+        "kept-list-node-b.json",
+        "MISSING.txt",
+    ):
+        assert name in texts, (sorted(texts), done.stderr)
+    assert "auth_pass ***" in texts["config/etc/keepalived/keepalived.conf"]
+    assert 'environment=DB_URL="***"' in texts["registry/bill.conf"] and "node-b" in texts["status.txt"]
+    assert "somebody wrote *** into the log" in texts["logs/node-a-ha-agent.txt"]
+    assert "node-b: ha-agent" in texts["versions-of-both.txt"]
+    assert done.returncode == 7 and "node-a-keepalived" in texts["MISSING.txt"], texts["MISSING.txt"]
+    again = pair.ha("node-a", "bundle", "-o", "/tmp/pair.tar.gz")
+    assert again.returncode == 1 and "exists" in again.stderr, "nothing is overwritten"
+    alice = pair.run_as("node-a", "alice", "ha-agent", "bundle", "-o", "/run/lab/alice/x.tar.gz")
+    assert alice.returncode == 3 and "root" in alice.stderr
+    pair.lab.power_off("node-b")
+    wait_for("it is seen", lambda: pair.ha("node-a", "status").returncode == 4, 15, 0.3)
+    done, texts = bundle_of(pair, "node-a")
+    assert done.returncode == 7 and "what node-b says of itself" in texts["MISSING.txt"] and "status.txt" in texts
+    pair.lab.unit("node-a", "stop", "ha-agent")
+    done, texts = bundle_of(pair, "node-a")
+    assert done.returncode == 7 and "status: the agent is not running" in texts["MISSING.txt"]
+    assert "agent-started" in texts["history.jsonl"] and "registry/bill.conf" in texts
+    assert not [name for name, text in texts.items() if secret in text]
+    pair.shell("node-a", f"echo 'broken = {secret}' >> /etc/ha-agent/agent.toml")
+    done, texts = bundle_of(pair, "node-a")
+    assert "registry/bill.conf" in texts and "config/etc/ha-agent/agent.toml" not in texts
+    assert not [name for name, text in texts.items() if secret in text]
