@@ -42,7 +42,7 @@ def ask_daemon(
 
 
 def _connect(sock: socket.socket, run_dir: str) -> None:
-    """Connects to the socket that this user may use, the one for operators first."""
+    """Connects to the socket that this user may use, the one for operators first. Raises ``NotAllowed`` where none is."""
     places = RunPlaces(run_dir)
     for path in (places.control_socket, places.read_socket):
         try:
@@ -54,7 +54,7 @@ def _connect(sock: socket.socket, run_dir: str) -> None:
             raise
         except OSError as error:
             raise NoDaemon(_explain(path, error)) from None
-    raise NoDaemon(
+    raise NotAllowed(
         f"no permission for {places.control_socket}: run as root or as a member of group ha-agent, or of group "
         "ha-agent-read to look only"
     )

@@ -30,6 +30,7 @@ def add_parser(commands: Commands) -> None:
     listing.add_argument("--json", action="store_true", help="as JSON (docs/json.md)")
     test = parts.add("test", "deliver a test to every sink of this node, now", "ha-agent alert test --sink ops", _run_test)
     test.add_argument("--sink", default="", metavar="NAME", help="only the one of section [sinks.NAME]")
+    test.add_argument("--json", action="store_true", help="as JSON (docs/json.md)")
     codes = parts.add("codes", "every alert that there is, and what to do about it", "ha-agent alert codes", _run_codes)
     codes.add_argument("--json", action="store_true", help="as JSON (docs/json.md)")
 
@@ -88,10 +89,14 @@ def _recent_line(row: Mapping[str, Any]) -> str:
 def _run_test(options: argparse.Namespace) -> int:
     nodes = Nodes(settings_of(options))
     answer = nodes.ask_own({"op": "alert-test", "sink": options.sink}, TEST_S)
+    if options.json:
+        known = {"outcome": answer["outcome"], "reason": answer.get("reason")}
+        print(json.dumps({"schema": SCHEMA, **known, "results": answer.get("results", [])}, indent=2))
     if answer["outcome"] != Outcome.DONE:
-        complain(str(answer["reason"]))
+        if not options.json:
+            complain(str(answer["reason"]))
         return Exit.REFUSED
-    for row in answer["results"]:
+    for row in () if options.json else answer["results"]:
         word = paint("delivered", "green") if row["delivered"] else paint("FAILED", "red")
         print(f"{row['sink']} ({row['kind']}): {word}: {row['said']}")
     return Exit.DONE if all(row["delivered"] for row in answer["results"]) else Exit.FAILED

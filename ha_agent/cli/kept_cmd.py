@@ -8,17 +8,20 @@ import difflib
 import json
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ha_agent.adapters.control import CommandFailed
 from ha_agent.adapters.terminal import complain, is_yes, paint
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, duration, settings_of
-from ha_agent.cli.registry_cmd import SYNC_EXITS
 from ha_agent.core.visible import visible
 from ha_agent.core.words import Exit, Outcome
 
 SCHEMA = 1
+RESTORE_EXITS: Mapping[str, Exit] = {Outcome.IN_SYNC: Exit.DONE, Outcome.REFUSED: Exit.REFUSED}
+"""Of any other outcome the copy is back here, and the peer lacks it."""
+
 NAME_HELP = "NODE:GENERATION/PATH as `kept list` shows it; NODE: may be left out, @DIGEST tells two of one name apart"
 
 
@@ -42,18 +45,22 @@ def add_parser(commands: Commands) -> None:
     listing.add_argument("--json", action="store_true", help="as JSON (docs/json.md)")
     show = parts.add("show", "print a kept copy", "ha-agent kept show 3.17/redis.conf", run_show)
     show.add_argument("name", help=NAME_HELP)
+    show.add_argument("--json", action="store_true", help="as JSON (docs/json.md)")
     diff = parts.add("diff", "compare a kept copy with the registry", "ha-agent kept diff 3.17/redis.conf", run_diff)
     diff.add_argument("name", help=NAME_HELP)
+    diff.add_argument("--json", action="store_true", help="as JSON (docs/json.md)")
     summary = "put a kept copy back into the registry; on the active node; what stands there is kept"
     restore = parts.add("restore", summary, "ha-agent kept restore node-b:3.17/redis.conf", run_restore)
     restore.add_argument("name", help=NAME_HELP)
     restore.add_argument(
         "--as", dest="target", metavar="PATH", help="another path of the registry, such as redis.conf.parked"
     )
+    restore.add_argument("--json", action="store_true", help="as JSON (docs/json.md)")
     prune = parts.add("prune", "remove old kept copies on both nodes", "ha-agent kept prune --older 90d", run_prune)
     prune.add_argument("--older", type=duration, required=True, metavar="TIME", help="generations older than this: 90d ...")
     prune.add_argument("--divergences", action="store_true", help="also contents that the nodes had never agreed on")
     prune.add_argument("--yes", action="store_true", help="do not ask")
+    prune.add_argument("--json", action="store_true", help="as JSON (docs/json.md); asks nothing, so needs --yes")
 
 
 def _list_both(nodes: Nodes) -> tuple[list[dict[str, Any]], str | None]:
@@ -129,7 +136,15 @@ def _fetch(nodes: Nodes, name: str) -> tuple[dict[str, Any], bytes]:
 
 def run_show(options: argparse.Namespace) -> int:
     """Runs ``kept show``."""
-    _, content = _fetch(Nodes(settings_of(options)), options.name)
+    row, content = _fetch(Nodes(settings_of(options)), options.name)
+    if options.json:
+        try:
+            text: str | None = content.decode("utf-8")
+        except UnicodeDecodeError:
+            text = None
+        exact = base64.b64encode(content).decode("ascii")
+        print(json.dumps({"schema": SCHEMA, **row, "content": text, "base64": exact}, indent=2))
+        return Exit.DONE
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
     return Exit.DONE
@@ -154,7 +169,11 @@ def run_diff(options: argparse.Namespace) -> int:
             lineterm="",
         )
     )
-    print("\n".join(visible(line, "\t") for line in lines) if lines else "equal")
+    if options.json:
+        document = {"name": row["name"], "path": row["path"], "equal": not lines, "diff": "".join(f"{x}\n" for x in lines)}
+        print(json.dumps({"schema": SCHEMA, **document}, indent=2))
+    else:
+        print("\n".join(visible(line, "\t") for line in lines) if lines else "equal")
     return Exit.FAILED if lines else Exit.DONE
 
 
@@ -167,36 +186,51 @@ def run_restore(options: argparse.Namespace) -> int:
     there = row["node"] != nodes.own_name
     answer = nodes.ask_own({"op": "restore", **copy, "there": there, "target": options.target or ""}, 40.0)
     outcome = str(answer["outcome"])
+    if options.json:
+        document = {"outcome": outcome, "path": path, "replaced": answer.get("replaced"), "reason": answer.get("reason")}
+        print(json.dumps({"schema": SCHEMA, **document}, indent=2))
+        return RESTORE_EXITS.get(outcome, Exit.INCOMPLETE)
     if outcome == Outcome.REFUSED:
         complain(f"nothing was restored: {answer['reason']}")
         return Exit.REFUSED
     kept = f"; what stood there is {nodes.own_name}:{answer['replaced']}/{path}" if answer.get("replaced") else ""
     if outcome == Outcome.IN_SYNC:
-        print(f"{visible(path)} is restored on both nodes{kept}; `supervisorctl update` loads it")
+        print(f"{visible(path)} is restored on both nodes{kept}; `supzcli update` loads it")
         return Exit.DONE
     complain(
         f"{path} is restored here{kept}, but {nodes.peer_name} does not have it ({outcome}): {answer.get('reason', '')}"
     )
-    return Exit.INCOMPLETE if SYNC_EXITS.get(outcome) != Exit.DONE else Exit.DONE
+    return Exit.INCOMPLETE
 
 
 def run_prune(options: argparse.Namespace) -> int:
     """Runs ``kept prune``."""
+    if options.json and not options.yes:
+        complain("--json asks nothing: add --yes")
+        return Exit.USAGE
     nodes = Nodes(settings_of(options))
     what = f"kept copies older than {options.older / 86400:g} days on both nodes"
     if not options.yes and not is_yes(f"Remove all {what}{', divergences too' if options.divergences else ''}?"):
         complain("nothing was removed; --yes removes without asking")
         return Exit.REFUSED
     code = Exit.DONE
+    rows: list[dict[str, Any]] = []
     for node in (nodes.own_name, nodes.peer_name):
         message = {"op": "kept-prune", "older_s": options.older, "divergences": options.divergences}
+        row: dict[str, Any] = {"name": node, "removed": None, "spared_s": None, "problem": None}
+        rows.append(row)
         try:
             answer = nodes.ask(node, message, 60.0)
-            print(f"{node}: {answer['removed']} generations removed")
+            row["removed"], row["spared_s"] = answer["removed"], answer.get("spared_s")
+            if not options.json:
+                print(f"{node}: {answer['removed']} generations removed")
             if spared_s := answer.get("spared_s"):
                 complain(f"{node}: copies of the last {spared_s / 86400:g} days stay; root of {node} can remove them there")
                 code = Exit.INCOMPLETE
         except (PeerUnreachable, CommandFailed) as error:
+            row["problem"] = str(error)
             complain(f"{error}: nothing was removed there")
             code = Exit.INCOMPLETE
+    if options.json:
+        print(json.dumps({"schema": SCHEMA, "complete": code == Exit.DONE, "nodes": rows}, indent=2))
     return code

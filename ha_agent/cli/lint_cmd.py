@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ha_agent.adapters.conf_checker import CheckerFailed, ConfChecker
-from ha_agent.adapters.control import CommandFailed, NoDaemon
+from ha_agent.adapters.control import CommandFailed, NoDaemon, NotAllowed
 from ha_agent.adapters.terminal import complain, paint
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, settings_of
@@ -58,8 +58,8 @@ def run(options: argparse.Namespace) -> int:
     findings, problem = lint_texts(nodes, texts, beside, peer=options.peer)
     _show(findings, options.format, texts)
     if problem:
-        complain(problem)
-        return Exit.PEER_UNREACHABLE
+        complain(f"{nodes.peer_name} was not asked: {problem}")
+        return Exit.REFUSED if isinstance(problem, NotAllowed) else Exit.PEER_UNREACHABLE
     bad = (Severity.ERROR, Severity.WARNING) if options.strict else (Severity.ERROR,)
     return Exit.FAILED if any(f.severity in bad for f in findings) else Exit.DONE
 
@@ -86,7 +86,7 @@ def read_registry(root: str) -> dict[str, str]:
 
 def lint_texts(
     nodes: Nodes, texts: Mapping[str, str], beside: Mapping[str, str], *, peer: bool
-) -> tuple[list[Finding], str | None]:
+) -> tuple[list[Finding], Exception | None]:
     """All findings on ``texts``, with the registry's other confs ``beside``; and why the peer was not asked, if so."""
     found: list[Finding] = []
     for path, text in texts.items():
@@ -94,13 +94,13 @@ def lint_texts(
     found += [f for f in lint_together({**beside, **texts}) if f.where in texts]
     loadable = {path: text for path, text in texts.items() if not path.endswith(PARKED)}
     found += _judge_here(nodes, loadable)
-    problem = None
+    problem: Exception | None = None
     if peer:
         try:
             answer = nodes.ask_peer({"op": "judge", "confs": loadable}, JUDGE_S)
             found += _from_answer(answer, loadable, nodes.peer_name)
         except (PeerUnreachable, CommandFailed, NoDaemon) as error:
-            problem = f"{nodes.peer_name} was not asked: {error}"
+            problem = error
     return worst_first(found), problem
 
 

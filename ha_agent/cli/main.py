@@ -24,10 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] == ["daemon"] and not {"-h", "--help"} & set(words):
         # The daemon lives long: it carries nothing of the other commands.
         return _run_daemon(words[1:])
+    from ha_agent.cli.grammar import complete_words
     from ha_agent.cli.nodes import PeerUnreachable
     from ha_agent.cli.parser import build_parser
 
-    options = build_parser(words[0] if words else None).parse_args(words)
+    if not words:
+        build_parser().print_help()
+        return Exit.USAGE
+    options = build_parser(words[0]).parse_args(complete_words(words))
     try:
         return int(options.run(options))
     except SettingsError as error:

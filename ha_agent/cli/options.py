@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ha_agent.adapters.settings_file import load_settings
@@ -19,8 +19,9 @@ _UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 class Commands:
     """Collects the commands of one parser."""
 
-    def __init__(self, parsers: Any) -> None:
+    def __init__(self, parsers: Any, renamed: Mapping[str, tuple[str, str, str]] | None = None) -> None:
         self._parsers = parsers
+        self._renamed = renamed or {}
         self._common = argparse.ArgumentParser(add_help=False)
         self._common.add_argument(
             "--config", default=DEFAULT_PATH, metavar="FILE", help=f"configuration (default {DEFAULT_PATH})"
@@ -28,6 +29,7 @@ class Commands:
 
     def add(self, name: str, summary: str, example: str, run: Run | None = None) -> argparse.ArgumentParser:
         """Adds a command with its one-line summary and an example."""
+        name, summary, example = self._renamed.get(name, (name, summary, example))
         # argparse formats help texts with %: a literal one is doubled.
         parser: argparse.ArgumentParser = self._parsers.add_parser(
             name,
@@ -40,6 +42,10 @@ class Commands:
         if run is not None:
             parser.set_defaults(run=run)
         return parser
+
+    def under_other_names(self, renamed: Mapping[str, tuple[str, str, str]]) -> Commands:
+        """Adds to the same parser, with other names, summaries and examples for some commands."""
+        return Commands(self._parsers, renamed)
 
     def add_group(self, name: str, summary: str, example: str, words: str) -> Commands:
         """Adds a command that has commands of its own."""

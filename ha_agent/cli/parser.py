@@ -8,14 +8,19 @@ import json
 import sys
 
 from ha_agent import __version__
+from ha_agent.cli.grammar import Parser
 from ha_agent.cli.options import Commands, settings_of
+from ha_agent.core.schema import SettingsError
 from ha_agent.core.settings_sample import sample_toml, settings_as_dict, toml_value
 from ha_agent.core.words import Exit
+
+SCHEMA = 1
 
 MODULES = {
     "status": "status_cmd",
     "check": "check_cmd",
     "history": "history_cmd",
+    "is-active": "is_active_cmd",
     "switchover": "switchover_cmd",
     "takeover": "takeover_cmd",
     "standby": "standby_cmd",
@@ -32,13 +37,40 @@ MODULES = {
     "pair": "setup_cmd",
     "setup-node": "setup_cmd",
     "install-units": "units_cmd",
+    "bundle": "bundle_cmd",
+    "explain": "explain_cmd",
+    "logs": "logs_cmd",
+    "pause": "maintenance_cmd",
+    "resume": "maintenance_cmd",
 }
 """Which module of this package adds which command."""
+
+OTHER_NAMES = {"list": ("status", "show both nodes: the same as status", "ha-agent list")}
+"""Commands under the name that hands know from elsewhere (patronictl list): of which, with what summary and example."""
+
+GROUPS = {
+    "daily": ("status", "list", "check", "is-active", "history", "lint", "edit", "sync", "diff", "kept"),
+    "when something is wrong": ("doctor", "logs", "explain", "bundle"),
+    "failover": (
+        "switchover",
+        "takeover",
+        "failover-test",
+        "maintenance",
+        "pause",
+        "resume",
+        "standby",
+        "unstandby",
+    ),
+    "alerts": ("alert",),
+    "set-up": ("setup", "pair", "config", "keepalived", "listener", "install-units"),
+    "internal": ("daemon", "setup-node", "lab"),
+}
+"""How ``--help`` orders the commands."""
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """The command line's grammar: that of ``command`` alone where it is one of ``MODULES``, so that no other is imported."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ha-agent",
         description="Makes supervisord's programs follow keepalived's virtual address on a pair of machines.",
         epilog="exit status: 0 done, 1 failed, 2 usage, 3 refused, 4 peer unreachable, 5 no daemon, 6 timed out, "
@@ -47,16 +79,23 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ha-agent {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands = Commands(subparsers)
+    parser.groups = GROUPS
+    if command in OTHER_NAMES:
+        _add_other_name(commands, command)
+        return parser
     if command in MODULES:
         _add(commands, MODULES[command])
         return parser
     for name in dict.fromkeys(MODULES.values()):
         _add(commands, name)
+    for name in OTHER_NAMES:
+        _add_other_name(commands, name)
 
     parts = commands.add_group(
         "config", "check, show or sample the configuration", "ha-agent config check", "check|show|sample"
     )
-    parts.add("check", "report all problems of the file", "ha-agent config check", _run_config_check)
+    check = parts.add("check", "report all problems of the file", "ha-agent config check", _run_config_check)
+    check.add_argument("--json", action="store_true", help="as JSON (docs/json.md)")
     show = parts.add("show", "show every value in force", "ha-agent config show --json", _run_config_show)
     show.add_argument("--json", action="store_true", help="as JSON")
     sample = parts.add(
@@ -89,10 +128,23 @@ def _add(commands: Commands, module: str) -> None:
     importlib.import_module(f"ha_agent.cli.{module}").add_parser(commands)
 
 
+def _add_other_name(commands: Commands, name: str) -> None:
+    known_as, summary, example = OTHER_NAMES[name]
+    _add(commands.under_other_names({known_as: (name, summary, example)}), MODULES[known_as])
+
+
 def _run_config_check(options: argparse.Namespace) -> int:
-    settings_of(options)
-    print(f"{options.config}: good")
-    return Exit.DONE
+    if not options.json:
+        settings_of(options)
+        print(f"{options.config}: good")
+        return Exit.DONE
+    problems: list[dict[str, str]] = []
+    try:
+        settings_of(options)
+    except SettingsError as error:
+        problems = [{"key": p.key, "found": p.found, "allowed": p.allowed} for p in error.problems]
+    print(json.dumps({"schema": SCHEMA, "file": options.config, "problems": problems}, indent=2))
+    return Exit.USAGE if problems else Exit.DONE
 
 
 def _run_config_show(options: argparse.Namespace) -> int:

@@ -27,6 +27,13 @@ class HistoryAnswer(TypedDict):
     at: float
 
 
+class JournalAnswer(TypedDict):
+    """Lines of the journal, oldest first; ``failure`` says why there are none where they could not be read."""
+
+    failure: str | None
+    lines: Sequence[Mapping[str, Any]]
+
+
 class ViewAnswer(TypedDict):
     """Everything that a screen or a scrape shows of one node."""
 

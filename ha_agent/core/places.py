@@ -43,6 +43,11 @@ class RunPlaces:
         return self._at("peer.sock")
 
     @property
+    def lock(self) -> str:
+        """What the one agent of this node holds locked."""
+        return self._at("agent.lock")
+
+    @property
     def ssh_dir(self) -> str:
         """The directory of the link's control socket."""
         return self._at("ssh")

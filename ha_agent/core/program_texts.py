@@ -9,6 +9,7 @@ from typing import Any
 
 from ha_agent.core.supervisor_words import PARKED_STATE, STOPPED_STATES, State, full_name
 
+SCHEMA = 1
 NEXT_FAILOVER = "the next failover would start it"
 
 
@@ -57,6 +58,28 @@ def format_rows(rows: Sequence[Row]) -> list[str]:
     """The lines in supervisorctl's columns."""
     width = max([30, *(len(row.name) for row in rows)]) + 3
     return [f"{row.name:<{width}}{row.state:<10}{row.text}".rstrip() for row in rows]
+
+
+def status_document(node: str, answer: Mapping[str, Any], words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """What ``status --json`` says of one node, by its answer to ``programs``; and complaints on ``words`` that mean nothing.
+
+    ``counts``: the program should run and does not.
+    """
+    known = "processes" in answer
+    rows, complaints = select_rows(status_rows(answer), words) if known else ([], [])
+    pids = {full_name(i["group"], i["name"]): i["pid"] for i in answer["processes"]} if known else {}
+    programs = [
+        {"name": r.name, "state": r.state, "pid": pids.get(r.name) or None, "text": r.text, "counts": r.counts} for r in rows
+    ]
+    document = {
+        "name": node,
+        "outcome": answer["outcome"],
+        "reason": answer.get("reason"),
+        "role": answer.get("role"),
+        "programs": programs,
+        "problems": dict(answer.get("problems") or {}),
+    }
+    return document, complaints
 
 
 def select_rows(rows: Sequence[Row], words: Sequence[str]) -> tuple[list[Row], list[str]]:

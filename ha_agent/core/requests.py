@@ -59,6 +59,15 @@ class HistoryRequest(Request):
 
 
 @dataclass(frozen=True, slots=True)
+class JournalRequest(Request):
+    """``journal``: the newest ``count`` lines that ``unit`` wrote, not older than ``since``, wall clock seconds."""
+
+    unit: Line = "ha-agent"
+    count: int = 50
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class CountRequest(Request):
     """``report-list``, ``alert-list``: the newest ``count``."""
 

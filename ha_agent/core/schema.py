@@ -17,6 +17,10 @@ Check = Callable[[Any], str | None]
 REQUIRED: Any = object()
 
 
+MISSING, UNKNOWN = "missing", "unknown key"
+"""What is ``found`` of a key that must be there and is not, and of one that there is not."""
+
+
 @dataclass(frozen=True, slots=True)
 class SettingsProblem:
     """One thing wrong with a configuration: where, what was found, what is allowed."""
@@ -26,6 +30,10 @@ class SettingsProblem:
     allowed: str
 
     def __str__(self) -> str:
+        if self.found == MISSING:
+            return f"{self.key}: missing; it is: {self.allowed}"
+        if self.found == UNKNOWN:
+            return f"{self.key}: unknown key; {self.allowed}"
         return f"{self.key}: {self.found}; allowed: {self.allowed}"
 
 
@@ -118,7 +126,7 @@ def check_section(name: str, cls: type[Any], table: Mapping[str, Any], problems:
     before = len(problems)
     for word in table:
         if word not in known:
-            problems.append(SettingsProblem(f"{name}.{word}", "unknown key", nearest(word, known)))
+            problems.append(SettingsProblem(f"{name}.{word}", UNKNOWN, nearest(word, known)))
     values: dict[str, Any] = {}
     for word, spec in known.items():
         if word in table:
@@ -127,7 +135,7 @@ def check_section(name: str, cls: type[Any], table: Mapping[str, Any], problems:
             if found is not None:
                 problems.append(replace(found, found=NOT_SHOWN) if spec.metadata["secret"] else found)
         elif spec.default is dataclasses.MISSING:
-            problems.append(SettingsProblem(f"{name}.{word}", "missing", spec.metadata["doc"]))
+            problems.append(SettingsProblem(f"{name}.{word}", MISSING, spec.metadata["doc"]))
     return cls(**values) if len(problems) == before else None
 
 

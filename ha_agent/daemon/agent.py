@@ -11,6 +11,7 @@ from typing import Any
 
 from ha_agent import __version__
 from ha_agent.adapters import addresses
+from ha_agent.adapters.agent_lock import AgentLock
 from ha_agent.adapters.alert_store import AlertStore
 from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.adapters.files import keep_note, make_dir
@@ -71,8 +72,8 @@ READ_GROUP = "ha-agent-read"
 class Agent:
     """Wires everything of one node. ``run`` works until ``stop`` is called."""
 
-    def __init__(self, settings: Settings, config_path: str) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, config_path: str, lock: AgentLock) -> None:
+        self._settings, self._lock = settings, lock
         self._config_path = config_path
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -329,6 +330,7 @@ class Agent:
         """What belongs to the node and not to its group."""
         upkeep, run = self._shared.upkeep, self._run
         address = self._settings.vrrp.vip.partition("/")[0]
+        upkeep.add("the agent's lock", self._lock.keep)
         upkeep.add("the spool's watch", self._keep_spool_watch)
         upkeep.add("the link's directory", lambda: make_dir(run.ssh_dir, 0o700))
         upkeep.add("the sessions of supervisord", self._shared.table.keep)

@@ -11,11 +11,13 @@ import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+from ha_agent.adapters.agent_lock import AgentLock, AgentRuns
 from ha_agent.adapters.heap import limit_heap
 from ha_agent.adapters.log_lines import set_up_log
 from ha_agent.adapters.sd_notify import notify_manager
 from ha_agent.adapters.settings_file import load_settings
 from ha_agent.adapters.store import StateTooNew
+from ha_agent.core.places import RunPlaces
 from ha_agent.core.schema import SettingsError
 from ha_agent.core.settings import Settings
 from ha_agent.core.words import Exit
@@ -28,7 +30,10 @@ log = logging.getLogger("ha_agent")
 
 
 def run_daemon(config_path: str) -> int:
-    """Runs the agent until SIGTERM or SIGINT; SIGHUP reads the configuration again. Returns the exit status."""
+    """Runs the agent until SIGTERM or SIGINT; SIGHUP reads the configuration again. Returns the exit status.
+
+    Beside another agent of this node none is begun.
+    """
     try:
         settings = load_settings(config_path)
     except OSError as error:
@@ -41,11 +46,37 @@ def run_daemon(config_path: str) -> int:
     if os.geteuid() != 0:
         print("ha-agent: the daemon must run as root: it stops other users' processes and writes /run", file=sys.stderr)
         return Exit.USAGE
+    lock = AgentLock(RunPlaces(settings.paths.run_dir).lock)
+    try:
+        _take_lock(lock)
+    except AgentRuns as error:
+        print(f"ha-agent: {error}, and a node has one: systemctl status ha-agent shows it", file=sys.stderr)
+        return Exit.REFUSED
+    except OSError as error:
+        print(f"ha-agent: cannot start: {error}", file=sys.stderr)
+        return Exit.FAILED
     _set_up_process(settings)
     if sys.version_info < (3, 12):
         # Later Pythons do this by themselves: no thread a child process.
         asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
-    return asyncio.run(_run_agent(settings, config_path))
+    return asyncio.run(_run_agent(settings, config_path, lock))
+
+
+def _take_lock(lock: AgentLock) -> None:
+    """Sees to it that this is the one agent of the node. Raises ``AgentRuns`` and ``OSError``.
+
+    Under a service manager it waits for the end of the other one, which somebody has started by hand: a service that failed
+    for that would have the node fenced while its agent runs.
+    """
+    try:
+        lock.acquire()
+    except AgentRuns as error:
+        if "NOTIFY_SOCKET" not in os.environ:
+            raise
+        print(f"ha-agent: {error}: this one waits for its end", file=sys.stderr, flush=True)
+        notify_manager(f"STATUS={error}: waits for its end")
+        lock.acquire(wait=True)
+        notify_manager("STATUS=")
 
 
 def _set_up_process(settings: Settings) -> None:
@@ -62,9 +93,9 @@ def _set_up_process(settings: Settings) -> None:
     gc.freeze()
 
 
-async def _run_agent(settings: Settings, config_path: str) -> int:
+async def _run_agent(settings: Settings, config_path: str, lock: AgentLock) -> int:
     try:
-        agent = Agent(settings, config_path)
+        agent = Agent(settings, config_path, lock)
     except OSError as error:
         log.critical("cannot start: %s", error)
         return Exit.FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import time
@@ -67,7 +68,10 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
 
     def do_status(self, arg: str) -> None:
         """What runs, what is parked, and what a failover would start though it is stopped."""
-        words, flags = take_flags(arg, ["--pair"])
+        words, flags = take_flags(arg, ["--pair", "--json"])
+        if "--json" in flags:
+            self._json_status(words, both="--pair" in flags)
+            return
         if "--pair" in flags:
             self._pair_status(words)
             return
@@ -111,10 +115,30 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
                 self.ctl.output(f"{name}  cannot be reached: {answer.get('reason') or 'no link'}")
                 self.ctl.exitstatus = int(Exit.PEER_UNREACHABLE)
 
+    def _json_status(self, words: list[str], *, both: bool) -> None:
+        """The same as a document (docs/json.md), with the same exit statuses."""
+        me = self._ask({"op": "whoami"}, 10.0)
+        answers = [(me["node"], self._ask({"op": "programs"}, 30.0))]
+        if both:
+            peer = self._ask({"op": "at-peer", "ask": {"op": "programs"}, "timeout_s": 5.0}, 10.0)
+            answers.append((me["peer"], peer.get("answer", peer)))
+        rows = []
+        for name, answer in answers:
+            row, unknown = texts.status_document(name, answer, words)
+            rows.append(row)
+            if answer["outcome"] not in (Outcome.UP, Outcome.DOWN):
+                self.ctl.exitstatus = int(Exit.PEER_UNREACHABLE)
+            elif answer["outcome"] == Outcome.DOWN or (unknown and not both):
+                self.ctl.exitstatus = LSBStatusExitStatuses.UNKNOWN
+            elif any(p["counts"] for p in row["programs"]) and (row["role"] == "active" or not both):
+                self.ctl.exitstatus = LSBStatusExitStatuses.NOT_RUNNING
+        self.ctl.output(json.dumps({"schema": texts.SCHEMA, "nodes": rows}, indent=2))
+
     def help_status(self) -> None:
         """What ``help status`` says."""
         super().help_status()
         self.ctl.output("status --pair\t\tGet status of both nodes")
+        self.ctl.output("status --json\t\tGet status as JSON (docs/json.md)")
         self.ctl.output("PARKED programs are registered on both nodes and started by nobody but: start <name>")
 
     # ---- stop, start, restart -----------------------------------------------------------------------------

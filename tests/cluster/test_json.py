@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -25,9 +26,14 @@ class Collector:
         self.shapes: dict[str, Any] = {}
 
     def ask(self, node: str, name: str, *words: str) -> Any:
-        done = self._pair.ha(node, *words, "--json", timeout_s=120)
+        return self._take(name, self._pair.ha(node, *words, "--json", timeout_s=120))
+
+    def ask_sup(self, node: str, name: str, *words: str) -> Any:
+        return self._take(name, self._pair.sup(node, *words, "--json"))
+
+    def _take(self, name: str, done: subprocess.CompletedProcess[str]) -> Any:
         document = json.loads(done.stdout)
-        assert document["schema"] == 1, words
+        assert document["schema"] == 1, done.args
         self.shapes[name] = merge(self.shapes.get(name, "nothing"), shape_of(document))
         return document
 
@@ -45,6 +51,13 @@ def test_every_document_has_its_shape_in_every_state(pair: Pair) -> None:
         seen.ask(node, "switchover", "switchover", "--dry-run")
         seen.ask(node, "failover-test-list", "failover-test", "--list")
         seen.ask(node, "alert-list", "alert", "list", "-n", "200")
+        seen.ask(node, "alert-test", "alert", "test")
+        seen.ask(node, "maintenance", "maintenance")
+        seen.ask(node, "config-check", "config", "check")
+        seen.ask_sup(node, "supzcli-status", "status", "--pair")
+    pair.shell("node-a", "echo 'x = 1' > /tmp/bad.toml")
+    seen.ask("node-a", "config-check", "config", "check", "--config", "/tmp/bad.toml")
+    seen.ask("node-a", "alert-test", "alert", "test", "--sink", "none")
     with open(pair.path("node-b", "p0.conf"), "a", encoding="ascii") as file:
         file.write("; lost\n")
     with open(pair.path("node-b", "only-b.conf"), "w", encoding="ascii") as file:
@@ -64,17 +77,23 @@ def test_every_document_has_its_shape_in_every_state(pair: Pair) -> None:
     pair.shell("node-a", "supervisorctl -c /etc/supervisor/supervisord.conf stop p2")
     seen.ask("node-a", "lint", "lint", "--registry", "--peer")
     seen.ask("node-b", "switchover", "switchover", "--yes")
-    seen.ask("node-a", "kept", "kept", "list")
+    listed = seen.ask("node-a", "kept", "kept", "list")["kept"]
     seen.ask("node-a", "status", "status")
+    for node in ("node-a", "node-b"):
+        seen.ask(node, "kept-show", "kept", "show", listed[-1]["name"])
+        seen.ask(node, "kept-diff", "kept", "diff", listed[-1]["name"])
+        seen.ask(node, "kept-restore", "kept", "restore", listed[-1]["name"], "--as", "back.conf.parked")
+    seen.ask("node-a", "kept-prune", "kept", "prune", "--older", "90d", "--yes")
     active = "node-b" if pair.role("node-b") == "active" else "node-a"
     for name in ("bad.conf", "gone.conf"):
         os.unlink(pair.path(active, name))
     pair.ha(active, "sync", "--accept-deletes")
     wait_for("a whole pair", lambda: pair.ha("node-a", "switchover", "--dry-run").returncode == 0, 20, 0.2, _say(pair))
-    pair.ha("node-a", "maintenance", "on", "--for", "1min", "--reason", "shape")
+    seen.ask("node-a", "maintenance-on", "maintenance", "on", "--for", "1min", "--reason", "shape")
+    seen.ask("node-a", "maintenance", "maintenance")
     seen.ask("node-a", "status", "status")
     seen.ask("node-a", "failover-test", "failover-test", "--yes")
-    pair.ha("node-a", "maintenance", "off")
+    seen.ask("node-a", "maintenance-on", "maintenance", "off")
     probe = "tcp://10.77.0.100:22"
     for mode in ("switchover", "keepalived-kill"):
         seen.ask("node-a", "failover-test", "failover-test", "--yes", "--and-back", "--mode", mode, "--probe", probe)
@@ -91,8 +110,11 @@ def test_every_document_has_its_shape_in_every_state(pair: Pair) -> None:
         ("switchover", "switchover", "--yes"),
         ("doctor", "doctor", "--peer"),
         ("kept", "kept", "list"),
+        ("maintenance", "maintenance"),
+        ("kept-prune", "kept", "prune", "--older", "90d", "--yes"),
     ):
         seen.ask("node-b", name, *words)
+    seen.ask_sup("node-b", "supzcli-status", "status", "--pair")
     wait_for("the lost peer is an alert", lambda: "peer-lost" in pair.ha("node-b", "alert", "list").stdout, 30, 0.3)
     seen.ask("node-b", "alert-list", "alert", "list", "-n", "200")
     compare(seen.shapes)

@@ -222,7 +222,7 @@ def test_a_terminal_gets_colour_and_a_pipe_plain_text(pair: Pair) -> None:
 def test_in_maintenance_nothing_is_started_or_stopped_whatever_keepalived_does(pair: Pair) -> None:
     up(pair)
     done = pair.ha("node-b", "maintenance", "on", "--for", "10min", "--reason", "new switch")
-    assert done.returncode == 0 and done.stdout.count("maintenance until") == 2
+    assert done.returncode == 0 and "node-b and node-a: maintenance until" in done.stdout
     pair.lab.unit("node-a", "stop", "keepalived")
     wait_for("MASTER moves", lambda: pair.lab.status("node-b")["vrrp_state"] == "MASTER", 10, 0.1)
     stays("nothing is decided", lambda: pair.runs("node-a") == THREE and not pair.runs("node-b"), 1.5)

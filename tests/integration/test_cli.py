@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import subprocess
@@ -64,6 +65,22 @@ def test_a_node_without_its_daemon_says_so_with_its_own_exit_code(config: str) -
         assert "not running" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+def test_without_an_agent_the_history_is_read_from_the_disk_and_said_to_be(config: str, tmp_path: pathlib.Path) -> None:
+    from ha_agent.adapters.store import History
+
+    (tmp_path / "state").mkdir()
+    history = History(str(tmp_path / "state"), "node-a", 100_000)
+    for number in range(40):
+        history.add("vrrp", f"number {number} \x1b[31m")
+    history.add("takeover-done", "done")
+    done = ha_agent("history", config=config)
+    assert done.returncode == 5 and done.stdout.count("\n") == 30 and "\x1b" not in done.stdout
+    assert done.stderr.count("\n") == 1 and "systemctl start ha-agent; this is what the disk has" in done.stderr
+    shown = json.loads(ha_agent("history", "--json", "--code", "takeover-*", config=config).stdout)
+    assert (shown["source"], shown["complete"], len(shown["events"])) == ("disk", False, 1)
+    assert ha_agent("history", "--code", "takeover-don", config=config).stderr.endswith("did you mean takeover-done?\n")
+
+
 def test_rendering_for_keepalived_prints_the_configuration(config: str) -> None:
     done = ha_agent("keepalived", "render", config=config)
     assert done.returncode == 0
@@ -113,14 +130,35 @@ def test_a_state_file_of_a_newer_version_stops_the_agent(tmp_path: pathlib.Path)
     assert (tmp_path / "state.json").exists()
 
 
+def test_without_a_word_the_commands_are_listed() -> None:
+    done = ha_agent()
+    assert done.returncode == 2 and done.stderr == ""
+    assert "daily:" in done.stdout and "\n  status " in done.stdout
+
+
+def test_a_second_daemon_is_refused_before_it_touches_anything(config: str, tmp_path: pathlib.Path) -> None:
+    from ha_agent.adapters.agent_lock import AgentLock
+
+    AgentLock(str(tmp_path / "run" / "agent.lock")).acquire()
+    done = ha_agent("daemon", config=config)
+    assert done.returncode == 3
+    assert done.stderr.startswith(f"ha-agent: an agent runs already (pid {os.getpid()})") and done.stderr.count("\n") == 1
+    assert os.listdir(tmp_path / "run") == ["agent.lock"] and not (tmp_path / "state").exists()
+
+
 EVERY_COMMAND = (
     ("status",),
     ("history",),
     ("switchover", "--yes"),
     ("failover-test", "--yes"),
     ("lint", "/dev/null"),
+    ("maintenance",),
     ("maintenance", "on"),
     ("maintenance", "off"),
+    ("pause",),
+    ("resume",),
+    ("list",),
+    ("alert",),
     ("sync",),
     ("diff",),
     ("kept", "list"),

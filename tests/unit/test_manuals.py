@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ha_agent.cli.grammar import complete_words
 from ha_agent.cli.parser import MODULES, build_parser
 from ha_agent.core.settings import SECTIONS, SinkSettings
 
@@ -80,10 +81,10 @@ def test_every_command_has_help_with_an_example_that_it_understands() -> None:
             continue
         match = re.match(r"example: (.*)", parser.epilog or "")
         assert match, f"{parser.prog} has no example"
-        example = match[1].split(" | ")[0].split(" > ")[0]
+        example = re.split(r" (?:\||>|&&) ", match[1])[0]
         words = re.findall(r"'[^']*'|\S+", example)
         if words[0] == "ha-agent":
-            build_parser().parse_args([w.strip("'") for w in words[1:]])
+            build_parser().parse_args(complete_words([w.strip("'") for w in words[1:]]))
 
 
 def test_a_command_that_is_named_imports_no_other() -> None:

@@ -41,6 +41,7 @@ USERS: dict[str, tuple[str, Message, str, bool]] = {
     "status": ("pair.status", {}, "ro0", False),
     "view": ("node.view", {}, "ro0", True),
     "history": ("node.history", {"count": 3}, "ro0", True),
+    "journal": ("node.journal", {}, "o0", True),
     "whoami": ("views.whoami", {}, "ro0", False),
     "programs": ("views.programs", {}, "ro0", True),
     "doctor": ("node.doctor", {}, "o0", True),
@@ -254,6 +255,17 @@ def test_an_operation_that_is_found_is_the_one_of_that_name() -> None:
         call = call_of_user({}, ROOT, no_progress)
         require_right(one, call)
         require_right_to(read_request(one, message), one, call)
+
+
+def test_the_journal_of_another_unit_takes_root_here_or_root_there() -> None:
+    desk = Desk()
+    other: Message = {"op": "journal", "unit": "keepalived"}
+    assert desk.ask(other, ROOT) == "node.journal"
+    for message in (other, {"op": "at-peer", "ask": other}):
+        with pytest.raises(NotPermitted):
+            desk.ask(message, OPERATOR)
+    assert desk.may({**other, "by": "root", "access": "operate", "root": True}, None)
+    assert not desk.may({**other, "by": "alice", "access": "operate"}, None)
 
 
 def test_a_fault_that_the_settings_do_not_allow_takes_root_here_or_root_there() -> None:

@@ -244,7 +244,8 @@ def test_what_supervisord_refuses_all_the_same_is_taken_out_one_after_the_other(
         world.refuses_config = f"error in file: '{node.run_dir}/active/p1.conf'"
 
         async def heal() -> None:
-            while (node.run_dir / "active" / "p1.conf").exists() or not list((node.run_dir / "active").iterdir()):
+            # Files are written one after the other: p1's absence tells something only after supervisord has refused.
+            while not node.codes().count("reread-refused") or (node.run_dir / "active" / "p1.conf").exists():
                 await asyncio.sleep(0.001)
             world.refuses_config = None
 

@@ -11,14 +11,16 @@ from dataclasses import asdict
 from typing import Any
 
 from ha_agent.adapters.conf_checker import CheckerFailed
-from ha_agent.adapters.runner import ProgramMissing, run_program
+from ha_agent.adapters.runner import ProgramMissing, find_program, run_program
 from ha_agent.adapters.store import Place
-from ha_agent.core.answers import ContentsAnswer, DoctorAnswer, HistoryAnswer, JudgeAnswer, ViewAnswer
+from ha_agent.core.answers import ContentsAnswer, DoctorAnswer, HistoryAnswer, JournalAnswer, JudgeAnswer, ViewAnswer
 from ha_agent.core.confs import Verdict
+from ha_agent.core.journal_lines import UNITS, journal_words, newest_that_fit, read_lines
 from ha_agent.core.requests import (
     ContentsRequest,
     CountRequest,
     HistoryRequest,
+    JournalRequest,
     JudgeRequest,
     Malformed,
     Request,
@@ -41,6 +43,7 @@ MAX_CONTENT_BYTES = 4 * 1024 * 1024
 
 VIEWED_ALERTS = 20
 DOCTOR_LIMIT_S = 30.0
+JOURNAL_LIMIT_S = 10.0
 
 
 class NodeOperations:
@@ -75,6 +78,19 @@ class NodeOperations:
         count = min(request.count, MAX_EVENTS)
         page = await self._looking.do(self._events.read_page, count, request.since, before)
         return {"events": page.events, "older": None if page.older is None else str(page.older), "at": self._wall()}
+
+    async def journal(self, request: JournalRequest, _call: Call) -> JournalAnswer:
+        """What the agent, or another unit of the pair, wrote into this node's journal: the newest lines, 1 MiB at most."""
+        if request.unit not in UNITS:
+            raise Malformed(f"unit is {request.unit!r:.40}; there is {', '.join(UNITS)}")
+        try:
+            words = journal_words(find_program("journalctl"), request.unit, request.count, request.since)
+            ended = await run_program(words, JOURNAL_LIMIT_S)
+        except ProgramMissing as error:
+            return {"failure": f"the journal cannot be read: {error}", "lines": []}
+        if ended.code != 0:
+            return {"failure": f"journalctl ended with {ended.code}: {ended.errors.strip()[:300]}", "lines": []}
+        return {"failure": None, "lines": newest_that_fit(read_lines(ended.output))}
 
     async def view(self, _request: Request, call: Call) -> ViewAnswer:
         """Everything that a screen or a scrape shows of this node, from one look at supervisord at most."""

@@ -1,0 +1,108 @@
+"""The lock of the one agent of a node: a file below the run directory, held with flock(2) and holding the process id.
+
+Whoever removes the file takes nothing away: ``keep`` makes it again. It is root's alone to open, so that nobody else can
+hold an agent off. The kernel ends the lock with the process, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+from ha_agent.adapters.files import NO_ROOM, make_dir, put_aside
+
+SIGKILL_BIT = 1 << 8
+
+
+class AgentRuns(Exception):
+    """Another agent of this node runs; ``pid`` is its process id, None where that is not known."""
+
+    def __init__(self, pid: int | None) -> None:
+        super().__init__("an agent runs already" + (f" (pid {pid})" if pid is not None else ""))
+        self.pid = pid
+
+
+class AgentLock:
+    """Held from ``acquire`` to the end of the process."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd: int | None = None
+
+    def acquire(self, *, wait: bool = False) -> None:
+        """Takes the lock; ``wait`` waits for the end of the agent that has it. Raises ``AgentRuns`` and ``OSError``.
+
+        A full run directory has no room for the file: the agent must run nevertheless, and ``keep`` tries again.
+        """
+        try:
+            self._fd = self._take(wait=wait)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+
+    def keep(self) -> bool:
+        """Makes the file again where it is gone or another one; says whether that was needed. Raises ``OSError``."""
+        if self._fd is not None:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.stat(self._path), os.fstat(self._fd)):
+                    return False
+        try:
+            taken = self._take(wait=False)
+        except AgentRuns as error:
+            raise OSError(None, str(error), self._path) from None
+        if self._fd is not None:
+            os.close(self._fd)
+        self._fd = taken
+        return True
+
+    def _take(self, *, wait: bool) -> int:
+        make_dir(os.path.dirname(self._path), 0o755)
+        if os.path.isdir(self._path):
+            put_aside(self._path)
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.fchmod(fd, 0o600)
+            self._lock(fd, wait=wait)
+            # For people and messages: without room for it the lock holds all the same.
+            with contextlib.suppress(OSError):
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _lock(self, fd: int, *, wait: bool) -> None:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = _read_pid(fd)
+            if pid is not None and is_doomed(pid):
+                # It was killed and hangs in the kernel, on a dead disk as a rule: it will do nothing any more.
+                return
+            if not wait:
+                raise AgentRuns(pid) from None
+            fcntl.flock(fd, fcntl.LOCK_EX)
+
+
+def _read_pid(fd: int) -> int | None:
+    try:
+        return int(os.pread(fd, 32, 0))
+    except ValueError:
+        return None
+
+
+def is_doomed(pid: int) -> bool:
+    """Whether ``pid`` has SIGKILL pending, or is a zombie: the kernel lets it do nothing more (proc(5), status)."""
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return False
+    for task in tasks:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/status", encoding="ascii", errors="replace") as f:
+            lines = dict(line.split(":", 1) for line in f if ":" in line)
+            pending = int(lines.get("SigPnd", "0"), 16) | int(lines.get("ShdPnd", "0"), 16)
+            if pending & SIGKILL_BIT or (task == str(pid) and lines.get("State", "").strip().startswith("Z")):
+                return True
+    return False

@@ -1,0 +1,106 @@
+"""One agent a node: the lock, against a real second process."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from ha_agent.adapters.agent_lock import AgentLock, AgentRuns, is_doomed
+
+HOLDER = """
+import sys, time
+from ha_agent.adapters.agent_lock import AgentLock
+lock = AgentLock(sys.argv[1])
+lock.acquire()
+print("held", flush=True)
+time.sleep(1000)
+"""
+
+
+@pytest.fixture
+def path(tmp_path: pathlib.Path) -> str:
+    return str(tmp_path / "run" / "agent.lock")
+
+
+@pytest.fixture
+def holder(path: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has the lock."""
+    with subprocess.Popen([sys.executable, "-c", HOLDER, path], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_second_agent_is_refused_and_told_which_one_runs(path: str, holder: subprocess.Popen[str]) -> None:
+    with pytest.raises(AgentRuns, match=rf"an agent runs already \(pid {holder.pid}\)") as caught:
+        AgentLock(path).acquire()
+    assert caught.value.pid == holder.pid
+    holder.send_signal(signal.SIGKILL)
+    holder.wait(10)
+    AgentLock(path).acquire()
+    assert os.stat(path).st_mode & 0o777 == 0o600, "nobody else may hold an agent off"
+
+
+def test_one_that_a_service_manager_starts_waits_for_the_end_of_the_other(path: str, holder: subprocess.Popen[str]) -> None:
+    code = HOLDER.replace("acquire()", "acquire(wait=True)")
+    with subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True) as waiting:
+        try:
+            assert waiting.stdout is not None
+            assert select.select([waiting.stdout], [], [], 0.5)[0] == []
+            holder.kill()
+            assert select.select([waiting.stdout], [], [], 10)[0] and waiting.stdout.readline() == "held\n"
+            with pytest.raises(AgentRuns, match=str(waiting.pid)):
+                AgentLock(path).acquire()
+        finally:
+            waiting.kill()
+
+
+def test_the_lock_is_made_again_where_its_file_is_removed_or_something_else(path: str) -> None:
+    lock = AgentLock(path)
+    lock.acquire()
+    assert not lock.keep()
+    os.unlink(path)
+    assert lock.keep() and not lock.keep()
+    os.unlink(path)
+    os.mkdir(path)
+    assert lock.keep()
+    os.unlink(path)
+    os.rmdir(os.path.dirname(path))
+    assert lock.keep()
+    with pytest.raises(AgentRuns, match=str(os.getpid())):
+        AgentLock(path).acquire()
+
+
+def test_a_lock_that_somebody_else_took_meanwhile_is_said(path: str) -> None:
+    lock = AgentLock(path)
+    lock.acquire()
+    os.unlink(path)
+    with subprocess.Popen([sys.executable, "-c", HOLDER, path], stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None and other.stdout.readline() == "held\n"
+            with pytest.raises(OSError, match=f"pid {other.pid}"):
+                lock.keep()
+        finally:
+            other.kill()
+
+
+def test_an_agent_that_was_killed_and_hangs_in_the_kernel_keeps_nobody_off(path: str) -> None:
+    # A zombie is as far as a test can go: one that hangs on a dead disk has SIGKILL pending.
+    with subprocess.Popen(["/bin/sleep", "1000"]) as process:
+        assert not is_doomed(process.pid) and not is_doomed(os.getpid())
+        process.kill()
+        deadline = time.monotonic() + 10
+        while not is_doomed(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert is_doomed(process.pid)
+    assert not is_doomed(process.pid), "it is gone"
