@@ -48,7 +48,6 @@ _TIMINGS: Mapping[str, Timing | None] = {
     "no-active-node": Timing(15.0, 30.0),
     "split-brain": Timing(2.0, 15.0),
     "no-service": Timing(10.0, 5.0),
-    "may-run-twice": Timing(5.0, 5.0),
     "ran-twice": None,
     "standby-unfit": Timing(10.0, 5.0),
     "config-differs": Timing(5.0, 5.0),

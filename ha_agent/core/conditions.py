@@ -33,10 +33,11 @@ def _list_of_pair(account: NodeAccount) -> Iterator[Condition]:
     node, name, peer = account.node, account.peer_name, account.peer
     if not account.link_up:
         why = account.link_problem or "no connection"
-        yield Condition("peer-lost", name, f"{name} does not answer: {why}; {node} is {account.role.value}")
+        text = f"{name} does not answer: {why}; {node} is {account.role.value}"
         if account.role is Role.ACTIVE and peer is not None and peer.role in OWNING_ROLES:
-            text = f"{name} was {peer.role.value} when it was heard last: it may run the same programs as {node}"
-            yield Condition("may-run-twice", "pair", text)
+            # One alert: after a power cut that is all there is to it, in a partition it is what must be known.
+            text += f"; {name} was {peer.role.value} when it was heard last: unless it is off it may run the same programs"
+        yield Condition("peer-lost", name, text)
     elif peer is not None and account.role is Role.ACTIVE and peer.role is Role.ACTIVE:
         epochs = {"own_epoch": account.claim.epoch, "peer_epoch": peer.mark.epoch}
         yield Condition("split-brain", "pair", f"{node} and {name} are both active", epochs)

@@ -127,7 +127,6 @@ _ALERTS: tuple[Fault, ...] = (
         "may-run-twice",
         "the nodes cannot reach each other, and both may run the programs",
         "bring the network between them back: one of them then stops its programs by itself; ha-agent status there",
-        Urgency.CRITICAL,
     ),
     Fault(
         "ran-twice",

@@ -23,7 +23,8 @@ TEXTS: Mapping[str, str] = {
     "split-brain": "SPLIT-BRAIN: both nodes are active",
     "no-active": "no node is active: no program of the registry runs",
     "no-service": "no service: the VIP is on {other}, the programs run on {node}",
-    "may-run-twice": "{peer} may run the same programs as {node}: it was {role} when it was heard last, {age} ago",
+    "may-run-twice": "unless {peer} is off it may run the same programs as {node}: it was {role} when it was heard last, "
+    "{age} ago",
     "ran-twice": "{groups} groups of programs ran on both nodes for {took}, until {age} ago",
     "standby-unfit": "{node} could not take over: {why}",
     "unreachable": "{node} does not answer{age}: {why}",
@@ -163,6 +164,9 @@ class Problem:
     @property
     def severity(self) -> Severity:
         """How bad it is: that of its alert; what is no alert is worth a warning."""
+        if self.code == "may-run-twice":
+            # The alert peer-lost tells it.
+            return Severity.ERROR
         return _SEVERITIES[FAULTS[self.code].urgency or Urgency.WARNING]
 
     def to_dict(self) -> dict[str, object]:

@@ -123,7 +123,7 @@ def test_with_the_standby_down_every_command_says_so_at_once_and_with_its_exit_s
     pair.lab.power_off("node-b")
     wait_for("the link is seen down", lambda: pair.ha("node-a", "status").returncode == 4, 15, 0.2)
     status = pair.ha("node-a", "status")
-    assert status.stdout.startswith("! node-b cannot be reached")
+    assert status.stdout.startswith("CRITICAL: node-b does not answer, heard last ")
     assert "standby when last heard" in status.stdout and "heard " in status.stdout
     for words, code in (
         (("history",), 4),
@@ -164,7 +164,7 @@ def test_both_nodes_standby_is_the_first_thing_said(pair: Pair) -> None:
     for node in ("node-a", "node-b"):
         pair.shell(node, "echo 1 > /run/ha-agent/track")
     pair.await_role("node-a", "standby")
-    assert pair.ha("node-b", "status").stdout.startswith("! no node is active")
+    assert pair.ha("node-b", "status").stdout.startswith("CRITICAL: no node is active")
     done = pair.ha("node-b", "switchover", "--yes")
     assert done.returncode == 3 and "there is no active node with a standby" in done.stdout
 
@@ -176,7 +176,8 @@ def test_in_a_full_partition_each_node_says_that_it_is_active_and_can_not_reach_
     pair.await_role("node-b", "active", 30)
     for node, peer in (("node-a", "node-b"), ("node-b", "node-a")):
         shown = pair.ha(node, "status")
-        assert shown.returncode == 4 and shown.stdout.startswith(f"! {peer} cannot be reached")
+        assert shown.returncode == 4 and f"! {peer} does not answer" in shown.stdout
+        assert shown.stdout.startswith(f"CRITICAL: {peer} ")
         assert pair.lab.status(node)["role"] == "active"
         assert pair.ha(node, "switchover", "--yes").returncode == 4
     pair.lab.rejoin("node-b")
@@ -213,7 +214,8 @@ def test_a_terminal_gets_colour_and_a_pipe_plain_text(pair: Pair) -> None:
     assert "\033" not in pair.ha("node-a", "status").stdout
     pair.shell("node-a", "ha-agent maintenance on --for 1min --reason 'two words'")
     shown = pair.shell("node-a", "TERM=xterm script -qec 'ha-agent status' /dev/null")
-    assert "\033[31m! node-a is in maintenance" in shown and "(two words)" in shown
+    assert "\033[33m! node-a is in maintenance" in shown and "(two words)" in shown
+    assert shown.startswith("\033[31mCRITICAL: node-b could not take over")
 
 
 # ---- maintenance --------------------------------------------------------------------------------------------
@@ -228,7 +230,8 @@ def test_in_maintenance_nothing_is_started_or_stopped_whatever_keepalived_does(p
     stays("nothing is decided", lambda: pair.runs("node-a") == THREE and not pair.runs("node-b"), 1.5)
     pair.lab.unit("node-a", "kill", "ha-agent", 9)
     wait_for("the agent is back", lambda: pair.ha("node-a", "status").returncode == 0, 10, 0.1)
-    assert pair.ha("node-a", "status").stdout.startswith("! node-a is in maintenance")
+    said = pair.ha("node-a", "status").stdout
+    assert said.startswith("CRITICAL: no service: the VIP is on node-b") and "! node-a is in maintenance" in said
     stays("it survives a restart", lambda: pair.runs("node-a") == THREE and not pair.runs("node-b"), 0.5)
     path = pair.path("node-a", "more.conf")
     with open(path, "w", encoding="ascii") as file:
