@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from ha_agent.lab.layout import NODES, other
 from tests.hostile_reader import HISTORY, fill_history, reading
 
 CONFS = 20
-ROUNDS = 16
+ROUNDS = 20
 RESTARTS = 4
 """In each round, beside one move."""
 
@@ -26,6 +27,7 @@ BEGIN_S = 2.0
 ALONE = "nobody"
 READERS: Mapping[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ALONE: ({}, ()),
+    "one who has asked once": ({"op": "whoami"}, ("--connections", "8", "--requests", "1")),
     "one who asks for 10,000 events": (HISTORY, ("--connections", "8")),
     "one who asks for the other node's view": ({"op": "at-peer", "ask": {"op": "view"}}, ("--connections", "8")),
     "one who connects over and over": ({"op": "whoami"}, ("--connections", "200", "--pause-s", "0")),
@@ -85,37 +87,39 @@ def _events(lab: BenchLab, node: str, since: float) -> list[dict[str, Any]]:
     return list(_ask(lab, node, {"op": "history", "count": 50, "since": since})["events"])
 
 
-def _rows(what: str, took: Mapping[str, list[float]]) -> Iterator[tuple[str, ...]]:
-    alone = p50(took[ALONE])
-    for who, times in took.items():
-        middle, low, high = p50(times), percentile(times, 0.1), percentile(times, 0.9)
-        spread = f"{low * 1e3:.0f} to {high * 1e3:.0f} ms"
-        yield f"{what}, beside {who}", f"{middle * 1e3:.0f} ms", spread, f"{middle / alone:.2f}x"
+def _rows(what: str, took: Mapping[str, list[list[float]]]) -> Iterator[tuple[str, ...]]:
+    """``took``: by who is beside, the times of each round. The ratio is the median of those of the rounds."""
+    for who, rounds in took.items():
+        times = [took_s for one in rounds for took_s in one]
+        spread = f"{percentile(times, 0.1) * 1e3:.0f} to {percentile(times, 0.9) * 1e3:.0f} ms"
+        ratio = p50([p50(one) / p50(alone) for one, alone in zip(rounds, took[ALONE], strict=True)])
+        yield f"{what}, beside {who}", f"{p50(times) * 1e3:.0f} ms", spread, f"{ratio:.2f}x"
 
 
 def run(say: Callable[[str], None]) -> list[tuple[str, ...]]:
     """Rows for the table. All take turns in one run, so that they meet the same moments of the machine."""
     lab = BenchLab("hostile")
     kinds = ("supzcli restart, the whole command", "restart, the agent's part", "release", "move, until all programs run")
-    took: dict[str, dict[str, list[float]]] = {what: {who: [] for who in READERS} for what in kinds}
+    took: dict[str, dict[str, list[list[float]]]] = {what: {who: [] for who in READERS} for what in kinds}
     try:
         confs = {f"b{n}.conf": CONF.format(number=n, autostart="true", stamp=0) for n in range(CONFS)}
         lab.up(confs=confs, owner_pid=os.getpid())
         lab.wait_settled()
         for node in NODES:
             fill_history(lab.paths.disk(node, "state"), node)
-        active, names = NODES[0], list(READERS)
+        active, names, chance = NODES[0], list(READERS), random.Random(1)
         for number in range(ROUNDS):
             say(f"hostile: round {number + 1} of {ROUNDS}")
-            # Each has every place in a round as often, and moves from either node.
-            for who in names[number % len(names) :] + names[: number % len(names)]:
+            # Each follows each, and moves from either node.
+            for who in chance.sample(names, len(names)):
                 with _beside(lab, who):
+                    commands, parts = [], []
                     for _ in range(RESTARTS):
-                        took[kinds[0]][who].append(_time_restart(lab, active, whole=True))
-                        took[kinds[1]][who].append(_time_restart(lab, active, whole=False))
+                        commands.append(_time_restart(lab, active, whole=True))
+                        parts.append(_time_restart(lab, active, whole=False))
                     release, move = _time_move(lab, active)
-                took[kinds[2]][who].append(release)
-                took[kinds[3]][who].append(move)
+                for what, times in zip(kinds, (commands, parts, [release], [move]), strict=True):
+                    took[what][who].append(times)
                 active = other(active)
     finally:
         lab.down()

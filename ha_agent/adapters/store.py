@@ -26,7 +26,7 @@ VERSION = 1
 RESERVE_BYTES = 256 * 1024
 """Kept occupied for the one write that a takeover cannot do without."""
 
-PAGE_BYTES = 1 << 20
+PAGE_BYTES = 256 * 1024
 """Lines of the history in one answer: who looks has the agent hold no more than that, and the loop describe no more."""
 
 

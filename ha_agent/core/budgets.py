@@ -30,13 +30,13 @@ class Allowance:
     burst: float = 0.0
 
 
-READER = Allowance(streams=8, requests=4, frame_bytes=64 * 1024, unsent_bytes=4 << 20, per_s=20.0, burst=60.0)
+READER = Allowance(streams=8, requests=4, frame_bytes=64 * 1024, unsent_bytes=4 << 20, per_s=10.0, burst=60.0)
 OPERATOR = Allowance(streams=24, requests=16, frame_bytes=6 << 20, unsent_bytes=32 << 20)
 UNBOUNDED = Allowance(streams=1 << 30, requests=1 << 30, frame_bytes=MAX_FRAME_BYTES, unsent_bytes=1 << 60)
 """Of root, and of the peer's agent; other limits hold for both."""
 
 
-CONNECTIONS_PER_S, CONNECTIONS_BURST = 100.0, 100.0
+CONNECTIONS_PER_S, CONNECTIONS_BURST = 50.0, 100.0
 """Connections that one socket of readers lets in, all users together. Whoever connects over and over holds up other readers
 by a second; without a bound the agent of a busy machine would do little else."""
 

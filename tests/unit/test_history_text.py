@@ -64,7 +64,7 @@ def test_the_newest_events_are_read_from_the_end_across_a_turned_over_file(tmp_p
 
 def test_a_long_history_is_read_page_by_page_across_files_and_each_event_once(tmp_path: pathlib.Path) -> None:
     history, number = History(str(tmp_path), "a", 3 * PAGE_BYTES), 0
-    while not (tmp_path / "history.jsonl.1").exists() or number % 4000:
+    while not (tmp_path / "history.jsonl.1").exists() or number % 1000:
         history.add("code", "text " * 80, number=number)
         number += 1
     pages: list[list[int]] = []
