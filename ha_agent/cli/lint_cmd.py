@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         given = {os.path.realpath(name) for name in options.files}
         beside = {p: t for p, t in registry.items() if os.path.realpath(os.path.join(root, p)) not in given}
     findings, problem = lint_texts(nodes, texts, beside, peer=options.peer)
-    _show(findings, options.format, texts)
+    show_findings(findings, options.format, texts)
     if problem:
         complain(f"{nodes.peer_name} was not asked: {problem}")
         return Exit.REFUSED if isinstance(problem, NotAllowed) else Exit.PEER_UNREACHABLE
@@ -143,7 +143,8 @@ def _from_answer(answer: Mapping[str, Any], texts: Mapping[str, str], node: str)
     return found
 
 
-def _show(findings: list[Finding], form: str, texts: Mapping[str, str]) -> None:
+def show_findings(findings: list[Finding], form: str, texts: Mapping[str, str]) -> None:
+    """Prints what was found in ``texts``, for people, as JSON or as lines for editors."""
     if form == "json":
         print(json.dumps({"schema": SCHEMA, "files": sorted(texts), "findings": [f.to_dict() for f in findings]}, indent=2))
         return
