@@ -19,6 +19,7 @@ from ha_agent.core.findings import Finding, Severity, worst_first
 from ha_agent.core.lint import lint_conf, lint_together, lint_verdict
 from ha_agent.core.names import PARKED, is_registry_path
 from ha_agent.core.visible import visible
+from ha_agent.core.width import count_text
 from ha_agent.core.words import Exit
 
 SCHEMA = 1
@@ -162,4 +163,5 @@ def show_findings(findings: list[Finding], form: str, texts: Mapping[str, str]) 
         if finding.remedy:
             print(f"    -> {visible(finding.remedy)}")
     errors = sum(1 for f in findings if f.severity is Severity.ERROR)
-    print(f"{len(texts)} confs, {errors} errors, {len(findings) - errors} warnings")
+    counts = ((len(texts), "conf"), (errors, "error"), (len(findings) - errors, "warning"))
+    print(", ".join(count_text(count, word) for count, word in counts))

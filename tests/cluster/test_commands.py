@@ -9,6 +9,7 @@ import tarfile
 import time
 from typing import Any
 
+from ha_agent.core.width import width_of
 from tests.lab_support import Pair, wait_for
 
 THREE = {"p0", "p1", "p2"}
@@ -308,3 +309,24 @@ def test_a_conf_is_edited_checked_applied_and_loaded_on_both_nodes(pair: Pair) -
     wait_for("the old text", lambda: pair.files("node-a")["p2.conf"] == before["p2.conf"], 10, 0.1)
     assert "taken back" not in on_terminal("y\\n", 4) and "sleep 7000" in seconds()
     pair.await_equal()
+
+
+def test_supzcli_answers_a_slip_with_what_it_may_have_been(pair: Pair) -> None:
+    up(pair)
+    done = pair.sup("node-a", "frob")
+    assert (done.returncode, done.stderr) == (2, "supzcli: no action 'frob'; supzcli help lists all\n")
+    assert pair.sup("node-a", "statsu").stderr == "supzcli: no action 'statsu'; did you mean status?\n"
+    done = pair.sup("node-a", "stop", "p00")
+    assert "p00: ERROR (no such process)" in done.stdout and "there is no p00; did you mean p0?" in done.stderr
+    assert pair.runs("node-a") == THREE
+    session = pair.sup("node-a", typed="exit\n")
+    assert session.returncode == 0 and session.stdout.endswith("GoodBye\n")
+    with open(pair.path("node-a", "计费.conf"), "w", encoding="utf-8") as file:
+        file.write("[program:计费]\ncommand=/bin/sleep infinity\nstartsecs=0\n")
+    assert pair.sup("node-a", "update").returncode == 0
+    rows = [line for line in pair.sup("node-a", "status").stdout.splitlines() if "RUNNING" in line]
+    assert len({width_of(line[: line.index("RUNNING")]) for line in rows}) == 1 and any("计费" in line for line in rows)
+    text = subprocess.run(
+        pair.lab.words_inside("node-a", ["ha-agent", "setup-node", "facts"]), capture_output=True, text=True, input=""
+    )
+    assert text.returncode == 2 and text.stdout == "" and "run by ha-agent setup" in text.stderr
