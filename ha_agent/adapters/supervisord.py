@@ -89,7 +89,8 @@ class Supervisord:
 
     def _call(self, method: str, *params: Any, timeout_s: float | None = None) -> Any:
         connection = _UnixConnection(self._path, timeout_s or self._timeout_s)
-        body = xmlrpc.client.dumps(params, method)
+        # Names may be in any script; http.client would send a text as Latin-1.
+        body = xmlrpc.client.dumps(params, method).encode("utf-8")
         try:
             connection.request("POST", "/RPC2", body, {"Content-Type": "text/xml"})
             response = connection.getresponse()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -146,7 +147,7 @@ class Bundle:
         blanker = self._blanker
         main_conf = self._settings.supervisor.config if self._settings is not None else "/etc/supervisor/supervisord.conf"
         for path, blank in (
-            (self._config, blanker.blank_toml),
+            (self._config, lambda text: blanker.blank_toml(tomllib.loads(text))),
             (KEEPALIVED, blanker.blank_keepalived),
             (main_conf, blanker.blank_ini),
             *((one, blanker.blank_ini) for one in self._local_confs(main_conf)),

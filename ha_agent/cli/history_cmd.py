@@ -23,6 +23,7 @@ from ha_agent.core.history import Choice, Event, merge_events
 from ha_agent.core.history_codes import EVENTS
 from ha_agent.core.nearest import did_you_mean
 from ha_agent.core.visible import visible_data
+from ha_agent.core.width import pad
 from ha_agent.core.words import Exit
 
 SCHEMA = 1
@@ -87,7 +88,7 @@ def event_line(event: Event) -> str:
     at = float(event["at"])
     clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) + f".{int(at % 1 * 1000):03d}"
     change = f"{event['from']} -> {event['to']}: " if "from" in event and "to" in event else ""
-    line = f"{clock}  {event['node']:<10} {paint(str(event['code']), 'bold')}  {change}{event['text']}"
+    line = f"{clock}  {pad(str(event['node']), 10)} {paint(str(event['code']), 'bold')}  {change}{event['text']}"
     if steps := steps_text(event):
         took = f"{event.get('plan', 'plan')} took {ms_text(event['took_s'])}: " if "took_s" in event else ""
         line += f"\n{'':25}{took}{steps}"

@@ -19,6 +19,7 @@ from ha_agent.core.findings import Finding, Severity, worst_first
 from ha_agent.core.lint import lint_conf, lint_together, lint_verdict
 from ha_agent.core.names import PARKED, is_registry_path
 from ha_agent.core.visible import visible
+from ha_agent.core.width import count_text
 from ha_agent.core.words import Exit
 
 SCHEMA = 1
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         given = {os.path.realpath(name) for name in options.files}
         beside = {p: t for p, t in registry.items() if os.path.realpath(os.path.join(root, p)) not in given}
     findings, problem = lint_texts(nodes, texts, beside, peer=options.peer)
-    _show(findings, options.format, texts)
+    show_findings(findings, options.format, texts)
     if problem:
         complain(f"{nodes.peer_name} was not asked: {problem}")
         return Exit.REFUSED if isinstance(problem, NotAllowed) else Exit.PEER_UNREACHABLE
@@ -143,7 +144,8 @@ def _from_answer(answer: Mapping[str, Any], texts: Mapping[str, str], node: str)
     return found
 
 
-def _show(findings: list[Finding], form: str, texts: Mapping[str, str]) -> None:
+def show_findings(findings: list[Finding], form: str, texts: Mapping[str, str]) -> None:
+    """Prints what was found in ``texts``, for people, as JSON or as lines for editors."""
     if form == "json":
         print(json.dumps({"schema": SCHEMA, "files": sorted(texts), "findings": [f.to_dict() for f in findings]}, indent=2))
         return
@@ -161,4 +163,5 @@ def _show(findings: list[Finding], form: str, texts: Mapping[str, str]) -> None:
         if finding.remedy:
             print(f"    -> {visible(finding.remedy)}")
     errors = sum(1 for f in findings if f.severity is Severity.ERROR)
-    print(f"{len(texts)} confs, {errors} errors, {len(findings) - errors} warnings")
+    counts = ((len(texts), "conf"), (errors, "error"), (len(findings) - errors, "warning"))
+    print(", ".join(count_text(count, word) for count, word in counts))

@@ -38,6 +38,7 @@ MODULES = {
     "setup-node": "setup_cmd",
     "install-units": "units_cmd",
     "bundle": "bundle_cmd",
+    "edit": "edit_cmd",
     "explain": "explain_cmd",
     "logs": "logs_cmd",
     "pause": "maintenance_cmd",

@@ -14,6 +14,7 @@ from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands, duration, settings_of
 from ha_agent.core.manifest import Entry, Manifest
 from ha_agent.core.visible import visible
+from ha_agent.core.width import count_text
 from ha_agent.core.words import Exit, Outcome
 
 SCHEMA = 1
@@ -57,7 +58,7 @@ def run_sync(options: argparse.Namespace) -> int:
         answer.pop("id", None)
         print(json.dumps({"schema": SCHEMA, "confs": None, "reason": None, **answer}, indent=2))
     elif outcome == Outcome.IN_SYNC:
-        print(f"in sync: {answer['confs']} confs on both nodes")
+        print(f"in sync: {count_text(answer['confs'], 'conf')} on both nodes")
     else:
         complain(f"not in sync with {nodes.peer_name} ({outcome}): {answer.get('reason', '')}")
     return SYNC_EXITS.get(outcome, Exit.FAILED)

@@ -29,6 +29,7 @@ from ha_agent.adapters.resources import find_resource
 from ha_agent.adapters.settings_file import load_settings
 from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
 from ha_agent.adapters.supervisord import Supervisord, SupervisordDown
+from ha_agent.adapters.terminal import complain
 from ha_agent.cli.lint_cmd import read_registry
 from ha_agent.core.listener_conf import GROUP, LISTENER_CONF, render_listener
 from ha_agent.core.main_conf import UnusableConf, has_own_programs, included_patterns, parse_main_conf, replace_include
@@ -47,6 +48,7 @@ from ha_agent.core.setup_plan import (
     unpin_host_key,
 )
 from ha_agent.core.vip import find_prefix
+from ha_agent.core.words import Exit
 
 _PLACES = StatePlaces(DEFAULT_STATE_DIR)
 RECORD = _PLACES.setup_record
@@ -89,7 +91,12 @@ def run_part(part: str, request: dict[str, Any]) -> dict[str, Any]:
 def main_remote(part: str) -> int:
     """``ha-agent setup-node PART``: the request on standard input, the answer on standard output."""
     try:
-        answer = run_part(part, json.load(sys.stdin))
+        request = json.load(sys.stdin)
+    except ValueError:
+        complain("setup-node is run by ha-agent setup, which sends it a request; run ha-agent setup --peer NODE")
+        return Exit.USAGE
+    try:
+        answer = run_part(part, request)
     except (SetupFailed, UnusableConf, SettingsError, OSError, KeyError, ValueError) as error:
         answer = {"failure": str(error)}
     json.dump(answer, sys.stdout)

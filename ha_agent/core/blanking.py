@@ -7,7 +7,6 @@ a comment. A ``Blanker`` remembers what it has blanked as a secret, and takes it
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -166,11 +165,11 @@ class Blanker:
 
     # ---- agent.toml ---------------------------------------------------------------------------------------
 
-    def blank_toml(self, text: str) -> str:
-        """agent.toml: its values without comments; of keys that are secret, that there are not, and of commands nothing
-        stays but what ``blank_command`` leaves. Raises ``ValueError`` for what is not TOML."""
+    def blank_toml(self, raw: Mapping[str, Any]) -> str:
+        """agent.toml, once parsed: its values; of keys that are secret, that there are not, and of commands nothing stays
+        but what ``blank_command`` leaves."""
         lines = []
-        for section, table, known in _tables(tomllib.loads(text)):
+        for section, table, known in _tables(raw):
             lines.append(f"[{section}]")
             for key, value in table.items():
                 lines.append(f"{key} = {self._toml_value(key, value, known)}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ha_agent.core.supervisor_words import PARKED_STATE, STOPPED_STATES, State, full_name
+from ha_agent.core.width import pad, width_of
 
 SCHEMA = 1
 NEXT_FAILOVER = "the next failover would start it"
@@ -56,8 +57,8 @@ def _parked_text(row: Mapping[str, Any]) -> str:
 
 def format_rows(rows: Sequence[Row]) -> list[str]:
     """The lines in supervisorctl's columns."""
-    width = max([30, *(len(row.name) for row in rows)]) + 3
-    return [f"{row.name:<{width}}{row.state:<10}{row.text}".rstrip() for row in rows]
+    width = max([30, *(width_of(row.name) for row in rows)]) + 3
+    return [f"{pad(row.name, width)}{row.state:<10}{row.text}".rstrip() for row in rows]
 
 
 def status_document(node: str, answer: Mapping[str, Any], words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

@@ -40,3 +40,8 @@ def wrap_text(text: str, indent: str = "", first: str | None = None, columns: in
             joined = f"{line}{word}"
         line = joined
     return [*lines, line]
+
+
+def count_text(count: int, word: str) -> str:
+    """ "1 conf", "2 confs"."""
+    return f"{count} {word}{'' if count == 1 else 's'}"

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ha_agent.adapters.status_screen import render_status
+from ha_agent.core.width import pad
 from ha_agent.core.words import Exit
 from ha_agent.lab.control import Lab, LabFailed
-from ha_agent.lab.layout import BLOCKS, NODES, VIP, default_root
+from ha_agent.lab.layout import BLOCKS, DEFAULT_NAME, NODES, VIP, default_root, lab_command
 from ha_agent.lab.node_init import UNITS
 
 UNIT_NAMES = [unit.name for unit in UNITS]
@@ -35,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         "Nothing of it is seen by the machine itself, and `down` leaves nothing behind.",
         epilog="example: ha-agent lab up; ha-agent lab exec node-a -- ha-agent status; ha-agent lab power-off node-a",
     )
-    parser.add_argument("--name", default="lab", help="which lab; several can be up at once (default: lab)")
+    parser.add_argument("--name", default=DEFAULT_NAME, help="which lab; several can be up at once (default: lab)")
     parser.add_argument("--root", default=default_root(), metavar="DIR", help=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="build the pair and boot both nodes")
@@ -47,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("node", choices=NODES)
     run.add_argument("words", nargs=argparse.REMAINDER, metavar="CMD")
     run.set_defaults(run=_exec)
+    commands.add_parser("ls", help="the labs that there are, and whether they are up").set_defaults(run=_ls)
     for name, text in (
         ("power-off", "cut a node's power: SIGKILL to everything, an empty /run afterwards"),
         ("power-on", "boot it again"),
@@ -95,12 +97,20 @@ def _up(lab: Lab, options: argparse.Namespace) -> int:
     confs = {f"sample-{n}.conf": SAMPLE_CONF.format(number=n) for n in range(1, options.programs + 1)}
     lab.up(confs=confs)
     print(f"lab {lab.paths.name} is up after {time.monotonic() - began:.1f} s: {' and '.join(NODES)}, VIP {VIP}")
-    print(f"try: ha-agent lab exec {NODES[0]} -- ha-agent status")
+    print(f"try: {lab_command(lab.paths.name)} exec {NODES[0]} -- ha-agent status")
     return Exit.DONE
 
 
 def _down(lab: Lab, _options: argparse.Namespace) -> int:
     lab.down()
+    return Exit.DONE
+
+
+def _ls(_lab: Lab, options: argparse.Namespace) -> int:
+    for name in sorted(os.listdir(options.root)) if os.path.isdir(options.root) else ():
+        lab = Lab(os.path.join(options.root, name))
+        up = [node for node in NODES if lab.is_on(node)]
+        print(f"{pad(name, 12)} {'up: ' + ', '.join(up) if up else 'down'}")
     return Exit.DONE
 
 

@@ -28,7 +28,7 @@ from ha_agent.core.settings import check_settings
 from ha_agent.core.settings_sample import sample_toml
 from ha_agent.lab import cgroups
 from ha_agent.lab.keys import make_key_pair
-from ha_agent.lab.layout import ADDRESSES, DISK_DIRS, NODES, PREFIX, PRIORITIES, VIP, LabPaths, other
+from ha_agent.lab.layout import ADDRESSES, DISK_DIRS, NODES, PREFIX, PRIORITIES, VIP, LabPaths, lab_command, other
 from ha_agent.lab.node_init import SOCKET
 from ha_agent.lab.sandbox import INNER, NEEDED, PATH, SYSROOT, missing_programs, mount, unshare_words
 
@@ -144,7 +144,7 @@ class Lab:
         """Process id (on this machine) of the switch, which holds the network outside the nodes. Raises ``LabFailed``."""
         process = self._load().get("switch")
         if process is None or not process.is_alive:
-            raise LabFailed(f"lab {self.paths.name} is not up; clear it away with: ha-agent lab down")
+            raise LabFailed(f"lab {self.paths.name} is not up; clear it away with: {lab_command(self.paths.name)} down")
         return process.pid
 
     # ---- up and down --------------------------------------------------------------------------------------
@@ -172,7 +172,9 @@ class Lab:
         try:
             os.makedirs(self.paths.directory)
         except FileExistsError:
-            raise LabFailed(f"lab {self.paths.name} exists already; take it down with: ha-agent lab down") from None
+            raise LabFailed(
+                f"lab {self.paths.name} exists already; take it down with: {lab_command(self.paths.name)} down"
+            ) from None
         try:
             if disk_bytes is not None:
                 self._mount_disks(disk_bytes)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import sys
 from dataclasses import dataclass
 
 NODES = ("node-a", "node-b")
@@ -47,6 +49,10 @@ def fresh_directory(kind: str) -> str:
     return os.path.join(default_root(), f"{kind}-{secrets.token_hex(4)}")
 
 
+DEFAULT_NAME = "lab"
+"""The lab that is meant where none is named."""
+
+
 @dataclass(frozen=True, slots=True)
 class LabPaths:
     """Paths of one lab on the machine that runs it."""
@@ -78,3 +84,10 @@ class LabPaths:
     def log(self, node: str, unit: str) -> str:
         """The log file of one unit of ``node``."""
         return os.path.join(self.disk(node, "log"), f"{unit}.log")
+
+
+def lab_command(name: str) -> str:
+    """How the lab called ``name`` is spoken to: as this program was called, so that the words can be typed as they are."""
+    program = sys.argv[0] if sys.argv[0].endswith("ha-agent") else "ha-agent"
+    shown = os.path.basename(program) if shutil.which("ha-agent") == os.path.abspath(program) else program
+    return f"{shown} lab" + ("" if name == DEFAULT_NAME else f" --name {name}")

@@ -14,6 +14,7 @@ from xmlrpc.client import Fault
 from supervisor.supervisorctl import Controller
 
 from ha_agent.adapters.control import CommandFailed, NoDaemon, NotAllowed
+from ha_agent.core.nearest import did_you_mean
 from ha_agent.core.visible import visible
 from ha_agent.core.words import Exit
 from ha_agent.supzcli.errors import BadUsage, GuardRefused, SupervisordSilent
@@ -86,6 +87,19 @@ class GuardedController(Controller):  # type: ignore[misc]
             self.default(line)
             return None
         return self.guarded(lambda: function(argument))
+
+    def default(self, line: str) -> None:
+        """Called for an action that there is not."""
+        word = visible(line.split()[0])
+        known = {name.removeprefix("do_") for name in dir(GuardedPlugin) if name.startswith("do_")}
+        self.fail(f"no action {word!r}; {did_you_mean(word, known, 'supzcli help lists all')}", Exit.USAGE)
+
+    def do_EOF(self, arg: str) -> bool:
+        """Ends the session."""
+        super().do_EOF(arg)
+        if self.options.interactive:
+            self.output("GoodBye")
+        return True
 
     def guarded(self, work: Any) -> bool | None:
         """Calls ``work``; returns what it does, None where it failed."""

@@ -14,6 +14,7 @@ from supervisor.xmlrpc import Faults
 
 from ha_agent.core import program_texts as texts
 from ha_agent.core.frames import Message
+from ha_agent.core.nearest import find_nearest
 from ha_agent.core.supervisor_words import PARKED_STATE, full_name
 from ha_agent.core.words import Exit, Outcome
 from ha_agent.supzcli.errors import BadUsage, GuardRefused
@@ -168,6 +169,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         for name in answer.get("unknown", ()):
             # Not of the registry: a local program, or no program at all. supervisorctl's own command knows what to say.
             super().do_stop(name)
+        self._hint(answer.get("unknown", ()))
 
     def _is_sure(self, keep: bool) -> bool:
         from ha_agent.adapters.terminal import is_yes
@@ -177,6 +179,18 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
             return True
         self.ctl.fail("nothing was stopped; stop --yes all does it without asking", Exit.REFUSED)
         return False
+
+    def _hint(self, names: Iterable[str]) -> None:
+        """Says what names may have been meant to be that no program has."""
+        if not names:
+            return
+        answer = self._ask({"op": "programs"}, 30.0)
+        rows = texts.status_rows(answer) if "processes" in answer else []
+        known = {row.name for row in rows} | {row.name.partition(":")[0] for row in rows}
+        for name in names:
+            near = find_nearest(name, known) if name not in known else None
+            if near is not None:
+                self.ctl.warn(f"there is no {name}; did you mean {near}?")
 
     def _lack(self, verb: str, status: int) -> None:
         self.ctl.output(f"Error: {verb} requires a process name")
@@ -212,6 +226,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
             self._tell_parked()
         for name in answer.get("unknown", ()):
             super().do_start(name)
+        self._hint(answer.get("unknown", ()))
 
     def _show_results(self, answer: Message, more: str = "") -> None:
         for result in answer.get("results", ()):

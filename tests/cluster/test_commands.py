@@ -9,6 +9,7 @@ import tarfile
 import time
 from typing import Any
 
+from ha_agent.core.width import width_of
 from tests.lab_support import Pair, wait_for
 
 THREE = {"p0", "p1", "p2"}
@@ -256,3 +257,76 @@ def test_a_bundle_has_what_is_known_of_the_pair_and_no_secret(pair: Pair) -> Non
     done, texts = bundle_of(pair, "node-a")
     assert "registry/bill.conf" in texts and "config/etc/ha-agent/agent.toml" not in texts
     assert not [name for name, text in texts.items() if secret in text]
+
+
+def test_a_conf_is_edited_checked_applied_and_loaded_on_both_nodes(pair: Pair) -> None:
+    up(pair)
+
+    def edit(how: str, *words: str, node: str = "node-a") -> subprocess.CompletedProcess[str]:
+        return pair.run_as(node, "root", "env", f"EDITOR={how}", "ha-agent", "edit", *words)
+
+    def seconds() -> str:
+        return pair.shell("node-a", "pgrep -a -x sleep || true")
+
+    before = pair.files("node-a")
+    assert edit("true", "p0").stdout == "nothing was changed\n"
+    assert edit("false", "p0").returncode == 1
+    assert edit("sed -i s/infinity/5000/", "p0").returncode == 3, "without a terminal nothing is assumed"
+    done = edit("sed -i s/startsecs=0/startsecs=l/", "p0", "--yes")
+    assert done.returncode == 1 and "the conf has errors" in done.stderr and "wrong-type" in done.stdout
+    assert edit("true", "p0", node="node-b").returncode == 3
+    assert "did you mean p0" in edit("true", "p0p").stderr
+    alice = pair.run_as("node-a", "alice", "ha-agent", "edit", "p0")
+    assert alice.returncode == 3 and "supzcli register --update" in alice.stderr
+    assert pair.files("node-a") == before and "5000" not in seconds()
+    done = edit("sed -i s/infinity/5000/", "p0", "--yes")
+    assert done.returncode == 0 and "+command=/bin/sleep 5000" in done.stdout, done
+    assert "p0.conf: applied on node-a and node-b" in done.stdout and "sleep 5000" in seconds()
+    pair.await_equal()
+    assert "5000" in pair.files("node-b")["p0.conf"][1].decode()
+    assert pair.shell("node-a", "ls /tmp | grep ha-agent-edit || true") == ""
+    # Somebody else's edit meanwhile is not overwritten, and the own text is kept.
+    done = edit('sh -c \'echo "; other" >> /etc/supervisor/conf.d/p1.conf; echo "; mine" >> $0\'', "p1", "--yes")
+    assert done.returncode == 3 and "changed by somebody else" in done.stderr
+    kept = done.stderr.strip().rsplit(" ", 1)[1]
+    assert "; mine" in pair.shell("node-a", f"cat {kept}") and "; mine" not in pair.files("node-a")["p1.conf"][1].decode()
+
+    line = "EDITOR='sed -i s/infinity/7000/' ha-agent edit p2 --yes --confirm"
+
+    def on_terminal(typed: str, wait_s: float, confirm: str = "60s") -> str:
+        """Edits p2 on a terminal, types a line after a while, and returns what was shown."""
+        session = f'timeout 60 script -qec "{line} {confirm}" /dev/null'
+        return pair.shell("node-a", f"(sleep {wait_s}; printf '{typed}') | {session} || true")
+
+    assert "taken back" in on_terminal("n\\n", 4) and "sleep 7000" not in seconds()
+    wait_for("the old text", lambda: pair.files("node-a")["p2.conf"] == before["p2.conf"], 10, 0.1)
+    assert "taken back" in on_terminal("", 12, "3s") and "sleep 7000" not in seconds()
+    assert "taken back" in on_terminal("\\003", 4) and "sleep 7000" not in seconds()
+    pair.shell("node-a", f'(sleep 60 | script -qec "{line} 60s" /dev/null) > /tmp/gone 2>&1 & sleep 0.1')
+    wait_for("the edit is loaded", lambda: "sleep 7000" in seconds(), 15, 0.2)
+    pair.shell("node-a", "pkill -x script")
+    wait_for("the terminal's end takes it back", lambda: "sleep 7000" not in seconds(), 15, 0.2)
+    wait_for("the old text", lambda: pair.files("node-a")["p2.conf"] == before["p2.conf"], 10, 0.1)
+    assert "taken back" not in on_terminal("y\\n", 4) and "sleep 7000" in seconds()
+    pair.await_equal()
+
+
+def test_supzcli_answers_a_slip_with_what_it_may_have_been(pair: Pair) -> None:
+    up(pair)
+    done = pair.sup("node-a", "frob")
+    assert (done.returncode, done.stderr) == (2, "supzcli: no action 'frob'; supzcli help lists all\n")
+    assert pair.sup("node-a", "statsu").stderr == "supzcli: no action 'statsu'; did you mean status?\n"
+    done = pair.sup("node-a", "stop", "p00")
+    assert "p00: ERROR (no such process)" in done.stdout and "there is no p00; did you mean p0?" in done.stderr
+    assert pair.runs("node-a") == THREE
+    session = pair.sup("node-a", typed="exit\n")
+    assert session.returncode == 0 and session.stdout.endswith("GoodBye\n")
+    with open(pair.path("node-a", "计费.conf"), "w", encoding="utf-8") as file:
+        file.write("[program:计费]\ncommand=/bin/sleep infinity\nstartsecs=0\n")
+    assert pair.sup("node-a", "update").returncode == 0
+    rows = [line for line in pair.sup("node-a", "status").stdout.splitlines() if "RUNNING" in line]
+    assert len({width_of(line[: line.index("RUNNING")]) for line in rows}) == 1 and any("计费" in line for line in rows)
+    text = subprocess.run(
+        pair.lab.words_inside("node-a", ["ha-agent", "setup-node", "facts"]), capture_output=True, text=True, input=""
+    )
+    assert text.returncode == 2 and text.stdout == "" and "run by ha-agent setup" in text.stderr

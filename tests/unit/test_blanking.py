@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
+import tomllib
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,7 +80,7 @@ def test_a_secret_stays_nowhere(secret: str) -> None:
     for text in (
         blanker.blank_ini(CONF.format(secret)),
         blanker.blank_keepalived(KEEPALIVED.format(secret)),
-        blanker.blank_toml(TOML.format(secret)),
+        blanker.blank_toml(tomllib.loads(TOML.format(secret))),
         blanker.scrub(TEXT.format(secret)),
     ):
         assert secret not in text, text
@@ -105,17 +106,11 @@ def test_what_is_no_secret_is_shown() -> None:
     assert 'environment=A="***",B="***",PLAIN="***"' in shown
     keepalived = Blanker().blank_keepalived(KEEPALIVED.format("hunter2hunter2"))
     assert "    virtual_router_id 51\n" in keepalived and "auth_type PASS" in keepalived and "auth_pass ***" in keepalived
-    toml = Blanker().blank_toml(TOML.format("hunter2hunter2"))
+    toml = Blanker().blank_toml(tomllib.loads(TOML.format("hunter2hunter2")))
     assert 'name = "node-a"' in toml and 'kind = "webhook"' in toml and "fence_command" in toml and "/usr/bin/ipmi" in toml
     assert (
         Blanker().scrub("node-a is active, 3 programs passed the test\n") == "node-a is active, 3 programs passed the test\n"
     )
-
-
-def test_a_file_that_is_not_toml_is_not_shown_at_all() -> None:
-    with pytest.raises(ValueError, match="line 1") as caught:
-        Blanker().blank_toml('password = "hunter2\n')
-    assert "hunter2" not in str(caught.value)
 
 
 @given(st.text(max_size=200))
