@@ -345,9 +345,9 @@ def test_the_history_of_both_nodes_is_one_list_with_causes_and_durations(pair: P
 
 def test_the_history_can_be_followed(pair: Pair) -> None:
     up(pair)
-    pair.shell("node-a", "timeout 4 ha-agent history -n 1 --follow > /tmp/followed 2>&1 & sleep 1.5")
+    pair.shell("node-a", "timeout 40 ha-agent history -n 1 --follow > /tmp/followed 2>&1 & sleep 1.5")
     pair.ha("node-b", "maintenance", "on", "--for", "1min")
-    wait_for("the event", lambda: pair.shell("node-a", "cat /tmp/followed").count("maintenance-on") == 2, 5, 0.2)
+    wait_for("the event", lambda: pair.shell("node-a", "cat /tmp/followed").count("maintenance-on") == 2, 20, 0.2)
 
 
 def test_what_replication_replaced_is_found_compared_and_brought_back(pair: Pair) -> None:
