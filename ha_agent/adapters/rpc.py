@@ -384,11 +384,12 @@ class RpcServer:
         self._settle(account)
 
     async def _serve_request(self, stream: FrameStream, message: Message, account: _Account) -> None:
-        sent = 0
+        clock, sent = asyncio.get_running_loop().time, 0
+        began = clock()
         try:
             sent = await self._answer(stream, message, account.caller)
         finally:
-            account.purse.end(sent, asyncio.get_running_loop().time())
+            account.purse.end(sent, clock() - began, clock())
             self._settle(account)
 
     async def _answer(self, stream: FrameStream, message: Message, caller: Caller | None) -> int:

@@ -13,13 +13,18 @@ from ha_agent.core.frames import MAX_FRAME_BYTES
 COST_BYTES = 64 * 1024
 """An answer of this size costs as much as a request: describing it holds up everybody."""
 
+COST_S, MOST_COST = 0.01, 20.0
+"""So long a time costs as much as a request, up to a bound: with a third of a millisecond for each program, supervisord
+would otherwise do little else than describe them. What only waits, for a peer that is away, is not charged for all of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
     """What one user may have.
 
     ``streams``: connections at once. ``requests``: under way at once, over all of them. ``unsent_bytes``: answers that the
-    user has not read. ``per_s``: requests and answers of 64 KiB a second, None for any number; ``burst`` may come at once.
+    user has not read. ``per_s``: requests, answers of 64 KiB, and times of 10 ms a second, None for any number; ``burst``
+    may come at once.
     """
 
     streams: int
@@ -71,10 +76,10 @@ class Purse:
         self._under_way += 1
         self._pay(1.0, now)
 
-    def end(self, answer_bytes: int, now: float) -> None:
-        """Its answer of so many bytes is on its way."""
+    def end(self, answer_bytes: int, took_s: float, now: float) -> None:
+        """Its answer of so many bytes, which has taken so long, is on its way."""
         self._under_way -= 1
-        self._pay(answer_bytes / COST_BYTES, now)
+        self._pay(answer_bytes / COST_BYTES + min(MOST_COST, took_s / COST_S), now)
 
     def _pay(self, cost: float, now: float) -> None:
         if self._rate is not None:
