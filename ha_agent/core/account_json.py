@@ -17,6 +17,9 @@ from ha_agent.core.node_json import (
     ReplicationJson,
     StandbyOrderJson,
 )
+from ha_agent.core.obstacles import find_faults
+from ha_agent.core.peer_summary import LONGEST_OBSTACLE, MOST_OBSTACLES
+from ha_agent.core.words import Role
 
 MAX_EDITS = 50
 
@@ -124,3 +127,12 @@ def _describe_readiness(account: NodeAccount) -> ReadinessJson:
         "warnings": dict(selection.warnings),
         "failure": account.checker_failure,
     }
+
+
+def describe_obstacles(account: NodeAccount) -> tuple[str, ...]:
+    """What a standby tells its peer of why it could not take over; nothing of any other role."""
+    if account.role not in (Role.STANDBY, Role.FENCED):
+        return ()
+    supervisord = "up" if account.supervisord_alive else "down"
+    node = describe_account(account, account.supervisord_silence or supervisord, ())
+    return tuple(fault.text[:LONGEST_OBSTACLE] for fault in find_faults(node)[:MOST_OBSTACLES])

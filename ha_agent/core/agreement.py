@@ -8,8 +8,11 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ha_agent.core.settings import Settings
+if TYPE_CHECKING:
+    # The dashboard compares, and has no use for an agent's settings.
+    from ha_agent.core.settings import Settings
 
 Agreement = Mapping[str, str | float | bool]
 

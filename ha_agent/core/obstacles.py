@@ -6,13 +6,10 @@ node tells its peer of itself.
 
 from __future__ import annotations
 
-from ha_agent.core.account import NodeAccount
-from ha_agent.core.account_json import describe_account
 from ha_agent.core.faults import Face, former_code
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.node_json import NodeAccountJson
 from ha_agent.core.orders import describe_order
-from ha_agent.core.peer_summary import LONGEST_OBSTACLE, MOST_OBSTACLES
 from ha_agent.core.supervisor_words import remedy_for
 from ha_agent.core.words import Role, VrrpState
 
@@ -66,12 +63,3 @@ def is_unfit_by_order(node: NodeAccountJson) -> bool:
 def error(code: str, where: str, text: str, remedy: str) -> Finding:
     """An obstacle that refuses."""
     return Finding(code, Severity.ERROR, text, remedy, where, alias=former_code(code, Face.PRECHECK) or "")
-
-
-def describe_obstacles(account: NodeAccount) -> tuple[str, ...]:
-    """What a standby tells its peer of why it could not take over; nothing of any other role."""
-    if account.role not in (Role.STANDBY, Role.FENCED):
-        return ()
-    supervisord = "up" if account.supervisord_alive else "down"
-    node = describe_account(account, account.supervisord_silence or supervisord, ())
-    return tuple(fault.text[:LONGEST_OBSTACLE] for fault in find_faults(node)[:MOST_OBSTACLES])

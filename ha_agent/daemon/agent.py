@@ -27,10 +27,10 @@ from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.store import History
 from ha_agent.adapters.supervisord import SocketAge, Supervisord, SupervisordFinder, environment_of
 from ha_agent.adapters.watch import Watcher, WatchError
+from ha_agent.core.account_json import describe_obstacles
 from ha_agent.core.agreement import describe_agreement
 from ha_agent.core.alerts import Book
 from ha_agent.core.guard import Access
-from ha_agent.core.obstacles import describe_obstacles
 from ha_agent.core.places import RunPlaces, StatePlaces
 from ha_agent.core.settings import Settings
 from ha_agent.daemon.account import Accountant
@@ -224,6 +224,8 @@ class Agent:
             self._figures.hear_transition,
             self._alerting.hear_transition,
             self._spells.hear_transition,
+            # The peer knows what this node was when it is cut off.
+            lambda _told: conversation.ask_now(),
         ]
         group.verifier.listeners.append(self._alerting.hear_verification)
 

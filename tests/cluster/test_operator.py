@@ -177,7 +177,7 @@ def test_in_a_full_partition_each_node_says_that_it_is_active_and_can_not_reach_
     for node, peer in (("node-a", "node-b"), ("node-b", "node-a")):
         shown = pair.ha(node, "status")
         assert shown.returncode == 4 and f"! {peer} does not answer" in shown.stdout
-        assert shown.stdout.startswith(f"CRITICAL: {peer} ")
+        assert shown.stdout.startswith("CRITICAL: ")
         assert pair.lab.status(node)["role"] == "active"
         assert pair.ha(node, "switchover", "--yes").returncode == 4
     pair.lab.rejoin("node-b")
@@ -210,7 +210,7 @@ def test_a_live_status_shows_what_changes_and_ends_with_ctrl_c(pair: Pair, tmp_p
 def test_a_terminal_gets_colour_and_a_pipe_plain_text(pair: Pair) -> None:
     up(pair)
     pair.shell("node-b", "supervisorctl -c /etc/supervisor/supervisord.conf pid >/dev/null; echo 1 > /run/ha-agent/track")
-    wait_for("a fault to show", lambda: "FAULT" in pair.ha("node-a", "status").stdout, 10, 0.1)
+    wait_for("a fault to show", lambda: "could not take over" in pair.ha("node-a", "status").stdout, 20, 0.1)
     assert "\033" not in pair.ha("node-a", "status").stdout
     pair.shell("node-a", "ha-agent maintenance on --for 1min --reason 'two words'")
     shown = pair.shell("node-a", "TERM=xterm script -qec 'ha-agent status' /dev/null")

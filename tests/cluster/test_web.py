@@ -506,7 +506,7 @@ def test_it_refuses_to_listen_to_others_without_users_or_tls(pair: Pair) -> None
     assert "0.0.0.0 without TLS; allowed: tls_certificate and tls_key, or plain_http = true" in serve(
         '[web]\nlisten = "0.0.0.0"\n'
     )
-    assert "web.prot: unknown key; allowed: did you mean" in serve("[web]\nprot = 1\n")
+    assert "web.prot: unknown key; did you mean" in serve("[web]\nprot = 1\n")
     assert "is not TOML" in serve("[web\n")
     assert "/nowhere.pem cannot be read" in serve('[web]\ntls_certificate = "/nowhere.pem"\ntls_key = "/nowhere.pem"\n')
     web.write_conf()

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from ha_agent.adapters.ssh import ssh_options
 from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
-from ha_agent.core.faults import FAULTS
 from ha_agent.core.findings import Finding
 from ha_agent.core.link_causes import find_cause
 from ha_agent.core.problems import find_problems
@@ -126,7 +125,7 @@ def check_takeover(context: Context) -> Iterator[Finding]:
     policy = f'{fenced}{POLICIES[chosen]} (takeover.on_interlock_timeout = "{chosen}")'
     held = [p for p in find_problems(context.status()[0], time.time()) if p.code == "takeover-held"]
     for problem in held:
-        yield error("takeover-held", problem.text, FAULTS[problem.code].remedy)
+        yield error("takeover-held", problem.text, problem.remedy)
     if not held:
         yield ok("takeover-policy", f"without the peer's word: {policy}")
 
