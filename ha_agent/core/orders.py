@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import Role, VrrpState
+
+if TYPE_CHECKING:
+    # The dashboard describes orders, and has no use for what a transaction needs.
+    from ha_agent.core.transaction import Watermark
 
 END_MAINTENANCE = "end maintenance first: ha-agent maintenance off"
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
@@ -115,6 +114,9 @@ class SettingsError(ValueError):
 
 
 def nearest(word: str, known: Mapping[str, Any]) -> str:
+    # Needed for a mistake alone, and large for a dashboard that makes none.
+    import difflib
+
     close = difflib.get_close_matches(word, list(known), 1)
     return f'did you mean "{close[0]}"?' if close else "one of " + ", ".join(sorted(known))
 

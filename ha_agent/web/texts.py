@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -15,7 +16,12 @@ def _load(language: str) -> dict[str, str]:
         return dict(json.load(file))
 
 
-CHINESE = _load("zh")
+@functools.cache
+def load_chinese() -> dict[str, str]:
+    """The Chinese texts by their English; read when somebody asks for the first one."""
+    return _load("zh")
+
+
 _WORD = re.compile(r"[a-z]+(_[a-z]+)+")
 """Roles and states, as programs know them."""
 
@@ -23,7 +29,7 @@ _WORD = re.compile(r"[a-z]+(_[a-z]+)+")
 def translate(language: str, text: str) -> str:
     """``text`` in ``language``; as it is where there is no other for it (names, messages of other programs)."""
     if language == "zh":
-        return CHINESE.get(text, text)
+        return load_chinese().get(text, text)
     return text.replace("_", " ") if _WORD.fullmatch(text) else text
 
 

@@ -142,7 +142,7 @@ def test_a_reader_fills_no_log(pair: Pair) -> None:
     for message, more in (({"op": "x" * 20}, ()), ({"op": "history", "count": []}, ()), ({}, ("--frame-bytes", "100000"))):
         with bob(pair, "node-a", message, *more) as found:
             time.sleep(5.0)
-        assert found["answers"] + found["closed"] > 60, found
+        assert found["answers"] + found["closed"] > 20, found
     assert os.path.getsize(log) - before < 16 * 1024
     assert pair.is_running("node-a", THREE)
 

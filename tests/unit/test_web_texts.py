@@ -13,8 +13,9 @@ from ha_agent.core.faults import Urgency
 from ha_agent.core.problems import REMEDIES, TEXTS
 from ha_agent.core.words import Role
 from ha_agent.web.pairs import ACTIONS
-from ha_agent.web.texts import CHINESE, choose_language, translate
+from ha_agent.web.texts import choose_language, load_chinese, translate
 
+CHINESE = load_chinese()
 WEB = pathlib.Path(__file__).parents[2] / "ha_agent" / "web"
 
 
