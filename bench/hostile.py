@@ -17,7 +17,7 @@ from ha_agent.lab.layout import NODES, other
 from tests.hostile_reader import HISTORY, fill_history, reading
 
 CONFS = 20
-ROUNDS = 20
+ROUNDS = 12
 RESTARTS = 4
 """In each round, beside one move."""
 
