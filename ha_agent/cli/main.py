@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -63,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(f"{error.filename or 'error'}: {error.strerror or error}")
         return Exit.FAILED
     except KeyboardInterrupt:
+        # A second Ctrl-C, on the way out, has nothing more to say.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         return 130
     except Exception as error:  # noqa: BLE001 the outermost border: a traceback goes to a file
         from ha_agent.adapters.defects import log_traceback

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 COLUMNS = 80
 """What texts of several lines are made for: a terminal is rarely narrower, and wider lines are harder to read."""
 
 
 def width_of(text: str) -> int:
     """The columns that ``text`` takes (Unicode's annex 11: wide and full-width take two, combining marks none)."""
-    return sum(_width(char) for char in text)
+    return len(text) if text.isascii() else sum(_width(char) for char in text)
 
 
 def _width(char: str) -> int:
+    # Most texts need no tables; a dashboard never does.
+    import unicodedata
+
     if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1

@@ -80,11 +80,14 @@ class Unit:
     """Whether its end ends what it started (KillMode=control-group), or leaves that alone (KillMode=process)."""
 
 
+SUPERVISORD = os.environ.get("HA_AGENT_LAB_SUPERVISORD", "/usr/bin/supervisord")
+"""Another one than the package's, to try the same with its version."""
+
 UNITS = (
     Unit("sshd", ("/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/sshd_config"), 1.0, service="ssh", ends_group=False),
     Unit(
         "supervisord",
-        ("/usr/bin/supervisord", "-n", "-c", "/etc/supervisor/supervisord.conf"),
+        (SUPERVISORD, "-n", "-c", "/etc/supervisor/supervisord.conf"),
         1.0,
         stop_s=30.0,
         ready_path="/run/supervisor.sock",

@@ -183,7 +183,8 @@ def test_a_partition_is_told_while_it_lasts_and_afterwards(pair: Pair) -> None:
     )
     assert len(told) == 1 and told[0]["took_s"] > 3 and "were both active" in told[0]["text"]
     teller = told[0]["node"]
-    assert "ran on both nodes for" in pair.ha(teller, "status").stdout and "ran-twice" in codes_of(pair, "node-a")
+    assert "! 3 groups of programs ran on both nodes for" in pair.ha(teller, "status").stdout
+    wait_for("both say so", lambda: all("ran-twice" in codes_of(pair, node) for node in NODES), 20, 0.2)
     wait_for("the alert", lambda: "ran-twice" in pair.ha(teller, "alert", "list").stdout, 15, 0.2)
 
 

@@ -35,6 +35,7 @@ class Spells:
         self._began_mono: float | None = None
         self._ended_mono: float | None = None
         self._told_mono: float | None = None
+        self._groups = 0
         self._last: dict[str, Any] | None = None
 
     def hear_transition(self, told: Transition) -> None:
@@ -42,12 +43,15 @@ class Spells:
         now = self._clock()
         if told.after is Role.ACTIVE:
             self._began_mono, self._ended_mono = now, None
+            # A release unloads them, and it may be over when this is told.
+            self._groups = self._count_programs()
         elif told.after is Role.STANDBY and self._began_mono is not None and self._ended_mono is None:
             self._ended_mono = now
 
     def resume(self) -> None:
         """Goes on where an agent before this one was active: since when, the history says."""
         if self._standing.role is Role.ACTIVE and self._began_mono is None:
+            self._groups = self._count_programs()
             ago = self._wall() - float(self._standing.last_transition.get("at", self._wall()))
             self._began_mono = self._clock() - max(0.0, ago)
 
@@ -70,7 +74,7 @@ class Spells:
         if not is_later or self._told_mono == self._began_mono:
             return
         self._told_mono = self._began_mono
-        wall, count = self._wall(), self._count_programs()
+        wall, count = self._wall(), self._groups
         began, ended = wall - both.began_ago_s, wall - both.ended_ago_s
         took = ended - began
         text = f"{self._standing.node} and {peer.node} were both active for {took:.1f} s, with {count} groups of programs"
