@@ -20,7 +20,6 @@ from ha_agent.core.schema import (
     matching,
     one_of,
 )
-from ha_agent.core.settings_sample import sample_section
 from ha_agent.core.urls import split_web_url
 
 OPTIONAL_PATH = matching(r"(/[^\0\n]*)?", "an absolute path")
@@ -153,6 +152,9 @@ def _pair_problems(where: str, pair: PairSettings) -> list[SettingsProblem]:
 
 def sample_web_toml() -> str:
     """A commented configuration file: every key with its documentation, at its default."""
+    # The agent's own settings come with it, which a dashboard at work has no use for.
+    from ha_agent.core.settings_sample import sample_section
+
     lines = ["# Configuration of ha-agent-web. Commented keys show their defaults.", "", f"[web]  # {_doc(WebSettings)}"]
     lines += sample_section("web", WebSettings)
     lines += ["", f"#[pairs.NAME]  # {_doc(PairSettings)}", *sample_section("pairs.NAME", PairSettings)]
