@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ha_agent.adapters.terminal import paint
-from ha_agent.core.findings import Severity
+from ha_agent.core.findings import NAGIOS, Severity
 from ha_agent.core.node_json import NodeAccountJson, NodeJson
 from ha_agent.core.problems import age_text, find_problems, verdict
 from ha_agent.core.supervisor_words import State
@@ -77,9 +77,6 @@ def _last_changes(nodes: Sequence[NodeJson], now: float) -> list[str]:
     ]
 
 
-VERDICTS = {Severity.OK: "OK", Severity.WARNING: "WARNING", Severity.ERROR: "CRITICAL", Severity.UNKNOWN: "UNKNOWN"}
-"""The words of Nagios' plugins (monitoring-plugins guidelines)."""
-
 COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.ERROR: "red", Severity.UNKNOWN: "yellow"}
 
 LABELS = ("role", "VRRP", "VIP", "takeover", "registry", "replication", "readiness", "programs")
@@ -90,7 +87,7 @@ def render_status(nodes: Sequence[NodeJson], now: float | None = None) -> str:
     now = time.time() if now is None else now
     problems = find_problems(nodes, now)
     severity, said = verdict(nodes, problems)
-    lines = [paint(f"{VERDICTS[severity]}: {said}", COLOURS[severity])]
+    lines = [paint(f"{NAGIOS[severity]}: {said}", COLOURS[severity])]
     for problem in problems:
         lines += [paint(f"! {problem.text}", COLOURS[problem.severity]), f"  -> {problem.remedy}"]
     lines.append("")

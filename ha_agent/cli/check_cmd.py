@@ -9,10 +9,8 @@ import time
 from ha_agent.adapters.control import CommandFailed, NoDaemon
 from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands, settings_of
-from ha_agent.core.findings import Severity
+from ha_agent.core.findings import NAGIOS, Severity
 from ha_agent.core.problems import Problem, Rank, find_problems, verdict
-
-WORDS = {Severity.OK: "OK", Severity.WARNING: "WARNING", Severity.ERROR: "CRITICAL", Severity.UNKNOWN: "UNKNOWN"}
 
 PARTS = {
     "role": (Rank.SERVICE, Rank.TWICE),
@@ -43,9 +41,11 @@ def run(options: argparse.Namespace) -> int:
     except (NoDaemon, CommandFailed, TimeoutError) as error:
         return _say(options, Severity.UNKNOWN, str(error) or "the agent did not answer", [])
     found = [p for p in find_problems(seen, time.time()) if p.rank in PARTS[options.part]]
-    if not found and not all(n["reachable"] for n in seen) and options.part != "role":
-        # A peer that is silent is a problem of rank STANDBY, or SERVICE; of the rest nothing is known then.
+    if not found and not all(n["reachable"] for n in seen):
+        # Silence is a problem of rank STANDBY, or SERVICE; what else is so there is not known.
         return _say(options, Severity.UNKNOWN, "one node does not answer", [])
+    if not found and options.part == "role" and not any(n["reachable"] and n["role"] == "active" for n in seen):
+        return _say(options, *verdict(seen, []), [])
     if not found:
         return _say(options, Severity.OK, WELL[options.part], [])
     severity, text = verdict(seen, found)
@@ -57,5 +57,5 @@ def _say(options: argparse.Namespace, severity: Severity, text: str, found: list
         document = {"schema": 1, "part": options.part, "severity": severity.name.lower(), "verdict": text}
         print(json.dumps({**document, "problems": [p.to_dict() for p in found]}, indent=2))
     else:
-        print(f"HA-AGENT {WORDS[severity]} - {text}".replace("|", "/"))
+        print(f"HA-AGENT {NAGIOS[severity]} - {text}".replace("|", "/"))
     return int(severity)

@@ -13,7 +13,7 @@ from ha_agent.cli.doctor import keepalived, link, machine, pair, supervisor
 from ha_agent.cli.doctor.context import Context, error, run_checks
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, settings_of
-from ha_agent.core.findings import Finding, Severity, worst_first, worst_severity
+from ha_agent.core.findings import NAGIOS, Finding, Severity, worst_first, worst_severity
 from ha_agent.core.schema import SettingsError
 from ha_agent.core.visible import visible
 
@@ -21,8 +21,6 @@ SCHEMA = 1
 PEER_S = 40.0
 
 CHECKS = {**machine.CHECKS, **keepalived.CHECKS, **supervisor.CHECKS, **link.CHECKS, **pair.CHECKS}
-
-NAGIOS = {Severity.OK: "OK", Severity.WARNING: "WARNING", Severity.ERROR: "CRITICAL", Severity.UNKNOWN: "UNKNOWN"}
 
 
 def add_parser(commands: Commands) -> None:

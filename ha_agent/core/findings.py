@@ -18,6 +18,10 @@ class Severity(IntEnum):
     """The check itself could not be made."""
 
 
+NAGIOS = {Severity.OK: "OK", Severity.WARNING: "WARNING", Severity.ERROR: "CRITICAL", Severity.UNKNOWN: "UNKNOWN"}
+"""The severities in the words of Nagios' plugins (monitoring-plugins guidelines)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that a check found. ``where`` is a node, a file or a conf; ``line`` counts from 1, 0 where there is none.
