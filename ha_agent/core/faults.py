@@ -396,8 +396,6 @@ _FINDINGS: tuple[Fault, ...] = (
     Fault("version-running", "another version runs than is installed", "systemctl restart ha-agent"),
     Fault("version-differs", "the two nodes run different versions", "install the same one on both"),
     Fault("priority-equal", "both nodes have the same VRRP priority", "give them different ones"),
-    Fault("nopreempt-differs", "the two nodes do not agree on nopreempt", "set it alike"),
-    Fault("registry-path-differs", "the registry has another path on the peer", "set registry.path alike"),
     Fault("unit-disabled", "a unit is not started at boot", "systemctl enable"),
     Fault("unit-fence", "an agent that cannot be started would leave the node active", "install the units of the package"),
     Fault(

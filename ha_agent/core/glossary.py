@@ -178,7 +178,7 @@ ANSWERS: Mapping[Answer, str] = {
 }
 
 CHECKS: Mapping[str, str] = {
-    "agreement": "what both nodes must have alike in agent.toml",
+    "agreement": "that the two nodes have different VRRP priorities",
     "clock-offset": "the clocks of the two nodes",
     "confs": "whether every conf could be loaded here",
     "disk": "the room on the disk of the state directory",

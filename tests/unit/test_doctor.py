@@ -349,7 +349,6 @@ def with_status(context: Scripted, **peer: Any) -> Scripted:
 def test_nodes_that_do_not_go_together_are_found(context: Scripted) -> None:
     assert codes(machine.check_agreement, with_status(context)) == {"agreement": Severity.OK}
     assert codes(machine.check_agreement, with_status(context, priority=100)) == {"priority-equal": Severity.WARNING}
-    assert codes(machine.check_agreement, with_status(context, preempt=True)) == {"nopreempt-differs": Severity.ERROR}
     assert codes(machine.check_maintenance, with_status(context)) == {}
     forgotten = with_status(context, maintenance={"until": 0.0})
     assert codes(machine.check_maintenance, forgotten) == {"maintenance-on": Severity.WARNING}

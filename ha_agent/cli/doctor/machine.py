@@ -170,27 +170,18 @@ def check_versions(context: Context) -> Iterator[Finding]:
 
 
 def check_agreement(context: Context) -> Iterator[Finding]:
-    """Settings that must be equal, or different, on the two nodes."""
+    """The one setting that must differ; what must be the same is the pair's one judgement (``core/agreement.py``)."""
     nodes, problem = context.status()
     if problem:
         return
     own, peer = nodes[0], nodes[1]
     if not own["reachable"] or not peer["reachable"]:
         return
-    clean = True
     if own.get("priority") == peer.get("priority"):
-        clean = False
         text = f"both nodes have VRRP priority {own.get('priority')}"
         yield warning("priority-equal", text, "give the nodes different vrrp.priority, and render keepalived.conf again")
-    if own.get("preempt") != peer.get("preempt"):
-        clean = False
-        yield error("nopreempt-differs", "vrrp.nopreempt differs between the nodes", "make it equal, and render again")
-    if own["registry"]["path"] != peer["registry"]["path"]:
-        clean = False
-        text = f"registry.path differs: {own['registry']['path']} here, {peer['registry']['path']} there"
-        yield warning("registry-path-differs", text, "make it equal: %(here)s in confs means this path")
-    if clean:
-        yield ok("agreement", "priorities, nopreempt and registry path go together on both nodes")
+    else:
+        yield ok("agreement", "the nodes have different VRRP priorities")
 
 
 def check_maintenance(context: Context) -> Iterator[Finding]:
