@@ -15,7 +15,8 @@ import pytest
 from ha_agent.adapters.procs import ProcessTable, Sessions, leads_session, read_table, start_ticks
 from ha_agent.core.kinship import UNKNOWN_GROUP, Kin
 
-SOCKET = "/nonexistent/supervisor.sock"
+SOCKET = f"/nonexistent/{os.getpid()}/supervisor.sock"
+"""Of this process alone: another one may try the same at the same time, and marks are seen on the whole machine."""
 MARKS = {"SUPERVISOR_SERVER_URL": f"unix://{SOCKET}", "SUPERVISOR_GROUP_NAME": "g", "SUPERVISOR_PROCESS_NAME": "p"}
 
 TREE = """\
