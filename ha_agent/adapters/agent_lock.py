@@ -1,7 +1,8 @@
 """The lock of the one agent of a node: a file below the run directory, held with flock(2) and holding the process id.
 
 Whoever removes the file takes nothing away: ``keep`` makes it again. It is root's alone to open, so that nobody else can
-hold an agent off. The kernel ends the lock with the process, however that ends.
+hold an agent off. The kernel ends the lock with the process, however that ends. A process that begins anew
+with execve(2) hands the open file on to itself: nobody can take the lock in between.
 """
 
 from __future__ import annotations
@@ -9,10 +10,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 
 from ha_agent.adapters.files import NO_ROOM, make_dir, put_aside
 
 SIGKILL_BIT = 1 << 8
+
+HANDED_ON = "HA_AGENT_LOCK_FD"
+"""The environment variable in which ``hand_on`` names the open file."""
 
 
 class AgentRuns(Exception):
@@ -35,11 +40,20 @@ class AgentLock:
 
         A full run directory has no room for the file: the agent must run nevertheless, and ``keep`` tries again.
         """
+        self._fd = _handed_on()
+        if self._fd is not None:
+            return
         try:
             self._fd = self._take(wait=wait)
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
+
+    def hand_on(self) -> None:
+        """Leaves the lock to the program that this process executes next, which finds it in ``acquire``."""
+        if self._fd is not None:
+            os.set_inheritable(self._fd, True)
+            os.environ[HANDED_ON] = str(self._fd)
 
     def keep(self) -> bool:
         """Makes the file again where it is gone or another one; says whether that was needed. Raises ``OSError``."""
@@ -84,6 +98,25 @@ class AgentLock:
             if not wait:
                 raise AgentRuns(pid) from None
             fcntl.flock(fd, fcntl.LOCK_EX)
+
+
+def _handed_on() -> int | None:
+    """The open file of a lock that this process held before it executed its program anew; None where there is none.
+
+    Whether it is held shows flock(2) itself: to lock an open file that has the lock already changes nothing.
+    """
+    named = os.environ.pop(HANDED_ON, "")
+    if not named.isascii() or not named.isdigit():
+        return None
+    fd = int(named)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode) or _read_pid(fd) != os.getpid():
+            return None
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (OSError, OverflowError):
+        return None
+    os.set_inheritable(fd, False)
+    return fd
 
 
 def _read_pid(fd: int) -> int | None:

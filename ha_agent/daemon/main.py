@@ -121,5 +121,6 @@ async def _run_agent(settings: Settings, config_path: str, lock: AgentLock) -> i
     if agent.begins_anew and not agent.failed:
         # The same process begins anew: the agent's own restart changes nothing for the programs, so neither does this.
         notify_manager(f"RELOADING=1\nMONOTONIC_USEC={int(loop.time() * 1e6)}")
+        lock.hand_on()
         os.execv(sys.executable, [sys.executable, "-m", "ha_agent", "daemon", "--config", config_path])
     return Exit.FAILED if agent.failed else Exit.DONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import tarfile
 import time
@@ -44,7 +45,10 @@ def test_a_second_agent_by_hand_is_refused_and_touches_nothing_of_the_first(pair
     pair.kill_agent("node-a")
     pair.lab.unit("node-a", "restart", "ha-agent")
     wait_for("the agent is back", lambda: pair.ha("node-a", "status").returncode == 0, 15, 0.1)
-    pair.lab.unit("node-a", "kill", "ha-agent", 1)
+    # While it begins anew it is the node's agent, too.
+    pair.lab.unit("node-a", "kill", "ha-agent", signal.SIGHUP)
+    refused = "for i in 1 2 3 4 5; do timeout 10 ha-agent daemon && echo 0 || echo $?; done 2> /dev/null"
+    assert pair.shell("node-a", refused).split() == ["3"] * 5
     pair.lab.wait_settled()
     assert pair.ha("node-a", "daemon", timeout_s=20).returncode == 3
 

@@ -24,6 +24,29 @@ print("held", flush=True)
 time.sleep(1000)
 """
 
+BEGINS_ANEW = """
+import os, sys, time
+from ha_agent.adapters.agent_lock import AgentLock
+lock = AgentLock(sys.argv[1])
+lock.acquire()
+print("held", flush=True)
+sys.stdin.readline()
+lock.hand_on()
+os.execv(sys.executable, [sys.executable, "-c", sys.argv[2], *sys.argv[1:]])
+"""
+
+SUCCESSOR = """
+import os, subprocess, sys, time
+print("begun", flush=True)
+sys.stdin.readline()
+from ha_agent.adapters.agent_lock import AgentLock
+lock = AgentLock(sys.argv[1])
+lock.acquire()
+child = subprocess.Popen(["/bin/sleep", "1000"], close_fds=False, stdout=subprocess.DEVNULL)
+print("held", lock.keep(), child.pid, flush=True)
+time.sleep(1000)
+"""
+
 
 @pytest.fixture
 def path(tmp_path: pathlib.Path) -> str:
@@ -63,6 +86,48 @@ def test_one_that_a_service_manager_starts_waits_for_the_end_of_the_other(path: 
                 AgentLock(path).acquire()
         finally:
             waiting.kill()
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_an_agent_that_begins_anew_holds_the_lock_all_the_time(path: str, is_removed: bool) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", BEGINS_ANEW, path, SUCCESSOR], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            assert process.stdout.readline() == "held\n"
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "begun\n"
+            with pytest.raises(AgentRuns, match=str(process.pid)):
+                AgentLock(path).acquire()
+            if is_removed:
+                os.unlink(path)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            held, was_made_again, child = process.stdout.readline().split()
+            assert (held, was_made_again) == ("held", str(is_removed))
+            with pytest.raises(AgentRuns, match=str(process.pid)):
+                AgentLock(path).acquire()
+        finally:
+            process.kill()
+        process.wait(10)
+        try:
+            AgentLock(path).acquire()  # The successor's own children have not inherited it.
+        finally:
+            os.kill(int(child), signal.SIGKILL)
+
+
+def test_a_lock_is_taken_from_no_number_that_something_else_has_put_there(
+    path: str, holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    other = os.open(tmp_path, os.O_RDONLY)
+    for number in (str(other), "1000000", "-1", "word", ""):
+        monkeypatch.setenv("HA_AGENT_LOCK_FD", number)
+        with pytest.raises(AgentRuns, match=str(holder.pid)):
+            AgentLock(path).acquire()
+        assert "HA_AGENT_LOCK_FD" not in os.environ
+    os.close(other)
 
 
 def test_the_lock_is_made_again_where_its_file_is_removed_or_something_else(path: str) -> None:
