@@ -63,6 +63,14 @@ def parse_events(data: bytes) -> Iterator[tuple[int, int, str]]:
         at += length
 
 
+def is_hidden(path: str) -> bool:
+    """Whether nothing follows from a change of the file at ``path``: the registry has no hidden files (``core/names``).
+
+    Editors and this agent write under such a name first, several events each time; the rename is an event of its own.
+    """
+    return path.rpartition("/")[2].startswith(".")
+
+
 class _Tree:
     """One directory with everything below it. ``problem``: why a part of it is not watched."""
 
@@ -248,7 +256,7 @@ class TreeReader:
                 self._places.pop(wd, None)
             return EVERYTHING
         if not mask & IN_ISDIR:
-            return below + name
+            return None if is_hidden(name) else below + name
         if mask & IN_ATTRIB:
             return None
         if mask & WENT:

@@ -44,14 +44,31 @@ class LocalConfs:
             patterns = included_patterns(parse_main_conf(_expand(text, environment)), os.path.abspath(self._config))
         except (UnusableConf, configparser.Error):
             patterns = []
-        apart = {os.path.realpath(path) for path in self._apart}
         found = groups_in(text)
+        apart = _Apart(self._apart)
         for pattern in patterns:
+            folder = os.path.dirname(pattern)
+            # The active set has a file for each conf of the registry, and at every change it would be listed.
+            if not glob.has_magic(folder) and folder in apart:
+                continue
             for path in glob.glob(pattern):
-                folder = os.path.realpath(os.path.dirname(path))
-                if not any(folder == other or folder.startswith(other + "/") for other in apart):
+                if os.path.dirname(path) not in apart:
                     found |= groups_in(_read_text(path))
         return found
+
+
+class _Apart:
+    """Whether a directory is one of ``directories`` or below one, by the names that the kernel resolves; each asked once."""
+
+    def __init__(self, directories: Collection[str]) -> None:
+        self._directories = {os.path.realpath(path) for path in directories}
+        self._known: dict[str, bool] = {}
+
+    def __contains__(self, folder: str) -> bool:
+        if folder not in self._known:
+            real = os.path.realpath(folder)
+            self._known[folder] = any(real == other or real.startswith(other + "/") for other in self._directories)
+        return self._known[folder]
 
 
 def _expand(text: str, environment: Mapping[str, str]) -> str:

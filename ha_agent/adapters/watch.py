@@ -15,7 +15,7 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers.api import EventQueue, ObservedWatch
 from watchdog.observers.inotify import InotifyEmitter
 
-from ha_agent.adapters.inotify import EVERYTHING, HintSink, TreeReader
+from ha_agent.adapters.inotify import EVERYTHING, HintSink, TreeReader, is_hidden
 
 __all__ = ["EVERYTHING", "HintSink", "WatchError", "Watcher"]
 
@@ -43,7 +43,7 @@ class _Hints(FileSystemEventHandler):
             return
         for raw in (event.src_path, getattr(event, "dest_path", "")):
             path = os.fsdecode(raw)
-            if path.startswith(self._prefix):
+            if path.startswith(self._prefix) and not is_hidden(path):
                 self._sink(path[len(self._prefix) :])
 
 
@@ -66,7 +66,7 @@ def _wanted_events() -> dict[str, Any]:
     """The filter that keeps the kernel from reporting our own reads, where this watchdog has one."""
     if "event_filter" not in inspect.signature(InotifyEmitter.__init__).parameters:
         return {}
-    names = ["FileClosedEvent", "FileCreatedEvent", "FileDeletedEvent", "FileMovedEvent", "FileModifiedEvent"]
+    names = ["FileClosedEvent", "FileDeletedEvent", "FileMovedEvent"]
     names += ["DirCreatedEvent", "DirDeletedEvent", "DirMovedEvent"]
     return {"event_filter": [getattr(events, name) for name in names if hasattr(events, name)]}
 

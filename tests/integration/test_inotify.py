@@ -74,9 +74,9 @@ def teller(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[T
 
 def overrun(root: pathlib.Path) -> None:
     """More events than the kernel keeps, about two files; two neighbours are never alike, because those are kept as one."""
-    for number in range(QUEUE // 2 + 500):
+    for _ in range(QUEUE // 2 + 500):
         for name in ("a.conf", "b.conf"):
-            os.chmod(root / name, 0o600 if number % 2 else 0o644)
+            os.close(os.open(root / name, os.O_WRONLY))
 
 
 def test_a_queue_that_ran_over_is_noticed_whatever_watchdog_there_is(teller: Teller, tmp_path: pathlib.Path) -> None:
@@ -192,3 +192,19 @@ def test_what_nobody_has_read_yet_is_known(tmp_path: pathlib.Path) -> None:
     gate.set()
     wait_for("it was told", lambda: not watcher.has_unread(), 5)
     watcher.close()
+
+
+def test_what_is_written_under_a_hidden_name_first_is_told_once_it_has_its_own(
+    teller: Teller, tmp_path: pathlib.Path
+) -> None:
+    root = tmp_path / "conf.d"
+    for name in ("x.conf", "sub/y.conf"):
+        place, _, last = name.rpartition("/")
+        hidden = root / place / f".{last}.swp"
+        hidden.write_text("new", encoding="ascii")
+        hidden.chmod(0o640)
+        hidden.rename(root / name)
+    (root / ".gone.conf").write_text("x", encoding="ascii")
+    (root / "end.conf").write_text("x", encoding="ascii")
+    wait_for("the hints", lambda: {"'x.conf'", "'sub/y.conf'", "'end.conf'"} <= set(teller.said), 20)
+    assert not [said for said in teller.said if "swp" in said or "gone" in said], "each would wake the agent for nothing"

@@ -18,10 +18,10 @@ def test_a_bad_conf_blocks_only_itself() -> None:
 
 def test_a_name_of_a_local_program_or_group_is_a_problem_of_its_conf_alone() -> None:
     verdicts = {"a.conf": good("a"), "g.conf": good("one", web=("one",)), "bad.conf": Verdict("bad"), "c.conf": good("c")}
-    checked = refuse_local(verdicts, {"c", "web", "other"})
+    checked = refuse_local(verdicts, frozenset({"c", "web", "other"}))
     assert {path for path, verdict in checked.items() if verdict.problem} == {"c.conf", "g.conf", "bad.conf"}
     assert (checked["c.conf"].taken, checked["g.conf"].taken, checked["bad.conf"].problem) == (("c",), ("web",), "bad")
-    assert select_confs(checked).groups == {"a": ("a",)} and refuse_local(verdicts, ()) == verdicts
+    assert select_confs(checked).groups == {"a": ("a",)} and refuse_local(verdicts, frozenset()) == verdicts
 
 
 def test_of_two_confs_with_one_program_name_the_first_path_is_loaded() -> None:

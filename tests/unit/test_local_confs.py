@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+
+import pytest
 
 from ha_agent.adapters.local_confs import LocalConfs
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
@@ -47,3 +50,24 @@ def test_the_groups_of_one_registry_are_foreign_to_another_and_its_own_never_loc
     west.remember(["db"])
     assert local.apart_from(east) == {"agent", "db"}
     assert local.apart_from(west) == {"agent", "web"}
+
+
+def test_the_confs_of_the_active_set_are_neither_listed_nor_resolved_one_by_one(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "active").mkdir()
+    (tmp_path / "link").symlink_to("active")
+    for number in range(50):
+        (tmp_path / "active" / f"{number}.conf").write_text(f"[program:p{number}]\ncommand=x\n", encoding="ascii")
+    main = tmp_path / "supervisord.conf"
+    main.write_text("[include]\nfiles = %(here)s/active/*.conf link/*.conf l*k/*.conf\n", encoding="ascii")
+    resolved: list[str] = []
+    really = os.path.realpath
+
+    def resolve(path: str) -> str:
+        resolved.append(path)
+        return really(path)
+
+    monkeypatch.setattr(os.path, "realpath", resolve)
+    assert LocalConfs(str(main), (str(tmp_path / "active"),)).read_defined({}) == frozenset()
+    assert len(resolved) <= 4, "this is asked at every change of the registry"

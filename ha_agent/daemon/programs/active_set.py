@@ -12,12 +12,12 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ha_agent.adapters.conf_checker import CheckerFailed, ConfChecker
 from ha_agent.adapters.files import discard, make_dir, write_atomic
 from ha_agent.core.confs import Selection, Verdict, refuse_local, render_conf, select_confs
-from ha_agent.core.manifest import EMPTY, Manifest
+from ha_agent.core.manifest import EMPTY, Manifest, diff_manifests
 from ha_agent.core.names import active_name, former_active_name, is_loadable_name
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,14 @@ class ActiveSet:
         self._local_names = local_names
         self._local: frozenset[str] = frozenset()
         self._verdicts: dict[str, tuple[str, Verdict]] = {}
+        self._followed: Manifest = EMPTY
+        """The manifest that ``_verdicts`` and ``_lacking`` are about."""
+        self._lacking: set[str] = set()
+        """Confs without a verdict."""
+        self._is_selected = True
+        """Whether ``selection`` is what follows from the verdicts; not while they change."""
+        self._whole: tuple[Manifest, Selection, frozenset[str]] | None = None
+        """What the directory holds without any lack, with the names of its files; None where that is not known."""
         self._written: dict[str, str] = {}
         self._files_seen: dict[str, tuple[int, int, int]] = {}
         """What each file looked like when it was written."""
@@ -71,20 +79,45 @@ class ActiveSet:
         When the parser cannot be asked (``failure`` then says why), confs without a verdict are not loadable.
         """
         async with self._lock:
-            if afresh:
-                self._verdicts.clear()
-            wanted = {e.path: e.sha256 for e in manifest if is_loadable_name(e.path)}
-            self._verdicts = {p: v for p, v in self._verdicts.items() if wanted.get(p) == v[0]}
-            missing = [p for p in wanted if p not in self._verdicts]
-            if missing:
+            former = self._follow(manifest, afresh=afresh)
+            local_before = self._local
+            lacking = sorted(self._lacking)
+            if lacking:
                 self._local = await asyncio.to_thread(self._local_names)
-            verdicts = await self._ask(missing, wanted) if missing else {}
-            merged = {**{p: v for p, (_, v) in self._verdicts.items()}, **verdicts}
-            self.selection = select_confs(refuse_local(merged, self._local))
+            verdicts = await self._ask(lacking) if lacking else {}
+            # Most edits change nothing of what a conf defines: then the other thousand need not be put together again.
+            if not self._is_selected or verdicts != former or self._local != local_before:
+                merged = {**{p: v for p, (_, v) in self._verdicts.items()}, **verdicts}
+                self.selection = select_confs(refuse_local(merged, self._local))
+                self._is_selected = not self._lacking
             self.judged = manifest
             return self.selection
 
-    async def _ask(self, paths: list[str], wanted: dict[str, str]) -> dict[str, Verdict]:
+    def _follow(self, manifest: Manifest, *, afresh: bool) -> dict[str, Verdict]:
+        """Forgets the verdicts on what is changed or gone in ``manifest``; returns those on confs that are still there."""
+        if afresh:
+            self._verdicts.clear()
+            self._lacking.clear()
+            self._followed, self._is_selected = EMPTY, False
+        change = diff_manifests(self._followed, manifest)
+        self._followed = manifest
+        former: dict[str, Verdict] = {}
+        for path in filter(is_loadable_name, change.deletes):
+            self._verdicts.pop(path, None)
+            self._lacking.discard(path)
+            self._is_selected = False
+        for entry in change.puts:
+            known = self._verdicts.get(entry.path)
+            if is_loadable_name(entry.path) and (known is None or known[0] != entry.sha256):
+                self._lacking.add(entry.path)
+                if known is not None:
+                    former[entry.path] = self._verdicts.pop(entry.path)[1]
+        # Until all of them are judged ``selection`` says what was before.
+        self._is_selected = self._is_selected and former.keys() == self._lacking
+        return former
+
+    async def _ask(self, paths: list[str]) -> dict[str, Verdict]:
+        wanted = {path: entry.sha256 for path in paths if (entry := self._followed.find(path)) is not None}
         texts: dict[str, str] = {}
         for number, path in enumerate(paths):
             content = self._read_content(path, wanted[path])
@@ -101,6 +134,7 @@ class ActiveSet:
             log.error("confs cannot be checked: %s", error)
             return {p: Verdict(problem=f"not checked: {error}") for p in paths}
         self._verdicts.update((p, (wanted[p], v)) for p, v in verdicts.items())
+        self._lacking -= verdicts.keys()
         gone = {p: Verdict(problem="changed or vanished while it was read") for p in paths if p not in verdicts}
         return {**verdicts, **gone}
 
@@ -129,7 +163,14 @@ class ActiveSet:
             self._rename_former(manifest, selection)
         keep: set[str] = set()
         failed: dict[str, str] = {}
-        for path in selection.loadable:
+        whole, self._whole = self._whole, None
+        paths: Iterable[str] = selection.loadable
+        if keep_last_good and whole is not None and whole[1] is selection:
+            changed = diff_manifests(whole[0], manifest).puts
+            paths = [e.path for e in changed if is_loadable_name(e.path) and e.path not in selection.problems]
+            keep |= whole[2]
+        is_whole = True
+        for path in paths:
             entry = manifest.find(path)
             if entry is None:
                 continue
@@ -139,6 +180,7 @@ class ActiveSet:
             if self._written.get(name) == stamp:
                 continue
             content = self._read_content(path, entry.sha256)
+            is_whole = is_whole and content is not None
             try:
                 if content is not None and not self._write_one(name, path, content, selection, removals, stamp):
                     return {}
@@ -156,6 +198,8 @@ class ActiveSet:
             for name in set(os.listdir(self.directory)) - keep:
                 discard(os.path.join(self.directory, name))
                 self._written.pop(name, None)
+            if is_whole:
+                self._whole = manifest, selection, frozenset(keep)
         return {}
 
     def _rename_former(self, manifest: Manifest, selection: Selection) -> None:
@@ -182,6 +226,8 @@ class ActiveSet:
             changed = [name for name, look in looks.items() if look != self._files_seen[name]]
             for name in changed:
                 del self._written[name]
+            if made or changed:
+                self._whole = None
         return made or bool(changed)
 
     def _stamp(self, sha: str, path: str, selection: Selection) -> str:
@@ -215,13 +261,15 @@ class ActiveSet:
         known = self._verdicts.get(path)
         if known is not None:
             self._verdicts[path] = (known[0], Verdict(problem=problem))
-        self.selection = select_confs({p: v for p, (_, v) in self._verdicts.items()})
+        self.selection = select_confs(refuse_local({p: v for p, (_, v) in self._verdicts.items()}, self._local))
+        self._is_selected = False
 
     def remove(self) -> None:
         """Empties the directory, so that a supervisord that starts now finds nothing of the registry. Raises ``OSError``."""
         with self._files:
             self._removals += 1
             self._written.clear()
+            self._whole = None
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 for name in os.listdir(self.directory):
                     discard(os.path.join(self.directory, name))

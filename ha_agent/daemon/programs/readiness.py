@@ -11,7 +11,6 @@ from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.adapters.heap import trim_heap
 from ha_agent.core.confs import Selection
 from ha_agent.core.settings import ReadinessSettings
-from ha_agent.core.words import Role
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.programs.active_set import ActiveSet
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
@@ -20,9 +19,8 @@ from ha_agent.daemon.standing import Standing
 
 log = logging.getLogger(__name__)
 
-PAUSE_ACTIVE_S = 0.004
-PAUSE_STANDBY_S = 0.1
-"""A change travels first and is judged then; several changes are judged together."""
+PAUSE_S = 0.1
+"""A change travels first and is judged then; several are judged together. Who needs a verdict now calls ``judge``."""
 
 
 class Readiness:
@@ -75,7 +73,7 @@ class Readiness:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), max(0.0, min(next_full - clock(), idle or interval)))
             if self._wanted.is_set():
-                await asyncio.sleep(PAUSE_ACTIVE_S if self._standing.role is Role.ACTIVE else PAUSE_STANDBY_S)
+                await asyncio.sleep(PAUSE_S)
             self._wanted.clear()
             full = clock() >= next_full
             if full:
