@@ -6,8 +6,9 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from ha_agent.adapters.terminal import paint
+from ha_agent.adapters.terminal import fit, paint
 from ha_agent.core.findings import NAGIOS, Severity
+from ha_agent.core.glimpse import Glimpse, find_severity, list_remedies, list_rows, say_verdict
 from ha_agent.core.node_json import NodeAccountJson, NodeJson
 from ha_agent.core.problems import age_text, find_problems, verdict
 from ha_agent.core.supervisor_words import State
@@ -70,10 +71,10 @@ def _last_changes(nodes: Sequence[NodeJson], now: float) -> list[str]:
     if not known:
         return []
     last = max(known, key=lambda e: e["at"])
+    age = age_text(max(0.0, now - last["at"]))
     return [
         "",
-        f"last change: {last['node']} became {last['to']} {age_text(max(0.0, now - last['at']))} ago: {last['text']} "
-        f"[{last['code']}]",
+        *fit(f"{last['node']} became {last['to']} {age} ago: {last['text']} [{last['code']}]", "  ", "last change: "),
     ]
 
 
@@ -87,9 +88,10 @@ def render_status(nodes: Sequence[NodeJson], now: float | None = None) -> str:
     now = time.time() if now is None else now
     problems = find_problems(nodes, now)
     severity, said = verdict(nodes, problems)
-    lines = [paint(f"{NAGIOS[severity]}: {said}", COLOURS[severity])]
+    lines = [paint(line, COLOURS[severity]) for line in fit(said, "  ", f"{NAGIOS[severity]}: ")]
     for problem in problems:
-        lines += [paint(f"! {problem.text}", COLOURS[problem.severity]), f"  -> {problem.remedy}"]
+        lines += [paint(line, COLOURS[problem.severity]) for line in fit(problem.text, "  ", "! ")]
+        lines += fit(problem.remedy, "     ", "  -> ")
     lines.append("")
     columns = [[str(n["name"]), *_column(n, now)] for n in nodes]
     widths = [max(map(len, column)) for column in columns]
@@ -97,3 +99,17 @@ def render_status(nodes: Sequence[NodeJson], now: float | None = None) -> str:
         cells = [column[number].ljust(width) for column, width in zip(columns, widths, strict=True)]
         lines.append(f"{label:<12} {'   '.join(cells)}".rstrip())
     return "\n".join(lines + _last_changes(nodes, now))
+
+
+def render_glimpse(seen: Glimpse, now: float | None = None) -> str:
+    """The screen of a node whose agent cannot be asked. ``now`` is a wall clock time."""
+    now = time.time() if now is None else now
+    severity = find_severity(seen)
+    lines = fit(say_verdict(seen), "  ", f"{NAGIOS[severity]}: ")
+    lines += fit(seen.why.removesuffix("; systemctl start ha-agent"), "  ", "! ")
+    lines = [paint(line, COLOURS[severity]) for line in lines]
+    lines += [f"  -> {remedy}" for remedy in list_remedies(seen)]
+    lines += ["", "What is seen without the agent:"]
+    for label, text in list_rows(seen, now):
+        lines += fit(text, " " * 14, f"{label:<14}")
+    return "\n".join(lines)

@@ -9,7 +9,11 @@ import sys
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.schema import SettingsError
 from ha_agent.core.visible import visible
+from ha_agent.core.width import wrap_text
 from ha_agent.core.words import Exit
+
+NARROWEST = 40
+"""Columns below which a text is not broken further."""
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 _SEVERITY = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.ERROR: "red", Severity.UNKNOWN: "yellow"}
@@ -25,6 +29,16 @@ def paint(text: str, colour: str) -> str:
     if not is_terminal() or os.environ.get("NO_COLOR"):
         return text
     return f"\033[{_COLOURS[colour]}m{text}\033[0m"
+
+
+def fit(text: str, indent: str = "", first: str = "") -> list[str]:
+    """``text`` behind ``first``, broken at blanks to the width of the terminal, later lines behind ``indent``.
+
+    Without a terminal it is one line, for grep and scripts.
+    """
+    if not is_terminal():
+        return [first + text]
+    return wrap_text(text, indent, first, max(NARROWEST, shutil.get_terminal_size().columns))
 
 
 def redraw(text: str) -> None:
@@ -46,13 +60,15 @@ def refuse_settings(program: str, path: str, error: SettingsError) -> Exit:
     return Exit.USAGE
 
 
-def finding_lines(finding: Finding) -> list[str]:
-    """A finding for people: what is wrong where, and what to do."""
+def finding_lines(finding: Finding, margin: str = "") -> list[str]:
+    """A finding for people: what is wrong where, and what to do. Every line begins with ``margin``."""
     label = paint(finding.severity.name, _SEVERITY[finding.severity])
     where = f"{finding.where}: " if finding.where else ""
-    lines = [f"{label}  {visible(f'{where}{finding.text}')}  [{finding.code}]"]
+    begin = f"{finding.severity.name}  "
+    lines = fit(f"{visible(f'{where}{finding.text}')}  [{finding.code}]", margin + " " * len(begin), margin + begin)
+    lines[0] = lines[0].replace(finding.severity.name, label, 1)
     if finding.remedy:
-        lines.append(f"         -> {visible(finding.remedy)}")
+        lines += fit(visible(finding.remedy), f"{margin}            ", f"{margin}         -> ")
     return lines
 
 

@@ -106,4 +106,4 @@ def _show(node: str, found: Sequence[Finding], *, everything: bool) -> None:
     good = sum(1 for f in found if f.severity is Severity.OK)
     print(f"{node}: {good} checks are well, {len(found) - good} are not")
     for finding in shown:
-        print("\n".join(f"  {line}" for line in finding_lines(finding)))
+        print("\n".join(finding_lines(finding, "  ")))

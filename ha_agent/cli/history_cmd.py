@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from ha_agent.adapters.control import CommandFailed, NoDaemon
 from ha_agent.adapters.store import History
-from ha_agent.adapters.terminal import complain, paint
+from ha_agent.adapters.terminal import complain, fit, paint
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, duration, positive_count, settings_of
 from ha_agent.core.frames import Message
@@ -34,6 +34,8 @@ FOLLOW_COUNT = 1000
 FOLLOW_S = 0.5
 LATE_S = 10.0
 """Longest time between an event of the peer and the moment when it becomes known here; it is shown nevertheless."""
+
+INDENT = " " * 25
 
 EARLY_S = 5.0
 """An event that is further in the future than this comes from a clock that is wrong: it is shown at once."""
@@ -88,13 +90,15 @@ def event_line(event: Event) -> str:
     at = float(event["at"])
     clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) + f".{int(at % 1 * 1000):03d}"
     change = f"{event['from']} -> {event['to']}: " if "from" in event and "to" in event else ""
-    line = f"{clock}  {pad(str(event['node']), 10)} {paint(str(event['code']), 'bold')}  {change}{event['text']}"
-    if steps := steps_text(event):
+    steps = steps_text(event)
+    by = f" (by {event['by']})" if event.get("by") else ""
+    begin = f"{clock}  {pad(str(event['node']), 10)} "
+    lines = fit(f"{event['code']}  {change}{event['text']}{'' if steps else by}", INDENT, begin)
+    lines[0] = lines[0].replace(f" {event['code']} ", f" {paint(str(event['code']), 'bold')} ", 1)
+    if steps:
         took = f"{event.get('plan', 'plan')} took {ms_text(event['took_s'])}: " if "took_s" in event else ""
-        line += f"\n{'':25}{took}{steps}"
-    if event.get("by"):
-        line += f" (by {event['by']})"
-    return line
+        lines += fit(f"{took}{steps}{by}", INDENT, INDENT)
+    return "\n".join(lines)
 
 
 @dataclass(slots=True)

@@ -8,10 +8,12 @@ import time
 from typing import Any
 
 from ha_agent.adapters.control import NoDaemon
-from ha_agent.adapters.status_screen import render_status
+from ha_agent.adapters.glimpse import glimpse_node
+from ha_agent.adapters.status_screen import render_glimpse, render_status
 from ha_agent.adapters.terminal import is_terminal, redraw
 from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands, settings_of
+from ha_agent.core.glimpse import Glimpse, find_severity, list_remedies, say_verdict
 from ha_agent.core.node_json import NodeJson
 from ha_agent.core.problems import find_problems, verdict
 from ha_agent.core.words import Exit
@@ -43,14 +45,37 @@ def status_document(nodes: list[NodeJson]) -> dict[str, Any]:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
-    nodes = Nodes(settings_of(options))
+    settings = settings_of(options)
+    nodes = Nodes(settings)
     if options.watch:
         return _watch(nodes, as_json=options.json)
-    seen = nodes.status()
+    try:
+        seen = nodes.status()
+    except NoDaemon as error:
+        return _show_glimpse(glimpse_node(settings, str(error)), options)
     print(json.dumps(status_document(seen), indent=2) if options.json else render_status(seen))
     if options.check:
         return int(verdict(seen, find_problems(seen, time.time()))[0])
     return Exit.DONE if all(n["reachable"] for n in seen) else Exit.PEER_UNREACHABLE
+
+
+def _show_glimpse(seen: Glimpse, options: argparse.Namespace) -> int:
+    print(json.dumps(glimpse_document(seen), indent=2) if options.json else render_glimpse(seen))
+    return int(find_severity(seen)) if options.check else Exit.NO_DAEMON
+
+
+def glimpse_document(seen: Glimpse) -> dict[str, Any]:
+    """The document of ``--json`` where this node's agent cannot be asked: no account of either node."""
+    severity = find_severity(seen)
+    problem = {"code": "agent-down", "severity": severity.name.lower(), "node": seen.node, "since": None}
+    return {
+        "schema": SCHEMA,
+        "severity": severity.name.lower(),
+        "verdict": say_verdict(seen),
+        "problems": [{**problem, "text": seen.why, "remedy": list_remedies(seen)[0]}],
+        "nodes": [],
+        "without_agent": seen.to_dict(),
+    }
 
 
 def _watch(nodes: Nodes, *, as_json: bool) -> int:

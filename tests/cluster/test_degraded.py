@@ -157,6 +157,39 @@ def test_every_face_says_what_is_wrong_and_none_is_green_meanwhile(shared: Pair,
     wait_for("no alert", lambda: "no alert lasts" in shared.ha("node-a", "alert", "list").stdout, 40, 0.5)
 
 
+def test_a_node_without_its_agent_says_what_else_is_seen_of_it(pair: Pair) -> None:
+    """Design, truth: the agent of the active node is gone.
+
+    Fault: the agent of the active node is stopped; later keepalived, supervisord and the peer's machine, too.
+    Answer: status says role, VIP, keepalived, supervisord and programs as /proc and the interface have them, and ends with
+    5; nobody who lacks the permission is told a state that he cannot see.
+    Bound: none needed.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.await_in_sync("node-a")
+    pair.shell("node-a", "systemctl stop ha-agent")
+    screen = pair.ha("node-a", "status")
+    assert screen.returncode == 5 and not screen.stderr
+    assert screen.stdout.startswith("CRITICAL: node-a has no agent: the VIP is here, 4 programs of supervisord run\n")
+    assert "active as its agent noted" in screen.stdout and "node-a became active" in screen.stdout
+    assert "its machine answers" in screen.stdout and "keepalived    runs (pid" in screen.stdout
+    asked = "runuser -u nobody -- ha-agent status || test $? = 5"
+    assert "supervisord's socket is not for this user" in " ".join(pair.shell("node-a", asked).split())
+    seen = json.loads(pair.ha("node-a", "status", "--json").stdout)["without_agent"]
+    assert {name for name, state in seen["programs"].items() if state == "RUNNING"} > THREE
+    assert seen["vip_here"] == ("10.77.0.100" in pair.shell("node-a", "ip -4 addr"))
+    assert str(seen["supervisord_pid"]) in pair.shell("node-a", "pgrep -f supervisord").split()
+    pair.shell("node-a", "systemctl stop keepalived; systemctl stop supervisord")
+    pair.lab.power_off("node-b")
+    screen = pair.ha("node-a", "status")
+    assert screen.stdout.startswith("CRITICAL: node-a has no agent: the VIP is not here, supervisord does not run\n")
+    assert "its machine gives no sign of life" in " ".join(screen.stdout.split())
+    assert "  -> systemctl start keepalived" in screen.stdout
+    pair.shell("node-a", "systemctl start supervisord; systemctl start ha-agent; systemctl start keepalived")
+    wait_for("status of the agent", lambda: "VRRP" in pair.ha("node-a", "status").stdout, 15, 0.2)
+
+
 def test_a_partition_is_told_while_it_lasts_and_afterwards(pair: Pair) -> None:
     """Design, truth: neither node reaches the other, by adverts or by IP.
 

@@ -59,10 +59,21 @@ def test_a_missing_configuration_says_where_and_what_to_do(tmp_path: pathlib.Pat
 
 
 def test_a_node_without_its_daemon_says_so_with_its_own_exit_code(config: str) -> None:
-    for command in ("status", "sync"):
-        done = ha_agent(command, config=config)
-        assert done.returncode == 5
-        assert "not running" in done.stderr and len(done.stderr.splitlines()) == 1
+    done = ha_agent("sync", config=config)
+    assert done.returncode == 5
+    assert "not running" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_without_an_agent_status_says_what_else_is_seen_of_the_node(config: str) -> None:
+    done = ha_agent("status", config=config)
+    assert done.returncode == 5 and not done.stderr
+    assert done.stdout.startswith("CRITICAL: node-a has no agent: ") and "  -> systemctl start ha-agent" in done.stdout
+    assert "role          not known" in done.stdout
+    asked = ha_agent("status", "--json", "--check", config=config)
+    document = json.loads(asked.stdout)
+    assert asked.returncode == 2 and document["severity"] == "error"
+    assert [row["code"] for row in document["problems"]] == ["agent-down"] and document["nodes"] == []
+    assert document["without_agent"]["role"] is None
 
 
 def test_without_an_agent_the_history_is_read_from_the_disk_and_said_to_be(config: str, tmp_path: pathlib.Path) -> None:
