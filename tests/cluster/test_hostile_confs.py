@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
+from ha_agent.lab.control import Lab
+from ha_agent.lab.layout import NODES
 from tests.lab_support import SLEEPER, Pair, wait_for
 
 LONG_NAME = "报" * 80 + ".conf"
 """245 bytes: a name that file systems take, and that percent-encoding makes more than two hundred characters of 80."""
+
+PLACES = ("/run/ha-agent", "/etc/supervisor", "/etc/ha-agent", "/var/lib/ha-agent", "/var/log")
+"""Where the pair writes."""
 
 
 def test_a_conf_with_a_long_name_runs_and_keeps_no_other_one_from_running(pair: Pair) -> None:
@@ -29,27 +36,42 @@ def test_a_conf_with_a_long_name_runs_and_keeps_no_other_one_from_running(pair: 
     pair.await_runs("node-b", {"p0", "p1", "p2", *names.values()})
 
 
-def test_two_confs_whose_names_look_alike_both_run_and_nobody_else_reads_them(pair: Pair) -> None:
-    """The rules of `name-collision` and `secret-in-run`: a name of its own for each, and a reader of none.
+def test_two_confs_whose_names_look_alike_both_run(pair: Pair) -> None:
+    """The rule of `name-collision`: a name of its own for each.
 
-    Fault: x.ini beside x.ini.conf, of mode 0600, with a password in environment=.
-    Answer: both programs run; a user of no group reads nothing of them below /run/ha-agent.
+    Fault: x.ini beside x.ini.conf; then a switchover.
+    Answer: both programs run, before and after.
     Bound: 15 s.
     """
-    secret = 'environment=PW="correct-horse"\n'
-    confs = {"x.ini": SLEEPER.format(name="one") + secret, "x.ini.conf": SLEEPER.format(name="two") + secret}
-    pair.up(confs)
-    for name in confs:
-        pair.shell("node-a", f"chmod 600 /etc/supervisor/conf.d/{name}")
+    pair.up({"x.ini": SLEEPER.format(name="one"), "x.ini.conf": SLEEPER.format(name="two")})
     pair.await_runs("node-a", {"one", "two"})
     pair.await_equal()
-    assert {mode for mode, _ in pair.files("node-b").values()} == {0o600}
     pair.hand_over("node-b")
     pair.await_runs("node-b", {"one", "two"})
-    for node in ("node-a", "node-b"):
-        seen = pair.run_as(node, "carol", "grep", "-rs", "correct-horse", "/run/ha-agent", "/etc/supervisor/conf.d", "/tmp")
-        assert (seen.returncode, seen.stdout) != (0, seen.stdout), f"carol read {seen.stdout} on {node}"
-    assert pair.shell("node-b", "grep -rl correct-horse /run/ha-agent/active | wc -l").strip() == "2"
+
+
+def test_a_conf_that_root_alone_reads_is_shown_to_nobody_below_run(pair: Pair) -> None:
+    """The rule of `secret-in-run`: what root alone reads in the registry, root alone reads in the active set.
+
+    Fault: a conf of mode 0600, with a password in environment=, runs; then a switchover.
+    Answer: a user of no group reads nothing of it on either node, where the active set is and where it was.
+    Bound: none needed.
+    """
+
+    def prepare(lab: Lab) -> None:
+        os.chmod(os.path.join(lab.paths.registry("node-a"), "x.conf"), 0o600)
+
+    pair.up({"x.conf": SLEEPER.format(name="x") + 'environment=PW="correct-horse"\n'}, prepare=prepare)
+    for active in ("node-a", "node-b"):
+        if active == "node-b":
+            pair.hand_over(active)
+        pair.await_runs(active, {"x"})
+        pair.await_equal()
+        assert pair.shell(active, "grep -rl correct-horse /run/ha-agent/active | wc -l").strip() == "1"
+        for node in NODES:
+            assert pair.files(node)["x.conf"][0] == 0o600
+            seen = pair.run_as(node, "carol", "grep", "-rs", "correct-horse", *PLACES)
+            assert seen.returncode in (1, 2) and seen.stdout == "", f"carol read {seen.stdout} on {node}"
 
 
 def test_confs_that_supervisord_would_read_otherwise_change_nothing_for_the_others(pair: Pair) -> None:

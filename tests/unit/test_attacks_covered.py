@@ -60,8 +60,8 @@ WORKED: dict[str, tuple[str, ...]] = {
     ),
     # What a conf holds, and how it is called.
     "long-name": (f"{HOSTILE_CONFS}::test_a_conf_with_a_long_name_runs_and_keeps_no_other_one_from_running",),
-    "name-collision": (f"{HOSTILE_CONFS}::test_two_confs_whose_names_look_alike_both_run_and_nobody_else_reads_them",),
-    "secret-in-run": (f"{HOSTILE_CONFS}::test_two_confs_whose_names_look_alike_both_run_and_nobody_else_reads_them",),
+    "name-collision": (f"{HOSTILE_CONFS}::test_two_confs_whose_names_look_alike_both_run",),
+    "secret-in-run": (f"{HOSTILE_CONFS}::test_a_conf_that_root_alone_reads_is_shown_to_nobody_below_run",),
     "hidden-section": (
         f"{HOSTILE_CONFS}::test_confs_that_supervisord_would_read_otherwise_change_nothing_for_the_others",
         f"{PARSER}::test_what_supervisord_would_read_otherwise_or_choke_on_is_a_problem_of_that_conf_alone",
