@@ -182,11 +182,24 @@ def test_a_standby_on_which_the_registry_runs_gives_its_word_only_when_that_was_
     assert pair.runs("node-a") == THREE and pair.role("node-a") == "active"
 
 
+STRANGER = """
+trap "" TERM HUP
+for n in 1 2 3 4 5 6 7 8; do
+    while :; do
+        SUPERVISOR_SERVER_URL=unix:///run/supervisor.sock SUPERVISOR_GROUP_NAME=p0 SUPERVISOR_PROCESS_NAME=local sleep 99993
+    done &
+done
+wait
+"""
+"""Has no marks itself, and starts processes with marks that TERM does not end: another one at once for each that ends."""
+
+
 def test_a_strangers_processes_are_left_alone_whatever_their_numbers_and_marks_say(pair: Pair) -> None:
     """Hazards 48 and 53: a reused number of a session, and marks that any user can set.
 
-    Fault: a session has the number of an ended supervisord; an ordinary user's process shows supervisord's marks.
-    Answer: a switchover ends neither, and is not held up by them.
+    Fault: a session has the number of an ended supervisord; an ordinary user keeps processes with supervisord's marks that
+    ignore TERM, and another one at once for each that is ended.
+    Answer: a switchover ends none of them, and is not held up by them.
     Bound: none.
     """
     pair.up(sleepers(1))
@@ -205,13 +218,13 @@ def test_a_strangers_processes_are_left_alone_whatever_their_numbers_and_marks_s
         "os.setsid(); os.execv('/bin/sh', ['sh', '-c', 'sleep 99991 & sleep 99992'])\n"
     )
     pair.shell("node-a", f"env -i /usr/bin/python3 -c '{again.replace(chr(39), chr(34))}' {old} >/dev/null 2>&1 &")
-    marks = "SUPERVISOR_SERVER_URL=unix:///run/supervisor.sock SUPERVISOR_GROUP_NAME=p0 SUPERVISOR_PROCESS_NAME=local"
-    pair.shell("node-a", f"setpriv --reuid=carol --clear-groups env {marks} setsid -f sleep 99993 >/dev/null 2>&1")
-    wait_for("the bystanders", lambda: len(pids(pair, "node-a", "^[s]leep 9999")) == 3)
+    pair.shell("node-a", f"setpriv --reuid=carol --clear-groups setsid -f /bin/sh -c '{STRANGER}' >/dev/null 2>&1")
+    wait_for("the bystanders", lambda: len(pids(pair, "node-a", "^[s]leep 9999")) == 10)
+    before = pids(pair, "node-a", "^[s]leep 9999")
     assert pair.shell("node-a", "ps -o sid= -C sleep | sort -u | tr -d ' '").split().count(old) == 1
     pair.hand_over("node-b")
     pair.await_runs("node-b", {"p0"})
-    assert len(pids(pair, "node-a", "^[s]leep 9999")) == 3
+    assert pids(pair, "node-a", "^[s]leep 9999") == before
 
 
 @pytest.mark.parametrize("how", ["the shell dies", "a plain restart"])
