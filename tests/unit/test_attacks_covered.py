@@ -15,6 +15,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 
 HOSTILE_CONFS = "tests/cluster/test_hostile_confs.py"
+MEMBERS = "tests/cluster/test_hostile_members.py"
 NODE = "tests/unit/test_operations_node.py"
 PARSER = "tests/integration/test_hostile_confs.py"
 PEER_KEY = "tests/integration/test_peer_key.py"
@@ -26,6 +27,7 @@ WEB = "tests/integration/test_web_attacks.py"
 WORKED: dict[str, tuple[str, ...]] = {
     # Members of group ha-agent.
     "root-by-restore": (
+        f"{MEMBERS}::test_a_kept_copy_makes_nobody_root",
         f"{SUPZCLI}::test_no_message_to_the_agent_gets_around_the_guard",
         f"{NODE}::test_a_restored_conf_has_the_copys_mode_and_nothing_that_others_may_write",
         f"{HOSTILE_CONFS}::test_confs_that_supervisord_would_read_otherwise_change_nothing_for_the_others",
@@ -49,12 +51,15 @@ WORKED: dict[str, tuple[str, ...]] = {
         "tests/unit/test_visible.py::test_an_event_forges_no_line_of_the_history",
     ),
     "endless-fault": (
+        f"{MEMBERS}::test_every_fault_has_an_end_from_the_beginning",
+        f"{MEMBERS}::test_no_member_overrides_what_the_settings_forbid",
         "tests/unit/test_frames.py::test_what_is_no_number_is_no_frame",
         f"{SUPZCLI}::test_no_message_to_the_agent_gets_around_the_guard",
     ),
     "poisoned-sink": (f"{SENDER}::test_a_text_of_others_neither_stops_a_sink_nor_forges_a_line_in_it",),
     "poisoned-mail": (f"{SENDER}::test_a_text_of_others_forges_no_header_of_a_mail",),
     "kept-destroyed": (
+        f"{MEMBERS}::test_a_member_destroys_no_kept_copy_here_or_there",
         f"{NODE}::test_young_copies_are_removed_by_root_of_this_node_alone",
         f"{SUPZCLI}::test_what_root_has_withdrawn_is_brought_back_by_root_alone_and_as_it_was",
     ),
