@@ -150,7 +150,7 @@ def send_webhook(sink: Mapping[str, Any], note: Mapping[str, Any]) -> str:
     except urllib.error.HTTPError as error:
         raise _refused(error.code, error.headers.get("Location", "")) from None
     except urllib.error.URLError as error:
-        raise Undelivered(str(error.reason)) from None
+        raise Undelivered(getattr(error.reason, "strerror", None) or str(error.reason)) from None
     except http.client.HTTPException as error:
         raise Undelivered(f"no answer of a web server: {type(error).__name__}") from None
     if sink["format"] in ("dingtalk", "wecom"):
@@ -290,7 +290,8 @@ def deliver(task: Mapping[str, Any]) -> tuple[int, str]:
     except Undelivered as error:
         return NEVER if error.final else AGAIN, str(error)
     except OSError as error:
-        return AGAIN, f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        said = error.strerror or str(error)
+        return AGAIN, f"{error.filename}: {said}" if error.filename else said
     except Exception as error:  # noqa: BLE001 the outermost border: one line, whatever it was
         # The texts of foreign exceptions repeat what could not be used, which may be a secret.
         return NEVER, f"this alert cannot be sent: {type(error).__name__}"

@@ -127,11 +127,20 @@ def read_pairs(text):
         raise ValueError('environment: not KEY="value",KEY="value": %s' % why) from None
 
 
+def read_integer(text):
+    """As supervisord's ``integer``, in words of its own: Python's are for programmers."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("%.40r is not a whole number" % text) from None
+
+
 def install(needs):
     """Puts the functions above into supervisord's modules."""
     for module in (datatypes, options):
         module.existing_directory = needs.existing_directory
         module.existing_dirpath = needs.existing_dirpath
+        module.integer = read_integer
     options.expand = expand
     options.dict_of_key_value_pairs = read_pairs
 

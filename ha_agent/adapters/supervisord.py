@@ -96,7 +96,8 @@ class Supervisord:
             response = connection.getresponse()
             answer = response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise SupervisordDown(f"{self._path}: {error or type(error).__name__}") from None
+            said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise SupervisordDown(f"{self._path}: {said}") from None
         finally:
             connection.close()
         if response.status != 200:

@@ -10,6 +10,7 @@ from ha_agent.adapters.control import CommandFailed, NoDaemon
 from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands, settings_of
 from ha_agent.core.findings import NAGIOS, Severity
+from ha_agent.core.node_json import NodeJson
 from ha_agent.core.problems import Problem, Rank, find_problems, verdict
 
 PARTS = {
@@ -44,12 +45,23 @@ def run(options: argparse.Namespace) -> int:
     if not found and not all(n["reachable"] for n in seen):
         # Silence is a problem of rank STANDBY, or SERVICE; what else is so there is not known.
         return _say(options, Severity.UNKNOWN, "one node does not answer", [])
-    if not found and options.part == "role" and not any(n["reachable"] and n["role"] == "active" for n in seen):
-        return _say(options, *verdict(seen, []), [])
+    if not found and (severity_and_text := _of_roles(options.part, seen)) is not None:
+        return _say(options, *severity_and_text, [])
     if not found:
         return _say(options, Severity.OK, WELL[options.part], [])
     severity, text = verdict(seen, found)
     return _say(options, severity, text, found)
+
+
+def _of_roles(part: str, seen: list[NodeJson]) -> tuple[Severity, str] | None:
+    """What the roles alone say of ``part``; None where there is one active node, and one that could take over."""
+    roles = {n["name"]: n.get("role") for n in seen}
+    if any(role in ("taking_over", "releasing") for role in roles.values()):
+        return verdict(seen, [])
+    if part != "role" and sorted(map(str, roles.values())) != ["active", "standby"]:
+        said = ", ".join(f"{name} is {role}" for name, role in roles.items())
+        return Severity.UNKNOWN, f"the pair does not have one active node and one standby: {said}"
+    return None
 
 
 def _say(options: argparse.Namespace, severity: Severity, text: str, found: list[Problem]) -> int:

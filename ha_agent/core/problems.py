@@ -31,6 +31,8 @@ TEXTS: Mapping[str, str] = {
     "unreachable-active": "{node} does not answer{age}: {why}; it was {role} when it was heard last",
     "maintenance": "{node} is in maintenance for {age} more{why}, by {by}: no role is changed, nothing is started or "
     "stopped",
+    "maintenance-pair": "both nodes are in maintenance for {age} more{why}, by {by}: no role is changed, nothing is started "
+    "or stopped but by you",
     "standby-ordered": "{node} is to stay standby{why}, by order of {by} for {age} now: it takes over nothing, "
     "also when the other node fails",
     "drill": "{node}: a failover-test by {by} is under way ({why})",
@@ -64,6 +66,7 @@ REMEDIES: Mapping[str, str] = {
     "unreachable": "{cause}",
     "unreachable-active": "{cause}",
     "maintenance": "ha-agent maintenance off ends it",
+    "maintenance-pair": "ha-agent maintenance off ends it",
     "drill": "wait for its end; ha-agent failover-test --list shows its report",
     "fenced": "end them by hand (ha-agent history names them), or reboot {node}",
     "takeover-held": "bring {peer} or the link to it back, it gives its word by itself; where {peer} is off and stays so, "
@@ -198,10 +201,20 @@ def find_problems(nodes: Sequence[NodeJson], now: float) -> list[Problem]:
     found = [*_of_pair(nodes, now)]
     for node in nodes:
         found += _of_node(node, now) if node["reachable"] else ()
+    found = _join_maintenance(found)
     # Why a node is unfit is among the reasons for which it could not take over.
     unfit = {p.node for p in found if p.key == "standby-unfit"}
     found = [p for p in found if p.key != "unfit" or p.node not in unfit]
     return sorted(found, key=lambda p: (p.rank, -p.severity))
+
+
+def _join_maintenance(found: list[Problem]) -> list[Problem]:
+    """One maintenance is said once: it is on at both nodes as a rule."""
+    both = [p for p in found if p.key == "maintenance"]
+    if len(both) < 2 or any({**p.words, "node": ""} != {**both[0].words, "node": ""} for p in both):
+        return found
+    pair = Problem("maintenance-on", "maintenance-pair", both[0].words)
+    return [pair if p is both[0] else p for p in found if p not in both[1:]]
 
 
 def list_problems(nodes: Sequence[NodeJson], now: float) -> list[str]:

@@ -225,7 +225,7 @@ def test_a_slow_and_a_dead_sink_delay_nobody_and_get_everything_in_the_end(recei
     for number in (1, 2):
         kill(pair, "node-a", f"p{number}")
         wait_for("the next", lambda: restarts() == number, 16, 0.1, lambda: str(receivers.commanded()))  # noqa: B023
-    assert "sink mail (smtp): fails: [Errno 111] Connection refused" in pair.ha("node-a", "alert", "list").stdout
+    assert "sink mail (smtp): fails: Connection refused" in pair.ha("node-a", "alert", "list").stdout
     wait_for("the webhook has had time", lambda: len(receivers.hook.bodies) == 3, 20)
     # What an agent had no time to write down would be told again.
     saved = os.path.join(pair.lab.paths.disk("node-a", "state"), "alerts.json")
@@ -289,7 +289,7 @@ def test_what_the_agent_itself_sees_is_told(receivers: Receivers) -> None:
     receivers.open()
     receivers.await_at_all("role-active")
     pair.shell("node-a", "printf '[program:p0]\\ncommand=/bin/true\\nnumprocs=many\\n' > /etc/supervisor/conf.d/p0.conf")
-    assert "p0.conf on node-a: invalid literal" in receivers.await_at_all("conf-not-loadable")["text"]
+    assert "is not a whole number" in receivers.await_at_all("conf-not-loadable")["text"]
     pair.lab.block("node-b", "tcp")
     # While the link is up the active node puts an edit of the standby right before anybody is told of it.
     pair.shell("node-b", "echo '; local' >> /etc/supervisor/conf.d/p1.conf")
@@ -324,7 +324,7 @@ def test_a_test_says_of_every_sink_whether_it_works(receivers: Receivers) -> Non
         receivers.hook = WebhookServer(CLIENT_ADDRESS, HOOK_PORT)
     done = pair.ha("node-b", "alert", "test")
     assert done.returncode == 1 and "hook (webhook): delivered: HTTP status 200" in done.stdout
-    assert "mail (smtp): FAILED: [Errno 111] Connection refused" in done.stdout
+    assert "mail (smtp): FAILED: Connection refused" in done.stdout
     assert receivers.hook.bodies[-1]["text"] == "a test, asked for by root"
     assert pair.ha("node-b", "alert", "test", "--sink", "cmd").returncode == 0
     missing = pair.ha("node-b", "alert", "test", "--sink", "pigeon")

@@ -120,7 +120,7 @@ def test_bad_confs_block_only_themselves_and_are_reported_by_name_and_reason(pai
         0.1,
         lambda: pair.lab.status("node-b")["readiness"],
     )
-    assert "typed.conf" in problems and "invalid literal" in problems["typed.conf"]
+    assert "typed.conf" in problems and "is not a whole number" in problems["typed.conf"]
     assert "no such directory" in problems["nodir.conf"].lower() or "does not exist" in problems["nodir.conf"]
     assert "nobody-here" in problems["nouser.conf"]
     assert "does not belong" in problems["foreign.conf"]

@@ -43,7 +43,7 @@ def ask(pair: Pair, node: str, message: dict[str, Any]) -> dict[str, Any]:
 
 
 def ask_both(pair: Pair, message: dict[str, Any]) -> list[dict[str, Any]]:
-    """What both nodes answer her: the active one, and its peer by way of it."""
+    """What both nodes answer her: the active one, and its peer through it."""
     there = ask(pair, "node-a", {"op": "at-peer", "ask": message})
     return [ask(pair, "node-a", message), there.get("answer", there)]
 
@@ -141,7 +141,7 @@ def test_every_fault_has_an_end_from_the_beginning(pair: Pair, hold_s: float) ->
 def test_no_member_overrides_what_the_settings_forbid(pair: Pair) -> None:
     """The other rule of `endless-fault`: a mode that is dangerous takes root, or a setting that allows it.
 
-    Fault: a member says "really" of a fault that dangerous_modes forbids, at the active node and by way of the standby.
+    Fault: a member says "really" of a fault that dangerous_modes forbids, at the active node and through the standby.
     Answer: refused; the link stays up.
     Bound: at once.
     """

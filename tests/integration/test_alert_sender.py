@@ -118,7 +118,7 @@ def test_a_refusal_says_whether_it_is_final(tmp_path: pathlib.Path, hook: Webhoo
 
 
 def test_nobody_there_a_silent_one_and_a_name_that_is_none(tmp_path: pathlib.Path, hook: WebhookServer) -> None:
-    assert deliver(tmp_path, kind="webhook", url="http://127.0.0.1:9/") == (AGAIN, "[Errno 111] Connection refused")
+    assert deliver(tmp_path, kind="webhook", url="http://127.0.0.1:9/") == (AGAIN, "Connection refused")
     hook.takes_s = 3.0
     assert deliver(tmp_path, kind="webhook", url=hook.url, timeout_s=1.0) == (AGAIN, "timed out")
     assert deliver(tmp_path, kind="webhook", url="http://nobody.invalid/")[0] == AGAIN

@@ -38,6 +38,10 @@ def check(monkeypatch: pytest.MonkeyPatch, part: str, seen: Any) -> int:
         ("replication", [node("a", "active"), silent()], 3, "UNKNOWN - one node does not answer"),
         ("standby", [node("a", "active"), silent()], 2, "CRITICAL - b does not answer"),
         ("role", [node("a", "releasing"), node("b", "taking_over")], 0, "OK - the roles are changing"),
+        ("standby", [node("a", vip=True), node("b")], 3, "UNKNOWN - the pair does not have one active node"),
+        ("replication", [node("a"), node("b")], 3, "a is standby, b is standby"),
+        ("standby", [node("a", "active"), node("b", "active")], 3, "a is active, b is active"),
+        ("standby", [node("a", "releasing"), node("b", "taking_over")], 0, "OK - the roles are changing"),
         ("role", NoDaemon("no agent here"), 3, "UNKNOWN - no agent here"),
     ],
 )

@@ -74,6 +74,10 @@ STATES: dict[str, tuple[list[Any], list[str]]] = {
     ),
     "maintenance on both": (
         [node("a", "active", maintenance=WINDOW), node("b", maintenance=WINDOW)],
+        ["maintenance-on"],
+    ),
+    "two maintenances": (
+        [node("a", "active", maintenance=WINDOW), node("b", maintenance={**WINDOW, "by": "bob"})],
         ["maintenance-on", "maintenance-on"],
     ),
     "deletions are held": ([node("a", "active", replication=replication("held")), node("b")], ["registry-held"]),
