@@ -5,8 +5,11 @@ supervisor package of the distribution while the agent lives in a virtual enviro
 input asks, one on standard output answers; end of input ends it.
 
     {"confs": {"redis.conf": "text"}, "directories": {"redis.conf": "/etc/supervisor/conf.d"},
-     "sections": {"redis.conf": ["program:redis"]}, "environment": "A=1", "stranger": false}
+     "sections": {"redis.conf": ["program:redis"]}, "environment": "A=1", "stranger": false, "elsewhere": false}
     {"verdicts": {"redis.conf": {"problem": null, "programs": [...], "groups": {...}}}}
+
+Its arguments are supervisord's main conf, and the directory in which supervisord runs. ``elsewhere``: the confs are for
+other machines than this one, whose users, directories, executables and variables of the environment are not known.
 
 Whoever wrote a conf is not trusted. This process reads no conf: for each request it forks a child that gives up every
 privilege, has limits on memory and on processor time, and parses; a conf that ends the child is one with a problem, and
@@ -78,6 +81,9 @@ NOBODY_UID = 65534
 
 MOST_LINKS = 40
 
+ENV_ELSEWHERE = "1"
+"""Stands for a variable of another machine's environment: a text that is a number, a truth and a path, too."""
+
 READY = b"ready"
 """A child's first line. One that does not even say that has no fault of a conf."""
 
@@ -101,6 +107,15 @@ class Needs:
             text = "The directory named as part of the path %s does not exist" % value
             self.log_dirs.append((text, os.path.dirname(path)))
         return path
+
+
+class Variables(dict):
+    """What ``%(...)s`` stands for, where the variables of the environment are not known."""
+
+    def __missing__(self, name):
+        if name.startswith("ENV_"):
+            return ENV_ELSEWHERE
+        raise KeyError(name)
 
 
 def expand(text, expansions, name):
@@ -135,13 +150,18 @@ def read_integer(text):
         raise ValueError("%.40r is not a whole number" % text) from None
 
 
-def install(needs):
-    """Puts the functions above into supervisord's modules."""
+def install(needs, elsewhere):
+    """Puts the functions above into supervisord's modules. ``elsewhere``: every user is there."""
     for module in (datatypes, options):
         module.existing_directory = needs.existing_directory
         module.existing_dirpath = needs.existing_dirpath
         module.integer = read_integer
+        if elsewhere:
+            module.name_to_uid = module.gid_for_uid = lambda name: 0
+            module.colon_separated_user_group = lambda name: (0, 0)
     options.expand = expand
+    if elsewhere:
+        options.expand = lambda text, expansions, name: expand(text, Variables(expansions), name)
     options.dict_of_key_value_pairs = read_pairs
 
 
@@ -154,7 +174,8 @@ class Options(ServerOptions):
         """As supervisord's, after a look at how many there are and how long their section is."""
         raw = parser.get(section, "numprocs") if parser.has_option(section, "numprocs") else "1"
         words = {"here": self.here, "program_name": section.split(":", 1)[1], "group_name": group_name}
-        count = datatypes.integer(expand(raw, {**words, "host_node_name": "", **self.environ_expansions}, "numprocs"))
+        words.update(self.environ_expansions, host_node_name="")
+        count = datatypes.integer(options.expand(raw, words, "numprocs"))
         if count > MOST_PROCESSES:
             raise ValueError("numprocs=%d in section %r; %d are allowed" % (count, section, MOST_PROCESSES))
         self.characters += max(count, 1) * sum(len(key) + len(value) for key, value in parser.items(section))
@@ -200,12 +221,8 @@ def read_sections(text, file):
     return parser
 
 
-def find_problem(text, parser, seen):
+def find_problem(parser, seen):
     """Why a conf may not be loaded whatever its values are, or None. ``seen``: the sections that the agent found in it."""
-    if "\0" in text:
-        return "holds a NUL byte"
-    if text.startswith("\ufeff"):
-        return "begins with a byte order mark; save it without one"
     sections = parser.sections()
     for section in sections:
         if section in FOREIGN or section.startswith(FOREIGN_PREFIXES):
@@ -288,9 +305,13 @@ def judge(text, directory, seen, main_conf, environment, file, needs):
     """The verdict on one conf as a JSON-able object, with what the machine must have instead of what it lacks."""
     text = as_lines(text)
     needs.log_dirs.clear()
+    if "\0" in text:
+        return {"problem": "holds a NUL byte"}
+    if text.startswith("\ufeff"):
+        return {"problem": "begins with a byte order mark; save it without one"}
     try:
         parser = read_sections(text, file)
-        problem = find_problem(text, parser, seen)
+        problem = find_problem(parser, seen)
         if problem:
             return {"problem": problem}
         members, priorities = read_groups(parser)
@@ -358,7 +379,7 @@ def give_up_privileges():
 def work(request, paths, main_conf, writer):
     """Judges ``paths`` one after the other and writes a line for each; the child's whole life."""
     needs = Needs()
-    install(needs)
+    install(needs, bool(request.get("elsewhere")))
     give_up_privileges()
     environment = request.get("environment") or ""
     file = MemoryFile()
@@ -410,8 +431,8 @@ def read_lines(reader, pid):
     os.kill(pid, signal.SIGKILL)
 
 
-def judge_request(request, main_conf):
-    """The verdicts on all confs of a request, in as many children as it takes."""
+def judge_request(request, main_conf, cwd):
+    """The verdicts on all confs of a request, in as many children as it takes. ``cwd``: supervisord's directory."""
     verdicts, left = {}, list(request["confs"])
     while left:
         pid, reader = start_child(request, left, main_conf)
@@ -421,7 +442,7 @@ def judge_request(request, main_conf):
             if next(lines, b"") != READY:
                 sys.exit("supervisord's parser cannot be started without privileges")
             for line in lines:
-                verdicts[left[done]] = finish(json.loads(line), bool(request.get("stranger")))
+                verdicts[left[done]] = finish(json.loads(line), request, cwd)
                 done += 1
         finally:
             os.close(reader)
@@ -509,13 +530,16 @@ def has_access_list(path):
         return False
 
 
-def finish(verdict, stranger):
-    """A verdict of the child with what this machine lacks in it.
+def finish(verdict, request, cwd):
+    """A verdict of the child with what this machine lacks in it; without, where the confs are for machines ``elsewhere``.
 
     ``stranger``: it is asked for by somebody who may not know what is in closed directories. Nothing is said of these then.
     """
     if verdict["problem"] is not None:
         return verdict
+    if request.get("elsewhere"):
+        return without_needs(verdict)
+    stranger = bool(request.get("stranger"))
     root = Viewer(None if stranger else 0)
     for text, directory in verdict.pop("log_dirs"):
         info = root.find(directory)
@@ -526,19 +550,35 @@ def finish(verdict, stranger):
         missing = set()
         for directory, executable, search, uid in program.pop("needs"):
             viewer = viewers.setdefault(uid, root if stranger else Viewer(uid))
-            missing.update(find_missing(directory, executable, search, viewer))
+            missing.update(find_missing(directory, executable, search, viewer, cwd))
         program["missing"] = sorted(missing)
     return verdict
 
 
-def find_missing(directory, executable, search, viewer):
-    """What this node lacks to start one process: its executable or its working directory."""
+def without_needs(verdict):
+    """A verdict that says nothing of the machine."""
+    del verdict["log_dirs"]
+    for program in verdict["programs"]:
+        del program["needs"]
+        program["missing"] = []
+    return verdict
+
+
+def find_missing(directory, executable, search, viewer, cwd):
+    """What this node lacks to start one process: its executable or its working directory.
+
+    supervisord looks for an executable with a relative path from its own directory, ``cwd``, and then starts it from the
+    working directory (``supervisor/process.py``, ``get_execv_args`` and ``_spawn_as_child``): it must be in both places.
+    """
     if directory:
         yield from complain("directory %s" % directory, directory, viewer, stat.S_ISDIR)
     if not executable:
         yield "command cannot be read"
     elif "/" in executable:
-        where = executable if executable.startswith("/") else os.path.join(directory or "/", executable)
+        if not executable.startswith("/") and viewer.find(os.path.join(cwd, executable)) is None:
+            yield "executable %s is relative: supervisord looks for it from %s, where it is not" % (executable, cwd)
+            return
+        where = os.path.join(directory or cwd, executable)
         yield from complain("executable %s" % executable, where, viewer, stat.S_ISREG)
     else:
         yield from search_path(executable, search, viewer)
@@ -578,7 +618,7 @@ def name_of(uid):
 
 def main():
     """Answers until the input ends."""
-    main_conf = sys.argv[1]
+    main_conf, cwd = sys.argv[1], (sys.argv[2:] or ["/"])[0]
     # supervisord's parser asks for it, and it is found by writing there.
     tempfile.tempdir = "/"
     # A child would copy all that its collector only looks at.
@@ -592,7 +632,7 @@ def main():
         if not line.endswith("\n"):
             # The agent has ended in the middle of a question.
             return
-        sys.stdout.write(json.dumps({"verdicts": judge_request(json.loads(line), main_conf)}) + "\n")
+        sys.stdout.write(json.dumps({"verdicts": judge_request(json.loads(line), main_conf, cwd)}) + "\n")
         sys.stdout.flush()
 
 

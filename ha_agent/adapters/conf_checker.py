@@ -11,7 +11,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
-from ha_agent.adapters.supervisord import Supervisord, SupervisordDown, environment_of, python_of
+from ha_agent.adapters.supervisord import Supervisord, SupervisordDown, directory_of, environment_of, python_of
 from ha_agent.core.confs import Program, Verdict, as_lines, split_sections
 from ha_agent.core.settings import SupervisorSettings
 
@@ -26,10 +26,13 @@ class CheckerFailed(Exception):
 
 
 class ConfChecker:
-    """Judges confs one request at a time. The parser process lives from the first question until ``close``."""
+    """Judges confs one request at a time. The parser process lives from the first question until ``close``.
 
-    def __init__(self, settings: SupervisorSettings, deadline_s: float = 120.0) -> None:
-        self._settings = settings
+    ``elsewhere``: the confs are for other machines: of users, directories, executables and ``%(ENV_x)s`` nothing is said.
+    """
+
+    def __init__(self, settings: SupervisorSettings, deadline_s: float = 120.0, *, elsewhere: bool = False) -> None:
+        self._settings, self._elsewhere = settings, elsewhere
         self._deadline_s = deadline_s
         self._process: asyncio.subprocess.Process | None = None
         self._lock = asyncio.Lock()
@@ -59,6 +62,7 @@ class ConfChecker:
                     "sections": {p: _sections_of(confs[p]) for p in chunk},
                     "environment": read_main_environment(self._settings.config),
                     "stranger": for_stranger,
+                    "elsewhere": self._elsewhere,
                 }
                 answer = await self._ask(request)
                 try:
@@ -90,7 +94,7 @@ class ConfChecker:
     async def _running(self) -> asyncio.subprocess.Process:
         if self._process is not None and self._process.returncode is None:
             return self._process
-        python, environment = await asyncio.to_thread(self._find_python)
+        python, environment, directory = await asyncio.to_thread(self._find_python)
         try:
             self._process = await asyncio.create_subprocess_exec(
                 python,
@@ -98,6 +102,7 @@ class ConfChecker:
                 "ignore",
                 SCRIPT,
                 self._settings.config,
+                directory,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env=environment,
@@ -108,15 +113,16 @@ class ConfChecker:
             raise CheckerFailed(f"{python}: {error.strerror}") from None
         return self._process
 
-    def _find_python(self) -> tuple[str, dict[str, str]]:
+    def _find_python(self) -> tuple[str, dict[str, str], str]:
+        """The interpreter, the environment and the directory of the supervisord that runs, or what it would have."""
         base = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
         python = self._settings.python
         try:
             pid = Supervisord(self._settings.socket, 2.0).read_pid()
         except SupervisordDown:
-            return ("/usr/bin/python3" if python == "auto" else python), base
+            return ("/usr/bin/python3" if python == "auto" else python), base, "/"
         found = python_of(pid) or "/usr/bin/python3"
-        return (found if python == "auto" else python), {**base, **environment_of(pid)}
+        return (found if python == "auto" else python), {**base, **environment_of(pid)}, directory_of(pid)
 
     async def close(self) -> None:
         """Ends the parser process and its child. Idempotent."""

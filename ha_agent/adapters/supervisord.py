@@ -250,6 +250,14 @@ def python_of(pid: int) -> str | None:
     return first if first.startswith("/") and "python" in os.path.basename(first) else None
 
 
+def directory_of(pid: int) -> str:
+    """The directory in which a process runs; "/", where systemd starts services, if /proc does not tell."""
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return "/"
+
+
 def environment_of(pid: int) -> dict[str, str]:
     """The environment that ``%(ENV_x)s`` refers to in supervisord's confs; empty where /proc does not tell."""
     try:

@@ -59,7 +59,7 @@ HIDDEN = "[program:x]\ncommand=/bin/true\n;\r[eventlistener:y]\rcommand=/bin/tru
 REFUSED: dict[str, tuple[str | bytes, str]] = {
     "a section behind a lone CR": (HIDDEN, "section [eventlistener:y] does not belong"),
     "NUL": ("[program:x]\ncommand=/bin/true\0\n", "NUL byte"),
-    "byte order mark": ("\ufeff[program:x]\ncommand=/bin/true\n", "line 1 is neither"),
+    "byte order mark": ("\ufeff[program:x]\ncommand=/bin/true\n", "begins with a byte order mark"),
     "bytes that are no text": (b"[program:x]\ncommand=/bin/true \xff\n", "byte 0xff at offset 30 is not utf-8 text"),
     "characters that are no text": ("[program:x]\ncommand=/bin/true \ud800\n", "not text"),
     "[DEFAULT]": ("[DEFAULT]\nuser=nobody\n[program:x]\ncommand=/bin/true\n", "[DEFAULT] would change"),
@@ -310,3 +310,19 @@ def test_whatever_is_judged_loadable_loads_in_supervisord_beside_an_innocent_con
     for path, text in texts.items():
         check_verdict(text, verdicts[path], str(tmp_path))
     assert sum(v.problem is None for v in verdicts.values()) > 100
+
+
+def test_a_relative_executable_must_be_where_supervisord_looks_for_it(settings: SupervisorSettings) -> None:
+    """supervisord looks from its own directory, here "/", and then starts it from directory= (``get_execv_args``)."""
+    text = "[program:x]\ncommand={}\ndirectory={}\n"
+    confs = {
+        "a.conf": text.format("./true", "/bin"),
+        "b.conf": text.format("bin/true", "/"),
+        "c.conf": text.format("bin/true", "/tmp"),
+        "d.conf": text.format("/bin", "/"),
+    }
+    missing = {path: verdict.programs[0].missing for path, verdict in judge(settings, confs).items()}
+    assert missing["a.conf"] == ("executable ./true is relative: supervisord looks for it from /, where it is not",)
+    assert missing["b.conf"] == ()
+    assert missing["c.conf"] == ("executable bin/true is missing",)
+    assert missing["d.conf"] == ("executable /bin is missing",)
