@@ -30,7 +30,7 @@ help:
 	@echo "make fuzz    COUNT=1000000 SECONDS=n SEED=n: random inputs for all that reads what strangers wrote (root: as the agent does it)"
 	@echo "make deb     the Debian package, in build/ (root, or debhelper and lintian installed)"
 	@echo "make test-machines  the package on two booted machines, from its installation to its removal (root)"
-	@echo "make docs    write docs/faults.md, the tables of docs/alerts.md, docs/architecture.md and docs/operations.md"
+	@echo "make docs    write docs/faults.md, the tables of docs/alerts.md, docs/lint.md, docs/architecture.md and docs/operations.md"
 	@echo "make screenshots  the pictures of docs/dashboard.md, taken by the tests in a real browser (root)"
 	@echo "make manuals write share/ (man pages, bash completion) from the command line's grammar"
 	@echo "make setup   what these need: .venv/ and build/; clean removes both"
@@ -76,6 +76,7 @@ docs: .venv/ready
 	@$(BIN)/python -m tests.alerts_doc
 	@$(BIN)/python -m tests.rules_doc
 	@$(BIN)/python -m tests.glossary_doc
+	@$(BIN)/python -m tests.lint_doc
 
 manuals: .venv/ready
 	@$(BIN)/python -m pip install -q shtab argparse-manpage

@@ -238,7 +238,7 @@ def _check(nodes: Nodes, edit: Edit) -> bool:
     """Checks the new text on both nodes and shows what was found; says whether it may be applied."""
     text = edit.new.decode("utf-8", "surrogateescape")
     beside = {path: other for path, other in read_registry(edit.root).items() if path != edit.path}
-    findings, problem = lint_texts(nodes, {edit.path: text}, beside, peer=True)
+    findings, problem = lint_texts(nodes, {edit.path: text}, beside, peer=True, cwd=edit.root)
     show_findings(findings, "people", {edit.path: text})
     if problem is not None:
         complain(f"{nodes.peer_name} was not asked: {problem}")

@@ -14,7 +14,7 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from ha_agent.core.lint import PROGRAM_OPTIONS
+from ha_agent.core.conf_options import PROGRAM_OPTIONS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 MARK = "; registered from "

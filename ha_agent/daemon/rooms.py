@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ha_agent.adapters.procs import owner_of
 from ha_agent.core.places import RunPlaces
 from ha_agent.core.settings import Settings
+from ha_agent.core.surroundings import read_nothing, surroundings_of
 from ha_agent.daemon.account import Accountant
 from ha_agent.daemon.alerts.delivery import Delivery
 from ha_agent.daemon.alerts.program_watcher import ProgramWatcher
@@ -72,7 +73,13 @@ def build_tools(settings: Settings, shared: SharedNode, group: Group, accountant
     return Tools(
         catalogue=CatalogueReader(group.view, group.active_set, group.readiness),
         judgement=Judgement(
-            settings.registry.path, settings.peer.name, group.view, shared.checker, shared.link, shared.local.defined
+            settings.registry.path,
+            settings.peer.name,
+            group.view,
+            shared.checker,
+            shared.link,
+            shared.local.defined,
+            surroundings_of(settings, read_nothing, settings.registry.path),
         ),
         partial=partial,
         runs=ProgramRuns(

@@ -11,15 +11,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ha_agent.core.conf_text import read_sections
 from ha_agent.core.confs import Verdict, render_conf, select_confs, split_sections
 from ha_agent.core.frames import FrameDecoder, FrameError, encode_frame
-from ha_agent.core.lint import lint_conf, read_sections
+from ha_agent.core.lint import lint_conf
+from ha_agent.core.lint_verdict import lint_verdict
 from ha_agent.core.manifest import EMPTY
 from ha_agent.core.names import LONGEST_ACTIVE_NAME, active_name, path_problem
 from ha_agent.core.peer_summary import PeerSummary, WrongPeer, summary_message
 from ha_agent.core.program_ini import LogRules, ProgramIniError, Registrant, render_program
 from ha_agent.core.requests import Malformed
 from ha_agent.core.supervisor_words import without_values
+from ha_agent.core.surroundings import Surroundings
 from ha_agent.core.targets import read_headers
 from ha_agent.core.transaction import (
     BadTransaction,
@@ -159,10 +162,23 @@ def feed_program_ini(chance: random.Random) -> None:
     assert section.value("stdout_logfile", "").startswith("/var/log/") and section.find("serverurl") is None
 
 
+SHELL_WORDS = (
+    "bash -c ", "sh ", "exec ", "/x/run.sh ", "cd /x && ", "'", '"', "\\", "; ", " | ", "& ", "> /x ", "$A ", "`",
+    "sudo -u x ", "nginx ", "-c /x.conf ", "env ", "%(here)s/", "%% ", "trap ", "#!/bin/sh\n", "daemon off;\n", "done ",
+    "pidproxy ", "\udcff", "php-fpm ", "python3 -m ", "{ ", "(", ")", "<<", "2>&1 ", "\0", "include ",
+)  # fmt: skip
+
+
 def feed_texts(chance: random.Random) -> None:
     """What reads a conf's text without the parser: lint, headers, rendering, supervisord's messages."""
     text = make_conf(chance)
     lint_conf("x.conf", text)
+    command = "".join(chance.choices(SHELL_WORDS, k=chance.randrange(1, 9)))
+    script = "".join(chance.choices(SHELL_WORDS, k=20))
+    lint_conf("/r/x.conf", f"[program:x]\ncommand={command}\n", Surroundings(lambda path: script))
+    for problem in (text[:500], f"{chance.choice(text.split() or [''])} in section 'program:x' (file: 'this file')"):
+        for found in lint_verdict("x.conf", text, {"problem": problem}, "node"):
+            assert found.line <= text.count("\n") + text.count("\r") + 1 or problem.startswith("line ")
     read_headers("x.conf", text)
     render_conf(text, "/r", {"g": ("x",)})
     assert "secret" not in without_values(f"Format string 'a{text!r}secret' for 'environment' is badly formatted: x")

@@ -9,7 +9,7 @@ import pytest
 from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.core.frames import Message
 from ha_agent.core.words import Refused
-from ha_agent.daemon.programs.judgement import Judgement, lint_remarks
+from ha_agent.daemon.programs.judgement import Judgement
 from tests.unit.fakes_programs import MemoryChecker
 from tests.unit.fakes_replication import PairNode, ScriptedLink
 from tests.unit.timeless import run_timeless
@@ -116,7 +116,17 @@ def test_the_peer_is_asked_of_a_parked_conf_under_its_own_name_and_not_at_all_of
     run_timeless(main())
 
 
-def test_a_lint_remark_names_the_conf_and_the_remedy() -> None:
-    wanted = "a.conf: [program:a] has no command; add: command=/path/to/program"
-    assert lint_remarks("a.conf", "[program:a]\n") == [wanted]
-    assert lint_remarks("a.conf", "") == []
+def test_a_remark_names_the_conf_and_the_remedy_and_reads_no_file(tmp_path: pathlib.Path) -> None:
+    """The agent is root: what it says of a file that a conf names would tell others of the file."""
+
+    async def main() -> None:
+        judgement = Judge(tmp_path, {"verdicts": {}}).judgement
+        wanted = "a.conf: [program:a] has no command; add: command=/path/to/program"
+        assert judgement.remarks_on("a.conf", "[program:a]\n") == [wanted]
+        assert judgement.remarks_on("a.conf", "") == []
+        assert judgement.remarks_on("a.conf", "[program:a]\ncommand=/x\nautostart=false\n") == [], "a note is no remark"
+        (tmp_path / "run.sh").write_text("exec java\n")
+        (remark,) = judgement.remarks_on("a.conf", f"[program:a]\ncommand={tmp_path}/run.sh\n")
+        assert "run.sh runs the program: unless it hands over with exec" in remark
+
+    run_timeless(main())

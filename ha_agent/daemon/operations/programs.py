@@ -18,7 +18,7 @@ from ha_agent.daemon.events import Events
 from ha_agent.daemon.operations.call import Call
 from ha_agent.daemon.operations.commands import Commands
 from ha_agent.daemon.programs.catalogue import CatalogueReader
-from ha_agent.daemon.programs.judgement import Judgement, lint_remarks
+from ha_agent.daemon.programs.judgement import Judgement
 from ha_agent.daemon.programs.partial_groups import PartialGroups
 from ha_agent.daemon.programs.readiness import Readiness
 from ha_agent.daemon.programs.runs import LoadRefused, NotActiveAnyMore, ProgramRuns, Stopped
@@ -188,7 +188,7 @@ class ProgramCommands:
                 raise Refused(f"{path} has just changed; try again")
             texts[path.removesuffix(PARKED)] = text
         await self._judgement.require_loadable(texts, "it stays parked")
-        return [remark for path, text in texts.items() for remark in lint_remarks(path, text)]
+        return [remark for path, text in texts.items() for remark in self._judgement.remarks_on(path, text)]
 
     async def _find_regroup(self, catalogue: Catalogue, programs: Collection[str]) -> set[str]:
         """Loaded groups that lack one of ``programs`` and must be loaded again to gain it."""

@@ -19,7 +19,7 @@ from ha_agent.daemon.operations.call import Call
 from ha_agent.daemon.operations.commands import Commands
 from ha_agent.daemon.operations.programs import ProgramCommands
 from ha_agent.daemon.programs.catalogue import CatalogueReader
-from ha_agent.daemon.programs.judgement import Judgement, lint_remarks
+from ha_agent.daemon.programs.judgement import Judgement
 from ha_agent.daemon.programs.readiness import Readiness
 from ha_agent.daemon.programs.runs import ProgramRuns
 from ha_agent.daemon.replication.editor import RegistryEditor
@@ -81,7 +81,7 @@ class Registration:
         await self._judgement.require_loadable({own_name: text}, "the registry is as it was")
         if present is None:
             await self._judgement.require_free_at_peer({own_name: text})
-        warnings = lint_remarks(own_name, text)
+        warnings = self._judgement.remarks_on(own_name, text)
         if present is None and not request.start:
             path += PARKED
         changed = self._judgement.read_text(path) != text

@@ -13,6 +13,7 @@ from ha_agent.adapters.ssh import PeerLink
 from ha_agent.core.confs import Verdict, refuse_local
 from ha_agent.core.lint import lint_conf
 from ha_agent.core.names import PARKED
+from ha_agent.core.surroundings import TEXT_ALONE, Surroundings
 from ha_agent.core.words import Refused
 from ha_agent.daemon.replication.view import RegistryView
 
@@ -20,7 +21,10 @@ PEER_JUDGES_S = 5.0
 
 
 class Judgement:
-    """For the registry at ``registry``; ``peer``: the other node's name; ``local_names``: see ``LocalGroups``."""
+    """For the registry at ``registry``; ``peer``: the other node's name; ``local_names``: see ``LocalGroups``.
+
+    ``around``: the pair's settings that remarks depend on; it reads no files.
+    """
 
     def __init__(
         self,
@@ -30,10 +34,11 @@ class Judgement:
         checker: ConfChecker,
         link: PeerLink,
         local_names: Callable[[], frozenset[str]],
+        around: Surroundings = TEXT_ALONE,
     ) -> None:
         self._registry, self._peer = registry, peer
         self._view, self._checker, self._link = view, checker, link
-        self._local_names = local_names
+        self._local_names, self._around = local_names, around
 
     def read_text(self, path: str) -> str | None:
         """The conf at ``path`` as it is known now; None where there is none, or it has just changed."""
@@ -105,7 +110,10 @@ class Judgement:
             return {}
         return await self._link.ask({"op": "judge", "confs": dict(confs)}, PEER_JUDGES_S)
 
+    def remarks_on(self, path: str, text: str) -> list[str]:
+        """What ``ha-agent lint`` finds wrong with a conf that supervisord takes, by its text alone.
 
-def lint_remarks(path: str, text: str) -> list[str]:
-    """What ``ha-agent lint`` says of a conf that supervisord takes."""
-    return [f"{path}: {f.text}" + (f"; {f.remedy}" if f.remedy else "") for f in lint_conf(path, text)]
+        No file that it names is read: the agent is root, and whoever asked may not be.
+        """
+        found = [finding for finding in lint_conf(path, text, self._around) if finding.is_wrong]
+        return [f"{path}: {f.text}" + (f"; {f.remedy}" if f.remedy else "") for f in found]
