@@ -284,6 +284,15 @@ def test_one_program_in_two_confs_is_found(context: Scripted) -> None:
     assert codes(supervisor.check_names, context) == {"duplicate-program": Severity.ERROR}
 
 
+def test_a_program_that_may_take_longer_to_stop_than_is_waited_for_is_found(context: Scripted) -> None:
+    registry = pathlib.Path(context.settings.registry.path)
+    (registry / "a.conf").write_text("[program:a]\ncommand=x\nstopwaitsecs=60\n", encoding="ascii")
+    (registry / "b.conf.parked").write_text("[program:b]\ncommand=x\nstopwaitsecs=600\n", encoding="ascii")
+    assert codes(supervisor.check_stop_times, context) == {"stop-times": Severity.OK}
+    (registry / "a.conf").write_text("[program:a]\ncommand=x\nstopwaitsecs=600\n", encoding="ascii")
+    assert codes(supervisor.check_stop_times, context) == {"stop-too-long": Severity.WARNING}
+
+
 # ---- the link and the machine -------------------------------------------------------------------------------
 
 

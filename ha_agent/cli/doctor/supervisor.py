@@ -14,11 +14,13 @@ from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warn
 from ha_agent.cli.lint_cmd import read_registry
 from ha_agent.core.faults import code_of_conf
 from ha_agent.core.findings import Finding
-from ha_agent.core.lint import lint_together
+from ha_agent.core.lint import lint_conf, lint_together
 from ha_agent.core.listener_conf import GROUP, LISTENER_CONF, missing_events
 from ha_agent.core.main_conf import UnusableConf, included_patterns, parse_main_conf
+from ha_agent.core.names import PARKED
 from ha_agent.core.places import RunPlaces
 from ha_agent.core.supervisor_words import State, deaf_text, remedy_for
+from ha_agent.core.surroundings import read_nothing, surroundings_of
 
 DROP_IN = "install systemd/supervisor.service.d of ha-agent, then systemctl daemon-reload"
 
@@ -185,6 +187,25 @@ def check_names(context: Context) -> Iterator[Finding]:
         yield ok("program-names", f"{len(texts)} confs, no program name twice")
 
 
+def check_stop_times(context: Context) -> Iterator[Finding]:
+    """Programs that may take longer to stop than a release, or the other node's takeover, waits."""
+    root = context.settings.registry.path
+    if not os.path.isdir(root):
+        return
+    around = surroundings_of(context.settings, read_nothing, root)
+    found = [
+        finding
+        for path, text in read_registry(root).items()
+        if not path.endswith(PARKED)
+        for finding in lint_conf(path, text, around)
+        if finding.code == "stop-too-long"
+    ]
+    for finding in found:
+        yield warning("stop-too-long", f"{finding.where}, line {finding.line}: {finding.text}", finding.remedy)
+    if not found:
+        yield ok("stop-times", "no program may take longer to stop than is waited for")
+
+
 def check_confs(context: Context) -> Iterator[Finding]:
     """Confs that cannot be loaded or started on either node, by what both agents know."""
     nodes, problem = context.status()
@@ -237,5 +258,6 @@ CHECKS: dict[str, Check] = {
     "supervisor-answers": check_answers,
     "listener": check_listener,
     "program-names": check_names,
+    "stop-times": check_stop_times,
     "confs": check_confs,
 }
