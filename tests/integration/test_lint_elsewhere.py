@@ -141,6 +141,8 @@ def test_the_hook_names_what_pre_commit_needs() -> None:
     given = hook()
     assert given.keys() >= {"id", "name", "description", "entry", "language", "files", "types", "require_serial"}
     assert (given["id"], given["language"], given["require_serial"]) == ("ha-agent-lint", "python", "true")
+    # pip builds it from a clean clone, in which there is no build/.
+    assert not (ROOT / "setup.cfg").exists()
 
 
 @pytest.mark.parametrize(
