@@ -8,8 +8,9 @@ input asks, one on standard output answers; end of input ends it.
      "sections": {"redis.conf": ["program:redis"]}, "environment": "A=1", "stranger": false, "elsewhere": false}
     {"verdicts": {"redis.conf": {"problem": null, "programs": [...], "groups": {...}}}}
 
-Its arguments are supervisord's main conf, and the directory in which supervisord runs. ``elsewhere``: the confs are for
-other machines than this one, whose users, directories, executables and variables of the environment are not known.
+Its arguments are supervisord's main conf, the directory in which supervisord runs, and those of its descriptors 1 and 2 that
+are sockets. ``elsewhere``: the confs are for other machines than this one, whose users, directories, executables and
+variables of the environment are not known.
 
 Whoever wrote a conf is not trusted. This process reads no conf: for each request it forks a child that gives up every
 privilege, has limits on memory and on processor time, and parses; a conf that ends the child is one with a problem, and
@@ -80,6 +81,9 @@ NOBODY_UID = 65534
 """Where the other is not mapped (a container with a user namespace)."""
 
 MOST_LINKS = 40
+
+OWN_OUTPUT = {"/dev/stdout": "1", "/dev/stderr": "2", "/dev/fd/1": "1", "/dev/fd/2": "2"}
+"""Logs that are supervisord's own output. Where that is a socket, as under systemd, they cannot be opened (ENXIO)."""
 
 ENV_ELSEWHERE = "1"
 """Stands for a variable of another machine's environment: a text that is a number, a truth and a path, too."""
@@ -329,12 +333,14 @@ def judge(text, directory, seen, main_conf, environment, file, needs):
 
 
 def describe_group(group):
-    """One program: its processes, and what each needs as (directory, executable, PATH, user id)."""
+    """One program: its processes, what each needs as (directory, executable, PATH, user id), its logs that are no files."""
     configs = group.process_configs
+    logs = {getattr(c, "%s_logfile" % channel) for c in configs for channel in ("stdout", "stderr")}
     return {
         "name": group.name,
         "processes": [c.name for c in configs],
         "autostart": all(c.autostart for c in configs),
+        "devices": sorted(log for log in logs if log in OWN_OUTPUT),
         "needs": sorted({(c.directory or "", first_word(c.command), tuple(c.get_path()), c.uid or 0) for c in configs}),
     }
 
@@ -431,8 +437,11 @@ def read_lines(reader, pid):
     os.kill(pid, signal.SIGKILL)
 
 
-def judge_request(request, main_conf, cwd):
-    """The verdicts on all confs of a request, in as many children as it takes. ``cwd``: supervisord's directory."""
+def judge_request(request, main_conf, cwd, sockets):
+    """The verdicts on all confs of a request, in as many children as it takes.
+
+    ``cwd``: supervisord's directory; ``sockets``: which of its descriptors 1 and 2 are sockets.
+    """
     verdicts, left = {}, list(request["confs"])
     while left:
         pid, reader = start_child(request, left, main_conf)
@@ -442,7 +451,7 @@ def judge_request(request, main_conf, cwd):
             if next(lines, b"") != READY:
                 sys.exit("supervisord's parser cannot be started without privileges")
             for line in lines:
-                verdicts[left[done]] = finish(json.loads(line), request, cwd)
+                verdicts[left[done]] = finish(json.loads(line), request, cwd, sockets)
                 done += 1
         finally:
             os.close(reader)
@@ -530,7 +539,7 @@ def has_access_list(path):
         return False
 
 
-def finish(verdict, request, cwd):
+def finish(verdict, request, cwd, sockets):
     """A verdict of the child with what this machine lacks in it; without, where the confs are for machines ``elsewhere``.
 
     ``stranger``: it is asked for by somebody who may not know what is in closed directories. Nothing is said of these then.
@@ -547,7 +556,10 @@ def finish(verdict, request, cwd):
             return {"problem": text}
     viewers = {}
     for program in verdict["programs"]:
-        missing = set()
+        devices = program.pop("devices")
+        missing = {
+            "log %s is a socket of supervisord's, which cannot be opened" % d for d in devices if OWN_OUTPUT[d] in sockets
+        }
         for directory, executable, search, uid in program.pop("needs"):
             viewer = viewers.setdefault(uid, root if stranger else Viewer(uid))
             missing.update(find_missing(directory, executable, search, viewer, cwd))
@@ -559,7 +571,7 @@ def without_needs(verdict):
     """A verdict that says nothing of the machine."""
     del verdict["log_dirs"]
     for program in verdict["programs"]:
-        del program["needs"]
+        del program["needs"], program["devices"]
         program["missing"] = []
     return verdict
 
@@ -618,7 +630,7 @@ def name_of(uid):
 
 def main():
     """Answers until the input ends."""
-    main_conf, cwd = sys.argv[1], (sys.argv[2:] or ["/"])[0]
+    main_conf, cwd, sockets = sys.argv[1:] if len(sys.argv) == 4 else (sys.argv[1], "/", "")
     # supervisord's parser asks for it, and it is found by writing there.
     tempfile.tempdir = "/"
     # A child would copy all that its collector only looks at.
@@ -632,7 +644,7 @@ def main():
         if not line.endswith("\n"):
             # The agent has ended in the middle of a question.
             return
-        sys.stdout.write(json.dumps({"verdicts": judge_request(json.loads(line), main_conf, cwd)}) + "\n")
+        sys.stdout.write(json.dumps({"verdicts": judge_request(json.loads(line), main_conf, cwd, sockets)}) + "\n")
         sys.stdout.flush()
 
 

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
-from ha_agent.adapters.supervisord import Supervisord, SupervisordDown, directory_of, environment_of, python_of
+from ha_agent.adapters.supervisord import Supervisord, SupervisordDown, directory_of, environment_of, python_of, sockets_of
 from ha_agent.core.confs import Program, Verdict, as_lines, split_sections
 from ha_agent.core.settings import SupervisorSettings
 
@@ -94,7 +94,7 @@ class ConfChecker:
     async def _running(self) -> asyncio.subprocess.Process:
         if self._process is not None and self._process.returncode is None:
             return self._process
-        python, environment, directory = await asyncio.to_thread(self._find_python)
+        python, environment, *about = await asyncio.to_thread(self._find_python)
         try:
             self._process = await asyncio.create_subprocess_exec(
                 python,
@@ -102,7 +102,7 @@ class ConfChecker:
                 "ignore",
                 SCRIPT,
                 self._settings.config,
-                directory,
+                *about,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env=environment,
@@ -113,16 +113,16 @@ class ConfChecker:
             raise CheckerFailed(f"{python}: {error.strerror}") from None
         return self._process
 
-    def _find_python(self) -> tuple[str, dict[str, str], str]:
-        """The interpreter, the environment and the directory of the supervisord that runs, or what it would have."""
+    def _find_python(self) -> tuple[str, dict[str, str], str, str]:
+        """The interpreter, the environment, the directory and the sockets of the supervisord that runs, or would run."""
         base = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
         python = self._settings.python
         try:
             pid = Supervisord(self._settings.socket, 2.0).read_pid()
         except SupervisordDown:
-            return ("/usr/bin/python3" if python == "auto" else python), base, "/"
+            return ("/usr/bin/python3" if python == "auto" else python), base, "/", ""
         found = python_of(pid) or "/usr/bin/python3"
-        return (found if python == "auto" else python), {**base, **environment_of(pid)}, directory_of(pid)
+        return (found if python == "auto" else python), {**base, **environment_of(pid)}, directory_of(pid), sockets_of(pid)
 
     async def close(self) -> None:
         """Ends the parser process and its child. Idempotent."""

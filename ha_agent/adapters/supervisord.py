@@ -258,6 +258,17 @@ def directory_of(pid: int) -> str:
         return "/"
 
 
+def sockets_of(pid: int) -> str:
+    """Which of a process's descriptors 1 and 2 are sockets, such as "12"; empty where /proc does not tell."""
+    found = ""
+    for number in ("1", "2"):
+        try:
+            found += number if os.readlink(f"/proc/{pid}/fd/{number}").startswith("socket:") else ""
+        except OSError:
+            continue
+    return found
+
+
 def environment_of(pid: int) -> dict[str, str]:
     """The environment that ``%(ENV_x)s`` refers to in supervisord's confs; empty where /proc does not tell."""
     try:

@@ -23,7 +23,7 @@ from ha_agent.core.conf_text import read_sections
 from ha_agent.core.confs import Verdict
 from ha_agent.core.findings import Finding, Severity, worst_first
 from ha_agent.core.lint import lint_conf, lint_together
-from ha_agent.core.lint_verdict import lint_verdict
+from ha_agent.core.lint_verdict import drop_doubts, lint_verdict
 from ha_agent.core.names import PARKED, is_registry_path
 from ha_agent.core.settings import SupervisorSettings
 from ha_agent.core.surroundings import Surroundings, surroundings_of
@@ -161,7 +161,7 @@ def lint_texts(
             found += _from_answer(answer, loadable, nodes.peer_name, is_registered)
         except (PeerUnreachable, CommandFailed, NoDaemon) as error:
             problem = error
-    return worst_first(found), problem
+    return worst_first(drop_doubts(found)), problem
 
 
 def _lint_text(texts: Mapping[str, str], beside: Mapping[str, str], around: Callable[[str], Surroundings]) -> list[Finding]:

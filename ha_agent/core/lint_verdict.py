@@ -8,13 +8,20 @@ from typing import Any
 
 from ha_agent.core.conf_options import is_wrong_type
 from ha_agent.core.conf_text import Option, Section, read_sections
-from ha_agent.core.findings import Finding
+from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.remarks import error
 
 _DOES_NOT_BELONG = re.compile(
     r"^section \[.*\] (does not belong in the registry|would change the programs of all other confs)$"
 )
 _MOST_PIECES = 20
+_MISSING: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
+    ("directory ", "missing-directory", ("directory",), "create it on {node}"),
+    ("log ", "log-device", ("stdout_logfile", "stderr_logfile"), "name a file, or NONE and stdout_syslog=true"),
+    ("executable ", "missing-binary", ("command",), "install it on {node}"),
+)
+"""What a program lacks on a node: how it begins (``conf_check.finish``), code, options, remedy."""
+
 UNREADABLE = "command cannot be read"
 """What is missing where supervisord cannot tell the program (``conf_check.find_missing``)."""
 
@@ -60,13 +67,22 @@ def _lint_missing(path: str, sections: Sequence[Section], program: Mapping[str, 
     for missing in program.get("missing", ()):
         if missing == UNREADABLE:
             continue
-        is_directory = missing.startswith("directory")
-        code, option = ("missing-directory", "directory") if is_directory else ("missing-binary", "command")
-        line = (section.find(option) or section).line if section else 0
-        fix = f"create it on {node}" if is_directory else f"install it on {node}"
-        if "relative" in missing:
-            fix = "write the whole path"
+        code, options, fix = next((row[1:] for row in _MISSING if missing.startswith(row[0])), _MISSING[-1][1:])
+        line = _line_of_missing(section, options, missing) if section else 0
+        fix = "write the whole path" if " is relative: " in missing else fix.format(node=node)
         yield error(code, path, line, f"{node} cannot start {program['name']}: {missing}", fix)
+
+
+def _line_of_missing(section: Section, options: Sequence[str], missing: str) -> int:
+    found = [option for name in options if (option := section.find(name)) is not None]
+    lines = [option.line for option in found if _has_value(missing, option.value)] + [option.line for option in found]
+    return lines[0] if lines else section.line
+
+
+def drop_doubts(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings without a warning of what a node has said for certain of the same line."""
+    certain = {(f.code, f.where, f.line) for f in findings if f.severity is Severity.ERROR}
+    return [f for f in findings if f.severity is not Severity.WARNING or (f.code, f.where, f.line) not in certain]
 
 
 def find_line(sections: Sequence[Section], problem: str) -> int:

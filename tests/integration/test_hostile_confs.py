@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pathlib
 import random
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +16,8 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from ha_agent.adapters.conf_checker import ConfChecker
+from ha_agent.adapters.conf_checker import SCRIPT, ConfChecker
+from ha_agent.adapters.supervisord import directory_of, sockets_of
 from ha_agent.core.confs import Verdict
 from ha_agent.core.settings import SupervisorSettings
 from ha_agent.core.supervisor_words import without_values
@@ -326,3 +329,33 @@ def test_a_relative_executable_must_be_where_supervisord_looks_for_it(settings: 
     assert missing["b.conf"] == ()
     assert missing["c.conf"] == ("executable bin/true is missing",)
     assert missing["d.conf"] == ("executable /bin is missing",)
+
+
+def test_a_log_that_is_a_socket_of_supervisords_is_missed_and_one_that_is_a_file_is_not(
+    settings: SupervisorSettings,
+) -> None:
+    """systemd gives a service sockets for its output: /dev/stdout cannot be opened then, and the program is FATAL."""
+    text = "[program:x]\ncommand=/bin/true\nstdout_logfile=/dev/{}\nstdout_logfile_maxbytes=0\n"
+    request = {
+        "confs": {name: text.format(name) for name in ("stdout", "stderr", "fd/1", "null")},
+        "directories": dict.fromkeys(("stdout", "stderr", "fd/1", "null"), "/"),
+        "sections": {name: ["program:x"] for name in ("stdout", "stderr", "fd/1", "null")},
+    }
+    words = [sys.executable, SCRIPT, settings.config, "/", "1"]
+    done = subprocess.run(words, input=json.dumps(request) + "\n", capture_output=True, text=True, timeout=30)
+    missing = {path: v["programs"][0]["missing"] for path, v in json.loads(done.stdout)["verdicts"].items()}
+    assert missing["stdout"] == ["log /dev/stdout is a socket of supervisord's, which cannot be opened"]
+    assert missing["fd/1"] == ["log /dev/fd/1 is a socket of supervisord's, which cannot be opened"]
+    assert missing["stderr"] == missing["null"] == []
+
+
+def test_which_outputs_of_a_process_are_sockets(tmp_path: pathlib.Path) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(["sleep", "30"], stdout=theirs.fileno(), stderr=log)
+        try:
+            assert (sockets_of(process.pid), directory_of(process.pid)) == ("1", os.getcwd())
+        finally:
+            process.kill()
+            process.wait()
+    assert (sockets_of(2**30), directory_of(2**30)) == ("", "/")

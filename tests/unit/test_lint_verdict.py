@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ha_agent.core.conf_text import read_sections
-from ha_agent.core.findings import Finding
-from ha_agent.core.lint_verdict import find_line, lint_verdict
+from ha_agent.core.findings import Finding, Severity
+from ha_agent.core.lint import lint_conf
+from ha_agent.core.lint_verdict import drop_doubts, find_line, lint_verdict
 
 HERE = " in section 'program:web' (file: 'this file')"
 
@@ -119,12 +120,27 @@ def test_what_the_text_alone_has_said_is_not_said_again() -> None:
 
 def test_what_a_program_lacks_has_the_line_of_its_option() -> None:
     relative = "executable bin/x is relative: supervisord looks for it from /, where it is not"
-    missing = ["executable /bin/true is missing", "directory /nowhere is missing", relative]
+    log = "log /dev/stderr is a socket of supervisord's, which cannot be opened"
+    missing = ["executable /bin/true is missing", "directory /nowhere is missing", relative, log]
     found = lint_verdict(
         "web.conf",
-        conf("directory=/nowhere"),
+        conf("directory=/nowhere", "stdout_logfile=/dev/stdout", "stderr_logfile=/dev/stderr"),
         {"problem": None, "programs": [{"name": "web", "missing": missing}]},
         "node-b",
     )
-    assert [(f.code, f.line) for f in found] == [("missing-binary", 2), ("missing-directory", 3), ("missing-binary", 2)]
-    assert [f.remedy for f in found] == ["install it on node-b", "create it on node-b", "write the whole path"]
+    assert [(f.code, f.line) for f in found] == [
+        ("missing-binary", 2),
+        ("missing-directory", 3),
+        ("missing-binary", 2),
+        ("log-device", 5),
+    ]
+    assert [f.remedy for f in found][:3] == ["install it on node-b", "create it on node-b", "write the whole path"]
+
+
+def test_a_warning_of_what_a_node_knows_for_certain_is_dropped() -> None:
+    text = conf("stdout_logfile=/dev/stdout", "stderr_logfile=/dev/stderr")
+    warnings = [f for f in lint_conf("web.conf", text) if f.code == "log-device"]
+    missing = ["log /dev/stdout is a socket of supervisord's, which cannot be opened"]
+    certain = lint_verdict("web.conf", text, {"programs": [{"name": "web", "missing": missing}]}, "node-b")
+    left = [(f.line, f.severity) for f in drop_doubts([*warnings, *certain])]
+    assert left == [(4, Severity.WARNING), (3, Severity.ERROR)]
