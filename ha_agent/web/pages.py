@@ -14,6 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from ha_agent.core.guard import Access
+from ha_agent.core.supervisor_words import PARKED_STATE
 from ha_agent.web.actions import STATUS_OF, do_action
 from ha_agent.web.http import Denied, EventStream, Handler, address_of, is_own_form, read_form, served
 from ha_agent.web.pairs import ACTIONS, Pair, PairRefused, PairUnreachable
@@ -210,12 +211,15 @@ class Pages:
         words = self._site.words(request, session)
         row = _row_of(pair, node, program)
         logs: list[tuple[str, str, str | None]] = []
-        for stream in ("stdout", "stderr"):
+        # supervisord knows no parked program, so it has no log of it to give.
+        for stream in () if row["state"] == PARKED_STATE else ("stdout", "stderr"):
             try:
                 logs.append((stream, await pair.read_log(node, program, stream), None))
             except (PairUnreachable, PairRefused) as error:
                 logs.append((stream, "", str(error)))
-        given = {"name": pair.name, "names": list(self._site.pairs), "node": node, "row": row, "logs": logs}
+        active = pair.find_active()
+        acts = words.operates and row["kind"] != "local" and active is not None and active.name == node
+        given = {"name": pair.name, "names": list(self._site.pairs), "node": node, "row": row, "logs": logs, "acts": acts}
         return _page(render("program.html", words, **given))
 
     # ---- doing --------------------------------------------------------------------------------------------

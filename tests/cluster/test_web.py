@@ -100,6 +100,7 @@ def test_an_operator_sees_a_failover_live_and_stops_a_program_on_both_nodes(web:
         **sleepers(3),
         "redis.conf": REDIS,
         "talker.conf": "[program:talker]\ncommand=/bin/sh -c 'echo hello from talker; exec sleep infinity'\nstartsecs=0\n",
+        "worker.conf": SLEEPER.format(name="worker") + "numprocs=2\nprocess_name=w%(process_num)d\n",
     }
     up(web, confs)
     with browser(pair.lab, tmp_path) as page:
@@ -126,6 +127,21 @@ def test_an_operator_sees_a_failover_live_and_stops_a_program_on_both_nodes(web:
         assert pair.history("node-a", "parked")[-1]["by"] == "alice (web)"
         follow(page, "Back to local")
         see(page, "PARKED")
+        follow(page, "redis")
+        see(page, "It is parked: supervisord does not have it")
+        assert "BAD_NAME" not in page.page_source
+        page.back()
+
+        # A program of several processes goes as a whole, from the page of any of them; a phone shows the buttons there.
+        page.set_window_size(360, 740)
+        follow(page, "worker:w0")
+        press(page, "stop-worker:w0")
+        press(page, "stop-group")
+        press(page, "really")
+        see(page, "worker: stopped, parked on node-a and node-b")
+        wait_for("both have ended", lambda: pair.runs("node-a") == {"p0", "p1", "p2", "talker"}, 10, 0.1)
+        page.set_window_size(1280, 900)
+        follow(page, "Back to local")
 
         page.execute_script("window.marker = 'not loaded again'")
         press(page, "switchover")
