@@ -218,6 +218,8 @@ def test_a_strangers_processes_are_left_alone_whatever_their_numbers_and_marks_s
         "os.setsid(); os.execv('/bin/sh', ['sh', '-c', 'sleep 99991 & sleep 99992'])\n"
     )
     pair.shell("node-a", f"env -i /usr/bin/python3 -c '{again.replace(chr(39), chr(34))}' {old} >/dev/null 2>&1 &")
+    # Before anybody else starts, who might get the number.
+    wait_for("the session", lambda: len(pids(pair, "node-a", "^[s]leep 9999")) == 2)
     pair.shell("node-a", f"setpriv --reuid=carol --clear-groups setsid -f /bin/sh -c '{STRANGER}' >/dev/null 2>&1")
     wait_for("the bystanders", lambda: len(pids(pair, "node-a", "^[s]leep 9999")) == 10)
     before = pids(pair, "node-a", "^[s]leep 9999")
