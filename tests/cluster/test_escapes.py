@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ha_agent.adapters.resources import find_resource
+from ha_agent.lab.layout import VIP
 from ha_agent.lab.sandbox import INNER
 from tests.lab_support import ESCAPER, Pair, sleepers, stays, wait_for
 
@@ -162,6 +163,25 @@ def test_an_agent_that_has_lost_its_notes_releases_what_runs(pair: Pair) -> None
         return roles == ["active", "standby"] and sorted(map(len, map(pair.runs, ("node-a", "node-b")))) == [0, 3]
 
     wait_for("one active node", is_well, 20, 0.1)
+
+
+def test_a_node_that_lost_every_note_and_its_agent_gives_no_word_over_what_runs(pair: Pair) -> None:
+    """Hazard 42: all of /run/ha-agent is emptied, and the agent restarts: there is no note of anything.
+
+    Fault: the active node's agent is stopped, all of its /run/ha-agent is removed, and it is killed; as soon as its
+    successor answers, keepalived is killed and the VIP taken off.
+    Answer: the agent finds processes of the registry, and ends them before its word, for which the peer waits.
+    Bound: no overlap; the peer is active with all programs.
+    """
+    pair.up()
+    pair.await_runs("node-a", THREE)
+    pair.shell("node-a", f"kill -STOP {pair.agent_pid('node-a')}; rm -rf /run/ha-agent/*")
+    pair.kill_agent("node-a")
+    pair.shell("node-a", f"kill -9 $(cat /run/keepalived.pid); ip addr flush dev eth0 to {VIP}")
+    pair.await_runs("node-b", THREE, 30)
+    stays("one copy", lambda: pair.runs("node-a") == frozenset() and pair.runs("node-b") == THREE, 3.0)
+    pair.await_role("node-b", "active")
+    pair.await_role("node-a", "standby")
 
 
 def test_a_standby_on_which_the_registry_runs_gives_its_word_only_when_that_was_ended(pair: Pair) -> None:

@@ -135,6 +135,28 @@ def test_the_largest_conf_that_a_registry_takes_is_judged_within_the_limits(sett
     assert judge(settings, {"a.conf": large})["a.conf"].problem is None, f"after {time.monotonic() - began:.1f} s"
 
 
+@pytest.mark.parametrize("cut", ["in the middle of its question", "before the answer"])
+def test_a_parser_whose_agent_is_killed_ends_without_a_word(settings: SupervisorSettings, cut: str) -> None:
+    """Hazard 37: the agent is killed while it asks supervisord's parser about a conf.
+
+    Fault: the parser gets half a question and the end of its input, or nobody reads its answer any more.
+    Answer: it ends; what it says of that would stand in the agent's log as a crash.
+    Bound: at once.
+    """
+    confs = {"confs": {"a.conf": INNOCENT}, "directories": {"a.conf": "/etc"}, "sections": {"a.conf": ["program:innocent"]}}
+    words = json.dumps({**confs, "environment": "", "stranger": False}).encode() + b"\n"
+    if cut == "in the middle of its question":
+        words = words[: len(words) // 2]
+    command = [sys.executable, "-W", "ignore", SCRIPT, settings.config]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as parser:
+        assert parser.stdin is not None and parser.stdout is not None and parser.stderr is not None
+        parser.stdout.close()
+        parser.stdin.write(words)
+        parser.stdin.close()
+        said = parser.stderr.read()
+    assert (parser.returncode, said) == (0, b"")
+
+
 def test_a_conf_is_parsed_by_a_process_that_may_do_nothing_and_leaves_nothing_when_it_is_killed(
     settings: SupervisorSettings, tmp_path: pathlib.Path
 ) -> None:
