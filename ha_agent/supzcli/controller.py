@@ -40,10 +40,12 @@ class Options:
         self.plugin_factories: list[tuple[str, Any, dict[str, Any]]] = [("default", GuardedPlugin, {})]
         self.plugins: list[Any] = []
         self.agent = AgentProxy(run_dir)
+        self.is_at_peer = False
+        """Whether the command under way looks at the other node's supervisord."""
 
     def getServerProxy(self) -> AgentProxy:
         """The interface that commands call."""
-        return self.agent
+        return self.agent.at_peer() if self.is_at_peer else self.agent
 
 
 class GuardedController(Controller):  # type: ignore[misc]

@@ -80,7 +80,12 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         if answer["outcome"] == Outcome.DOWN:
             self.ctl.exitstatus = LSBStatusExitStatuses.UNKNOWN
             raise_down(answer["reason"])
-        self._show_rows(answer, words, "")
+        elsewhere = self._elsewhere(answer, words)
+        here = [word for word in words if word not in elsewhere]
+        if here or not words:
+            self._show_rows(answer, here, "")
+        if elsewhere:
+            self._show_there(elsewhere)
         if answer["role"] != "active" and not words:
             self.ctl.warn("this node is not active: nothing of the registry is loaded here; status --pair shows both nodes")
         for path, problem in answer["problems"].items():
@@ -95,6 +100,22 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
             self.ctl.output(indent + line)
         if any(row.counts or (words and row.state == PARKED_STATE) for row in rows):
             self.ctl.exitstatus = LSBStatusExitStatuses.NOT_RUNNING
+
+    def _elsewhere(self, answer: Message, words: list[str]) -> list[str]:
+        """Which of ``words`` mean nothing on a node that is not active. ``answer``: its own to ``programs``."""
+        if answer["role"] == "active" or "processes" not in answer:
+            return []
+        rows = texts.status_rows(answer)
+        return [word for word in words if texts.select_rows(rows, [word])[1]]
+
+    def _show_there(self, words: list[str]) -> None:
+        me = self._ask({"op": "whoami"}, 10.0)
+        there = self.ctl.options.agent.ask_peer({"op": "programs"})
+        if there["outcome"] != Outcome.UP:
+            self.ctl.exitstatus = LSBStatusExitStatuses.UNKNOWN
+            raise_down(there["reason"])
+        self.ctl.output(f"at {me['peer']}, which is {there['role']}:")
+        self._show_rows(there, words, "  ")
 
     def _pair_status(self, words: list[str]) -> None:
         me = self._ask({"op": "whoami"}, 10.0)
@@ -328,6 +349,16 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         self.ctl.output(f"open <url>\tShow the status; the only address is {self.ctl.options.serverurl}")
 
     # ---- logs ---------------------------------------------------------------------------------------------
+
+    def do_tail(self, arg: str) -> None:
+        """The end of a program's log, from the node on which supervisord has the program."""
+        names = [word for word in arg.split() if not word.startswith("-")][:1]
+        if names and self._elsewhere(self._ask({"op": "programs"}, 30.0), names):
+            self.ctl.options.is_at_peer = True
+        try:
+            super().do_tail(arg)
+        finally:
+            self.ctl.options.is_at_peer = False
 
     def _tailf(self, path: str) -> None:
         """Follows a log until Ctrl-C; supervisorctl's own way needs supervisord's socket."""

@@ -18,14 +18,27 @@ from ha_agent.core.words import Outcome
 from ha_agent.supzcli.errors import GuardRefused, SupervisordSilent
 
 CALL_S = 30.0
+PEER_S = 10.0
 
 
 class AgentProxy:
     """Stands where supervisorctl has an ``xmlrpclib.ServerProxy``. Calls raise the same errors, and ``GuardRefused``."""
 
-    def __init__(self, run_dir: str) -> None:
-        self._run_dir = run_dir
+    def __init__(self, run_dir: str, *, at_peer: bool = False) -> None:
+        """``at_peer``: supervisord's calls go to the peer's, through this node's agent and the link."""
+        self._run_dir, self._is_at_peer = run_dir, at_peer
         self.supervisor = _Namespace(self._call)
+
+    def at_peer(self) -> AgentProxy:
+        """The same for the peer's supervisord."""
+        return AgentProxy(self._run_dir, at_peer=True)
+
+    def ask_peer(self, message: Message) -> Message:
+        """One request to the peer's agent. Raises as ``ask``, and ``SupervisordSilent`` where the peer does not answer."""
+        answer = self.ask({"op": "at-peer", "ask": message, "timeout_s": PEER_S}, PEER_S + 2.0)
+        if answer["outcome"] != Outcome.ANSWERED:
+            raise SupervisordSilent(f"the other node cannot be asked: {answer.get('reason') or 'no link'}")
+        return dict(answer["answer"])
 
     def ask(self, message: Message, timeout_s: float = CALL_S) -> Message:
         """One request to the agent. Raises ``NoDaemon``, ``CommandFailed``, ``TimeoutError`` and ``GuardRefused``."""
@@ -37,7 +50,8 @@ class AgentProxy:
         return answer
 
     def _call(self, method: str, params: tuple[Any, ...]) -> Any:
-        answer = self.ask({"op": "supervisor", "method": method, "params": list(params)})
+        message: Message = {"op": "supervisor", "method": method, "params": list(params)}
+        answer = self.ask_peer(message) if self._is_at_peer else self.ask(message)
         if answer["outcome"] == Outcome.FAULT:
             raise Fault(int(answer["code"]), str(answer["text"]))
         if answer["outcome"] == Outcome.DOWN:
@@ -46,6 +60,7 @@ class AgentProxy:
 
 
 def _is_log(message: Message) -> bool:
+    message = message["ask"] if message["op"] == "at-peer" else message
     return message["op"] == "supervisor" and "Log" in str(message["method"])
 
 

@@ -205,6 +205,16 @@ def test_a_standby_starts_and_parks_nothing_and_names_the_node_that_does(pair: P
     assert good(pair.sup("node-b", "restart", "local1")) == "local1: stopped\nlocal1: started\n"
     assert states(pair, "node-b") == {"local1": "RUNNING"}
     assert pair.runs("node-b") == set() and pair.runs("node-a") == THREE
+    # What is at the active node can be looked at from here, also by who may only look.
+    for user in ("alice", "bob"):
+        shown = good(pair.sup("node-b", "status", "p0", "local1", user=user))
+        assert "local1" in shown.partition("at node-a, which is active:\n")[0] and "  p0  " in shown, shown
+    pair.shell("node-a", "echo 'said by p0' >> $(ls /var/log/supervisor/p0-stdout*)")
+    assert "said by p0" in good(pair.sup("node-b", "tail", "p0", user="bob"))
+    assert "said by p0" in pair.shell("node-b", "timeout -s INT 3 supzcli tail -f p0 || true")
+    assert pair.sup("node-b", "tail", "nobody").returncode != 0
+    unknown = pair.sup("node-b", "status", "nobody")
+    assert unknown.returncode == 4 and "nobody: ERROR (no such process)" in unknown.stdout
     shown = good(pair.sup("node-b", "status", "--pair"))
     assert shown.index("node-b  standby") < shown.index("local1") < shown.index("node-a  active") < shown.index("p0")
 
