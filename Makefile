@@ -65,7 +65,7 @@ check: .venv/ready
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/codespell $(PROSE)
-	@$(BIN)/python -m pytest -q -n $$(($$(nproc) + 1)) --dist worksteal tests/unit
+	@HA_AGENT_HYPOTHESIS=quick $(BIN)/python -m pytest -q -n $$(($$(nproc) + 1)) --dist worksteal tests/unit
 
 bench: root setup
 	@$(BIN)/python -m ha_agent.lab.packages bench --into build/sysroot

@@ -14,7 +14,9 @@ _skipped: list[str] = []
 
 # How long an example takes on a machine with other work is no promise of the code under test.
 hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("shared")
+# `make check` is run before each commit; `make test` runs the same tests with as many examples as hypothesis has by default.
+hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("shared"), max_examples=25)
+hypothesis.settings.load_profile(os.environ.get("HA_AGENT_HYPOTHESIS", "shared"))
 
 
 @pytest.hookimpl(optionalhook=True)
