@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from ha_agent.adapters.files import free_bytes, sync_file_system
-from ha_agent.adapters.journal import Journal
+from ha_agent.adapters.journal import Journal, JournalPlace
 from ha_agent.adapters.kept import Kept, write_kept, write_new
 from ha_agent.adapters.registry import read_file
 from ha_agent.core.manifest import Entry, Manifest
@@ -190,13 +190,24 @@ class Committer:
         sync_file_system(self._kept_dir)
         return kept
 
-    def settle(self) -> None:
-        """Puts the kept copies and the registry on disk, so that the journal may be cleared. Raises ``OSError``."""
-        for generation, kept in self._unkept:
+    def flush(self) -> None:
+        """Puts the kept copies and the registry on disk, as they are by now, while others commit. Raises ``OSError``.
+
+        syncfs(2) takes as long as it takes for what any program has written to the file system.
+        """
+        for generation, kept in list(self._unkept):
             write_kept(os.path.join(self._kept_dir, generation), kept)
         sync_file_system(self._state_dir)
         if os.path.isdir(self.root):
             sync_file_system(self.root)
+
+    def settle(self, flushed: JournalPlace | None = None) -> None:
+        """Sees to it that the journal may be cleared. Only between transactions. Raises ``OSError``.
+
+        ``flushed``: the journal's place before the last ``flush``; where nothing was committed since, nothing is left to do.
+        """
+        if flushed != self.journal.place:
+            self.flush()
         self._unkept.clear()
 
     def clear_staging(self) -> None:

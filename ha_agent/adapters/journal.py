@@ -22,6 +22,10 @@ FIRST_BYTES = 4 * 1024 * 1024
 _MAGIC = b"HAJ1"
 
 
+JournalPlace = tuple[bytes, int]
+"""Where the next record goes: it changes with each record, and when the journal is cleared."""
+
+
 class Journal:
     """Transactions that the agreed manifest on disk does not include yet."""
 
@@ -30,6 +34,11 @@ class Journal:
         self._fd: int | None = None
         self._round = secrets.token_hex(8).encode()
         self.size = 0
+
+    @property
+    def place(self) -> JournalPlace:
+        """Where the next record goes."""
+        return self._round, self.size
 
     def append(self, record: dict[str, Any]) -> None:
         """Adds ``record`` and waits until it is on disk. Raises ``OSError``; the record then counts as not written."""

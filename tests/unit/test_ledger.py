@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import pathlib
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +17,7 @@ from ha_agent.adapters.commit import Committer
 from ha_agent.adapters.store import Store
 from ha_agent.core.manifest import EMPTY, Entry
 from ha_agent.core.plans import outranks
-from ha_agent.core.transaction import Watermark
+from ha_agent.core.transaction import Transaction, Watermark
 from ha_agent.daemon.replication.ledger import Ledger
 
 MARKS = st.builds(Watermark, st.integers(0, 5), st.sampled_from(["a", "b"]))
@@ -97,3 +100,53 @@ def test_an_edit_is_what_differs_from_the_agreement_and_a_commit_under_way_adds_
         assert ledger.local_edits(EMPTY) == ("z.conf",), "a deletion is an edit, too"
 
     run(tmp_path, work)
+
+
+class SlowDisk(Committer):
+    """Its ``flush`` waits for ``go``; ``flushed`` counts those that have ended."""
+
+    def __init__(self, root: str, state_dir: str) -> None:
+        super().__init__(root, state_dir)
+        self.begun, self.go, self.flushed = threading.Event(), threading.Event(), 0
+
+    def flush(self) -> None:
+        self.begun.set()
+        assert self.go.wait(10)
+        super().flush()
+        self.flushed += 1
+
+
+def transaction(generation: int, text: bytes) -> Transaction:
+    entry = Entry("x.conf", 0o644, hashlib.sha256(text).hexdigest())
+    result = EMPTY.changed([entry]).hash
+    return Transaction(1, "a", generation, EMPTY.hash, result, (entry,), (), {entry.sha256: text})
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "a commit", "a claim"])
+def test_a_slow_disk_keeps_no_commit_and_no_claim_waiting_and_loses_neither(tmp_path: pathlib.Path, meanwhile: str) -> None:
+    async def main() -> None:
+        ledger = make(tmp_path)
+        disk = SlowDisk(str(tmp_path / "registry"), str(tmp_path / "state"))
+        ledger = Ledger(Store(str(tmp_path / "state")), disk, 5)
+        disk.commit(transaction(1, b"one"), EMPTY)
+        checkpoint = asyncio.ensure_future(ledger.checkpoint())
+        await asyncio.to_thread(disk.begun.wait, 10)
+        assert not ledger.lock.locked()
+        if meanwhile == "a commit":
+            async with ledger.lock:
+                disk.commit(transaction(2, b"two"), EMPTY)
+        if meanwhile == "a claim":
+            # A claim puts by itself on disk what the journal still has.
+            disk.go.set()
+            await ledger.claim(Watermark(2, "b"))
+        assert meanwhile == "a claim" or not checkpoint.done()
+        disk.go.set()
+        await checkpoint
+        # What was committed after the disk had been asked to write is asked for again, before the journal forgets it.
+        assert (disk.flushed > 1) == (meanwhile != "nothing")
+        assert disk.journal.size == 0 and disk.unkept() == []
+        content = b"two" if meanwhile == "a commit" else b"one"
+        assert (tmp_path / "registry" / "x.conf").read_bytes() == content
+        assert Store(str(tmp_path / "state")).load().known == (Watermark(2, "b") if meanwhile == "a claim" else Watermark())
+
+    asyncio.run(main())

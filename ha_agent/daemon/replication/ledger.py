@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from ha_agent.adapters.commit import Committer
+from ha_agent.adapters.journal import JournalPlace
 from ha_agent.adapters.kept import prune_kept
 from ha_agent.adapters.store import Loaded, Store
 from ha_agent.core.manifest import EMPTY, Manifest, diff_manifests
@@ -128,15 +129,21 @@ class Ledger:
             self._checkpoint(mark, 0, self.agreed)
 
     async def checkpoint(self) -> None:
-        """Puts registry and agreed manifest on disk and clears the journal. A failure leaves the journal as it is."""
-        async with self.lock:
-            try:
-                await asyncio.to_thread(self._checkpoint, self._known, self.generation, self.agreed)
-            except OSError as error:
-                log.warning("checkpoint put off: %s", error)
+        """Puts registry and agreed manifest on disk and clears the journal. A failure leaves the journal as it is.
 
-    def _checkpoint(self, known: Watermark, generation: int, agreed: Manifest) -> None:
-        self._committer.settle()
+        No change and no claim waits for its longest part, half a second and more where other programs have written much.
+        """
+        async with self.lock:
+            place = self._committer.journal.place
+        try:
+            await asyncio.to_thread(self._committer.flush)
+            async with self.lock:
+                await asyncio.to_thread(self._checkpoint, self._known, self.generation, self.agreed, place)
+        except OSError as error:
+            log.warning("checkpoint put off: %s", error)
+
+    def _checkpoint(self, known: Watermark, generation: int, agreed: Manifest, flushed: JournalPlace | None = None) -> None:
+        self._committer.settle(flushed)
         self._store.save_agreed(known, generation, agreed)
         self._store.save_state(known, generation)
         self._store.renew_reserve()
