@@ -8,6 +8,7 @@ WORKERS ?= auto
 SECONDS ?= 600
 SEED ?= 1
 COUNT ?= 1000000
+ROUNDS ?= 5
 
 # What the spelling check reads: everything that a person wrote.
 PROSE := README.md CONTRIBUTING.md CHANGELOG.md Makefile pyproject.toml docs ha_agent tests tools bench debian systemd keepalived share
@@ -19,13 +20,14 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 # The lab's nodes run the code from here and leave byte code beside it; it goes at the end, also after Ctrl-C.
 TIDY := trap 'find ha_agent bench tests -name __pycache__ -prune -exec rm -rf {} +' EXIT; trap : INT TERM;
 
-.PHONY: screenshots help setup demo test check bench chaos fuzz deb test-machines docs manuals clean root
+.PHONY: screenshots help setup demo test check bench bench-compare chaos fuzz deb test-machines docs manuals clean root
 
 help:
 	@echo "make demo    the main job on a real pair in namespaces, with a measured summary (root)"
 	@echo "make test    all tests, several at once, in a place of their own with nothing but a loopback network (root); TESTS=... some"
 	@echo "make check   style, types, spelling, unit tests (no root)"
 	@echo "make bench   side by side with what one would use instead (root)"
+	@echo "make bench-compare REF=a-commit: edit, takeover and release here and there, in turns (root)"
 	@echo "make chaos   SECONDS=600 SEED=n: a random schedule of faults on a real pair, and a check of every promise (root)"
 	@echo "make fuzz    COUNT=1000000 SECONDS=n SEED=n: random inputs for all that reads what strangers wrote (root: as the agent does it)"
 	@echo "make deb     the Debian package, in build/ (root, or debhelper and lintian installed)"
@@ -70,6 +72,10 @@ check: .venv/ready
 bench: root setup
 	@$(BIN)/python -m ha_agent.lab.packages bench --into build/sysroot
 	@$(TIDY) $(SANDBOX) $(BIN)/python -m bench $(BENCH)
+
+bench-compare: root setup
+	@[ -n "$(REF)" ] || { echo "bench-compare: with what? make bench-compare REF=a-commit [ROUNDS=5]" >&2; exit 2; }
+	@$(TIDY) $(BIN)/python -m bench.compare $(REF) --rounds $(ROUNDS)
 
 docs: .venv/ready
 	@$(BIN)/python -m tests.faults_doc
