@@ -46,6 +46,7 @@ TEXTS: Mapping[str, str] = {
     "part-deaf": "{node}: {part} cannot be asked ({why})",
     "part-down": "{node}: {part} is down{why}",
     "config-differs": "{key} must be the same on both nodes: {own} on {node}, {theirs} on {other}",
+    "version-differs": "the nodes run different versions of ha-agent: {own} on {node}, {theirs} on {other}",
     "registry": "{node}: registry: {why}",
     "not-replicated": "{node}: {path} is not replicated: {why}",
     "replication": "{node}: replication is {state}: {why}",
@@ -80,6 +81,7 @@ REMEDIES: Mapping[str, str] = {
     "part-deaf": "systemctl restart supervisor, which restarts its programs, too",
     "part-down": "systemctl start {unit}; journalctl -u {unit} for the reason",
     "config-differs": "make it the same in both agent.toml; ha-agent keepalived render; reload keepalived, restart ha-agent",
+    "version-differs": "finish the upgrade: install {newest} on {older}, too",
     "registry": "bring the registry back",
     "not-replicated": "replace it by a plain file of root's that nobody else may write",
     "replication": "ha-agent diff; ha-agent sync",
@@ -117,6 +119,7 @@ RANKED: Mapping[str, Rank] = {
     "standby-unfit": Rank.STANDBY,
     "unreachable": Rank.STANDBY,
     "config-differs": Rank.STANDBY,
+    "version-differs": Rank.STANDBY,
     "standby-ordered": Rank.STANDBY,
     "replication": Rank.DATA,
     "registry": Rank.DATA,
@@ -310,6 +313,17 @@ def _of_agreement(reachable: Sequence[NodeAccountJson]) -> Iterator[Problem]:
     for one in find_differences(own.get("agreement", {}), peer.get("agreement", {})):
         words = {"key": one.key, "own": one.own, "node": own["name"], "theirs": one.peer, "other": peer["name"]}
         yield Problem("config-differs" if one.is_vital else "config-uneven", "config-differs", words)
+    if (mine := own.get("version")) and (theirs := peer.get("version")) and mine != theirs:
+        older, newer = sorted((own, peer), key=lambda n: _version_key(n["version"]))
+        said = {"own": mine, "node": own["name"], "theirs": theirs, "other": peer["name"]}
+        yield Problem(
+            "version-differs", "version-differs", {**said, "older": older["name"], "newest": newer["version"]}
+        )
+
+
+def _version_key(version: str) -> list[tuple[int, str]]:
+    """Orders versions by their numbers; a part without one comes before them ("1.0rc1" before "1.0.1")."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in version.split(".")]
 
 
 # ---- a node -----------------------------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ STATES: dict[str, tuple[list[Any], list[str]]] = {
         ["standby-unfit", "supervisord-down"],
     ),
     "supervisord is down here": ([node("a", "active", supervisord="connection refused"), node("b")], ["supervisord-down"]),
+    "the versions differ": ([node("a", "active", version="0.2.0"), node("b", version="0.10.0")], ["version-differs"]),
     "its notes fail": ([node("a", "active"), node("b", notes_problem="full")], ["standby-unfit", "notes-failing"]),
     "/run is nearly full": ([node("a", "active"), node("b", notes_low="12 KiB left")], ["run-full"]),
     "its parser is late": (
@@ -125,7 +126,15 @@ def test_every_sentence_has_its_remedy_its_rank_and_its_fault() -> None:
 def test_what_is_said_of_a_pair_is_alerted_too_but_for_what_somebody_does_just_now() -> None:
     said = {problem.code for nodes, _ in STATES.values() for problem in find_problems(nodes, NOW)}
     # Of a silent peer that may be active the alert peer-lost says so.
-    assert said - CODES.keys() == {"drill", "program-stopped", "may-run-twice"}
+    assert said - CODES.keys() == {"drill", "program-stopped", "may-run-twice", "version-differs"}
+
+
+def test_the_node_with_the_older_version_is_the_one_to_upgrade() -> None:
+    for versions, older in ((("0.2.0", "0.10.0"), "a"), (("0.10.0", "0.2.0"), "b"), (("1.0", "1.0.1"), "a")):
+        nodes = [node(name, role, version=v) for name, role, v in zip("ab", ("active", "standby"), versions, strict=True)]
+        (problem,) = find_problems(nodes, NOW)
+        assert problem.remedy.endswith(f"on {older}, too") and problem.severity is Severity.WARNING
+        assert f"{versions[0]} on a, {versions[1]} on b" in problem.text
 
 
 def test_silence_says_what_was_heard_last_and_since_when_and_what_its_cause_needs() -> None:
