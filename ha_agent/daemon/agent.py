@@ -214,7 +214,7 @@ class Agent:
         conversation.agreement = describe_agreement(self._settings)
         conversation.find_spell = self._spells.describe
         conversation.find_obstacles = lambda: describe_obstacles(self._accountant.gather(wall()))
-        conversation.on_believed.append(self._spells.hear_peer)
+        conversation.on_answered.append(self._spells.hear_peer)
         if self._journal is not None:
             teller = JournalTeller(self._journal, self._shared.name, lambda: (group.standing.role, group.ledger.known.epoch))
             events.listen(teller.tell)

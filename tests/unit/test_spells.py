@@ -88,6 +88,21 @@ def test_the_later_one_tells_once_what_is_over(tmp_path: pathlib.Path) -> None:
     asyncio.run(main())
 
 
+def test_a_word_that_was_long_on_its_way_makes_no_overlap(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        node = Node(tmp_path)
+        node.spells.hear_transition(change(Role.ACTIVE))
+        node.clock.now += 7.0
+        # The peer had ended one second before, and said so 6 s ago.
+        node.spells.hear_peer(summary(Spell(20, 2)), took_s=6.0)
+        assert not node.told
+        node.spells.hear_peer(summary(Spell(20, 2)), took_s=1.0)
+        (event,) = node.told
+        assert event["took_s"] == 4.0
+
+    asyncio.run(main())
+
+
 def test_a_time_of_being_active_ends_with_the_release_and_begins_anew(tmp_path: pathlib.Path) -> None:
     async def main() -> None:
         node = Node(tmp_path)

@@ -67,7 +67,9 @@ class Conversation:
         """Why this node could not take over; asked for each sign of life, as the two below."""
         self.agreement: Agreement = {}
         self.find_spell: Callable[[], Spell | None] = lambda: None
-        self.on_believed: list[Callable[[PeerSummary], None]] = []
+        self.on_answered: list[Callable[[PeerSummary, float], None]] = []
+        """Called with what the peer answered, and the seconds that took: its ages may be older by so much. What it sends by
+        itself can have waited in the network for any time."""
 
     @property
     def peer_owns(self) -> bool:
@@ -96,12 +98,12 @@ class Conversation:
             self._orders(),
         )
 
-    def learn(self, raw: Message, *, is_answer: bool = True) -> None:
+    def learn(self, raw: Message, *, is_answer: bool = True, took_s: float = 0.0) -> None:
         """Takes in the peer's signs of life. Raises ``WrongPeer``.
 
         ``is_answer``: they came over this node's own link, from the machine with the pinned host key. What comes otherwise
         was sent by whoever holds the peer's key, and an epoch in it is believed within limits alone: then one that a stolen
-        key has sent is overtaken when the key is gone.
+        key has sent is overtaken when the key is gone. ``took_s``: how long the answer took.
         """
         for listener in self.on_heard:
             listener()
@@ -113,8 +115,8 @@ class Conversation:
             self._doubt(summary.mark)
         changed = self.peer is None or self.peer.role is not summary.role
         self.peer = summary
-        for hear in self.on_believed:
-            hear(summary)
+        for hear in self.on_answered if is_answer else ():
+            hear(summary, took_s)
         if not self._standing.owns:
             self._ledger.learn(summary.mark)
         if changed:
@@ -130,14 +132,21 @@ class Conversation:
     async def greet(self, link: PeerLink) -> None:
         """The first exchange on a new connection: who are you, what do you hold. Raises as ``PeerLink.ask`` does."""
         try:
-            answer = await link.ask({"op": "hello", **self.summary()}, self._limits.connect_timeout_s)
-            self.learn(answer)
+            answer = await self._ask(link, "hello", self._limits.connect_timeout_s)
         except WrongPeer as error:
             raise RemoteError(str(error)) from None
         self._replicator.learn_peer(await self._peer_manifest(link, str(answer["manifest"])))
         if self.peer is not None:
             self._ledger.see_generation(self.peer.generation)
         self._replicator.retry_now()
+
+    async def _ask(self, link: PeerLink, op: str, limit_s: float) -> Message:
+        """Exchanges signs of life, and takes in the peer's. Raises as ``PeerLink.ask`` does, and ``WrongPeer``."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        answer = await link.ask({"op": op, **self.summary()}, limit_s)
+        self.learn(answer, took_s=loop.time() - began)
+        return answer
 
     async def _peer_manifest(self, link: PeerLink, manifest_hash: str) -> Manifest:
         ledger, own = self._ledger, self._view.manifest
@@ -169,7 +178,7 @@ class Conversation:
     async def _exchange(self, limit_s: float) -> None:
         """Asks for a sign of life, and sees to it that a standby holds what it is believed to hold."""
         moment = self._replicator.moment
-        self.learn(await self._link.ask({"op": "ping", **self.summary()}, limit_s))
+        await self._ask(self._link, "ping", limit_s)
         peer = self.peer
         if peer is not None:
             await self._replicator.hear_holding(peer.manifest_hash, peer.role, moment)
@@ -179,7 +188,7 @@ class Conversation:
         if not self._link.is_up:
             return None
         try:
-            self.learn(await self._link.ask({"op": "ping", **self.summary()}, timeout_s))
+            await self._ask(self._link, "ping", timeout_s)
         except (Disconnected, RemoteError, TimeoutError, WrongPeer):
             return None
         return self.peer.role if self.peer else None

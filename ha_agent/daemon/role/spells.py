@@ -64,10 +64,16 @@ class Spells:
         now, ended = self._clock(), self._ended_mono
         return Spell(now - self._began_mono, 0.0 if ended is None else now - ended)
 
-    def hear_peer(self, peer: PeerSummary) -> None:
-        """Tells once that both nodes were active, on the one that took over later."""
-        own = self.describe()
-        both = find_overlap(own, peer.active)
+    def hear_peer(self, peer: PeerSummary, took_s: float = 0.0) -> None:
+        """Tells once that both nodes were active, on the one that took over later.
+
+        ``took_s``: how long the peer's word may have been on its way. Its time of being active may have ended that much
+        earlier than its age says: an overlap that is no longer than that is none.
+        """
+        own, theirs = self.describe(), peer.active
+        if theirs is not None and theirs.ended_ago_s:
+            theirs = Spell(theirs.began_ago_s + took_s, theirs.ended_ago_s + took_s)
+        both = find_overlap(own, theirs)
         if both is None or own is None or peer.active is None or not both.ended_ago_s:
             return
         is_later = own.began_ago_s <= peer.active.began_ago_s
