@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ha_agent.adapters.terminal import fit, paint
 from ha_agent.core.findings import NAGIOS, Severity
-from ha_agent.core.glimpse import Glimpse, find_severity, list_remedies, list_rows, say_verdict
+from ha_agent.core.glimpse import Glimpse, find_severity, list_remedies, list_rows, say_verdict, say_why
 from ha_agent.core.node_json import NodeAccountJson, NodeJson
 from ha_agent.core.problems import age_text, find_problems, verdict
 from ha_agent.core.supervisor_words import State
@@ -106,7 +106,7 @@ def render_glimpse(seen: Glimpse, now: float | None = None) -> str:
     now = time.time() if now is None else now
     severity = find_severity(seen)
     lines = fit(say_verdict(seen), "  ", f"{NAGIOS[severity]}: ")
-    lines += fit(seen.why.removesuffix("; systemctl start ha-agent"), "  ", "! ")
+    lines += fit(say_why(seen), "  ", "! ")
     lines = [paint(line, COLOURS[severity]) for line in lines]
     lines += [f"  -> {remedy}" for remedy in list_remedies(seen)]
     lines += ["", "What is seen without the agent:"]

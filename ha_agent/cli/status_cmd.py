@@ -13,7 +13,7 @@ from ha_agent.adapters.status_screen import render_glimpse, render_status
 from ha_agent.adapters.terminal import is_terminal, redraw
 from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands, settings_of
-from ha_agent.core.glimpse import Glimpse, find_severity, list_remedies, say_verdict
+from ha_agent.core.glimpse import Glimpse, find_severity, list_remedies, say_verdict, say_why
 from ha_agent.core.node_json import NodeJson
 from ha_agent.core.problems import find_problems, verdict
 from ha_agent.core.words import Exit
@@ -72,7 +72,7 @@ def glimpse_document(seen: Glimpse) -> dict[str, Any]:
         "schema": SCHEMA,
         "severity": severity.name.lower(),
         "verdict": say_verdict(seen),
-        "problems": [{**problem, "text": seen.why, "remedy": list_remedies(seen)[0]}],
+        "problems": [{**problem, "text": say_why(seen), "remedy": list_remedies(seen)[0]}],
         "nodes": [],
         "without_agent": seen.to_dict(),
     }

@@ -18,6 +18,8 @@ from ha_agent.core.problems import age_text
 from ha_agent.core.width import count_text
 from ha_agent.core.words import Role
 
+START_AGENT = "systemctl start ha-agent"
+
 
 @dataclass(frozen=True, slots=True)
 class Glimpse:
@@ -76,11 +78,16 @@ def _say_service(seen: Glimpse) -> str:
     return f"{where}, {runs}"
 
 
+def say_why(seen: Glimpse) -> str:
+    """How the agent did not answer, without what to do about it."""
+    return seen.why.removesuffix(f"; {START_AGENT}")
+
+
 def list_remedies(seen: Glimpse) -> list[str]:
     """What is to be done here, the first thing first."""
     if seen.agent_pid is not None:
         return ["journalctl -u ha-agent -n 50"]
-    found = ["systemctl start ha-agent", "journalctl -u ha-agent -n 50 says why it ended"]
+    found = [START_AGENT, "journalctl -u ha-agent -n 50 says why it ended"]
     if seen.keepalived_pid is None:
         found.append("systemctl start keepalived")
     if seen.supervisord_pid is None:

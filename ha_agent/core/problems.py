@@ -18,6 +18,7 @@ from ha_agent.core.link_causes import find_cause
 from ha_agent.core.node_json import NodeAccountJson, NodeJson, ProgramJson, SilentNodeJson
 from ha_agent.core.obstacles import find_faults, is_unfit_by_order
 from ha_agent.core.supervisor_words import TROUBLED_STATES, State, is_deaf
+from ha_agent.core.words import Answer
 
 TEXTS: Mapping[str, str] = {
     "split-brain": "SPLIT-BRAIN: both nodes are active",
@@ -85,6 +86,7 @@ REMEDIES: Mapping[str, str] = {
     "registry": "bring the registry back",
     "not-replicated": "replace it by a plain file of root's that nobody else may write",
     "replication": "ha-agent diff; ha-agent sync",
+    "no-room": "make room on the standby; then ha-agent sync",
     "held": "ha-agent diff shows what; ha-agent sync --accept-deletes sends the deletions",
     "local-changes": "make them on the active node",
     "program-failed": "read its log; fix it, then: supzcli start {name}",
@@ -165,6 +167,9 @@ class Problem:
     @property
     def rank(self) -> Rank:
         """Where it stands among the others."""
+        if self.code == "standby-not-ready":
+            # What the standby lacks is asked for with its fitness.
+            return Rank.STANDBY
         return RANKED.get(self.key, Rank.NODE)
 
     @property
@@ -316,9 +321,7 @@ def _of_agreement(reachable: Sequence[NodeAccountJson]) -> Iterator[Problem]:
     if (mine := own.get("version")) and (theirs := peer.get("version")) and mine != theirs:
         older, newer = sorted((own, peer), key=lambda n: _version_key(n["version"]))
         said = {"own": mine, "node": own["name"], "theirs": theirs, "other": peer["name"]}
-        yield Problem(
-            "version-differs", "version-differs", {**said, "older": older["name"], "newest": newer["version"]}
-        )
+        yield Problem("version-differs", "version-differs", {**said, "older": older["name"], "newest": newer["version"]})
 
 
 def _version_key(version: str) -> list[tuple[int, str]]:
@@ -383,8 +386,9 @@ def _of_registry(node: NodeAccountJson) -> Iterator[Problem]:
     replication = node["replication"]
     if code := REPLICATION_FAULTS.get(replication["state"]):
         words = {"node": name, "state": replication["state"], "why": replication["reason"]}
-        held = "held" if replication["state"] == "held" else ""
-        yield Problem(code, "replication", words, name, replication.get("pending_since"), held)
+        full = str(replication["reason"]).startswith(Answer.NO_SPACE)
+        remedy = "held" if replication["state"] == "held" else "no-room" if full else ""
+        yield Problem(code, "replication", words, name, replication.get("pending_since"), remedy)
     if local := replication.get("local_changes") or []:
         yield Problem("standby-edit", "local-changes", {"node": name, "path": ", ".join(local[:3])}, name)
 

@@ -363,13 +363,14 @@ def test_nodes_that_do_not_go_together_are_found(context: Scripted) -> None:
     assert codes(machine.check_maintenance, forgotten) == {"maintenance-on": Severity.WARNING}
     assert codes(machine.check_versions, with_status(context, version="10")) == {"version-running": Severity.WARNING}
     bad = {"problems": {"x.conf": "no user"}, "warnings": {}}
-    assert codes(supervisor.check_confs, with_status(context, readiness=bad)) == {"standby-not-ready": Severity.ERROR}
+    assert codes(supervisor.check_confs, with_status(context, readiness=bad)) == {"standby-not-ready": Severity.WARNING}
     on_both = with_status(
         context, role="active", readiness={"problems": {"x.conf": "no user"}, "warnings": {"y.conf": "no binary"}}
     )
-    assert codes(supervisor.check_confs, on_both) == dict.fromkeys(
-        ("conf-not-loadable", "conf-not-startable"), Severity.ERROR
-    )
+    assert codes(supervisor.check_confs, on_both) == {
+        "conf-not-loadable": Severity.ERROR,
+        "conf-not-startable": Severity.WARNING,
+    }
 
 
 def test_an_agent_that_cannot_keep_its_notes_is_found(context: Scripted) -> None:

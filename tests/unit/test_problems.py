@@ -83,6 +83,10 @@ STATES: dict[str, tuple[list[Any], list[str]]] = {
     ),
     "deletions are held": ([node("a", "active", replication=replication("held")), node("b")], ["registry-held"]),
     "a change is refused": ([node("a", "active", replication=replication("refused")), node("b")], ["replication-refused"]),
+    "the standby has no room": (
+        [node("a", "active", replication=replication("refused", "NO_SPACE: 0 bytes free")), node("b")],
+        ["replication-refused"],
+    ),
     "the standby was edited": (
         [node("a", "active"), node("b", replication={"state": "receiving", "local_changes": ["x.conf"]})],
         ["standby-edit"],
@@ -118,7 +122,7 @@ def test_each_state_is_said_worst_first_with_a_remedy(state: str) -> None:
 
 
 def test_every_sentence_has_its_remedy_its_rank_and_its_fault() -> None:
-    assert REMEDIES.keys() - {"held"} == TEXTS.keys() and RANKED.keys() <= TEXTS.keys()
+    assert REMEDIES.keys() - {"held", "no-room"} == TEXTS.keys() and RANKED.keys() <= TEXTS.keys()
     for nodes, _ in STATES.values():
         assert all(problem.code in FAULTS for problem in find_problems(nodes, NOW))
 
@@ -127,6 +131,19 @@ def test_what_is_said_of_a_pair_is_alerted_too_but_for_what_somebody_does_just_n
     said = {problem.code for nodes, _ in STATES.values() for problem in find_problems(nodes, NOW)}
     # Of a silent peer that may be active the alert peer-lost says so.
     assert said - CODES.keys() == {"drill", "program-stopped", "may-run-twice", "version-differs"}
+
+
+def test_no_room_is_not_mended_by_sending_the_change_again() -> None:
+    (problem,) = find_problems(STATES["the standby has no room"][0], NOW)
+    assert problem.remedy == "make room on the standby; then ha-agent sync"
+
+
+def test_what_the_standby_cannot_load_is_asked_for_with_its_fitness() -> None:
+    bad = {"loadable": 2, "problems": {"x.conf": "bad"}, "warnings": {}}
+    (problem,) = find_problems([node("a", "active"), node("b", readiness=bad)], NOW)
+    assert problem.rank is Rank.STANDBY
+    (problem,) = find_problems([node("a", "active", readiness=bad), node("b")], NOW)
+    assert problem.rank is Rank.PROGRAM
 
 
 def test_the_node_with_the_older_version_is_the_one_to_upgrade() -> None:

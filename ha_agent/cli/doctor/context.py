@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ha_agent.adapters.control import CommandFailed, NoDaemon
+from ha_agent.adapters.control import CommandFailed, NoDaemon, NotAllowed
 from ha_agent.adapters.program_path import SAFE_PATH
 from ha_agent.cli.nodes import Nodes
 from ha_agent.core.faults import Face, former_code
@@ -38,6 +38,8 @@ class Context:
     keepalived_conf: str = "/etc/keepalived/keepalived.conf"
     is_root: bool = field(default_factory=lambda: os.geteuid() == 0)
     _status: tuple[list[NodeJson], str | None] | None = None
+    is_refused: bool = False
+    """Whether whoever asks may not ask the agent, which says nothing of the agent."""
 
     def run(self, *words: str) -> Ran:
         """Runs a program that only looks: empty environment, no input, a deadline."""
@@ -75,6 +77,7 @@ class Context:
             try:
                 self._status = Nodes(self.settings).status(), None
             except (NoDaemon, CommandFailed, TimeoutError) as error:
+                self.is_refused = isinstance(error, NotAllowed)
                 self._status = [], str(error) or "the agent did not answer"
         return self._status
 

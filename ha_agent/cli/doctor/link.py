@@ -105,6 +105,9 @@ def check_sshd(context: Context) -> Iterator[Finding]:
 def check_link(context: Context) -> Iterator[Finding]:
     """What the agents themselves say of the link."""
     nodes, problem = context.status()
+    if problem and context.is_refused:
+        yield unknown("agent-down", f"whether the agent answers is not known: {problem}", "run doctor as root")
+        return
     if problem:
         yield error("agent-down", f"the agent does not answer: {problem}", "systemctl start ha-agent")
         return

@@ -12,7 +12,7 @@ from ha_agent.adapters.supervisord import Fault, SupervisordDown, SupervisordFin
 from ha_agent.adapters.supervisord import Supervisord as Client
 from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
 from ha_agent.cli.lint_cmd import read_registry
-from ha_agent.core.faults import code_of_conf
+from ha_agent.core.faults import FAULTS, Urgency, code_of_conf
 from ha_agent.core.findings import Finding
 from ha_agent.core.lint import lint_conf, lint_together
 from ha_agent.core.listener_conf import GROUP, LISTENER_CONF, missing_events
@@ -41,6 +41,9 @@ def check_include(context: Context) -> Iterator[Finding]:
     """The active set must be included, the registry itself must not (hazard 14)."""
     path, settings = context.settings.supervisor.config, context.settings
     parser = _read_conf(context)
+    if os.path.exists(path) and not os.access(path, os.R_OK):
+        yield unknown("supervisor-conf", f"{path} is not for this user", "run doctor as root")
+        return
     if parser is None:
         text = f"{path} cannot be read, or is not a configuration of supervisord"
         yield error("supervisor-conf", text, "set supervisor.config, or run doctor as root")
@@ -220,11 +223,12 @@ def check_confs(context: Context) -> Iterator[Finding]:
         for path, why in sorted({**readiness["warnings"], **readiness["problems"]}.items()):
             clean = False
             code = code_of_conf(str(node["role"]), is_loadable=path not in readiness["problems"])
-            yield error(code, f"{path} on {node['name']}: {why}", f"fix {path}, or park it (*.conf.parked)")
+            make = error if FAULTS[code].urgency is Urgency.CRITICAL else warning
+            yield make(code, f"{path} on {node['name']}: {why}", f"fix {path}, or park it (*.conf.parked)")
         for path, why in sorted(node["registry"]["refused"].items()):
             clean = False
             text = f"{path} on {node['name']} is not replicated: {why}"
-            yield error("conf-refused", text, "replace it by a plain file of root's that nobody else may write")
+            yield warning("conf-refused", text, "replace it by a plain file of root's that nobody else may write")
     if clean:
         yield ok("confs", "every conf can be loaded and started on every node that can be reached")
 
