@@ -84,9 +84,14 @@ class ConfChecker:
             answer = json.loads(line)
             if not isinstance(answer, dict):
                 raise ValueError(f"{type(answer).__name__} instead of an object")
-        except (TimeoutError, OSError, ValueError) as error:
+        except TimeoutError:
             await self.close()
-            raise CheckerFailed(f"supervisord's parser did not answer: {error or type(error).__name__}") from None
+            raise CheckerFailed(f"supervisord's parser did not answer within {self._deadline_s:g} s") from None
+        except (OSError, ValueError) as error:
+            await self.close()
+            # Python's words for JSON that is none are for programmers.
+            why = error.strerror if isinstance(error, OSError) else "it ended, or wrote something that is no answer"
+            raise CheckerFailed(f"supervisord's parser did not answer: {why}") from None
         if not isinstance(answer, dict):
             raise CheckerFailed("supervisord's parser gave no answer that can be understood")
         return answer
