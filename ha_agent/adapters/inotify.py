@@ -16,6 +16,7 @@ import select
 import struct
 import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,11 @@ WANTED = IN_ATTRIB | IN_CLOSE_WRITE | CAME | WENT | IN_DELETE_SELF | IN_MOVE_SEL
 
 _HEAD = struct.Struct("iIII")
 READ_BYTES = 65536
+
+GATHER_S = 0.002
+"""An edit makes five events within a millisecond, which are read together. watchdog's threads tell of it at once; to wake
+this thread for each of them as well made the commit of the edit wait for the interpreter.
+"""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 """For inotify_init1(2) and its like, which ``os`` does not have."""
@@ -212,6 +218,7 @@ class TreeReader:
         while True:
             if any(fd == self._closing for fd, _ in poll.poll()):
                 return
+            time.sleep(GATHER_S)
             self._handing_over = True
             with self._lock:
                 hints = self._take(self._read())
