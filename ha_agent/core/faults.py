@@ -394,9 +394,7 @@ _FINDINGS: tuple[Fault, ...] = (
     Fault("clock-sync", "this node's clock is not synchronised", "install systemd-timesyncd or chrony"),
     Fault("clock-offset", "the two nodes' clocks differ", "look at timedatectl on both"),
     Fault("version-running", "another version runs than is installed", "systemctl restart ha-agent"),
-    Fault(
-        "version-differs", "the two nodes run different versions of ha-agent", "finish the upgrade on the older one"
-    ),
+    Fault("version-differs", "the two nodes run different versions of ha-agent", "finish the upgrade on the older one"),
     Fault("priority-equal", "both nodes have the same VRRP priority", "give them different ones"),
     Fault("unit-disabled", "a unit is not started at boot", "systemctl enable"),
     Fault("unit-fence", "an agent that cannot be started would leave the node active", "install the units of the package"),

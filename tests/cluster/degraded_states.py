@@ -57,6 +57,8 @@ class State:
     refuses: int = 3
     alert_at: str = "node-a"
     alert: str = ""
+    comes_and_goes: bool = False
+    """Whether the pair corrects it and it is made again: then the faces are asked until one spell lasted for all."""
 
     @property
     def told(self) -> str:
@@ -161,7 +163,7 @@ def keep_editing(pair: Pair) -> None:
     loop = f"while [ -e /tmp/editing ]; do echo '; x' >> {CONFS}/p0.conf; sleep 0.5; done"
     pair.shell("node-b", f'touch /tmp/editing; setsid sh -c "{loop}" > /dev/null 2>&1 < /dev/null &')
     # It is put right each time; what lasts is seen when the pauses between have grown to 16 s.
-    wait_for("an edit that lasts", lambda: len(pair.history("node-a", "standby-restored")) >= 3, 60, 0.2)
+    wait_for("an edit that lasts", lambda: len(pair.history("node-a", "standby-restored")) >= 4, 90, 0.2)
 
 
 def end_editing(pair: Pair) -> None:
@@ -380,6 +382,7 @@ BY_STANDBY = (
         checks=(0, 0, 1),
         alert_at="node-b",
         truth=registries_differ,
+        comes_and_goes=True,
     ),
     State(
         name="conf not loadable there",

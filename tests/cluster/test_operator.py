@@ -146,7 +146,6 @@ def test_without_a_daemon_every_command_says_so_in_one_line(pair: Pair) -> None:
     up(pair)
     pair.lab.unit("node-b", "stop", "ha-agent")
     for words in (
-        ("status",),
         ("history",),
         ("diff",),
         ("kept", "list"),
@@ -214,7 +213,7 @@ def test_a_terminal_gets_colour_and_a_pipe_plain_text(pair: Pair) -> None:
     assert "\033" not in pair.ha("node-a", "status").stdout
     pair.shell("node-a", "ha-agent maintenance on --for 1min --reason 'two words'")
     shown = pair.shell("node-a", "TERM=xterm script -qec 'ha-agent status' /dev/null")
-    assert "\033[33m! node-a is in maintenance" in shown and "(two words)" in shown
+    assert "\033[33m! both nodes are in maintenance" in shown and "(two words)" in shown
     assert shown.startswith("\033[31mCRITICAL: node-b could not take over")
 
 
@@ -231,7 +230,7 @@ def test_in_maintenance_nothing_is_started_or_stopped_whatever_keepalived_does(p
     pair.lab.unit("node-a", "kill", "ha-agent", 9)
     wait_for("the agent is back", lambda: pair.ha("node-a", "status").returncode == 0, 10, 0.1)
     said = pair.ha("node-a", "status").stdout
-    assert said.startswith("CRITICAL: no service: the VIP is on node-b") and "! node-a is in maintenance" in said
+    assert said.startswith("CRITICAL: no service: the VIP is on node-b") and "! both nodes are in maintenance" in said
     stays("it survives a restart", lambda: pair.runs("node-a") == THREE and not pair.runs("node-b"), 0.5)
     path = pair.path("node-a", "more.conf")
     with open(path, "w", encoding="ascii") as file:

@@ -102,9 +102,10 @@ class MachinePair:
     def status(self, machine: Machine) -> dict[str, Any]:
         """The machine's own account; empty while there is none."""
         try:
-            return dict(json.loads(machine.run("ha-agent status --json || true", 30.0))["nodes"][0])
+            nodes = json.loads(machine.run("ha-agent status --json || true", 30.0))["nodes"]
         except (CommandFailed, ValueError):
             return {}
+        return dict(nodes[0]) if nodes else {}
 
     def runs(self, machine: Machine) -> set[str]:
         """The registry's programs that run on ``machine``, by their processes."""
