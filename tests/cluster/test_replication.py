@@ -141,8 +141,8 @@ def test_an_edit_on_the_standby_does_not_travel_and_is_kept_when_it_is_overwritt
     names.shell("node-a", "echo '; right' >> /etc/supervisor/conf.d/p0.conf")
     names.await_equal()
     assert b"; right" in names.files("node-b")["p0.conf"][1]
-    kept = names.history("node-b", "divergence-kept")
-    assert kept
+    # The file is there a moment before the word of it.
+    kept = wait_for("the word of it", lambda: names.history("node-b", "divergence-kept"), 5)
     wait_for(
         "the kept copy",
         lambda: (
