@@ -15,6 +15,7 @@ import os
 import secrets
 import shutil
 import stat
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -70,6 +71,8 @@ class Committer:
         self._staging, self._kept_dir = places.staging, places.kept
         self._state_dir = state_dir
         self._unkept: list[tuple[str, Kept]] = []
+        self._keeping = threading.Lock()
+        """A claim may write kept copies while a checkpoint does: each copy is made once."""
         self._one_mount = True
         """Whether staging and registry are one mount, so that a file can be moved from one to the other; found by trying."""
         self.journal = Journal(places.journal)
@@ -195,8 +198,9 @@ class Committer:
 
         syncfs(2) takes as long as it takes for what any program has written to the file system.
         """
-        for generation, kept in list(self._unkept):
-            write_kept(os.path.join(self._kept_dir, generation), kept)
+        with self._keeping:
+            for generation, kept in list(self._unkept):
+                write_kept(os.path.join(self._kept_dir, generation), kept)
         sync_file_system(self._state_dir)
         if os.path.isdir(self.root):
             sync_file_system(self.root)

@@ -546,3 +546,32 @@ def test_whatever_came_before_the_set_is_what_one_look_at_the_registry_gives(
 
     with tempfile.TemporaryDirectory() as root:
         run_timeless(main(pathlib.Path(root)))
+
+
+class SpoiltWhileWritten(ActiveSet):
+    """Somebody writes into ``a.conf`` while ``b.conf`` is written, and that is noticed at once."""
+
+    spoils = False
+
+    def _write_one(self, name: str, *rest: Any) -> bool:
+        if self.spoils and name.startswith("b"):
+            self.spoils = False
+            pathlib.Path(self.directory, "a.conf").write_text("somebody's")
+            assert self.keep()
+        return super()._write_one(name, *rest)
+
+
+def test_what_is_damaged_while_another_conf_is_written_is_written_by_the_next_call(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        ready = Ready(tmp_path, a="one", b="two")
+        view = ready.node.view
+        one = SpoiltWhileWritten(str(ready.node.registry_dir), str(ready.directory), ready.checker, view.read_content)
+        for text in ("two", "two\n", "two"):
+            ready.edit(b=text)
+            await view.compare()
+            await one.judge(view.manifest)
+            one.spoils = text == "two\n"
+            await one.write(keep_last_good=True)
+        assert ready.active() == {"a.conf": "one", "b.conf": "two"}
+
+    run_timeless(main())

@@ -63,6 +63,7 @@ class ActiveSet:
         self._files = threading.Lock()
         """Held for each change of the directory: a writing that began before must not fill what ``remove`` emptied."""
         self._removals = 0
+        self._damages = 0
         self.directory = directory
         self.judged: Manifest = EMPTY
         self.selection = Selection()
@@ -163,7 +164,8 @@ class ActiveSet:
             self._rename_former(manifest, selection)
         keep: set[str] = set()
         failed: dict[str, str] = {}
-        whole, self._whole = self._whole, None
+        with self._files:
+            whole, self._whole, damages = self._whole, None, self._damages
         paths: Iterable[str] = selection.loadable
         if keep_last_good and whole is not None and whole[1] is selection:
             changed = diff_manifests(whole[0], manifest).puts
@@ -198,7 +200,8 @@ class ActiveSet:
             for name in set(os.listdir(self.directory)) - keep:
                 discard(os.path.join(self.directory, name))
                 self._written.pop(name, None)
-            if is_whole:
+            # What was found damaged meanwhile has to be written by the next call, whatever the difference is by then.
+            if is_whole and damages == self._damages:
                 self._whole = manifest, selection, frozenset(keep)
         return {}
 
@@ -227,6 +230,7 @@ class ActiveSet:
             for name in changed:
                 del self._written[name]
             if made or changed:
+                self._damages += 1
                 self._whole = None
         return made or bool(changed)
 
