@@ -88,7 +88,9 @@ def _look_at_supervisord(settings: Settings) -> dict[str, Any]:
 
 def _count_confs(path: str) -> dict[str, Any]:
     try:
-        return {"confs": sum(map(is_loadable_name, (entry.path for entry in scan_registry(path, EMPTY, {}).manifest)))}
+        scan = scan_registry(path, EMPTY, {})
+        # A conf that this user may not read is there all the same.
+        return {"confs": sum(map(is_loadable_name, {*(entry.path for entry in scan.manifest), *scan.refused}))}
     except RegistryUnavailable as error:
         return {"registry_problem": f"not known: {error}"}
 
