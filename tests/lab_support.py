@@ -39,11 +39,11 @@ def wait_for(
     raise AssertionError(f"{what}: not within {limit_s:g} s; last seen: {show() or value!r}")
 
 
-def stays(what: str, probe: Callable[[], object], for_s: float) -> None:
-    """Asserts that ``probe`` is true all the time."""
+def stays(what: str, probe: Callable[[], object], for_s: float, show: Callable[[], Any] = str) -> None:
+    """Asserts that ``probe`` is true all the time; raises with what was seen instead."""
     deadline = time.monotonic() + for_s
     while (began := time.monotonic()) < deadline:
-        assert probe(), f"{what}: did not stay so for {for_s:g} s"
+        assert probe(), f"{what}: did not stay so for {for_s:g} s; last seen: {show()}"
         time.sleep(max(0.02, 3 * (time.monotonic() - began)))
 
 

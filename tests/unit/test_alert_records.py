@@ -61,11 +61,17 @@ def make(store: AlertStore, *sinks: str, queue_max: int = 1000) -> AlertRecords:
     return records
 
 
-def tell(records: AlertRecords, *texts: str, now: float = NOW) -> None:
-    """Tells of one moment each, at once: each is a notification of its own."""
-    for _text in texts:
+def add(records: AlertRecords, count: int) -> None:
+    """Adds so many moments: each is a notification of its own."""
+    for _ in range(count):
         records.book.number += 1
-        records.add([note(records.book.number, now)])
+        records.add([note(records.book.number)])
+
+
+async def tell(records: AlertRecords, count: int = 1) -> None:
+    """Adds so many moments, and writes them."""
+    add(records, count)
+    await records.save()
 
 
 # ---- records --------------------------------------------------------------------------------------------------
@@ -162,7 +168,7 @@ def test_what_waits_for_a_sink_is_kept_up_to_the_limit_and_what_is_dropped_is_co
     count: int, queue_max: int, cursors: dict[str, int]
 ) -> None:
     records = make(MemoryStore(), *cursors, queue_max=queue_max)
-    tell(records, *("x" * count))
+    add(records, count)
     for name, cursor in cursors.items():
         records.sinks[name].cursor = min(cursor, count)
     asyncio.run(records.save())
@@ -251,8 +257,7 @@ def test_each_sink_has_each_notification_in_order_and_once_however_often_it_fail
         run.delivery.start()
         for count, statuses, restart in rounds:
             run.statuses["mail"] = list(statuses)
-            tell(records, *("x" * count))
-            await records.save()
+            await tell(records, count)
             run.delivery.wake()
             await run.settle()
             if restart:
@@ -279,7 +284,7 @@ def test_a_sink_that_fails_is_asked_again_later_and_later_and_is_an_alert_itself
     async def main() -> None:
         records = make(MemoryStore(), "mail")
         run = Run(records, {"mail": sink()}, {"mail": [1] * 12})
-        tell(records, "x")
+        await tell(records)
         seen: list[tuple[int, int]] = []
         original = run.delivery.conditions
 
@@ -306,6 +311,7 @@ def test_what_a_sink_does_not_want_and_what_is_too_old_is_passed_over_and_only_t
         records.book.number = 4
         records.add([note(1), note(2, severity=Urgency.CRITICAL), note(3, NOW - OLD_S - 1, Urgency.CRITICAL)])
         records.add([note(4, severity=Urgency.CRITICAL)])
+        await records.save()
         assert run.delivery.count_waiting("mail") == 3
         run.delivery.start()
         await run.settle()
@@ -320,7 +326,7 @@ def test_a_defect_in_serving_one_sink_ends_neither_that_service_nor_another() ->
     async def main() -> None:
         records = make(MemoryStore(), "mail", "pager")
         run = Run(records, {"mail": sink(), "pager": sink()}, {"mail": [RuntimeError("a defect")]})
-        tell(records, "x", "y")
+        await tell(records, 2)
         run.delivery.start()
         await run.settle()
         assert run.numbers("mail") == run.numbers("pager") == [1, 2]
@@ -335,8 +341,7 @@ def test_a_delivery_under_way_comes_to_its_end_when_the_agent_stops_so_that_none
         store = MemoryStore()
         records = make(store, "mail")
         run = Run(records, {"mail": sink()})
-        tell(records, "x")
-        await records.save()
+        await tell(records)
         run.gate.clear()
         run.delivery.start()
         await asyncio.sleep(0.005)
@@ -354,7 +359,7 @@ def test_a_delivery_under_way_is_not_cut_off_with_the_task_that_serves_its_sink(
     async def main() -> None:
         records = make(MemoryStore(), "mail")
         run = Run(records, {"mail": sink()})
-        tell(records, "x")
+        await tell(records)
         run.gate.clear()
         run.delivery.start()
         await asyncio.sleep(0.005)
@@ -362,6 +367,32 @@ def test_a_delivery_under_way_is_not_cut_off_with_the_task_that_serves_its_sink(
         run.gate.set()
         await run.delivery.close()
         assert run.numbers("mail") == [1]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_nothing_is_sent_before_it_is_written_but_for_what_the_disk_refuses(full: bool) -> None:
+    """A sink that is busy takes the next notification as soon as it can: an agent that is killed then would tell it anew."""
+
+    async def main() -> None:
+        store = MemoryStore()
+        records = make(store, "mail")
+        run = Run(records, {"mail": sink()})
+        await tell(records)
+        run.delivery.start()
+        await run.settle()
+        store.full = full
+        records.add([note(2)])
+        records.book.number = 2
+        run.delivery.wake()
+        await asyncio.sleep(0.02)
+        assert run.numbers("mail") == [1]
+        await records.save()
+        run.delivery.wake()
+        await run.settle()
+        assert run.numbers("mail") == [1, 2]
+        await run.stop()
 
     asyncio.run(main())
 

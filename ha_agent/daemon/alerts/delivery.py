@@ -111,7 +111,7 @@ class Delivery:
         """Delivers to one sink, in order; one that does not take it is asked again later and later."""
         state, fresh = self._records.sinks[name], self._fresh[name]
         while True:
-            note = next((n for n in self._records.notes if n.number > state.cursor), None)
+            note = self._records.next_for(name)
             if note is None:
                 fresh.clear()
                 await fresh.wait()

@@ -25,6 +25,8 @@ class AlertRecords:
         self.notes: list[Notification] = []
         """The newest last."""
         self.sinks = {name: SinkState(book.number) for name in sinks}
+        self._sendable = 0
+        """The newest notification that was written, or that the disk refused."""
         self._queue_max = queue_max
         self._saving = asyncio.Lock()
         self._saved: object = None
@@ -47,10 +49,16 @@ class AlertRecords:
         used = [note.number for note in stored.notes] + [state.cursor for state in stored.sinks.values()]
         self.book.number = max([self.book.number, *used])
         self.sinks = {name: stored.sinks.get(name) or SinkState(self.book.number) for name in self.sinks}
+        self._sendable = self.book.number
 
     def add(self, told: Iterable[Notification]) -> None:
         """Adds what is to be told."""
         self.notes += told
+
+    def next_for(self, sink: str) -> Notification | None:
+        """What ``sink`` is to have next. What is not written yet is not sent: a crash would send it again as another."""
+        cursor = self.sinks[sink].cursor
+        return next((note for note in self.notes if cursor < note.number <= self._sendable), None)
 
     async def save_if_changed(self) -> None:
         """Writes everything where the book says something else than what was written last."""
@@ -66,11 +74,13 @@ class AlertRecords:
             self._trim()
             notes = [note.to_dict() for note in self.notes]
             sinks = {name: asdict(state) for name, state in self.sinks.items()}
+            newest = self.book.number
             try:
                 await asyncio.to_thread(self._store.save, self.book.to_dict(), notes, sinks)
             except OSError as error:
                 log.error("alerts cannot be saved; after a crash some would be told again: %s", error)
                 self._saved = None
+            self._sendable = max(self._sendable, newest)
 
     def _trim(self) -> None:
         """Keeps what is listed, and what waits for a sink up to ``queue_max``; what is dropped is counted."""
