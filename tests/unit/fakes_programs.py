@@ -181,6 +181,7 @@ class MemorySupervisord(Supervisord):
 
     def read_processes(self) -> list[ProcessInfo]:
         """Everything."""
+        self.calls.append(("getAllProcessInfo", ""))
         self._require_up("read")
         return list(self.processes)
 
