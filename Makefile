@@ -15,6 +15,8 @@ PROSE := README.md CONTRIBUTING.md CHANGELOG.md Makefile pyproject.toml docs ha_
 
 # Everything that the tools leave lies in build/.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
+# What Python compiles lies below build/ alone, and a user who keeps his trees free of it need not wait for it each time.
+unexport PYTHONDONTWRITEBYTECODE
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 
 # The lab's nodes run the code from here and leave byte code beside it; it goes at the end, also after Ctrl-C.
