@@ -23,6 +23,7 @@ from ha_agent.daemon.alerts.program_watcher import (
     AGAIN_S,
     ASKED_AT_ONCE,
     FAILURES,
+    FALLEN_LOOK_S,
     GLIMPSE_S,
     LOOK_S,
     PROBE_S,
@@ -151,6 +152,18 @@ def test_a_program_that_is_down_lasts_until_it_runs(tmp_path: pathlib.Path) -> N
         assert of_programs(await told(node, 3.0)) == [(Kind.BEGIN, "program-exited")]
         feed(node, change(node, "EXITED", "RUNNING"))
         assert of_programs(await told(node, 1.0)) == [(Kind.END, "program-exited")]
+
+    on_standby(tmp_path, work)
+
+
+def test_a_program_that_is_down_and_is_unloaded_is_no_alert_any_more(tmp_path: pathlib.Path) -> None:
+    async def work(node: Node) -> None:
+        node.client.add("db", state="FATAL")
+        feed(node, change(node, "BACKOFF", "FATAL"))
+        assert of_programs(await told(node)) == [(Kind.BEGIN, "program-fatal")]
+        assert of_programs(await told(node, FALLEN_LOOK_S)) == [], "supervisord still has it"
+        node.client.do_removeProcessGroup("db")
+        assert of_programs(await told(node, FALLEN_LOOK_S)) == [(Kind.END, "program-fatal")]
 
     on_standby(tmp_path, work)
 

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 LOOK_S = 300.0
 """Between two looks at all processes, whatever the events said. One of 1,000 costs a fifth of a second."""
 
+FALLEN_LOOK_S = 10.0
+"""The same while a program is down: no event of a state says that it was unloaded, which ends its alert."""
+
 PROBE_S = 30.0
 """Between two checks that supervisord answers at all."""
 
@@ -77,7 +80,7 @@ class ProgramWatcher:
         self._moments: list[Moment] = []
         self._quiet_until = 0.0
         self._verifying = False
-        self._look_at_mono = self._probe_at_mono = 0.0
+        self._look_at_mono = self._probe_at_mono = self._looked_mono = 0.0
         self._memory_at_mono = 0.0
         self._heard_mono = clock()
         self._failures = 0
@@ -128,7 +131,8 @@ class ProgramWatcher:
             # A takeover has more urgent questions, and its summary tells.
             return
         now = self._clock()
-        if now >= self._look_at_mono:
+        if now >= self._look_at_mono or self._must_look_again(now):
+            self._looked_mono = now
             self._look_at_mono, self._probe_at_mono = now + LOOK_S, now + PROBE_S
             await self._resync()
         elif now >= self._probe_at_mono:
@@ -145,6 +149,9 @@ class ProgramWatcher:
         if self._memory_limits and now >= self._memory_at_mono:
             self._memory_at_mono = now + self._limits.memory_interval_s
             await self._weigh()
+
+    def _must_look_again(self, now: float) -> bool:
+        return now - self._looked_mono >= FALLEN_LOOK_S and bool(self.watch.down(self._wall()))
 
     async def _resync(self) -> None:
         asked = self._wall()
