@@ -17,6 +17,9 @@ from ha_agent.core.words import Exit
 
 PACKAGE = "/usr/share/doc/ha-agent"
 COMMANDS = ("ha-agent", "ha-agent-peer", "ha-agent-listener", "ha-agent-web", "supzcli")
+OWN_DIR = "usr/lib/ha-agent"
+"""The one folder among them that is nobody else's."""
+
 FILES = (
     ("keepalived/ha-agent-notify", "/usr/lib/ha-agent/ha-agent-notify", 0o755),
     ("systemd/ha-agent-fence", "/usr/lib/ha-agent/ha-agent-fence", 0o755),
@@ -53,6 +56,11 @@ def run(options: argparse.Namespace) -> int:
         complain("the Debian package is installed: it has all of this already")
         return Exit.REFUSED
     links = {f"/usr/bin/{name}": os.path.join(bin_dir, name) for name in COMMANDS}
+    for target in links:
+        path = os.path.join(root, target.lstrip("/"))
+        if os.path.lexists(path) and not os.path.islink(path):
+            complain(f"{path} is in the way and is not a link of this command's: move it away")
+            return Exit.REFUSED
     for target, content, mode in _wanted():
         path = os.path.join(root, target.lstrip("/"))
         if options.remove:
@@ -63,12 +71,14 @@ def run(options: argparse.Namespace) -> int:
         print(path)
     for target, source in links.items():
         path = os.path.join(root, target.lstrip("/"))
-        if os.path.islink(path) or options.remove:
-            _remove(path)
+        _remove(path)
         if not options.remove:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             os.symlink(source, path)
         print(path)
+    if options.remove:
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.join(root, OWN_DIR))
     if root == "/":
         steps = [["systemctl", "daemon-reload"]]
         if not options.remove:

@@ -20,6 +20,18 @@ def test_units_hook_and_commands_come_and_go(tmp_path: pathlib.Path) -> None:
     assert subprocess.run(words, capture_output=True).returncode == 0, "once more does no harm"
     assert subprocess.run([*words, "--remove"], capture_output=True).returncode == 0
     assert [p for p in tmp_path.rglob("*") if not p.is_dir()] == []
+    assert not (tmp_path / "usr/lib/ha-agent").exists(), "a folder of its own stays no more than a file"
+
+
+def test_a_file_of_somebody_elses_is_neither_replaced_nor_removed(tmp_path: pathlib.Path) -> None:
+    theirs = tmp_path / "usr/bin/supzcli"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("#!/bin/sh\n")
+    for more in ([], ["--remove"]):
+        words = [sys.executable, "-m", "ha_agent", "install-units", "--root", str(tmp_path), *more]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 3 and f"{theirs} is in the way" in done.stderr
+        assert [p for p in tmp_path.rglob("*") if not p.is_dir()] == [theirs]
 
 
 SYSTEMD = pathlib.Path(__file__).parents[2] / "systemd"
