@@ -45,11 +45,21 @@ def glimpse_node(settings: Settings, why: str) -> Glimpse:
         keepalived_pid=_alive(read_pid_file(settings.vrrp.pid_file)),
         peer_up=_look_at_peer(settings),
         last_change=_read_last_change(settings),
-        standby_ordered=os.path.exists(StatePlaces(paths.state_dir).standby_order),
+        standby_ordered=_is_there(StatePlaces(paths.state_dir).standby_order),
         **_read_role(RunPlaces(paths.run_dir).role),
         **_look_at_supervisord(settings),
         **_count_confs(settings.registry.path),
     )
+
+
+def _is_there(path: str) -> bool | None:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _alive(pid: int | None) -> int | None:

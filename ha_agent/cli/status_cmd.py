@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ha_agent.adapters.control import NoDaemon
@@ -16,6 +18,7 @@ from ha_agent.cli.options import Commands, settings_of
 from ha_agent.core.glimpse import Glimpse, find_severity, list_remedies, say_verdict, say_why
 from ha_agent.core.node_json import NodeJson
 from ha_agent.core.problems import find_problems, verdict
+from ha_agent.core.settings import Settings
 from ha_agent.core.words import Exit
 
 SCHEMA = 1
@@ -48,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     nodes = Nodes(settings)
     if options.watch:
-        return _watch(nodes, as_json=options.json)
+        return _watch(settings, nodes, as_json=options.json)
     try:
         seen = nodes.status()
     except NoDaemon as error:
@@ -78,29 +81,47 @@ def glimpse_document(seen: Glimpse) -> dict[str, Any]:
     }
 
 
-def _watch(nodes: Nodes, *, as_json: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one look of ``--watch`` saw. ``key``: what is compared with the look before."""
+
+    key: object
+    text: str
+    document: dict[str, Any]
+
+
+def _look(settings: Settings, nodes: Nodes) -> _Look:
+    """A look at both nodes; at this one alone where its agent cannot be asked."""
+    try:
+        seen = nodes.status()
+    except NoDaemon as error:
+        glimpse = glimpse_node(settings, str(error))
+        return _Look(_without_times([glimpse.to_dict()]), render_glimpse(glimpse), glimpse_document(glimpse))
+    except TimeoutError as error:
+        said = str(error) or "the agent does not answer"
+        unknown = {"schema": SCHEMA, "severity": "unknown", "verdict": said, "problems": [], "nodes": []}
+        return _Look(said, f"! {said}", unknown)
+    return _Look(_without_times(seen), render_status(seen), status_document(seen))
+
+
+def _watch(settings: Settings, nodes: Nodes, *, as_json: bool) -> int:
     """Shows what changes. A daemon that goes away is shown and waited for."""
     before: object = None
     if is_terminal() and not as_json:
         print("\033[2J", end="")
     while True:
         began = time.monotonic()
-        try:
-            seen = nodes.status()
-            text = render_status(seen)
-        except (NoDaemon, TimeoutError) as error:
-            seen, text = [], f"! {error or 'the agent does not answer'}"
-        key = _without_times(seen) if seen else text
+        seen = _look(settings, nodes)
         if as_json:
-            if key != before:
-                print(json.dumps(status_document(seen)), flush=True)
+            if seen.key != before:
+                print(json.dumps(seen.document), flush=True)
         elif is_terminal():
-            redraw(f"{time.strftime('%H:%M:%S')}  Ctrl-C ends\n\n{text}")
-        elif key != before:
-            print(f"{time.strftime('%H:%M:%S')}\n{text}\n", flush=True)
-        before = key
+            redraw(f"{time.strftime('%H:%M:%S')}  Ctrl-C ends\n\n{seen.text}")
+        elif seen.key != before:
+            print(f"{time.strftime('%H:%M:%S')}\n{seen.text}\n", flush=True)
+        before = seen.key
         time.sleep(max(0.0, WATCH_S - (time.monotonic() - began)))
 
 
-def _without_times(nodes: list[NodeJson]) -> list[dict[str, Any]]:
+def _without_times(nodes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in node.items() if k not in ("at", "heard_at")} for node in nodes]

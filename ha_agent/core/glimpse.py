@@ -47,7 +47,7 @@ class Glimpse:
     peer_up: bool | None = None
     """Whether the peer's machine gives a sign of life; what its agent does is not known here."""
     last_change: Event | None = None
-    standby_ordered: bool = False
+    standby_ordered: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The glimpse as it stands in JSON."""
@@ -112,7 +112,11 @@ def list_rows(seen: Glimpse, now: float) -> list[tuple[str, str]]:
 def _say_role(seen: Glimpse, now: float) -> str:
     if seen.role is None:
         return "not known: no agent of this boot has noted one that you may read"
-    order = "; it is ordered to stay standby" if seen.standby_ordered else ""
+    order = {
+        True: "; it is ordered to stay standby",
+        False: "",
+        None: "; whether it is ordered to stay standby is not known",
+    }[seen.standby_ordered]
     age = f" as its agent noted {age_text(max(0.0, now - seen.role_at))} ago" if seen.role_at is not None else ""
     duty = ": its programs run on without a guard" if seen.role == Role.ACTIVE and seen.supervisord_pid is not None else ""
     return f"{seen.role}{age}{duty}{order}"

@@ -255,6 +255,9 @@ def test_a_node_without_its_agent_says_what_else_is_seen_of_it(pair: Pair) -> No
     seen = json.loads(pair.ha("node-a", "status", "--json").stdout)["without_agent"]
     assert {name for name, state in seen["programs"].items() if state == "RUNNING"} > THREE
     assert seen["vip_here"] == ("10.77.0.100" in pair.shell("node-a", "ip -4 addr"))
+    watched = pair.shell("node-a", "timeout -s INT 3 ha-agent status --watch --json || true").splitlines()
+    assert [json.loads(line)["without_agent"] for line in watched] == [seen], "one line, as nothing changes"
+    assert "node-a has no agent" in pair.shell("node-a", "timeout -s INT 2 ha-agent status --watch || true")
     assert str(seen["supervisord_pid"]) in pair.shell("node-a", "pgrep -f supervisord").split()
     pair.shell("node-a", "systemctl stop keepalived; systemctl stop supervisord")
     pair.lab.power_off("node-b")

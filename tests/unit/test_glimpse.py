@@ -19,6 +19,7 @@ FULL = dataclasses.replace(
     programs={"web": "RUNNING", "mail": "FATAL"},
     confs=2,
     peer_up=True,
+    standby_ordered=False,
     last_change={"at": 400.0, "node": "node-a", "to": "active", "text": "started", "code": "takeover-done"},
 )
 
@@ -42,6 +43,9 @@ def test_each_row_says_its_age_or_that_it_is_not_known() -> None:
     assert dict(list_rows(dataclasses.replace(FULL, standby_ordered=True), 1000.0))["role"].endswith("to stay standby")
     unknown = " ".join(text for _, text in list_rows(BARE, 1000.0))
     assert "whether its machine is up is not known" in unknown and "none that is noted here" in unknown
+    assert "no agent of this boot has noted one that you may read" in unknown
+    unread = dict(list_rows(dataclasses.replace(FULL, standby_ordered=None), 1000.0))["role"]
+    assert unread.endswith("whether it is ordered to stay standby is not known")
     assert "10.0.0.9/24: not known" in unknown and "2 confs" not in unknown
 
 
