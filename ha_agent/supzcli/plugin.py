@@ -161,6 +161,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         super().help_status()
         self.ctl.output("status --pair\t\tGet status of both nodes")
         self.ctl.output("status --json\t\tGet status as JSON (docs/json.md)")
+        self.ctl.output("On the standby, status <name> shows what runs on the active node.")
         self.ctl.output("PARKED programs are registered on both nodes and started by nobody but: start <name>")
 
     # ---- stop, start, restart -----------------------------------------------------------------------------
@@ -359,6 +360,11 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
             super().do_tail(arg)
         finally:
             self.ctl.options.is_at_peer = False
+
+    def help_tail(self) -> None:
+        """What ``help tail`` says."""
+        super().help_tail()
+        self.ctl.output("On the standby, tail shows the log on the active node.")
 
     def _tailf(self, path: str) -> None:
         """Follows a log until Ctrl-C; supervisorctl's own way needs supervisord's socket."""
