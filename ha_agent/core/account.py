@@ -50,6 +50,8 @@ class PushAccount:
     pending_since_wall: float | None = None
     doubt: str | None = None
     """Why this node may not know yet what its own registry holds."""
+    is_late: bool = False
+    """Whether a change has waited for the peer for longer than ``alerts.lag_s``."""
 
 
 @dataclass(frozen=True, slots=True)

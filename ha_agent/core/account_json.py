@@ -113,6 +113,7 @@ def _describe_push(account: NodeAccount) -> ReplicationJson:
         "state": word,
         "pending": push.pending,
         "pending_since": round(since, 3) if since else None,
+        "late": push.is_late,
         "reason": push.held or push.refused or push.doubt or (account.link_problem or None),
         "pushed": push.pushed,
     }

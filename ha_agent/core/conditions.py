@@ -13,7 +13,7 @@ from ha_agent.core.words import OWNING_ROLES, Role
 MAX_PATHS = 200
 
 
-def find_conditions(account: NodeAccount, lag_s: float) -> list[Condition]:
+def find_conditions(account: NodeAccount) -> list[Condition]:
     """Everything that holds and that somebody should know.
 
     ``lag_s``: seconds that a change of the registry may wait for the peer.
@@ -24,7 +24,7 @@ def find_conditions(account: NodeAccount, lag_s: float) -> list[Condition]:
         *_list_of_standby_fitness(account),
         *_list_of_agreement(account),
         *_list_of_node(account),
-        *(_list_of_replication(account, lag_s) if account.role is Role.ACTIVE else _list_of_standby(account)),
+        *(_list_of_replication(account) if account.role is Role.ACTIVE else _list_of_standby(account)),
         *_list_of_confs(account),
     ]
 
@@ -107,13 +107,13 @@ def _list_of_node(account: NodeAccount) -> Iterator[Condition]:
         yield Condition("registry-unavailable", node, f"{account.registry_path}: {account.registry_problem}")
 
 
-def _list_of_replication(account: NodeAccount, lag_s: float) -> Iterator[Condition]:
+def _list_of_replication(account: NodeAccount) -> Iterator[Condition]:
     push, pair = account.push, "replication"
     if push.held:
         yield Condition("registry-held", pair, push.held)
     elif push.refused:
         yield Condition("replication-refused", pair, f"{account.peer_name}: {push.refused}")
-    elif push.pending_since_wall and account.at_wall - push.pending_since_wall >= lag_s:
+    elif push.is_late and push.pending_since_wall:
         count = "changes" if push.pending is None else f"{push.pending} changes"
         text = f"{count} wait for {account.peer_name}"
         yield Condition("replication-lag", pair, text, {"oldest_since": round(push.pending_since_wall, 3)})

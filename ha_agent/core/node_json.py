@@ -51,6 +51,7 @@ class ReplicationJson(TypedDict):
     state: str
     pending: NotRequired[int | None]
     pending_since: NotRequired[float | None]
+    late: NotRequired[bool]
     reason: NotRequired[str | None]
     pushed: NotRequired[int]
     local_changes: NotRequired[list[str]]

@@ -51,6 +51,8 @@ TEXTS: Mapping[str, str] = {
     "registry": "{node}: registry: {why}",
     "not-replicated": "{node}: {path} is not replicated: {why}",
     "replication": "{node}: replication is {state}: {why}",
+    "replication-late": "{node}: changes of the registry have been waiting for {peer} for {age}: a failover now would start "
+    "without them",
     "local-changes": "{node} is the standby and was changed locally ({path}): such changes do not travel",
     "program-failed": "{node}: {name} is {state}: {why}",
     "program-stopped": "{node}: {name} is stopped but registered: the next failover would start it",
@@ -86,6 +88,7 @@ REMEDIES: Mapping[str, str] = {
     "registry": "bring the registry back",
     "not-replicated": "replace it by a plain file of root's that nobody else may write",
     "replication": "ha-agent diff; ha-agent sync",
+    "replication-late": "ha-agent diff shows them; ha-agent doctor says what keeps them back",
     "no-room": "make room on the standby; then ha-agent sync",
     "held": "ha-agent diff shows what; ha-agent sync --accept-deletes sends the deletions",
     "local-changes": "make them on the active node",
@@ -124,6 +127,7 @@ RANKED: Mapping[str, Rank] = {
     "version-differs": Rank.STANDBY,
     "standby-ordered": Rank.STANDBY,
     "replication": Rank.DATA,
+    "replication-late": Rank.DATA,
     "registry": Rank.DATA,
     "not-replicated": Rank.DATA,
     "local-changes": Rank.DATA,
@@ -208,7 +212,7 @@ def find_problems(nodes: Sequence[NodeJson], now: float) -> list[Problem]:
     """Everything that is wrong, worst first. ``now``: wall clock seconds."""
     found = [*_of_pair(nodes, now)]
     for node in nodes:
-        found += _of_node(node, now) if node["reachable"] else ()
+        found += _of_node(node, _other(nodes, node), now) if node["reachable"] else ()
     found = _join_maintenance(found)
     # Why a node is unfit is among the reasons for which it could not take over.
     unfit = {p.node for p in found if p.key == "standby-unfit"}
@@ -332,7 +336,7 @@ def _version_key(version: str) -> list[tuple[int, str]]:
 # ---- a node -----------------------------------------------------------------------------------------------------
 
 
-def _of_node(node: NodeAccountJson, now: float) -> Iterator[Problem]:
+def _of_node(node: NodeAccountJson, peer: str, now: float) -> Iterator[Problem]:
     name = node["name"]
 
     def problem(code: str, key: str, **words: object) -> Problem:
@@ -364,7 +368,7 @@ def _of_node(node: NodeAccountJson, now: float) -> Iterator[Problem]:
                 yield problem(f"{part}-down", "part-deaf", part=part, why=node[part])
                 continue
             yield problem(f"{part}-down", "part-down", part=part, why=why, unit=unit)
-    yield from _of_registry(node)
+    yield from _of_registry(node, peer, now)
     for program in failed_programs(node):
         words = {"name": program["name"], "state": program["state"], "why": program.get("problem") or "see its log"}
         yield problem(PROGRAM_FAULTS.get(program["state"], "program-failed"), "program-failed", **words)
@@ -377,7 +381,7 @@ def _of_node(node: NodeAccountJson, now: float) -> Iterator[Problem]:
             yield problem(code, key, path=path, why=why)
 
 
-def _of_registry(node: NodeAccountJson) -> Iterator[Problem]:
+def _of_registry(node: NodeAccountJson, peer: str, now: float) -> Iterator[Problem]:
     name = node["name"]
     if node["registry"]["problem"]:
         yield Problem("registry-unavailable", "registry", {"node": name, "why": node["registry"]["problem"]}, name)
@@ -389,6 +393,9 @@ def _of_registry(node: NodeAccountJson) -> Iterator[Problem]:
         full = str(replication["reason"]).startswith(Answer.NO_SPACE)
         remedy = "held" if replication["state"] == "held" else "no-room" if full else ""
         yield Problem(code, "replication", words, name, replication.get("pending_since"), remedy)
+    elif replication.get("late") and (since := replication.get("pending_since")):
+        late = {"node": name, "peer": peer, "age": age_text(max(0.0, now - since))}
+        yield Problem("replication-lag", "replication-late", late, name, since)
     if local := replication.get("local_changes") or []:
         yield Problem("standby-edit", "local-changes", {"node": name, "path": ", ".join(local[:3])}, name)
 

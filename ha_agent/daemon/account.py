@@ -28,13 +28,17 @@ from ha_agent.daemon.upkeep import Upkeep
 
 
 class Accountant:
-    """For one group on this node. ``silence``: how supervisord does not answer, None where it does."""
+    """For one group on this node. ``lag_s``: how long a change may wait for the peer.
+
+    ``silence``: how supervisord does not answer, None where it does.
+    """
 
     def __init__(
         self,
         peer: PeerSettings,
         vrrp: VrrpSettings,
         registry_path: str,
+        lag_s: float,
         standing: Standing,
         ledger: Ledger,
         view: RegistryView,
@@ -56,7 +60,7 @@ class Accountant:
         spells: Spells,
         verifier: Verifier,
     ) -> None:
-        self._peer, self._vrrp, self._registry_path = peer, vrrp, registry_path
+        self._peer, self._vrrp, self._registry_path, self._lag_s = peer, vrrp, registry_path, lag_s
         self._standing, self._ledger, self._view = standing, ledger, view
         self._receiver, self._replicator = receiver, replicator
         self._active_set, self._readiness, self._supervised = active_set, readiness, supervised
@@ -108,7 +112,7 @@ class Accountant:
             manifest=view.manifest,
             refused_files=view.refused,
             registry_problem=view.unavailable,
-            push=self._gather_push(),
+            push=self._gather_push(at_wall),
             local_edits=() if standing.owns else self._ledger.local_edits(view.manifest),
             last_refusal=f"{refusal[0].value}: {refusal[1]}" if refusal else None,
             selection=self._active_set.selection,
@@ -116,10 +120,12 @@ class Accountant:
             checker_failure=self._active_set.failure,
         )
 
-    def _gather_push(self) -> PushAccount:
+    def _gather_push(self, at_wall: float) -> PushAccount:
         if not self._standing.owns:
             return PushAccount()
         state, pending = self._replicator.state, self._replicator.pending()
         doubt = self._view.doubt
         count = None if pending is None or doubt else len(pending)
-        return PushAccount(state.held, state.refused, state.pushed, count, state.pending_since_wall, doubt)
+        since = state.pending_since_wall
+        is_late = bool(since) and at_wall - (since or at_wall) >= self._lag_s
+        return PushAccount(state.held, state.refused, state.pushed, count, since, doubt, is_late)

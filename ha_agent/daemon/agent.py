@@ -157,6 +157,7 @@ class Agent:
             settings.peer,
             settings.vrrp,
             settings.registry.path,
+            settings.alerts.lag_s,
             group.standing,
             group.ledger,
             group.view,

@@ -308,6 +308,9 @@ def test_what_the_agent_itself_sees_is_told(receivers: Receivers) -> None:
     lost = receivers.at_all("peer-lost")
     pair.shell("node-a", "echo '; waits' >> /etc/supervisor/conf.d/p2.conf")
     assert receivers.await_at_all("replication-lag")["text"] == "1 changes wait for node-b"
+    seen = json.loads(pair.ha("node-a", "status", "--json").stdout)
+    assert "replication-lag" in {problem["code"] for problem in seen["problems"]}
+    assert "have been waiting for node-b for" in pair.ha("node-a", "check", "replication").stdout
     wait_for("both nodes tell of it", lambda: [len(got) for got in receivers.at_all("peer-lost")] == [2] * 3, 40, 0.2)
     pair.lab.unblock("node-b", "tcp")
     assert lost == [[], [], []] and receivers.await_at_all("peer-lost", 4)["kind"] == "end"

@@ -550,6 +550,7 @@ class Node:
             settings.peer,
             settings.vrrp,
             settings.registry.path,
+            settings.alerts.lag_s,
             group.standing,
             group.ledger,
             group.view,

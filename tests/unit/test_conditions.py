@@ -15,7 +15,8 @@ from ha_agent.core.peer_summary import PeerSummary
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import Role, VrrpState
 
-NOW, LAG_S = 1000.0, 30.0
+NOW = 1000.0
+LATE = PushAccount(pending=1, pending_since_wall=NOW - 30, is_late=True)
 
 
 def peer(role: Role) -> PeerSummary:
@@ -38,7 +39,7 @@ STANDBY = replace(HEALTHY, role=Role.STANDBY, vrrp_state=VrrpState.BACKUP, vip_h
 
 
 def codes(account: NodeAccount) -> set[tuple[str, str]]:
-    found = find_conditions(account, LAG_S)
+    found = find_conditions(account)
     assert all(one.code in CODES and one.text for one in found)
     assert len({one.key for one in found}) == len(found)
     return {one.key for one in found}
@@ -75,10 +76,18 @@ CASES: list[tuple[NodeAccount, dict[str, Any], set[tuple[str, str]]]] = [
     (HEALTHY, {"last_failure": "load: refused", "plan": "takeover"}, {("plan-failed", "a")}),
     (HEALTHY, {"push": PushAccount(held="why")}, {("registry-held", "replication")}),
     (HEALTHY, {"push": PushAccount(refused="why")}, {("replication-refused", "replication")}),
-    (HEALTHY, {"push": PushAccount(pending=1, pending_since_wall=NOW - LAG_S + 1)}, set()),
-    (HEALTHY, {"push": PushAccount(pending=1, pending_since_wall=NOW - LAG_S)}, {("replication-lag", "replication")}),
-    (HEALTHY, {"push": PushAccount(pending=None, pending_since_wall=NOW - LAG_S)}, {("replication-lag", "replication")}),
-    (STANDBY, {"push": PushAccount(pending=1, pending_since_wall=NOW - LAG_S)}, set()),
+    (HEALTHY, {"push": PushAccount(pending=1, pending_since_wall=NOW - 29)}, set()),
+    (
+        HEALTHY,
+        {"push": LATE},
+        {("replication-lag", "replication")},
+    ),
+    (
+        HEALTHY,
+        {"push": replace(LATE, pending=None)},
+        {("replication-lag", "replication")},
+    ),
+    (STANDBY, {"push": LATE}, set()),
     (STANDBY, {"local_edits": ("z.conf",)}, {("standby-edit", "z.conf")}),
     (HEALTHY, {"selection": Selection(problems={"x.conf": "no such user"})}, {("conf-not-loadable", "x.conf")}),
     (

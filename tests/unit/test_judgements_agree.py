@@ -16,7 +16,7 @@ from ha_agent.core.problems import find_problems
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import Role, VrrpState
 
-NOW, LAG_S = 1000.0, 30.0
+NOW = 1000.0
 AGREED: dict[str, str | float | bool] = {"vrrp.vip": "192.0.2.9/24", "vrrp.nopreempt": True}
 BAD = Selection(problems={"x.conf": "bad"})
 
@@ -43,6 +43,7 @@ STATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "fenced": ({}, {"role": Role.FENCED, "left_running": 2}),
     "deletions are held": ({"push": PushAccount(held="4 of 7 are gone")}, {}),
     "a change is refused": ({"push": PushAccount(refused="bad")}, {}),
+    "a change waits": ({"push": PushAccount(pending=1, pending_since_wall=NOW - 60, is_late=True)}, {}),
     "edited on the standby": ({}, {"local_edits": ("x.conf",)}),
     "a conf is bad at the active node": ({"selection": BAD}, {}),
     "a conf is bad at the standby": ({}, {"selection": BAD}),
@@ -77,7 +78,7 @@ def screen(account: NodeAccount) -> Any:
 @pytest.mark.parametrize("state", STATES)
 def test_the_alerts_tell_what_the_screen_says_and_nothing_else(state: str) -> None:
     pair = make_pair(*STATES[state])
-    told = {condition.code for account in pair for condition in find_conditions(account, LAG_S)}
+    told = {condition.code for account in pair for condition in find_conditions(account)}
     said = {problem.code for problem in find_problems([screen(account) for account in pair], NOW)}
     assert told == said - UNTOLD and bool(said) is (state != "healthy")
 
@@ -85,6 +86,4 @@ def test_the_alerts_tell_what_the_screen_says_and_nothing_else(state: str) -> No
 def test_maintenance_is_on_the_screen_alone() -> None:
     window = Window(0.0, NOW + 60, "", "root", "boot")
     a, b = make_pair({"maintenance": window}, {})
-    assert find_conditions(a, LAG_S) == [] and [p.code for p in find_problems([screen(a), screen(b)], NOW)] == [
-        "maintenance-on"
-    ]
+    assert find_conditions(a) == [] and [p.code for p in find_problems([screen(a), screen(b)], NOW)] == ["maintenance-on"]

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from ha_agent.adapters.settings_paths import DEFAULT_PATH
 from ha_agent.cli.grammar import complete_words
 from ha_agent.cli.parser import MODULES, build_parser
+from ha_agent.core.places import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
 from ha_agent.core.settings import SECTIONS, SinkSettings
 
 SHARE = pathlib.Path(__file__).parents[2] / "share"
@@ -42,6 +44,19 @@ def test_every_command_and_option_is_in_the_man_page_and_the_completion() -> Non
     for prog, option in every_option():
         assert f"'{prog}'" in page or prog == "ha-agent", prog
         assert option in page and option in completion, f"{prog} {option}: make manuals"
+
+
+def test_the_man_page_has_an_example_of_each_command_and_the_files() -> None:
+    page = (SHARE / "man" / "ha-agent.8").read_text(encoding="utf-8").replace("\\-", "-").replace("\\(aq", "'")
+    examples, files = page.split(".SH EXAMPLES", 1)[1].split(".SH FILES", 1)
+    commands = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    listed = {choice.dest for choice in commands._choices_actions}
+    given = [command.epilog or "" for name, command in commands.choices.items() if name in listed]
+    wanted = [text.removeprefix("example: ").splitlines()[0] for text in given if text.startswith("example: ")]
+    assert len(wanted) > 20
+    assert [text for text in wanted if f"\\fB{text}\\fR" not in examples] == [], "make manuals"
+    for path in (DEFAULT_PATH, DEFAULT_RUN_DIR, DEFAULT_STATE_DIR):
+        assert path in files
 
 
 def test_every_key_of_the_configuration_is_in_its_man_page() -> None:

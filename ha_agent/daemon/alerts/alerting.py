@@ -190,7 +190,7 @@ class Alerting:
     def _find_conditions(self, now: float) -> list[Condition]:
         account = self._accountant.gather(now)
         found = [
-            *find_conditions(account, self._settings.lag_s),
+            *find_conditions(account),
             *self._watcher.conditions(now),
             *self._delivery.conditions(),
         ]
