@@ -29,8 +29,9 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add("doctor", summary, "ha-agent doctor --peer", run)
     parser.add_argument("--peer", action="store_true", help="also have the peer examine itself")
     parser.add_argument("--all", action="store_true", help="show also what is well")
-    parser.add_argument("--nagios", action="store_true", help="one line for a monitoring system")
-    parser.add_argument("--json", action="store_true", help="as JSON (docs/json.md)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--nagios", action="store_true", help="one line for a monitoring system")
+    form.add_argument("--json", action="store_true", help="as JSON (docs/json.md)")
 
 
 def run(options: argparse.Namespace) -> int:
