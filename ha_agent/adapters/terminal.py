@@ -63,7 +63,8 @@ def refuse_settings(program: str, path: str, error: SettingsError) -> Exit:
 def finding_lines(finding: Finding, margin: str = "") -> list[str]:
     """A finding for people: what is wrong where, and what to do. Every line begins with ``margin``."""
     label = paint(finding.severity.name, _SEVERITY[finding.severity])
-    where = f"{finding.where}: " if finding.where else ""
+    # A problem of the pair names its node by itself.
+    where = f"{finding.where}: " if finding.where and not finding.text.startswith(finding.where) else ""
     begin = f"{finding.severity.name}  "
     lines = fit(f"{visible(f'{where}{finding.text}')}  [{finding.code}]", margin + " " * len(begin), margin + begin)
     lines[0] = lines[0].replace(finding.severity.name, label, 1)

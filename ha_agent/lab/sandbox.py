@@ -1,4 +1,4 @@
-"""The file system of a lab node: this machine's, with private /etc, /var, /run and /tmp and the lab's packages in /usr.
+"""The file system of a lab node: this machine's to be read, with private /etc, /var, /run, /tmp and the lab's packages.
 
 Runs inside fresh mount and process namespaces, so that everything is gone when their last process is. Also a command of its
 own: ``python -m ha_agent.lab.sandbox -- COMMAND`` runs COMMAND in such a place with nothing but a loopback network, where
@@ -28,8 +28,11 @@ NEEDED = ("keepalived", "sshd", "ssh", "rsync", "supervisord", "ip")
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SYSROOT = os.environ.get("HA_AGENT_LAB_SYSROOT", os.path.join(PROJECT, "build", "sysroot"))
 
-COVERED = ("/etc/", "/var/", "/run/", "/tmp/")
+COVERED = ("/etc/", "/var/", "/run/", "/tmp/", "/root/")
 """What a node has of its own."""
+
+WRITABLE = ("/opt", "/srv", "/home")
+"""What a node sees as this machine has it. What a node writes there is its own, and goes with it."""
 
 USERS = (
     ("sshd", "sshd:x:{id}:65534::/run/sshd:/usr/sbin/nologin", None),
@@ -98,10 +101,10 @@ def mount_cgroups() -> bool:
     return True
 
 
-def _visible_paths(extra: Iterable[str], covered: tuple[str, ...]) -> list[str]:
-    """Directories that must stay visible below the ``covered`` ones: the project, the environment, and ``extra``."""
-    wanted = {PROJECT, sys.prefix, sys.base_prefix, SYSROOT, *extra}
-    found = sorted(path for path in wanted if os.path.isdir(path) and path.startswith(covered))
+def _visible_paths(extra: Iterable[str]) -> list[str]:
+    """Directories that must stay visible and writable: the project, the environment, and ``extra``."""
+    wanted = {PROJECT, sys.prefix, sys.base_prefix, SYSROOT, *extra} - {"/", "/usr", "/usr/local"}
+    found = sorted(path for path in wanted if os.path.isdir(path))
     return [p for p in found if not any(p != q and p.startswith(q + "/") for q in found)]
 
 
@@ -112,8 +115,8 @@ def build_file_system(keep: Iterable[str] = ()) -> None:
     """
     mount("none", "/", "", MS_REC | MS_PRIVATE)
     merge_packages()
-    homes = [h for h in _closed_homes([PROJECT, sys.prefix, sys.base_prefix]) if not h.startswith(COVERED)]
-    visible = _visible_paths(keep, (*COVERED, *(f"{home}/" for home in homes)))
+    homes = [h for h in _closed_homes([PROJECT, sys.prefix, sys.base_prefix]) if not f"{h}/".startswith(COVERED)]
+    visible = _visible_paths(keep)
     stage = "/mnt"
     mount("tmpfs", stage, "tmpfs", 0, "mode=755")
     for number, path in enumerate(visible):
@@ -125,8 +128,16 @@ def build_file_system(keep: Iterable[str] = ()) -> None:
     if os.path.isdir(os.path.join(SYSROOT, "etc")):
         subprocess.run(["cp", "-an", os.path.join(SYSROOT, "etc") + "/.", f"{stage}/etc/"], check=True)
     mount(f"{stage}/etc", "/etc", "", MS_BIND)
-    for path, mode in (("/var", "755"), ("/run", "755"), ("/tmp", "1777"), *((home, "755") for home in homes)):
+    for path, mode in (
+        ("/var", "755"),
+        ("/run", "755"),
+        ("/tmp", "1777"),
+        ("/root", "755"),
+        *((home, "755") for home in homes),
+    ):
         mount("tmpfs", path, "tmpfs", 0, f"mode={mode}")
+    for path in WRITABLE:
+        _lay_over(path, f"{stage}{path}")
     _fill_var()
     for number, path in enumerate(visible):
         os.makedirs(path, exist_ok=True)
@@ -136,6 +147,20 @@ def build_file_system(keep: Iterable[str] = ()) -> None:
     _add_users()
     mount("proc", "/proc", "proc")
     mount("sysfs", "/sys", "sysfs", MS_NOSUID)
+    # Where this process is, is a directory of what was mounted before.
+    os.chdir(os.getcwd())
+    # Whatever else this machine has is there to be read alone.
+    mount("none", "/", "", MS_BIND | MS_REMOUNT | MS_RDONLY)
+
+
+def _lay_over(path: str, upper: str) -> None:
+    """Has what is written below ``path`` stay in memory. Where the kernel stacks no more overlays it can only be read."""
+    if not os.path.isdir(path):
+        return
+    for folder in ("new", "work"):
+        os.makedirs(f"{upper}/{folder}")
+    with contextlib.suppress(SandboxFailed):
+        mount("overlay", path, "overlay", 0, f"lowerdir={path},upperdir={upper}/new,workdir={upper}/work")
 
 
 def merge_packages() -> None:

@@ -50,6 +50,31 @@ def test_a_node_runs_nothing_of_this_machines_own_shell_start_up(pair: Pair) -> 
         assert pair.shell(node, "getent passwd root").strip() == "root:x:0:0:root:/run/lab/home:/bin/sh"
 
 
+def test_what_a_node_writes_is_its_own(pair: Pair) -> None:
+    """The help of `ha-agent lab` says that the machine itself sees nothing of it."""
+    pair.up({})
+    folders = [
+        f for f in ("/", "/boot", "/home", "/media", "/opt", "/root", "/srv", "/usr/local", "/var") if os.path.isdir(f)
+    ]
+    names = [os.path.join(folder, f"of-{os.path.basename(pair.lab.paths.directory)}") for folder in folders]
+    for name in names:
+        done = subprocess.run(pair.lab.words_inside("node-a", ["touch", name]), capture_output=True, text=True)
+        assert done.returncode == 0 or "Read-only file system" in done.stderr
+    assert [name for name in names if os.path.exists(name)] == []
+    assert pair.shell("node-b", f"for name in {' '.join(names)}; do test ! -e $name || echo $name; done") == ""
+
+
+def test_what_the_lab_says_to_do_next_is_of_the_same_lab(pair: Pair) -> None:
+    pair.up({})
+    root, name = os.path.split(pair.lab.paths.directory)
+    command = [sys.executable, "-m", "ha_agent", "lab", "--root", root, "--name", name]
+    done = subprocess.run([*command, "up"], capture_output=True, text=True)
+    assert done.returncode == 1 and f"lab {name} exists already; take it down with: " in done.stderr
+    assert done.stderr.strip().endswith(f"lab --name {name} down")
+    listed = subprocess.run([*command, "ls"], capture_output=True, text=True).stdout
+    assert any(row.split() == [name, "up:", "node-a,", "node-b"] for row in listed.splitlines()), listed
+
+
 def test_down_leaves_nothing(pair: Pair) -> None:
     links = sorted(os.listdir("/sys/class/net"))
     pair.up()

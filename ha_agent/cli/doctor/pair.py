@@ -9,7 +9,8 @@ from ha_agent.cli.doctor.context import Check, Context, ok
 from ha_agent.core.findings import Finding
 from ha_agent.core.problems import find_problems
 
-OF_BOTH = frozenset({"conf-not-loadable", "conf-refused", "maintenance-on", "peer-lost", "standby-not-ready"}) | {
+OF_BOTH = frozenset({"conf-not-loadable", "conf-not-startable", "conf-refused", "maintenance-on", "peer-lost"}) | {
+    "standby-not-ready",
     "takeover-held",
     "vip-on-both",
     "vip-on-neither",
