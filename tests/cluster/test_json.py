@@ -100,6 +100,12 @@ def test_every_document_has_its_shape_in_every_state(pair: Pair) -> None:
     seen.ask("node-a", "failover-test-list", "failover-test", "--list")
     seen.ask("node-a", "failover-test", "failover-test", "--dry-run")
     seen.ask("node-a", "switchover", "switchover", "--yes")
+    assert seen.ask("node-b", "standby", "standby", "node-c", "--yes", "node-a")["outcome"] == "refused"
+    assert seen.ask("node-b", "standby", "standby", "node-a", "--reason", "shape")["problems"] != []
+    ordered = seen.ask("node-b", "standby", "standby", "node-a", "--yes", "node-b", "--reason", "shape")
+    assert (ordered["outcome"], ordered["said"][-1]) == ("done", "node-a stays standby until: ha-agent unstandby node-a")
+    assert seen.ask("node-b", "standby", "unstandby", "node-a", "--yes", "node-b")["outcome"] == "done"
+    assert seen.ask("node-b", "takeover", "takeover", "--peer-is-off", "--yes", "node-a")["outcome"] == "refused"
     pair.lab.power_off("node-a")
     wait_for("it is seen", lambda: pair.ha("node-b", "status").returncode == 4, 15, 0.2)
     pair.await_role("node-b", "active")
