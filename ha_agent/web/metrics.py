@@ -6,25 +6,29 @@ Names follow prometheus.io/docs/practices/naming: base units, ``_total`` for wha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
+from ha_agent.core.findings import Severity
+from ha_agent.core.problems import Problem
 from ha_agent.core.supervisor_words import PARKED_STATE, State
 from ha_agent.core.words import Role, VrrpState
 
 KINDS = ("registry", "local", "parked")
 
 
-def render_metrics(view: Mapping[str, Any] | None, pair: str, age_s: float) -> bytes:
+def render_metrics(
+    view: Mapping[str, Any] | None, pair: str, age_s: float, problems: Sequence[Problem] | None = None
+) -> bytes:
     """The text of a scrape. ``view`` is None where the agent does not answer: then ``ha_agent_up`` is 0.
 
-    ``age_s``: seconds since the view was made.
+    ``age_s``: seconds since the view was made. ``problems``: the judgement of the pair, None where it is not known yet.
     """
     registry = CollectorRegistry()
-    registry.register(_View(view, pair, age_s))
+    registry.register(_View(view, pair, age_s, problems))
     ProcessCollector(namespace="ha_agent_web", registry=registry)
     return generate_latest(registry)
 
@@ -32,8 +36,8 @@ def render_metrics(view: Mapping[str, Any] | None, pair: str, age_s: float) -> b
 class _View:
     """A collector of one view; made for each scrape."""
 
-    def __init__(self, view: Mapping[str, Any] | None, pair: str, age_s: float) -> None:
-        self._view, self._pair, self._age_s = view, pair, age_s
+    def __init__(self, view: Mapping[str, Any] | None, pair: str, age_s: float, problems: Sequence[Problem] | None) -> None:
+        self._view, self._pair, self._age_s, self._problems = view, pair, age_s, problems
 
     def describe(self) -> list[Metric]:
         """Nothing: what is there depends on the view."""
@@ -46,6 +50,8 @@ class _View:
             return
         yield _gauge("view_age_seconds", "Age of what this page is made of", self._age_s)
         node = self._view["node"]
+        if self._problems is not None:
+            yield from _judgement(self._problems)
         yield from _roles(node, self._pair)
         yield from _replication(node)
         yield from _programs(self._view["programs"])
@@ -66,6 +72,17 @@ def _labelled(name: str, text: str, label: str, values: Mapping[str, float]) -> 
 
 def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
     return CounterMetricFamily(f"ha_agent_{name}", text, value=value)
+
+
+def _judgement(problems: Sequence[Problem]) -> Iterator[Metric]:
+    """What is wrong with the pair, as ``ha-agent status`` says it on this node."""
+    family = GaugeMetricFamily("ha_agent_problems", "What is wrong with the pair", labels=["code", "severity"])
+    for (code, severity), count in Counter((p.code, p.severity) for p in problems).items():
+        family.add_metric([code, severity.name.lower()], count)
+    yield family
+    worst = max((p.severity for p in problems), default=Severity.OK)
+    words = {severity.name.lower(): int(severity is worst) for severity in Severity}
+    yield _labelled("verdict", "1 for how bad the worst of them is", "severity", words)
 
 
 def _roles(node: Mapping[str, Any], pair: str) -> Iterator[Metric]:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from ha_agent.core.history import merge_events
 from ha_agent.core.node_json import NodeAccountJson, NodeJson, SilentNodeJson
+from ha_agent.core.problems import Problem, find_problems
 from ha_agent.core.program_texts import missing_on_peer, stop_lines
 from ha_agent.core.requests import MOST_SECONDS
 from ha_agent.core.supervisor_words import FaultCode, full_name
@@ -267,6 +268,12 @@ class LocalPair(Pair):
                 return str((await self._client.ask({"op": "whoami"}, VIEW_S))["role"])
         except (AgentSilent, AgentRefused) as error:
             raise PairUnreachable(str(error)) from None
+
+    def judge(self, now: float) -> list[Problem] | None:
+        """What is wrong with the pair at ``now``, wall clock seconds; None until both nodes were asked."""
+        if any(sight.view is None and sight.problem is None for sight in self.known.sights):
+            return None
+        return find_problems([sight.current() for sight in self.known.sights], now)
 
     @property
     def own(self) -> Sight:

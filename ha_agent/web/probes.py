@@ -60,7 +60,8 @@ class Probes:
         with contextlib.suppress(PairUnreachable):
             view = await local.ask_own()
         age_s = 0.0 if local.own.at is None else max(0.0, time.time() - local.own.at)
-        return Response(render_metrics(view, local.name, age_s), media_type="text/plain; version=0.0.4")
+        body = render_metrics(view, local.name, age_s, local.judge(time.time()))
+        return Response(body, media_type="text/plain; version=0.0.4")
 
     async def _is_role(self, wanted: str) -> Response:
         role = await self._role()

@@ -101,7 +101,12 @@ def test_a_real_prometheus_sees_roles_programs_and_a_failover_and_its_rules_fire
         assert prometheus.value('ha_agent_program_up{program="p0"}') == {"node-a": 1}
         assert prometheus.value("ha_agent_ready_confs")["node-b"] == 4
         loaded = [rule["name"] for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
-        assert len(loaded) == 11 and all(r["health"] != "err" for g in prometheus.ask("rules")["groups"] for r in g["rules"])
+        assert len(loaded) == 12 and all(r["health"] != "err" for g in prometheus.ask("rules")["groups"] for r in g["rules"])
+        seen = json.loads(pair.ha("node-a", "status", "--json").stdout)
+        assert {p["code"] for p in seen["problems"]} == {"program-fatal"}
+        said = 'ha_agent_problems{code="program-fatal",severity="error"}'
+        wait_for("the judgement", lambda: prometheus.value(said) == {"node-a": 1, "node-b": 1}, 10, 0.2)
+        assert prometheus.value('ha_agent_verdict{severity="error"}') == {"node-a": 1, "node-b": 1}
         pair.hand_over("node-b")
         wait_for("the new roles", lambda: prometheus.value(active) == {"node-a": 0, "node-b": 1}, 20, 0.2)
         assert prometheus.value('ha_agent_transition_seconds_count{plan="takeover"}')["node-b"] == 1
@@ -109,7 +114,7 @@ def test_a_real_prometheus_sees_roles_programs_and_a_failover_and_its_rules_fire
         wait_for("the release", lambda: 0 < prometheus.value(last)["node-a"] < 10, 10, 0.2)
         pair.lab.unit("node-a", "stop", "ha-agent")
         wait_for("its absence", lambda: prometheus.value("ha_agent_up") == {"node-a": 0, "node-b": 1}, 20, 0.2)
-        wanted = {"HaAgentProgramDown", "HaAgentDown", "HaAgentPeerLost"}
+        wanted = {"HaAgentProgramDown", "HaAgentDown", "HaAgentPeerLost", "HaAgentProblem"}
         wait_for("the rules fire", lambda: wanted <= prometheus.firing(), 75, 0.5, lambda: str(prometheus.firing()))
         assert "HaAgentNoActiveNode" not in prometheus.firing()
     finally:
@@ -128,7 +133,7 @@ def test_promtool_accepts_rules_and_metrics_and_the_documentation_names_each(pai
     web.add_users()
     web.start()
     checked = subprocess.run(["/usr/bin/promtool", "check", "rules", str(RULES)], capture_output=True, text=True)
-    assert checked.returncode == 0 and "11 rules found" in checked.stdout, checked
+    assert checked.returncode == 0 and "12 rules found" in checked.stdout, checked
     text = web.get("/metrics").text
     linted = subprocess.run(["/usr/bin/promtool", "check", "metrics"], input=text, capture_output=True, text=True)
     assert linted.returncode == 0 and not linted.stderr, linted
