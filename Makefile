@@ -9,6 +9,7 @@ SECONDS ?= 600
 SEED ?= 1
 COUNT ?= 1000000
 ROUNDS ?= 5
+SUITE ?= bookworm
 
 # What the spelling check reads: everything that a person wrote.
 PROSE := README.md CONTRIBUTING.md CHANGELOG.md Makefile pyproject.toml docs ha_agent tests tools bench debian systemd keepalived share
@@ -94,8 +95,7 @@ deb:
 	@tools/make-deb
 
 test-machines: root setup
-	@tools/make-base
-	@$(TIDY) tools/test-machines $(TESTS)
+	@$(TIDY) SUITE=$(SUITE) tools/test-machines $(TESTS)
 
 chaos: root setup
 	@$(TIDY) $(SANDBOX) $(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED)

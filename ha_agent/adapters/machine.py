@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import logging
@@ -15,6 +16,8 @@ from ha_agent.adapters.runner import ProgramMissing, find_program, run_program
 log = logging.getLogger(__name__)
 
 REMOVE_LIMIT_S = 5.0
+SSH_PORT = 22
+"""A host that answers no ping may refuse a connection, which is a sign of life as well."""
 
 
 class Machine:
@@ -45,6 +48,22 @@ class Machine:
     async def answers(self, address: str, port: int, limit_s: float) -> bool:
         """Whether the machine at ``address`` answers, whatever runs on it. Never raises for what the network does."""
         return await is_machine_up(address, port, limit_s)
+
+    async def any_answers(self, hosts: Sequence[str], limit_s: float) -> bool:
+        """Whether one of ``hosts``, IP addresses, gives a sign of life within ``limit_s``; all are asked at once.
+
+        Never raises for what the network does.
+        """
+        looks = [asyncio.ensure_future(is_machine_up(host, SSH_PORT, limit_s)) for host in hosts]
+        try:
+            for look in asyncio.as_completed(looks):
+                if await look:
+                    return True
+            return False
+        finally:
+            for one in looks:
+                one.cancel()
+            await asyncio.gather(*looks, return_exceptions=True)
 
     async def fence(self, command: Sequence[str], limit_s: float) -> int | None:
         """Runs the operator's fence command; returns its exit status, None where it did not end in time or is missing."""

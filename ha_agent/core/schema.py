@@ -96,6 +96,7 @@ def each(check: Callable[[str], bool], text: str) -> tuple[Check, str]:
     return (lambda values: None if all(map(check, values)) else text), text
 
 
+ADDRESSES = each(_is_address, "IP addresses")
 _TYPE_WORDS: dict[Any, str] = {
     str: "a text in quotes",
     int: "a whole number",

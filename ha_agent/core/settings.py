@@ -15,6 +15,7 @@ from ha_agent.core.places import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
 from ha_agent.core.schema import (
     ABSOLUTE,
     ADDRESS,
+    ADDRESSES,
     INTERFACE_ADDRESS,
     NAME,
     REQUIRED,
@@ -217,6 +218,12 @@ class TakeoverSettings:
         "whenever the peer did not give its word that nothing is left running. Exit status 0 means that it is off.",
     )
     fence_timeout_s: float = key(10.0, "Seconds for fence_command.", between(0.1, 600.0, "s"))
+    require_any: tuple[str, ...] = key(
+        (),
+        "Addresses, such as the gateway's, of which one must answer a ping before this node starts programs without the "
+        "peer's word. A node that is cut off from everything then starts nothing, and fences nobody. Empty: none is asked.",
+        ADDRESSES,
+    )
     start_all: bool = key(
         False,
         "true: also start programs that say autostart=false, as `supervisorctl start all` does. For registries "

@@ -73,6 +73,10 @@ from ha_agent.daemon.waker import Waker
 log = logging.getLogger(__name__)
 
 
+REQUIRE_S = 1.0
+"""One of takeover.require_any has this long to answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class GroupSettings:
     """What is configured of one group. ``label``: what its events carry in the history; None where there is one group."""
@@ -461,6 +465,7 @@ def _build_procedures(
         events,
         peer=lambda: registry.conversation.peer,
         fence=functools.partial(shared.machine.fence, limits.fence_command, limits.fence_timeout_s),
+        is_connected=functools.partial(shared.machine.any_answers, limits.require_any, REQUIRE_S),
         give_way=give_way,
         peer_off=peer_off,
     )

@@ -24,7 +24,8 @@ def main() -> int:
     merge_packages()
     for words in (
         ("link", "set", "lo", "up"),
-        ("link", "add", "br0", "type", "bridge"),
+        # A bridge takes the lowest address of its ports, and another one when a port goes: who has the old one reaches none.
+        ("link", "add", "br0", "address", "02:00:0a:4d:00:01", "type", "bridge"),
         ("addr", "add", f"{CLIENT_ADDRESS}/{PREFIX}", "dev", "br0"),
         ("link", "set", "br0", "up"),
     ):

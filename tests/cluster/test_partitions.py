@@ -300,6 +300,35 @@ def test_hold_starts_nothing_on_a_dead_peers_behalf_and_says_so(pair: Pair) -> N
     assert pair.lab.status("node-b")["held"] is None
 
 
+ALONE = """\
+table ip alone {
+  chain input { type filter hook input priority 0; iifname eth0 drop; }
+  chain output { type filter hook output priority 0; oifname eth0 drop; }
+}
+"""
+
+
+def test_a_node_that_is_cut_off_from_everything_stays_down(pair: Pair) -> None:
+    """Design, takeover.require_any: one of these must answer before a start without the peer's word.
+
+    Fault: the standby's own port of the switch passes nothing any more; later the active node loses its power as well.
+    Answer: the standby starts nothing, and says which addresses do not answer; when the port works again, it starts.
+    Bound: no overlap; the programs run within the time of a crash failover after the port works.
+    """
+    pair.up(overrides={"takeover": {"require_any": ["10.77.0.1", "10.77.0.254"]}})
+    pair.await_runs("node-a", THREE)
+    assert "10.77.0.254 does not answer" in " ".join(pair.ha("node-b", "doctor").stdout.split())
+    pair.lab.run("node-b", "nft", ALONE)
+    settled = wait_for("the decision", lambda: pair.history("node-b", "interlock-settled"), 10)[0]
+    assert settled["started"] is False and settled["cut_off"] is True
+    stays("nothing starts", lambda: not pair.runs("node-b") and pair.runs("node-a") == THREE, 3.0)
+    said = " ".join(pair.ha("node-b", "status").stdout.split())
+    assert "none of takeover.require_any answers (10.77.0.1, 10.77.0.254)" in said
+    pair.lab.power_off("node-a")
+    pair.shell("node-b", "nft delete table ip alone")
+    pair.await_runs("node-b", THREE, 10)
+
+
 def test_an_operators_word_that_the_peer_is_off_starts_what_is_held_once(pair: Pair) -> None:
     """The stuck hour: "hold", and the other machine is off for good.
 

@@ -26,7 +26,9 @@ def pair() -> Iterator[MachinePair]:
     directory = tempfile.mkdtemp(prefix="disks-", dir=BUILD)
     # In memory: an overlay cannot lie on one, and what the machines write goes with the namespace.
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory], check=True)
-    machines = [Machine("node-a", "10.78.0.11", directory), Machine("node-b", "10.78.0.12", directory)]
+    suites = os.environ.get("HA_AGENT_SUITES", "bookworm bookworm").split()
+    nodes = (("node-a", "10.78.0.11"), ("node-b", "10.78.0.12"))
+    machines = [Machine(name, address, directory, suite) for (name, address), suite in zip(nodes, suites, strict=True)]
     made = MachinePair(*machines)
     try:
         made.install()

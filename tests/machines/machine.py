@@ -46,8 +46,9 @@ def await_true(what: str, look: Callable[[], object], limit_s: float = 30.0, pau
 class Machine:
     """One machine. ``boot`` before anything else; everything ends with the process that booted it."""
 
-    def __init__(self, name: str, address: str, directory: str) -> None:
-        self.name, self.address = name, address
+    def __init__(self, name: str, address: str, directory: str, suite: str) -> None:
+        """``directory``: where the disk lies; ``suite``: which Debian, by its name."""
+        self.name, self.address, self.suite = name, address, suite
         self._disk = os.path.join(directory, name)
         self.root = os.path.join(self._disk, "root")
         self._container: subprocess.Popen[bytes] | None = None
@@ -59,7 +60,7 @@ class Machine:
         upper, work = (os.path.join(self._disk, part) for part in ("upper", "work"))
         for path in (upper, work, self.root):
             os.makedirs(path)
-        base = os.path.join(BUILD, "base")
+        base = os.path.join(BUILD, self.suite, "base")
         options = f"lowerdir={base},upperdir={upper},workdir={work}"
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, self.root], check=True)
         self.write("/etc/hostname", f"{self.name}\n")
@@ -102,7 +103,11 @@ class Machine:
     def _start(self) -> None:
         words = ["systemd-nspawn", "--quiet", "--directory", self.root, "--boot", f"--machine={self.name}"]
         words += ["--register=no", "--keep-unit", f"--network-bridge={BRIDGE}", "--link-journal=no", "--console=pipe"]
-        words += ["--resolv-conf=off", "--timezone=off", f"--bind-ro={os.path.join(BUILD, 'debs')}:/var/local/debs"]
+        words += [
+            "--resolv-conf=off",
+            "--timezone=off",
+            f"--bind-ro={os.path.join(BUILD, self.suite, 'debs')}:/var/local/debs",
+        ]
         with open(os.path.join(self._disk, "console"), "ab") as console:
             self._container = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True

@@ -346,6 +346,7 @@ class FakeMachine(Machine):
     def __init__(self, world: World) -> None:
         self.world = world
         self.peer_answers = False
+        self.is_connected = True
         self.fence_exit: int | None = 0
         self.fenced = 0
 
@@ -362,6 +363,9 @@ class FakeMachine(Machine):
 
     async def answers(self, address: str, port: int, limit_s: float) -> bool:
         return self.peer_answers
+
+    async def any_answers(self, hosts: Sequence[str], limit_s: float) -> bool:
+        return self.is_connected
 
     async def fence(self, command: Sequence[str], limit_s: float) -> int | None:
         self.fenced += 1

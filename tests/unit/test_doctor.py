@@ -39,6 +39,9 @@ class Scripted(Context):
     def run(self, *words: str) -> Ran:
         return self.answers.get(" ".join(words[:2]), self.answers.get(words[0], Ran(0, "", "")))
 
+    def is_there(self, host: str) -> bool:
+        return host == "192.0.2.1"
+
     def status(self) -> tuple[list[NodeJson], str | None]:
         return super().status() if self.accounts is None else (self.accounts, None)
 
@@ -337,6 +340,27 @@ def test_an_sshd_that_keeps_root_out_is_found(context: Scripted) -> None:
     ):
         context.answers["sshd"] = Ran(0, text, "")
         assert list(codes(link.check_sshd, context).values()) == [severity], text
+
+
+@pytest.mark.parametrize(
+    ("hosts", "severity"),
+    [
+        ((), None),
+        (("192.0.2.1",), Severity.OK),
+        (("192.0.2.9",), Severity.ERROR),
+        (("192.0.2.9", "192.0.2.1"), Severity.WARNING),
+    ],
+)
+def test_what_must_answer_before_a_start_without_the_peers_word_is_asked(
+    context: Scripted, hosts: tuple[str, ...], severity: Severity | None
+) -> None:
+    takeover = dataclasses.replace(context.settings.takeover, require_any=hosts)
+    context.settings = dataclasses.replace(context.settings, takeover=takeover)
+    context.is_root = True
+    found = list(link.check_require_any(context))
+    assert [f.severity for f in found] == ([] if severity is None else [severity])
+    context.is_root = False
+    assert all(f.severity is Severity.UNKNOWN for f in link.check_require_any(context))
 
 
 def test_without_its_agent_a_node_says_so_and_guesses_nothing(context: Scripted) -> None:

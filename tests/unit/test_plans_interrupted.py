@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ha_agent.core.frames import Message
 from ha_agent.core.plans import RELEASE_STEPS, TAKEOVER_STEPS
 from ha_agent.core.settings import TakeoverSettings
 from ha_agent.core.words import Role, Step, VrrpState
@@ -291,6 +292,40 @@ def test_without_the_peers_word_fence_and_policy_decide(
 
     limits = TakeoverSettings(on_interlock_timeout=policy, fence_command=command, silent_peer_s=1.0)
     run(tmp_path, work, takeover=limits)
+
+
+@pytest.mark.parametrize("policy", ["start", "hold-if-alive", "hold"])
+def test_a_node_that_is_cut_off_itself_starts_nothing_and_fences_nobody(tmp_path: pathlib.Path, policy: str) -> None:
+    async def work(node: Node) -> None:
+        node.link.is_up, node.machine.is_connected = False, False
+        await node.group.takeover.steps[Step.CLAIM]()
+        for _ in range(2):
+            with pytest.raises(StepFailed, match=r"none of takeover\.require_any answers \(192\.0\.2\.1, 192\.0\.2\.2\)"):
+                await node.group.takeover.steps[Step.INTERLOCK]()
+        assert node.machine.fenced == 0 and node.group.standing.held is not None
+        assert node.codes().count("interlock-settled") == 1
+        node.machine.is_connected = True
+        await node.group.takeover.steps[Step.INTERLOCK]()
+        assert node.machine.fenced == 1 and node.group.standing.held is None
+
+    hosts = ("192.0.2.1", "192.0.2.2")
+    limits = TakeoverSettings(on_interlock_timeout=policy, fence_command=("/bin/fence",), require_any=hosts)
+    run(tmp_path, work, takeover=limits)
+
+
+def test_a_peer_that_gives_its_word_is_believed_by_a_node_that_is_cut_off(tmp_path: pathlib.Path) -> None:
+    async def work(node: Node) -> None:
+        node.machine.is_connected = False
+
+        async def answer(_message: Message) -> Message:
+            return {"outcome": "released"}
+
+        node.link.answer = answer
+        await node.group.takeover.steps[Step.CLAIM]()
+        outcome = await node.group.takeover.steps[Step.INTERLOCK]()
+        assert outcome is not None and outcome["interlock"] == "released"
+
+    run(tmp_path, work, takeover=TakeoverSettings(require_any=("192.0.2.1",)))
 
 
 @pytest.mark.parametrize(("policy", "starts"), [("start", True), ("hold", False), ("hold-if-alive", False)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import os
@@ -10,7 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ha_agent.adapters.control import CommandFailed, NoDaemon, NotAllowed
+from ha_agent.adapters.machine import SSH_PORT
 from ha_agent.adapters.program_path import SAFE_PATH
+from ha_agent.adapters.reach import is_machine_up
 from ha_agent.cli.nodes import Nodes
 from ha_agent.core.faults import Face, former_code
 from ha_agent.core.findings import Finding, Severity
@@ -18,6 +21,7 @@ from ha_agent.core.node_json import NodeJson
 from ha_agent.core.settings import Settings
 
 PROGRAM_LIMIT_S = 10.0
+ANSWER_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,10 @@ class Context:
                 self.is_refused = isinstance(error, NotAllowed)
                 self._status = [], str(error) or "the agent did not answer"
         return self._status
+
+    def is_there(self, host: str) -> bool:
+        """Whether the machine at the IP address ``host`` gives a sign of life within ``ANSWER_S``."""
+        return asyncio.run(is_machine_up(host, SSH_PORT, ANSWER_S))
 
     @functools.cached_property
     def has_systemd(self) -> bool:

@@ -133,10 +133,30 @@ def check_takeover(context: Context) -> Iterator[Finding]:
         yield ok("takeover-policy", f"without the peer's word: {policy}")
 
 
+def check_require_any(context: Context) -> Iterator[Finding]:
+    """Whether the addresses that must answer before a start without the peer's word do so now."""
+    hosts = context.settings.takeover.require_any
+    if not hosts:
+        return
+    if not context.is_root:
+        yield unknown("cut-off", "whether takeover.require_any answers is asked by root alone", "run doctor as root")
+        return
+    silent = [host for host in hosts if not context.is_there(host)]
+    remedy = "look at the network of this node; or correct takeover.require_any"
+    if len(silent) == len(hosts):
+        text = f"none of takeover.require_any answers ({', '.join(hosts)}): without the peer's word nothing would be started"
+        yield error("cut-off", text, remedy)
+    elif silent:
+        yield warning("cut-off", f"of takeover.require_any {', '.join(silent)} does not answer", remedy)
+    else:
+        yield ok("require-any", f"{', '.join(hosts)} of takeover.require_any answer")
+
+
 CHECKS: dict[str, Check] = {
     "ssh-files": check_files,
     "ssh-forced-command": check_forced_command,
     "sshd": check_sshd,
     "link": check_link,
     "takeover": check_takeover,
+    "require-any": check_require_any,
 }

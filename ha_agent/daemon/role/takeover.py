@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from ha_agent.adapters.supervisord import RereadRefused, SupervisordDown
 from ha_agent.core.peer_summary import PeerSummary
@@ -54,15 +54,16 @@ class Takeover:
         events: Events,
         peer: Callable[[], PeerSummary | None],
         fence: Callable[[], Awaitable[int | None]],
+        is_connected: Callable[[], Awaitable[bool]],
         give_way: Callable[[str], None],
         peer_off: PeerOffWord,
     ) -> None:
         """``peer``: what was last heard of the other node. ``fence`` runs the operator's fence command and returns its exit
-        status. ``give_way`` has keepalived give up MASTER here."""
+        status. ``is_connected``: whether one of ``require_any`` answers. ``give_way`` has keepalived give up MASTER here."""
         self._limits, self._standing, self._claims, self._interlock = limits, standing, claims, interlock
         self._view, self._active_set, self._supervised, self._loaded = view, active_set, supervised, loaded
         self._loader, self._sweeper, self._events = loader, sweeper, events
-        self._peer, self._fence, self._give_way = peer, fence, give_way
+        self._peer, self._fence, self._is_connected, self._give_way = peer, fence, is_connected, give_way
         self._peer_off = peer_off
         self._last_settled: tuple[Watermark, str] | None = None
         self.steps: dict[Step, StepCode] = {
@@ -106,6 +107,8 @@ class Takeover:
             )
             self._standing.note_held(None)
             return result
+        if self._limits.require_any and not await self._is_connected():
+            self._hold_cut_off(word)
         result, policy = word.to_dict(), self._limits.on_interlock_timeout
         has_fence = bool(self._limits.fence_command)
         fenced = None
@@ -122,6 +125,14 @@ class Takeover:
         if holds:
             raise StepFailed(text)
         return result
+
+    def _hold_cut_off(self, word: PeerWord) -> NoReturn:
+        """Of two nodes that do not hear of each other this one may be the one that is cut off: it must not even fence."""
+        names = ", ".join(self._limits.require_any)
+        text = f"no word of the peer: {_describe(word)}; none of takeover.require_any answers ({names}); nothing is started"
+        self._note_settled(text, False, {**word.to_dict(), "cut_off": True})
+        self._standing.note_held(text)
+        raise StepFailed(text)
 
     def _note_settled(self, text: str, started: bool, result: dict[str, Any]) -> None:
         """Tells each takeover's decision once: it is tried again and again while it holds."""
