@@ -109,8 +109,11 @@ class Machine:
             f"--bind-ro={os.path.join(BUILD, self.suite, 'debs')}:/var/local/debs",
         ]
         with open(os.path.join(self._disk, "console"), "ab") as console:
+            # Control groups as real machines of these releases have them: systemd 257 does not notice the end of a unit's
+            # last process in a container with the older ones.
+            env = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
             self._container = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True
+                words, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True, env=env
             )
 
     def await_up(self, other_than: int | None = None) -> None:
