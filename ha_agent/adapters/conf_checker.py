@@ -123,7 +123,7 @@ class ConfChecker:
         base = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
         python = self._settings.python
         try:
-            pid = Supervisord(self._settings.socket, 2.0).read_pid()
+            pid = Supervisord(self._settings.socket, 2.0, self._settings.config).read_pid()
         except SupervisordDown:
             return ("/usr/bin/python3" if python == "auto" else python), base, "/", ""
         found = python_of(pid) or "/usr/bin/python3"

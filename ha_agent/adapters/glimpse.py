@@ -90,7 +90,7 @@ def _look_at_supervisord(settings: Settings) -> dict[str, Any]:
     if not os.access(limits.socket, os.W_OK):
         return {"supervisord_pid": pid, "programs_problem": "not known: supervisord's socket is not for this user"}
     try:
-        rows = Supervisord(limits.socket, limits.rpc_timeout_s).read_processes()
+        rows = Supervisord(limits.socket, limits.rpc_timeout_s, limits.config).read_processes()
     except SupervisordDown as error:
         return {"supervisord_pid": pid, "programs_problem": f"not known: supervisord does not answer ({error})"}
     return {"supervisord_pid": pid, "programs": visible_data({row.full_name: str(row.state) for row in rows})}

@@ -9,14 +9,7 @@ import re
 import socket
 from collections.abc import Collection, Mapping
 
-from ha_agent.core.main_conf import UnusableConf, included_patterns, parse_main_conf
-
-_SECTION = re.compile(r"^\[(?:program|fcgi-program|eventlistener|group):([^\]]+)\]", re.MULTILINE)
-
-
-def groups_in(text: str) -> frozenset[str]:
-    """What the sections of a conf may become groups of."""
-    return frozenset(name.strip() for name in _SECTION.findall(text))
+from ha_agent.core.main_conf import UnusableConf, groups_in, included_patterns, parse_main_conf
 
 
 class LocalConfs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import os
@@ -14,7 +15,7 @@ from typing import Any
 
 from ha_agent.adapters.cgroups import read_members, usual_directory
 from ha_agent.adapters.procs import age_s, find_main, is_supervisord, read_pid_file, start_ticks
-from ha_agent.core.main_conf import UnusableConf, parse_main_conf
+from ha_agent.core.main_conf import UnusableConf, parse_main_conf, read_door
 from ha_agent.core.supervisor_words import FaultCode, full_name, without_values
 
 
@@ -81,27 +82,43 @@ class Fault:
 
 
 class Supervisord:
-    """A client. Holds no connection between calls, so it survives every restart of supervisord."""
+    """A client. Holds no connection between calls, so it survives every restart of supervisord.
 
-    def __init__(self, socket_path: str, timeout_s: float) -> None:
+    ``config``: supervisord's main conf, which is read for user name and password once supervisord asks for these; None:
+    they are not known.
+    """
+
+    def __init__(self, socket_path: str, timeout_s: float, config: str | None = None) -> None:
         self._path = socket_path
         self._timeout_s = timeout_s
+        self._config = config
+        self._login: str | None = None
 
-    def _call(self, method: str, *params: Any, timeout_s: float | None = None) -> Any:
-        connection = _UnixConnection(self._path, timeout_s or self._timeout_s)
-        # Names may be in any script; http.client would send a text as Latin-1.
-        body = xmlrpc.client.dumps(params, method).encode("utf-8")
+    def _post(self, body: bytes, timeout_s: float) -> tuple[int, bytes]:
+        """The HTTP status and the body of one answer. Raises ``SupervisordDown``."""
+        connection = _UnixConnection(self._path, timeout_s)
+        headers = {"Content-Type": "text/xml", **({"Authorization": self._login} if self._login else {})}
         try:
-            connection.request("POST", "/RPC2", body, {"Content-Type": "text/xml"})
+            connection.request("POST", "/RPC2", body, headers)
             response = connection.getresponse()
-            answer = response.read()
+            return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
             said = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise SupervisordDown(f"{self._path}: {said}") from None
         finally:
             connection.close()
-        if response.status != 200:
-            raise SupervisordDown(f"{self._path}: HTTP status {response.status}")
+
+    def _call(self, method: str, *params: Any, timeout_s: float | None = None) -> Any:
+        # Names may be in any script; http.client would send a text as Latin-1.
+        body = xmlrpc.client.dumps(params, method).encode("utf-8")
+        status, answer = self._post(body, timeout_s or self._timeout_s)
+        if status == http.client.UNAUTHORIZED and self._config is not None:
+            self._login = read_login(self._config)
+            status, answer = self._post(body, timeout_s or self._timeout_s)
+        if status == http.client.UNAUTHORIZED:
+            raise SupervisordDown(f"{self._path}: it wants a user name and a password, and refuses those of its main conf")
+        if status != http.client.OK:
+            raise SupervisordDown(f"{self._path}: HTTP status {status}")
         try:
             return xmlrpc.client.loads(answer)[0][0]
         except xmlrpc.client.Fault as fault:
@@ -165,6 +182,18 @@ class Supervisord:
         return found
 
 
+def read_login(config: str) -> str | None:
+    """The Authorization header that the supervisord with the main conf ``config`` wants on its unix socket.
+
+    None where that names no user or cannot be read.
+    """
+    with contextlib.suppress(OSError, UnusableConf), open(config, encoding="utf-8", errors="surrogateescape") as file:
+        door = read_door(parse_main_conf(file.read()), config)
+        if door.username:
+            return "Basic " + base64.b64encode(os.fsencode(f"{door.username}:{door.password}")).decode("ascii")
+    return None
+
+
 def pid_file_of(config: str) -> str | None:
     """The file that the supervisord with the main conf ``config`` keeps its process id in; None where that does not say."""
     with contextlib.suppress(OSError, UnusableConf), open(config, encoding="utf-8", errors="surrogateescape") as file:
@@ -186,7 +215,7 @@ class SupervisordFinder:
 
     def find(self) -> int | None:
         """Process id; None where there is none. By its socket, its pid file, ``hint``, or its service's control group."""
-        found = find_supervisord(self._socket_path)
+        found = find_supervisord(self._socket_path, self._config)
         if found is None and (deaf := self._find_deaf()) is not None and age_s(deaf) >= self._silent_s:
             found = deaf
         return found
@@ -218,11 +247,12 @@ class SocketAge:
         return f"{info.st_dev}-{info.st_ino}-{info.st_mtime_ns}", info.st_mtime
 
 
-def find_supervisord(socket_path: str) -> int | None:
+def find_supervisord(socket_path: str, config: str | None = None) -> int | None:
     """Process id of the supervisord behind ``socket_path``, also of one that hangs; None where there is none.
 
     The kernel notes who listens (SO_PEERCRED, unix(7)) and accepts connections for a process that does not. A supervisord
-    that put itself into the background has listened before that under another id: then it is asked.
+    that put itself into the background has listened before that under another id: then it is asked, with the login of
+    its main conf ``config``.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
@@ -235,7 +265,7 @@ def find_supervisord(socket_path: str) -> int | None:
     if os.path.exists(f"/proc/{pid}"):
         return pid
     try:
-        return Supervisord(socket_path, 0.3).read_pid()
+        return Supervisord(socket_path, 0.3, config).read_pid()
     except SupervisordDown:
         return None
 

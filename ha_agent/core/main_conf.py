@@ -5,8 +5,11 @@ from __future__ import annotations
 import configparser
 import posixpath
 import re
+from dataclasses import dataclass
 
-LOCAL_CONFS = "/etc/supervisor/local.d/*.conf"
+from ha_agent.core.host_profile import LOCAL_DIR
+
+LOCAL_CONFS = f"{LOCAL_DIR}/*.conf"
 
 
 class UnusableConf(ValueError):
@@ -23,11 +26,56 @@ def parse_main_conf(text: str) -> configparser.RawConfigParser:
     return parser
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """How supervisord can be asked, as its main conf says; what it does not say is empty.
+
+    ``socket`` is of ``[unix_http_server]``, with the user name and the password that it asks for; ``port`` of
+    ``[inet_http_server]``. ``has_hash``: the password is kept as a digest alone, so nobody can send it.
+    """
+
+    socket: str = ""
+    username: str = ""
+    password: str = ""
+    port: str = ""
+    has_hash: bool = False
+
+
+def read_door(conf: configparser.RawConfigParser, path: str) -> Door:
+    """The door of the supervisord with the main conf ``conf``, which lies at ``path`` (absolute).
+
+    ``%(here)s`` and ``%%`` are resolved, other expansions are left as they stand. A password may be written ``{SHA}``
+    and the digest (supervisor's documentation, [unix_http_server]).
+    """
+    here = posixpath.dirname(path)
+
+    def value(section: str, name: str) -> str:
+        return (conf.get(section, name, fallback="") or "").replace("%(here)s", here).replace("%%", "%").strip()
+
+    socket = value("unix_http_server", "file")
+    password = value("unix_http_server", "password")
+    return Door(
+        posixpath.normpath(posixpath.join(here, socket)) if socket else "",
+        value("unix_http_server", "username"),
+        password,
+        value("inet_http_server", "port"),
+        password.startswith("{SHA}"),
+    )
+
+
 def included_patterns(conf: configparser.RawConfigParser, path: str) -> list[str]:
     """The patterns of ``[include] files``, absolute as supervisord resolves them. ``path``: of the main conf, absolute."""
     here = posixpath.dirname(path)
     words = (conf.get("include", "files", fallback="") or "").replace("%(here)s", here).split()
     return [posixpath.normpath(posixpath.join(here, word)) for word in words]
+
+
+_GROUP = re.compile(r"^\[(?:program|fcgi-program|eventlistener|group):([^\]]+)\]", re.MULTILINE)
+
+
+def groups_in(text: str) -> frozenset[str]:
+    """What the sections of a conf may become groups of."""
+    return frozenset(name.strip() for name in _GROUP.findall(text))
 
 
 def has_own_programs(text: str) -> bool:

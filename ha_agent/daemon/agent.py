@@ -104,7 +104,7 @@ class Agent:
         upkeep = Upkeep(paths.run_dir, events)
         supervised = Supervised(
             settings.supervisor,
-            Supervisord(socket, settings.supervisor.rpc_timeout_s),
+            Supervisord(socket, settings.supervisor.rpc_timeout_s, settings.supervisor.config),
             ProcessWatch(self._finder.find, self._supervisord_ended),
             table,
             SocketAge(socket),

@@ -156,7 +156,7 @@ def parse_time_span(text: str) -> float | None:
 def check_answers(context: Context) -> Iterator[Finding]:
     """Whether supervisord answers on its socket."""
     path = context.settings.supervisor.socket
-    pid = find_supervisord(path)
+    pid = find_supervisord(path, context.settings.supervisor.config)
     if pid is None:
         if os.path.exists(path) and not os.access(path, os.W_OK):
             yield unknown("supervisord-up", f"no permission for {path}", "run doctor as root")
@@ -165,7 +165,7 @@ def check_answers(context: Context) -> Iterator[Finding]:
             said = deaf_text(deaf, path) if deaf is not None else f"supervisord does not listen on {path}"
             yield error("supervisord-down", said, remedy_for(said))
         return
-    client = Client(path, 2.0)
+    client = Client(path, 2.0, context.settings.supervisor.config)
     try:
         programs = client.read_processes()
     except SupervisordDown as problem:
@@ -236,8 +236,9 @@ def check_confs(context: Context) -> Iterator[Finding]:
 def check_listener(context: Context) -> Iterator[Finding]:
     """Without the event listener nobody hears of a program that ended and was started again."""
     remedy = "ha-agent listener render > /etc/supervisor/local.d/ha-agent-listener.conf; supervisorctl update"
+    limits = context.settings.supervisor
     try:
-        info = Client(context.settings.supervisor.socket, 2.0).call("getProcessInfo", [f"{GROUP}:{GROUP}"])
+        info = Client(limits.socket, 2.0, limits.config).call("getProcessInfo", [f"{GROUP}:{GROUP}"])
     except SupervisordDown:
         # Another check says that.
         return
