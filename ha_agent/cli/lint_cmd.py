@@ -105,7 +105,7 @@ def _lint_elsewhere(options: argparse.Namespace) -> Exit:
     loadable = {path: text for path, text in texts.items() if not path.endswith(PARKED)}
     checker = ConfChecker(SupervisorSettings(python=sys.executable), elsewhere=True)
     directories = {path: os.path.dirname(os.path.abspath(path)) for path in loadable}
-    answer = _judge_directly(checker, loadable, directories)
+    answer = judge_directly(checker, loadable, directories)
     if answer["failure"]:
         problem = f"supervisord's parser could not be asked: {answer['failure']}"
         found.append(Finding("not-checked", Severity.WARNING, problem, "pip install supervisor, beside ha-agent"))
@@ -177,10 +177,10 @@ def _judge_here(nodes: Nodes, texts: Mapping[str, str]) -> Mapping[str, Any]:
         pass
     root = nodes.settings.registry.path
     directories = {path: os.path.dirname(os.path.join(root, path)) for path in texts}
-    return _judge_directly(ConfChecker(nodes.settings.supervisor), texts, directories)
+    return judge_directly(ConfChecker(nodes.settings.supervisor), texts, directories)
 
 
-def _judge_directly(checker: ConfChecker, texts: Mapping[str, str], directories: Mapping[str, str]) -> dict[str, Any]:
+def judge_directly(checker: ConfChecker, texts: Mapping[str, str], directories: Mapping[str, str]) -> dict[str, Any]:
     """The answer of supervisord's parser, of the form that the daemon's has."""
 
     async def judge() -> dict[str, Verdict]:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ha_agent.adapters.terminal import complain, is_yes, paint
@@ -15,9 +15,10 @@ from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands
 from ha_agent.cli.remote import RemoteFailed, ask_node, connect
 from ha_agent.cli.setup_node import SetupFailed, main_remote, run_part
+from ha_agent.core.names import PARKED
 from ha_agent.core.node_json import NodeJson
 from ha_agent.core.schema import SettingsError
-from ha_agent.core.settings import check_settings
+from ha_agent.core.settings import RegistrySettings, SupervisorSettings, check_settings
 from ha_agent.core.setup_plan import PENDING_KEY, FileChange, find_address, find_interface
 from ha_agent.core.visible import visible
 from ha_agent.core.words import Exit
@@ -39,6 +40,11 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("--ssh-port", type=int, default=22, metavar="N", help="port of the peer's sshd (default 22)")
     parser.add_argument("--fingerprint", metavar="SHA256:...", help="the peer's host key, where there is nobody to ask")
+    parser.add_argument("--move-programs", action="store_true", help="move programs of supervisord's main conf to confs")
+    parser.add_argument("--start-all", action="store_true", help="start also what supervisord includes and does not run now")
+    parser.add_argument(
+        "--leave-supervisords", action="store_true", help="other supervisords run beside the pair's, and are left alone"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show everything, change nothing")
     parser.add_argument("--yes", action="store_true", help="do it without asking")
     parser.add_argument("--undo", action="store_true", help="put back what stood there before, on both nodes")
@@ -102,7 +108,7 @@ def _pair(options: argparse.Namespace) -> int:
             side: {"peer_key": fact["key"] or PENDING_KEY, "peer_host_key": fact["host_key"], "peer_name": fact["name"]}
             for side, fact in (("own", facts["peer"]), ("peer", facts["own"]))
         }
-        due = {side: [c for c in _plan(ask, requests[side]) if c.is_due] for side, ask in sides.items()}
+        due = {side: [c for c in _changes(ask("plan", requests[side])) if c.is_due] for side, ask in sides.items()}
         _show_diffs(facts, due)
         if not any(due.values()):
             print("both nodes know each other's keys")
@@ -134,13 +140,16 @@ def _ask(question: str) -> str:
 
 
 def _set_up(sides: dict[str, Ask], options: argparse.Namespace) -> int:
-    facts = {side: ask("facts", {}) for side, ask in sides.items()}
+    wants = {"leave_supervisords": options.leave_supervisords}
+    facts = {side: ask("facts", {**wants, "active": side == "own"}) for side, ask in sides.items()}
     vip = options.vip or _ask("The virtual address with its prefix length, such as 192.0.2.10/24")
     requests = make_requests(facts, vip, options.interface, options.router_id, options.ssh_port)
+    requests["own"] |= {"active": True, "start_all": options.start_all, "move_programs": options.move_programs}
     _check(facts, requests)
-    changes = {side: _plan(ask, requests[side]) for side, ask in sides.items()}
-    due = {side: [c for c in found if c.is_due] for side, found in changes.items()}
-    _show(facts, due, requests)
+    plans = {side: ask("plan", requests[side]) for side, ask in sides.items()}
+    _refuse(facts, {side: plan["refused"] for side, plan in plans.items()})
+    due = {side: [c for c in _changes(plan) if c.is_due] for side, plan in plans.items()}
+    _show(facts, due, requests, {side: plan["said"] for side, plan in plans.items()})
     if options.dry_run:
         print("nothing was changed")
         return Exit.DONE
@@ -187,6 +196,7 @@ def make_requests(
         }
         if side == "own" and ssh_port != 22:
             settings["peer"]["ssh_port"] = ssh_port
+        settings |= _places(facts[side].get("places", {}))
         check_settings(settings)
         requests[side] = {
             "settings": settings,
@@ -196,9 +206,26 @@ def make_requests(
     return requests
 
 
+def _places(found: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Where supervisord is on a node, as far as that is not what agent.toml says without a word."""
+    supervisor = SupervisorSettings()
+    usual = {
+        ("supervisor", "socket"): supervisor.socket,
+        ("supervisor", "config"): supervisor.config,
+        ("registry", "path"): RegistrySettings().path,
+    }
+    tables: dict[str, dict[str, Any]] = {}
+    for (section, key), default in usual.items():
+        path = found.get("registry" if section == "registry" else key)
+        if path and path != default:
+            tables.setdefault(section, {})[key] = path
+    return tables
+
+
 def _check(facts: dict[str, dict[str, Any]], requests: dict[str, dict[str, Any]]) -> None:
     """What must be right before anything is changed. Raises ``SetupFailed``."""
     own, peer = facts["own"], facts["peer"]
+    _refuse(facts, {side: fact["obstacles"] for side, fact in facts.items()})
     if own["version"] != peer["version"]:
         raise SetupFailed(f"ha-agent is {own['version']} here and {peer['version']} on {peer['name']}: install the same one")
     for fact in (own, peer):
@@ -219,8 +246,15 @@ def _check(facts: dict[str, dict[str, Any]], requests: dict[str, dict[str, Any]]
         raise SetupFailed(f"{vip} answers already, and it is neither of the two nodes: choose a free address")
 
 
-def _plan(ask: Ask, request: dict[str, Any]) -> list[FileChange]:
-    return [FileChange(c["path"], c["old"], c["new"], c["mode"]) for c in ask("plan", request)["changes"]]
+def _refuse(facts: dict[str, dict[str, Any]], refused: dict[str, Sequence[str]]) -> None:
+    """Ends here where something is refused on either node, with all of it at once. Raises ``SetupFailed``."""
+    found = [f"{facts[side]['name']}: {text}" for side, texts in refused.items() for text in texts]
+    if found:
+        raise SetupFailed("\n".join([*(visible(text) for text in found), "nothing was changed"]))
+
+
+def _changes(plan: dict[str, Any]) -> list[FileChange]:
+    return [FileChange(**change) for change in plan["changes"]]
 
 
 def _show_diffs(facts: dict[str, dict[str, Any]], due: dict[str, list[FileChange]]) -> None:
@@ -236,20 +270,38 @@ def _make_keys(sides: dict[str, Ask], requests: dict[str, dict[str, Any]]) -> No
             requests[side]["peer_key"] = sides[other]("key", {})["key"]
 
 
-def _show(facts: dict[str, dict[str, Any]], due: dict[str, list[FileChange]], requests: dict[str, dict[str, Any]]) -> None:
+def _show(
+    facts: dict[str, dict[str, Any]],
+    due: dict[str, list[FileChange]],
+    requests: dict[str, dict[str, Any]],
+    said: dict[str, Sequence[str]],
+) -> None:
     own, peer = facts["own"], facts["peer"]
     _show_diffs(facts, due)
+    for side, texts in said.items():
+        for text in texts:
+            print(visible(f"{facts[side]['name']}: {text}"))
     if not any(due.values()):
         print("every file is as it must be")
     lost = sorted(set(peer["confs"]) - set(own["confs"]))
     if lost:
         names = ", ".join(lost)
-        said = f"{peer['name']} has confs that {own['name']} has not; what is here replaces them, and they are kept: {names}"
-        print(visible(said))
+        note = f"{peer['name']} has confs that {own['name']} has not; what is here replaces them, and they are kept: {names}"
+        print(visible(note))
     if own["running"]:
         print(f"{own['name']} runs {len(own['running'])} programs, which run on without a restart")
     vip = requests["own"]["settings"]["vrrp"]["vip"]
-    print(f"{own['name']} becomes active with {vip} and {len(own['confs'])} confs, {peer['name']} stands by")
+    print(f"{own['name']} becomes active with {vip} and {_count_confs(own, due['own'])} confs, {peer['name']} stands by")
+
+
+def _count_confs(own: dict[str, Any], due: list[FileChange]) -> int:
+    """How many confs are live on the active node afterwards."""
+    registry = own["places"]["registry"]
+    live = {f"{registry}/{name}" for name in own["confs"]}
+    for change in due:
+        if change.is_conf and not change.path.endswith(PARKED):
+            live = live | {change.path} if change.new is not None else live - {change.path}
+    return len(live)
 
 
 def _start(sides: dict[str, Ask], due: dict[str, list[FileChange]], facts: dict[str, dict[str, Any]]) -> None:
@@ -315,6 +367,8 @@ def _undo(sides: dict[str, Ask], options: argparse.Namespace) -> int:
         answer = sides[side]("undo", {})
         restored = answer["restored"]
         where = "on the peer" if side == "peer" else "here"
+        for path in answer["aside"]:
+            print(visible(f"{where}: what was changed since setup is kept as {path}"))
         print(f"{where}: {len(restored)} files are as they were" if restored else f"{where}: there was nothing to undo")
         if side == "peer" and restored and answer["confs"]:
             names = ", ".join(answer["confs"])

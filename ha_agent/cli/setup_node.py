@@ -8,34 +8,45 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import glob
 import ipaddress
 import json
 import os
-import shutil
+import re
 import socket
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ha_agent import __version__
 from ha_agent.adapters.addresses import find_address
-from ha_agent.adapters.files import make_dir, read_or_none, write_atomic
+from ha_agent.adapters.files import make_dir, write_atomic
 from ha_agent.adapters.keepalived_conf import HOOK_PATH, render_keepalived
 from ha_agent.adapters.machine import Machine
 from ha_agent.adapters.resources import find_resource
 from ha_agent.adapters.settings_file import load_settings
 from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
-from ha_agent.adapters.supervisord import Supervisord, SupervisordDown
+from ha_agent.adapters.setup_changes import ADOPTING, PEER, SetupChanges, is_of_trust
+from ha_agent.adapters.supervisord import Fault, RereadRefused, Supervisord, SupervisordDown
 from ha_agent.adapters.terminal import complain
 from ha_agent.cli.lint_cmd import read_registry
+from ha_agent.cli.setup_look import (
+    ConfPlan,
+    Look,
+    links_as_files,
+    look_at_supervisord,
+    plan_confs,
+    read_running,
+    read_text,
+)
+from ha_agent.core.host_profile import DEBIAN, LOCAL_DIR
 from ha_agent.core.listener_conf import GROUP, LISTENER_CONF, render_listener
-from ha_agent.core.main_conf import UnusableConf, has_own_programs, included_patterns, parse_main_conf, replace_include
-from ha_agent.core.places import DEFAULT_STATE_DIR, RunPlaces, StatePlaces
+from ha_agent.core.main_conf import UnusableConf, has_own_programs, replace_include
+from ha_agent.core.names import PARKED
+from ha_agent.core.places import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, RunPlaces, StatePlaces
 from ha_agent.core.schema import NAME, SettingsError
-from ha_agent.core.settings import LinkSettings, Settings, check_settings
+from ha_agent.core.settings import LinkSettings, Settings, SupervisorSettings, check_settings
 from ha_agent.core.settings_sample import flat_values, sample_toml
 from ha_agent.core.setup_plan import (
     PENDING_KEY,
@@ -44,26 +55,18 @@ from ha_agent.core.setup_plan import (
     is_public_key,
     merge_settings,
     pin_host_key,
-    remove_peer_key,
-    unpin_host_key,
 )
+from ha_agent.core.supervisor_survey import find_obstacles
 from ha_agent.core.vip import find_prefix
 from ha_agent.core.words import Exit
 
 _PLACES = StatePlaces(DEFAULT_STATE_DIR)
-RECORD = _PLACES.setup_record
+CHANGES = SetupChanges(_PLACES.setup_record, _PLACES.undone)
 KEY = "/etc/ha-agent/ssh/id_ed25519"
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 AUTHORIZED = "/root/.ssh/authorized_keys"
 KEEPALIVED = "/etc/keepalived/keepalived.conf"
-DROP_INS = ("supervisor.service.d", "keepalived.service.d")
-SAVED = ".before-ha-agent"
-REGISTRY = "/etc/supervisor/conf.d"
-UNDONE = _PLACES.undone
-"""Where an undo puts confs that setup had brought into the registry."""
-
-PEER = "peer_name"
-"""What the record of changes has beside its paths: under which name the peer's host key is pinned."""
+UNITS = "/etc/systemd/system"
 
 COMMAND_S = 60.0
 
@@ -119,32 +122,48 @@ def _must(*words: str) -> str:
     return done.stdout
 
 
-def _text(path: str) -> str | None:
-    raw = read_or_none(path)
-    return None if raw is None else raw.decode("utf-8", "surrogateescape")
-
-
 # ---- what is there ---------------------------------------------------------------------------------------------
 
 
-def _facts(_request: dict[str, Any]) -> dict[str, Any]:
-    """What the other side must know of this node; ``key`` is empty where the agent has none yet."""
-    host_key = _text(HOST_KEY)
+def _facts(request: dict[str, Any]) -> dict[str, Any]:
+    """What the other side must know of this node; ``key`` is empty where the agent has none yet.
+
+    ``obstacles``: what keeps a pair from being made of its supervisord, one sentence each.
+    """
+    host_key = read_text(HOST_KEY)
     if host_key is None:
         raise SetupFailed(f"{HOST_KEY} is missing: is openssh-server installed? (ssh-keygen -A makes it)")
     permits = _run("sshd", "-T").stdout.lower()
+    look = _look()
+    survey = look.survey if request.get("active") else replace(look.survey, has_confs=False)
     return {
         "version": __version__,
         "name": os.uname().nodename.split(".")[0],
         "addresses": _addresses(),
-        "key": (_text(f"{KEY}.pub") or "").strip() if os.path.exists(KEY) else "",
+        "key": (read_text(f"{KEY}.pub") or "").strip() if os.path.exists(KEY) else "",
         "host_key": " ".join(host_key.split()[:2]),
         "root_login": next((line.split()[1] for line in permits.splitlines() if line.startswith("permitrootlogin ")), "?"),
-        "confs": sorted(read_registry(REGISTRY)),
-        "running": _running(),
+        "confs": sorted(path for path in read_registry(look.registry) if not path.endswith(PARKED)),
+        "running": read_running(look),
         "agent": _run("systemctl", "is-active", "ha-agent").stdout.strip(),
         "keepalived": _run("systemctl", "is-active", "keepalived").stdout.strip(),
+        "obstacles": find_obstacles(survey, leave_others=bool(request.get("leave_supervisords"))),
+        "places": {"config": survey.main_conf, "socket": survey.door.socket, "registry": look.registry},
     }
+
+
+def _configured(section: str, key: str) -> str | None:
+    """What agent.toml says; None where it says nothing. Raises ``SetupFailed``."""
+    try:
+        found = tomllib.loads(read_text(DEFAULT_PATH) or "").get(section, {}).get(key)
+    except (tomllib.TOMLDecodeError, AttributeError):
+        raise SetupFailed(f"{DEFAULT_PATH} cannot be read: ha-agent config check says more") from None
+    return None if found is None else str(found)
+
+
+def _look() -> Look:
+    active = RunPlaces(_configured("paths", "run_dir") or DEFAULT_RUN_DIR).active_pattern
+    return look_at_supervisord(_configured("supervisor", "config"), _configured("registry", "path"), active, CHANGES)
 
 
 def _key(_request: dict[str, Any]) -> dict[str, Any]:
@@ -152,7 +171,7 @@ def _key(_request: dict[str, Any]) -> dict[str, Any]:
     if not os.path.exists(KEY):
         make_dir(os.path.dirname(KEY), 0o700)
         _must("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"ha-agent@{os.uname().nodename}", "-f", KEY)
-    return {"key": (_text(f"{KEY}.pub") or "").strip()}
+    return {"key": (read_text(f"{KEY}.pub") or "").strip()}
 
 
 def _addresses() -> dict[str, list[str]]:
@@ -164,21 +183,12 @@ def _addresses() -> dict[str, list[str]]:
     return found
 
 
-def _running() -> list[str]:
-    try:
-        return sorted(
-            i.full_name for i in Supervisord("/run/supervisor.sock", 5.0).read_processes() if i.pid and i.group != GROUP
-        )
-    except SupervisordDown:
-        return []
-
-
 # ---- what is to be ----------------------------------------------------------------------------------------------
 
 
 def _settings(request: dict[str, Any]) -> tuple[Settings, str]:
     """The settings of this node and the text of agent.toml: what is asked for, over what an operator has set already."""
-    present = _text(DEFAULT_PATH)
+    present = read_text(DEFAULT_PATH)
     raw: dict[str, Any] = {}
     if present is not None:
         try:
@@ -203,23 +213,14 @@ def trusted_files(request: dict[str, Any], known_hosts: str, name: str) -> list[
         if not is_public_key(str(request[what])):
             raise SetupFailed(f"{what} is not a public key: {str(request[what])[:60]!r}")
     return [
-        (AUTHORIZED, add_peer_key(_text(AUTHORIZED), request["peer_key"]), 0o600),
-        (known_hosts, pin_host_key(_text(known_hosts), name, request["peer_host_key"]), 0o600),
+        (AUTHORIZED, add_peer_key(read_text(AUTHORIZED), request["peer_key"]), 0o600),
+        (known_hosts, pin_host_key(read_text(known_hosts), name, request["peer_host_key"]), 0o600),
     ]
-
-
-def _configured_peer() -> str | None:
-    """The peer's name in agent.toml; None where that says none. Raises ``SetupFailed``."""
-    try:
-        found = tomllib.loads(_text(DEFAULT_PATH) or "").get("peer", {}).get("name")
-    except (tomllib.TOMLDecodeError, AttributeError):
-        raise SetupFailed(f"{DEFAULT_PATH} cannot be read: ha-agent config check says more") from None
-    return None if found is None else str(found)
 
 
 def _known_peer(name: str) -> str:
     """``name``, unless agent.toml knows the peer by another one. Raises ``SetupFailed``."""
-    known = _configured_peer()
+    known = _configured("peer", "name")
     if known not in (None, name):
         raise SetupFailed(
             f"the peer calls itself {name!r:.80}, and {DEFAULT_PATH} says that it is {known!r:.80}: which one?"
@@ -227,109 +228,113 @@ def _known_peer(name: str) -> str:
     return name
 
 
-def _changes(request: dict[str, Any]) -> list[FileChange]:
-    """Every file of this node, changed or not; those of the trust alone where there are no ``settings``."""
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """Every file of this node, changed or not, what people are told besides, and what is refused."""
+
+    changes: list[FileChange]
+    said: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+def _make_plan(request: dict[str, Any]) -> NodePlan:
+    """The plan for this node; that of the trust alone where there are no ``settings``."""
     if "settings" not in request:
         wanted = trusted_files(request, LinkSettings().known_hosts, _known_peer(str(request["peer_name"])))
-        return [FileChange(path, _text(path), new, mode) for path, new, mode in wanted]
+        return NodePlan([_file(*one) for one in wanted])
     settings, text_of_settings = _settings(request)
+    look = _look()
     main = settings.supervisor.config
-    text = _text(main)
+    text = read_text(main)
     if text is None:
         raise SetupFailed(f"{main} is missing: is supervisor installed?")
+    confs = _plan_confs(look, settings, request, text)
     active = RunPlaces(settings.paths.run_dir).active_pattern
-    wanted = [
-        (DEFAULT_PATH, text_of_settings, 0o644),
-        *trusted_files(request, settings.link.known_hosts, settings.peer.name),
-        (main, replace_include(text, active), 0o644),
-        (KEEPALIVED, render_keepalived(settings, HOOK_PATH), 0o644),
-        (LISTENER_CONF, render_listener(), 0o644),
+    changes = [_file(DEFAULT_PATH, text_of_settings, 0o644)]
+    changes += [_file(*one) for one in trusted_files(request, settings.link.known_hosts, settings.peer.name)]
+    # Confs first: whatever starts supervisord in between, it finds those that it had.
+    changes += confs.changes
+    changes += [
+        _file(main, replace_include(confs.main, active), 0o644),
+        _file(LISTENER_CONF, render_listener(), 0o644),
+        _file(KEEPALIVED, render_keepalived(settings, HOOK_PATH), 0o644),
     ]
-    wanted += _moved(text, settings)
-    for name in DROP_INS:
-        with open(find_resource(f"systemd/{name}/ha-agent.conf"), encoding="utf-8") as file:
-            wanted.append((f"/etc/systemd/system/{name}/ha-agent.conf", file.read(), 0o644))
-    return [FileChange(path, _text(path), new, mode) for path, new, mode in wanted]
+    changes += [_file(path, text, 0o644) for path, text in drop_ins(look.unit, settings.supervisor)]
+    return NodePlan(changes, confs.said, confs.refused)
 
 
-def _moved(main: str, settings: Settings) -> list[tuple[str, str, int]]:
-    """Confs that supervisord has included from elsewhere, as confs of the registry: they are not included any more.
-
-    Raises ``SetupFailed`` where two would have the same name, or the main conf has programs of its own.
-    """
-    if has_own_programs(main):
-        raise SetupFailed(
-            f"{settings.supervisor.config} has programs of its own, which would run on both nodes: move each into a conf of "
-            f"{settings.registry.path} (or of /etc/supervisor/local.d, if that is meant), supervisorctl update, and again"
+def _plan_confs(look: Look, settings: Settings, request: dict[str, Any], main: str) -> ConfPlan:
+    if not look.is_adopting:
+        return ConfPlan(main=main)
+    if request.get("active"):
+        wants = {name: bool(request.get(name)) for name in ("start_all", "move_programs")}
+        return plan_confs(look, settings, **wants)
+    if has_own_programs(look.original):
+        text = (
+            f"{settings.supervisor.config} has programs of its own, which would run beside those of the pair: take them out"
         )
-    registry = os.path.realpath(settings.registry.path)
-    kept = (registry, "/etc/supervisor/local.d", RunPlaces(os.path.realpath(settings.paths.run_dir)).active_set)
-    found: dict[str, str] = {}
-    for pattern in included_patterns(parse_main_conf(main), settings.supervisor.config):
-        for path in sorted(glob.glob(pattern)):
-            folder, name = os.path.split(os.path.realpath(path))
-            if folder in kept or folder.startswith(registry + "/"):
-                continue
-            target = os.path.join(registry, name)
-            if not name.endswith((".conf", ".ini")):
-                raise SetupFailed(f"{path} is included and is no *.conf or *.ini: give it such a name, and again")
-            if target in found or (os.path.exists(target) and _text(target) != _text(path)):
-                raise SetupFailed(f"{path} would become {target}, which is there already: rename one of them, and again")
-            found[target] = _text(path) or ""
-    return [(target, content, 0o644) for target, content in found.items()]
+        return ConfPlan(refused=(text,), main=main)
+    return ConfPlan(tuple(links_as_files(look)), main=main)
+
+
+def _file(path: str, new: str, mode: int) -> FileChange:
+    return FileChange(path, read_text(path), new, mode)
+
+
+def drop_ins(unit: str, supervisor: SupervisorSettings) -> list[tuple[str, str]]:
+    """The units' drop-ins, as paths and texts, for a supervisord that is called ``unit``.
+
+    Where it is not Debian's, the agent's own units are told where it is, too.
+    """
+    texts = {}
+    for name in (f"{DEBIAN.unit}.service.d", "keepalived.service.d"):
+        with open(find_resource(f"systemd/{name}/ha-agent.conf"), encoding="utf-8") as file:
+            text = re.sub(rf"\b{DEBIAN.unit}\.service\b", f"{unit}.service", file.read())
+        texts[name.replace(f"{DEBIAN.unit}.", f"{unit}.")] = text
+    usual = SupervisorSettings()
+    if (unit, supervisor.socket, supervisor.config) != (DEBIAN.unit, usual.socket, usual.config):
+        texts["ha-agent.service.d"] = f"# Drop-in for a supervisord that is no Debian's.\n[Unit]\nAfter={unit}.service\n"
+        told = {"UNIT": unit, "SOCKET": supervisor.socket, "CONF": supervisor.config}
+        lines = [f'Environment="HA_AGENT_SUPERVISOR_{key}={value}"\n' for key, value in told.items()]
+        texts["ha-agent-fence.service.d"] = "# Where the fence finds supervisord.\n[Service]\n" + "".join(lines)
+    return [(f"{UNITS}/{name}/ha-agent.conf", text) for name, text in texts.items()]
 
 
 def _plan(request: dict[str, Any]) -> dict[str, Any]:
-    return {"changes": [change.to_dict() for change in _changes(request)]}
+    plan = _make_plan(request)
+    return {"changes": [change.to_dict() for change in plan.changes], "said": plan.said, "refused": plan.refused}
 
 
 def _apply(request: dict[str, Any]) -> dict[str, Any]:
     """Changes what is due; what stood there is kept beside it, and the record says so before anything is changed."""
     if request["peer_key"] == PENDING_KEY:
         raise SetupFailed("the peer's key is not made yet")
-    due = [change for change in _changes(request) if change.is_due]
-    record = _read_record()
-    trust = [change.path for change in due if is_of_trust(change.path)]
-    record.update(dict.fromkeys(trust))
-    if trust:
-        record[PEER] = str(request["peer_name"] if "settings" not in request else request["settings"]["peer"]["name"])
-    for change in due:
-        if change.path not in record:
-            saved = None if change.old is None else change.path + SAVED
-            if saved is not None and change.old is not None:
-                write_atomic(saved, change.old.encode("utf-8", "surrogateescape"), os.stat(change.path).st_mode & 0o777)
-            record[change.path] = saved
-    if due:
-        make_dir(os.path.dirname(RECORD), 0o700)
-        write_atomic(RECORD, json.dumps(record, indent=1).encode())
-    for change in due:
-        os.makedirs(os.path.dirname(change.path), mode=0o700 if change.path == AUTHORIZED else 0o755, exist_ok=True)
-        # A main conf with a password in it is nobody else's to read, before and after.
-        mode = change.mode if change.old is None else os.stat(change.path).st_mode & 0o777
-        write_atomic(change.path, change.new.encode("utf-8", "surrogateescape"), mode)
+    plan = _make_plan(request)
+    if plan.refused:
+        raise SetupFailed("; ".join(plan.refused))
+    words: dict[str, str] = {}
+    if any(change.is_due and is_of_trust(change.path) for change in plan.changes):
+        words[PEER] = str(request["peer_name"] if "settings" not in request else request["settings"]["peer"]["name"])
     if "settings" in request:
-        os.makedirs("/etc/supervisor/local.d", exist_ok=True)
-        os.makedirs(_settings(request)[0].registry.path, exist_ok=True)
+        settings = _settings(request)[0]
+        if _look().is_adopting:
+            words[ADOPTING] = settings.supervisor.config
+    changed = CHANGES.apply(plan.changes, **words)
+    if "settings" in request:
+        os.makedirs(LOCAL_DIR, exist_ok=True)
+        os.makedirs(settings.registry.path, exist_ok=True)
         _must("systemctl", "daemon-reload")
-    return {"changed": [change.path for change in due]}
-
-
-def is_of_trust(path: str) -> bool:
-    """Whether ``path`` says whose key is let in, or known: nothing of it that was taken back since may return."""
-    return os.path.basename(path) in ("authorized_keys", "known_hosts")
-
-
-def _read_record() -> dict[str, str | None]:
-    raw = read_or_none(RECORD)
-    return dict(json.loads(raw)) if raw else {}
+    return {"changed": changed}
 
 
 def _service(request: dict[str, Any]) -> dict[str, Any]:
     """Enables a unit and has it run with what is configured now; ``changed``: it must be started again for that."""
     if request["unit"] == "listener":
         # supervisord runs with its old configuration; of the new one only the listener's group is taken up here.
-        return {"said": _must("supervisorctl", "update", GROUP)}
-    unit = {"agent": "ha-agent", "keepalived": "keepalived", "supervisor": "supervisor"}[str(request["unit"])]
+        _take_up_listener(_look().client)
+        CHANGES.note(ADOPTING, None)
+        return {}
+    unit = {"agent": "ha-agent", "keepalived": "keepalived", "supervisor": ""}[str(request["unit"])] or _look().unit
     _must("systemctl", "enable", unit)
     active = _run("systemctl", "is-active", unit).stdout.strip() == "active"
     if unit == "ha-agent" and not active:
@@ -340,6 +345,19 @@ def _service(request: dict[str, Any]) -> dict[str, Any]:
     if not active or request.get("changed"):
         _must("systemctl", "restart", unit)
     return {"was_active": active}
+
+
+def _take_up_listener(client: Supervisord) -> None:
+    """Has supervisord load the event listener as its conf is now, or unload it. Raises ``SetupFailed``."""
+    try:
+        added, changed, removed = client.reread()
+        calls = [("stopProcessGroup", [GROUP]), ("removeProcessGroup", [GROUP])] if GROUP in changed + removed else []
+        calls += [("addProcessGroup", [GROUP])] if GROUP in added + changed else []
+        faults = [fault.text for fault in client.batch(calls) if isinstance(fault, Fault)]
+    except (SupervisordDown, RereadRefused) as error:
+        raise SetupFailed(f"supervisord cannot be told of the event listener: {error}") from None
+    if faults:
+        raise SetupFailed(f"supervisord refuses the event listener: {faults[0]}")
 
 
 def _address(_request: dict[str, Any]) -> dict[str, Any]:
@@ -367,60 +385,19 @@ def _address(_request: dict[str, Any]) -> dict[str, Any]:
 
 def _undo(_request: dict[str, Any]) -> dict[str, Any]:
     """Puts back what stood there before the first setup. The agent goes first, so that no program stops."""
-    record = _read_record()
-    if not record:
-        return {"restored": []}
+    if not CHANGES.read():
+        return {"restored": [], "aside": []}
+    look = _look()
     for unit in ("ha-agent", "keepalived"):
         _run("systemctl", "disable", "--now", unit)
-    if PEER not in record:
-        # It is of a version that did not note it.
-        record[PEER] = _configured_peer()
-    run_dir, _ = read_places(DEFAULT_PATH)
-    for path in RunPlaces(run_dir).role_files:
-        # An agent that is set up again must not continue as the active one, find no keepalived, and stop everything.
-        _remove(path)
-    put_back(record, REGISTRY)
-    _remove(RECORD)
+    # An agent that is set up again must not continue as the active one, find no keepalived, and stop everything.
+    for path in RunPlaces(_configured("paths", "run_dir") or DEFAULT_RUN_DIR).role_files:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    done = CHANGES.undo(_configured("peer", "name") or "")
     # Its conf is gone by now; where supervisord does not run, there is nothing to take out.
-    _run("supervisorctl", "update", GROUP)
+    with contextlib.suppress(SetupFailed):
+        _take_up_listener(look.client)
     _must("systemctl", "daemon-reload")
-    restored = sorted(path for path in record if path != PEER)
-    return {"restored": restored, "confs": sorted(read_registry(REGISTRY)), "running": _running()}
-
-
-def put_back(record: Mapping[str, str | None], registry: str) -> None:
-    """Puts back the files that ``record`` names; where each one's former content is kept, None for one that was not there.
-
-    Of the files of trust the peer's own line is taken out of what they are now. Raises ``OSError``.
-    """
-    for path, saved in record.items():
-        if path == PEER:
-            continue
-        if is_of_trust(path):
-            _distrust(path, str(record.get(PEER) or ""))
-            _remove(path + SAVED)
-        elif saved is None and path.endswith((".conf", ".ini")) and path.startswith(registry + "/"):
-            # It may have been edited since it came into the registry.
-            os.makedirs(UNDONE, mode=0o700, exist_ok=True)
-            if os.path.exists(path):
-                shutil.move(path, os.path.join(UNDONE, os.path.basename(path)))
-        elif saved is None:
-            _remove(path)
-        elif os.path.exists(saved):
-            os.replace(saved, path)
-
-
-def _distrust(path: str, peer: str) -> None:
-    text = _text(path)
-    if text is None:
-        return
-    left = remove_peer_key(text) if os.path.basename(path) == "authorized_keys" else unpin_host_key(text, peer)
-    if left:
-        write_atomic(path, left.encode("utf-8", "surrogateescape"), os.stat(path).st_mode & 0o777)
-    else:
-        _remove(path)
-
-
-def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+    left = sorted(path for path in read_registry(look.registry) if not path.endswith(PARKED))
+    return {"restored": sorted(done.restored), "aside": done.aside, "confs": left, "running": read_running(look)}

@@ -6,7 +6,7 @@ import difflib
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 PEER_COMMAND = "/usr/bin/ha-agent-peer"
@@ -17,27 +17,35 @@ PENDING_KEY = "ssh-ed25519 MADE+WHEN+THIS+IS+DONE"
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """One file as it is (None: not there) and as it is to be."""
+    """One file as it is (None: not there) and as it is to be (None: gone).
+
+    ``target``: where it leads if it is a symbolic link, which a file of its own replaces. ``is_conf``: it lies where
+    supervisord may include every name.
+    """
 
     path: str
     old: str | None
-    new: str
+    new: str | None
     mode: int
+    target: str = ""
+    is_conf: bool = False
 
     @property
     def is_due(self) -> bool:
         """Whether there is anything to do."""
-        return self.old != self.new
+        return self.old != self.new or bool(self.target)
 
     def diff(self, node: str) -> list[str]:
         """The change as a unified diff."""
-        old, new = (self.old or "").splitlines(), self.new.splitlines()
-        before = f"{node}:{self.path}" if self.old is not None else "/dev/null"
-        return list(difflib.unified_diff(old, new, before, f"{node}:{self.path}", lineterm=""))
+        old, new = (self.old or "").splitlines(), (self.new or "").splitlines()
+        name = f"{node}:{self.path}"
+        before, after = (name if text is not None else "/dev/null" for text in (self.old, self.new))
+        link = [f"{name}: a link to {self.target} becomes a file of its own"] if self.target and self.new is not None else []
+        return link + list(difflib.unified_diff(old, new, before, after, lineterm=""))
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able data."""
-        return {"path": self.path, "old": self.old, "new": self.new, "mode": self.mode}
+        return asdict(self)
 
 
 def add_peer_key(text: str | None, public_key: str) -> str:
@@ -64,16 +72,26 @@ def pin_host_key(text: str | None, name: str, host_key: str) -> str:
     return "".join(f"{row}\n" for row in [*others, f"{name} {kind} {key}"])
 
 
+_SET_ONCE = {
+    ("vrrp", "priority"),
+    ("vrrp", "router_id"),
+    ("supervisor", "socket"),
+    ("supervisor", "config"),
+    ("registry", "path"),
+}
+
+
 def merge_settings(present: Mapping[str, Any], asked: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """The tables of agent.toml: who and where the nodes are as ``asked``, everything else as an operator has set it.
 
-    Priority and router id once set stay: the two nodes' need not be turned round when setup is run on the other one.
+    Priority and router id once set stay: the two nodes' need not be turned round when setup is run on the other one. So do
+    supervisord's places, which setup only finds.
     """
     merged = {section: dict(keys) for section, keys in present.items() if isinstance(keys, Mapping) and keys}
     for section, keys in asked.items():
         table = merged.setdefault(section, {})
         for key, value in keys.items():
-            if key not in ("priority", "router_id") or key not in table:
+            if (section, key) not in _SET_ONCE or key not in table:
                 table[key] = value
     return merged
 

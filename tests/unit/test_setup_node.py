@@ -8,8 +8,9 @@ import pathlib
 
 import pytest
 
+from ha_agent.adapters.setup_changes import SetupChanges
 from ha_agent.cli.setup_cmd import make_requests
-from ha_agent.cli.setup_node import SetupFailed, put_back, trusted_files
+from ha_agent.cli.setup_node import SetupFailed, trusted_files
 from ha_agent.core.setup_plan import PENDING_KEY, add_peer_key, pin_host_key
 
 KEY = "ssh-ed25519 AAAAC3Nz ha-agent@node-b"
@@ -25,10 +26,14 @@ def test_an_undo_brings_no_revoked_key_back(tmp_path: pathlib.Path) -> None:
     other.write_text("ours", encoding="ascii")
     (tmp_path / "main.conf.kept").write_text("theirs", encoding="ascii")
     record = {str(keys): str(saved), str(known): None, str(other): str(tmp_path / "main.conf.kept"), "peer_name": "node-b"}
-    put_back(record, "/nowhere")
+    (tmp_path / "record").write_text(json.dumps(record), encoding="ascii")
+    changes = SetupChanges(str(tmp_path / "record"), str(tmp_path / "aside"))
+    done = changes.undo("")
+    assert done.aside == (str(tmp_path / "aside" / "main.conf"),) and not (tmp_path / "record").exists()
     assert keys.read_text() == "ssh-rsa AAAA admin\nssh-rsa CCCC since\n" and os.stat(keys).st_mode & 0o777 == 0o600
     assert not known.exists() and not saved.exists() and other.read_text() == "theirs"
-    put_back({str(keys): None}, "/nowhere")
+    (tmp_path / "record").write_text(json.dumps({str(keys): None}), encoding="ascii")
+    changes.undo("")
     assert keys.read_text() == "ssh-rsa AAAA admin\nssh-rsa CCCC since\n", "once more takes nothing else"
 
 
