@@ -24,7 +24,9 @@ PEER = "peer_name"
 """What the record has beside its paths: under which name the peer's host key is pinned."""
 ADOPTING = "adopting"
 """And which main conf of supervisord was replaced, until the pair is at work: by the kept one it is known what is loaded."""
-_WORDS = (PEER, ADOPTING)
+RAN_BEFORE = "ran_before"
+"""And that keepalived ran before there was a pair: an undo leaves it running."""
+_WORDS = (PEER, ADOPTING, RAN_BEFORE)
 
 
 def is_of_trust(path: str) -> bool:

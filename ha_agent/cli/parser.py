@@ -104,11 +104,12 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     )
     sample.add_argument("--unset", action="store_true", help="with every key as a comment")
 
-    parts = commands.add_group(
-        "keepalived", "make keepalived's side", "ha-agent keepalived render > /etc/keepalived/keepalived.conf", "render"
-    )
+    parts = commands.add_group("keepalived", "make keepalived's side", "ha-agent keepalived write", "render|write")
     render = parts.add("render", "print keepalived.conf of this node", "ha-agent keepalived render", _run_keepalived_render)
     render.add_argument("--hook", default=None, metavar="PATH", help="path of the notify hook on this node")
+    summary = "put the pair's VRRP instance into keepalived.conf, and keep what else stands there"
+    write = parts.add("write", summary, "ha-agent keepalived write", _run_keepalived_write)
+    write.add_argument("--hook", default=None, metavar="PATH", help="path of the notify hook on this node")
 
     parts = commands.add_group(
         "listener",
@@ -171,6 +172,12 @@ def _run_listener_render(options: argparse.Namespace) -> int:
 
     sys.stdout.write(render_listener(options.program) if options.program else render_listener())
     return Exit.DONE
+
+
+def _run_keepalived_write(options: argparse.Namespace) -> int:
+    from ha_agent.cli.keepalived_cmd import write_conf
+
+    return write_conf(settings_of(options), options.hook)
 
 
 def _run_keepalived_render(options: argparse.Namespace) -> int:

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from ha_agent.adapters.terminal import complain, is_yes, paint
@@ -15,6 +16,7 @@ from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands
 from ha_agent.cli.remote import RemoteFailed, ask_node, connect
 from ha_agent.cli.setup_node import SetupFailed, main_remote, run_part
+from ha_agent.core.keepalived_plan import adopted_settings, compare_instances, instance_from
 from ha_agent.core.names import PARKED
 from ha_agent.core.node_json import NodeJson
 from ha_agent.core.schema import SettingsError
@@ -24,6 +26,7 @@ from ha_agent.core.visible import visible
 from ha_agent.core.words import Exit
 
 HEALTHY_S = 60.0
+WITH_PREFIX = "with its prefix length, such as 192.0.2.10/24"
 Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 
@@ -40,6 +43,9 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("--ssh-port", type=int, default=22, metavar="N", help="port of the peer's sshd (default 22)")
     parser.add_argument("--fingerprint", metavar="SHA256:...", help="the peer's host key, where there is nobody to ask")
+    parser.add_argument("--adopt-instance", metavar="NAME", help="take over this VRRP instance of keepalived.conf")
+    parser.add_argument("--replace-notify", action="store_true", help="take out the adopted instance's own notify scripts")
+    parser.add_argument("--replace-keepalived", action="store_true", help="keep nothing of keepalived.conf but a copy")
     parser.add_argument("--move-programs", action="store_true", help="move programs of supervisord's main conf to confs")
     parser.add_argument("--start-all", action="store_true", help="start also what supervisord includes and does not run now")
     parser.add_argument(
@@ -142,9 +148,12 @@ def _ask(question: str) -> str:
 def _set_up(sides: dict[str, Ask], options: argparse.Namespace) -> int:
     wants = {"leave_supervisords": options.leave_supervisords}
     facts = {side: ask("facts", {**wants, "active": side == "own"}) for side, ask in sides.items()}
-    vip = options.vip or _ask("The virtual address with its prefix length, such as 192.0.2.10/24")
-    requests = make_requests(facts, vip, options.interface, options.router_id, options.ssh_port)
+    adopted = _adopted(facts, options) if options.adopt_instance else {}
+    vip = options.vip or (adopted["own"]["vip"] if adopted else _ask(f"The virtual address {WITH_PREFIX}"))
+    requests = make_requests(facts, vip, options.interface, options.router_id, options.ssh_port, adopted)
     requests["own"] |= {"active": True, "start_all": options.start_all, "move_programs": options.move_programs}
+    for request in requests.values():
+        request |= {name: getattr(options, name) for name in ("adopt_instance", "replace_notify", "replace_keepalived")}
     _check(facts, requests)
     plans = {side: ask("plan", requests[side]) for side, ask in sides.items()}
     _refuse(facts, {side: plan["refused"] for side, plan in plans.items()})
@@ -159,7 +168,7 @@ def _set_up(sides: dict[str, Ask], options: argparse.Namespace) -> int:
     _make_keys(sides, requests)
     for side, ask in sides.items():
         ask("apply", requests[side])
-    _start(sides, due, facts)
+    _start(sides, due, facts, plans, vip)
     print(paint("the pair is at work", "green"), flush=True)
     # Its exit status is a Nagios plugin's: 2 is an error.
     found = subprocess.call([sys.executable, "-m", "ha_agent", "doctor", "--peer"])
@@ -167,14 +176,22 @@ def _set_up(sides: dict[str, Ask], options: argparse.Namespace) -> int:
 
 
 def make_requests(
-    facts: dict[str, dict[str, Any]], vip: str, interface: str | None, router_id: int, ssh_port: int
+    facts: dict[str, dict[str, Any]],
+    vip: str,
+    interface: str | None,
+    router_id: int,
+    ssh_port: int,
+    adopted: Mapping[str, dict[str, Any]] = MappingProxyType({}),
 ) -> dict[str, dict[str, Any]]:
-    """What each side is asked to make, from what both said of themselves. Raises ``SetupFailed`` and ``SettingsError``."""
+    """What each side is asked to make, from what both said of themselves; ``adopted``: [vrrp] of an adopted instance.
+
+    Raises ``SetupFailed`` and ``SettingsError``.
+    """
     nodes: dict[str, dict[str, str]] = {}
     interfaces: dict[str, str] = {}
     for side, fact in facts.items():
         try:
-            chosen = interface or find_interface(fact["addresses"], vip)
+            chosen = adopted.get(side, {}).get("interface") or interface or find_interface(fact["addresses"], vip)
             address = find_address(fact["addresses"], chosen, vip) if chosen else None
         except ValueError as error:
             raise SetupFailed(f"{vip}: {error}; write it as 192.0.2.10/24") from None
@@ -192,6 +209,7 @@ def make_requests(
                 "interface": interfaces[side],
                 "router_id": router_id,
                 "priority": 110 if side == "own" else 100,
+                **adopted.get(side, {}),
             },
         }
         if side == "own" and ssh_port != 22:
@@ -204,6 +222,32 @@ def make_requests(
             "peer_host_key": facts[other]["host_key"],
         }
     return requests
+
+
+def _adopted(facts: dict[str, dict[str, Any]], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """[vrrp] of each node for the instance that is adopted. Raises ``SetupFailed``."""
+    name, made, found = options.adopt_instance, {}, {}
+    for side, fact in facts.items():
+        if name not in fact["instances"]:
+            has = ", ".join(sorted(fact["instances"])) or "none"
+            raise SetupFailed(f"keepalived.conf of {fact['name']} has no vrrp_instance {name} (it has {has})")
+        found[side] = instance_from(fact["instances"][name])
+        try:
+            made[side] = adopted_settings(found[side], options.vip)
+        except ValueError as error:
+            raise SetupFailed(f"{fact['name']}: {error}") from None
+    if different := compare_instances(found["own"], found["peer"]):
+        raise SetupFailed("\n".join([*different, "make it the same on both nodes, and again; nothing was changed"]))
+    if not _holds(facts["own"], made["own"]["vip"]) and _holds(facts["peer"], made["own"]["vip"]):
+        raise SetupFailed(
+            f"{made['own']['vip']} is on {facts['peer']['name']}: run setup there, so that it becomes the active node, "
+            "or move the address here first"
+        )
+    return made
+
+
+def _holds(fact: dict[str, Any], vip: str) -> bool:
+    return any(a.split("/")[0] == vip.split("/")[0] for own in fact["addresses"].values() for a in own)
 
 
 def _places(found: dict[str, str]) -> dict[str, dict[str, Any]]:
@@ -241,8 +285,10 @@ def _check(facts: dict[str, dict[str, Any]], requests: dict[str, dict[str, Any]]
             "active node and they run on, or stop them first"
         )
     vip = requests["own"]["settings"]["vrrp"]["vip"].split("/")[0]
-    held = any(a.split("/")[0] == vip for fact in (own, peer) for found in fact["addresses"].values() for a in found)
-    if not held and subprocess.call(["ping", "-c", "1", "-W", "1", vip], stdout=subprocess.DEVNULL) == 0:
+    if (
+        not any(_holds(fact, vip) for fact in (own, peer))
+        and subprocess.call(["ping", "-c", "1", "-W", "1", vip], stdout=subprocess.DEVNULL) == 0
+    ):
         raise SetupFailed(f"{vip} answers already, and it is neither of the two nodes: choose a free address")
 
 
@@ -304,21 +350,34 @@ def _count_confs(own: dict[str, Any], due: list[FileChange]) -> int:
     return len(live)
 
 
-def _start(sides: dict[str, Ask], due: dict[str, list[FileChange]], facts: dict[str, dict[str, Any]]) -> None:
-    """Agents first, so that they know each other; then keepalived here, and there when this node is active.
+def _start(
+    sides: dict[str, Ask],
+    due: dict[str, list[FileChange]],
+    facts: dict[str, dict[str, Any]],
+    plans: dict[str, dict[str, Any]],
+    vip: str,
+) -> None:
+    """Agents first, so that they know each other; then keepalived where the address is, and there when that is active.
 
-    supervisord is started where it is not running; it is never restarted: what it includes is read again by the agent.
+    supervisord is started where it is not running; it is never restarted: what it includes is read again by the agent. Where
+    keepalived runs on both nodes already and its conf changes, it is stopped first where the address is not: two that run
+    with different confs would both become MASTER, and one of them would run its old scripts.
     """
     changed = {side: {c.path for c in found} for side, found in due.items()}
+    first = "peer" if _holds(facts["peer"], vip) and not _holds(facts["own"], vip) else "own"
+    other = "own" if first == "peer" else "peer"
+    conf_changed = {side: bool(changed[side] & set(plan["keepalived_files"])) for side, plan in plans.items()}
+    if any(conf_changed.values()) and facts[other]["keepalived"] == "active" and not plans[other]["is_added"]:
+        sides[other]("service", {"unit": "keepalived", "stop": True})
     for side, ask in sides.items():
         ask("service", {"unit": "supervisor"})
         ask("service", {"unit": "agent", "changed": "/etc/ha-agent/agent.toml" in changed[side]})
     _say_replaced(sides["own"]("address", {})["replaced"])
-    for side, ask in sides.items():
-        ask("service", {"unit": "keepalived", "changed": "/etc/keepalived/keepalived.conf" in changed[side]})
-        if side == "own":
-            _await(facts["own"]["name"], lambda s: any(n.get("role") == "active" for n in s))
-    _await(facts["peer"]["name"], lambda s: sorted(str(n.get("role")) for n in s) == ["active", "standby"] and _in_sync(s))
+    for side in (first, other):
+        sides[side]("service", {"unit": "keepalived", "changed": conf_changed[side]})
+        if side == first:
+            _await(facts[side]["name"], lambda s: any(n.get("role") == "active" for n in s))
+    _await(facts[other]["name"], lambda s: sorted(str(n.get("role")) for n in s) == ["active", "standby"] and _in_sync(s))
     for ask in sides.values():
         ask("service", {"unit": "listener"})
 

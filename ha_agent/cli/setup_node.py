@@ -16,18 +16,18 @@ import socket
 import subprocess
 import sys
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ha_agent import __version__
 from ha_agent.adapters.addresses import find_address
 from ha_agent.adapters.files import make_dir, write_atomic
-from ha_agent.adapters.keepalived_conf import HOOK_PATH, render_keepalived
+from ha_agent.adapters.keepalived_conf import KEEPALIVED_CONF, plan_conf, read_conf
 from ha_agent.adapters.machine import Machine
 from ha_agent.adapters.resources import find_resource
 from ha_agent.adapters.settings_file import load_settings
 from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
-from ha_agent.adapters.setup_changes import ADOPTING, PEER, SetupChanges, is_of_trust
+from ha_agent.adapters.setup_changes import ADOPTING, PEER, RAN_BEFORE, SetupChanges, is_of_trust
 from ha_agent.adapters.supervisord import Fault, RereadRefused, Supervisord, SupervisordDown
 from ha_agent.adapters.terminal import complain
 from ha_agent.cli.lint_cmd import read_registry
@@ -41,6 +41,7 @@ from ha_agent.cli.setup_look import (
     read_text,
 )
 from ha_agent.core.host_profile import DEBIAN, LOCAL_DIR
+from ha_agent.core.keepalived_plan import KeepalivedPlan, describe_instances
 from ha_agent.core.listener_conf import GROUP, LISTENER_CONF, render_listener
 from ha_agent.core.main_conf import UnusableConf, has_own_programs, replace_include
 from ha_agent.core.names import PARKED
@@ -65,7 +66,6 @@ CHANGES = SetupChanges(_PLACES.setup_record, _PLACES.undone)
 KEY = "/etc/ha-agent/ssh/id_ed25519"
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 AUTHORIZED = "/root/.ssh/authorized_keys"
-KEEPALIVED = "/etc/keepalived/keepalived.conf"
 UNITS = "/etc/systemd/system"
 
 COMMAND_S = 60.0
@@ -135,6 +135,7 @@ def _facts(request: dict[str, Any]) -> dict[str, Any]:
         raise SetupFailed(f"{HOST_KEY} is missing: is openssh-server installed? (ssh-keygen -A makes it)")
     permits = _run("sshd", "-T").stdout.lower()
     look = _look()
+    instances, unreadable = _instances()
     survey = look.survey if request.get("active") else replace(look.survey, has_confs=False)
     return {
         "version": __version__,
@@ -147,9 +148,20 @@ def _facts(request: dict[str, Any]) -> dict[str, Any]:
         "running": read_running(look),
         "agent": _run("systemctl", "is-active", "ha-agent").stdout.strip(),
         "keepalived": _run("systemctl", "is-active", "keepalived").stdout.strip(),
-        "obstacles": find_obstacles(survey, leave_others=bool(request.get("leave_supervisords"))),
+        "instances": instances,
+        "obstacles": unreadable + find_obstacles(survey, leave_others=bool(request.get("leave_supervisords"))),
         "places": {"config": survey.main_conf, "socket": survey.door.socket, "registry": look.registry},
     }
+
+
+def _instances() -> tuple[dict[str, Any], list[str]]:
+    """keepalived's VRRP instances by name, and what keeps keepalived.conf from being read."""
+    try:
+        whole, _ = read_conf(KEEPALIVED_CONF)
+    except ValueError as error:
+        text = f"{KEEPALIVED_CONF} cannot be read ({error}): correct it until keepalived -t takes it, and again"
+        return {}, [text]
+    return {name: found.to_dict() for name, found in describe_instances(whole).items()}, []
 
 
 def _configured(section: str, key: str) -> str | None:
@@ -195,6 +207,9 @@ def _settings(request: dict[str, Any]) -> tuple[Settings, str]:
             raw = tomllib.loads(present)
         except tomllib.TOMLDecodeError as error:
             raise SetupFailed(f"{DEFAULT_PATH}: {error}; correct it, or move it away") from None
+    if request.get("adopt_instance") and isinstance(raw.get("vrrp"), dict):
+        # The instance says what it has, whatever was written here before.
+        raw = {**raw, "vrrp": {k: v for k, v in raw["vrrp"].items() if k not in request["settings"]["vrrp"]}}
     merged = merge_settings(raw, request["settings"])
     settings = check_settings(merged)
     if present is not None and raw == merged:
@@ -235,6 +250,7 @@ class NodePlan:
     changes: list[FileChange]
     said: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    keepalived: KeepalivedPlan = field(default_factory=KeepalivedPlan)
 
 
 def _make_plan(request: dict[str, Any]) -> NodePlan:
@@ -249,6 +265,13 @@ def _make_plan(request: dict[str, Any]) -> NodePlan:
     if text is None:
         raise SetupFailed(f"{main} is missing: is supervisor installed?")
     confs = _plan_confs(look, settings, request, text)
+    keepalived = plan_conf(
+        settings,
+        runs=_is_active("keepalived"),
+        adopt=bool(request.get("adopt_instance")),
+        replace_notify=bool(request.get("replace_notify")),
+        replace_all=bool(request.get("replace_keepalived")),
+    )
     active = RunPlaces(settings.paths.run_dir).active_pattern
     changes = [_file(DEFAULT_PATH, text_of_settings, 0o644)]
     changes += [_file(*one) for one in trusted_files(request, settings.link.known_hosts, settings.peer.name)]
@@ -257,10 +280,10 @@ def _make_plan(request: dict[str, Any]) -> NodePlan:
     changes += [
         _file(main, replace_include(confs.main, active), 0o644),
         _file(LISTENER_CONF, render_listener(), 0o644),
-        _file(KEEPALIVED, render_keepalived(settings, HOOK_PATH), 0o644),
     ]
+    changes += [_file(path, text, 0o644) for path, text in keepalived.files.items()]
     changes += [_file(path, text, 0o644) for path, text in drop_ins(look.unit, settings.supervisor)]
-    return NodePlan(changes, confs.said, confs.refused)
+    return NodePlan(changes, confs.said + keepalived.said, confs.refused + keepalived.refused, keepalived)
 
 
 def _plan_confs(look: Look, settings: Settings, request: dict[str, Any], main: str) -> ConfPlan:
@@ -302,7 +325,13 @@ def drop_ins(unit: str, supervisor: SupervisorSettings) -> list[tuple[str, str]]
 
 def _plan(request: dict[str, Any]) -> dict[str, Any]:
     plan = _make_plan(request)
-    return {"changes": [change.to_dict() for change in plan.changes], "said": plan.said, "refused": plan.refused}
+    return {
+        "changes": [change.to_dict() for change in plan.changes],
+        "said": plan.said,
+        "refused": plan.refused,
+        "keepalived_files": sorted(plan.keepalived.files),
+        "is_added": plan.keepalived.is_added,
+    }
 
 
 def _apply(request: dict[str, Any]) -> dict[str, Any]:
@@ -319,6 +348,8 @@ def _apply(request: dict[str, Any]) -> dict[str, Any]:
         settings = _settings(request)[0]
         if _look().is_adopting:
             words[ADOPTING] = settings.supervisor.config
+        if not CHANGES.read() and _is_active("keepalived"):
+            words[RAN_BEFORE] = "keepalived"
     changed = CHANGES.apply(plan.changes, **words)
     if "settings" in request:
         os.makedirs(LOCAL_DIR, exist_ok=True)
@@ -335,16 +366,26 @@ def _service(request: dict[str, Any]) -> dict[str, Any]:
         CHANGES.note(ADOPTING, None)
         return {}
     unit = {"agent": "ha-agent", "keepalived": "keepalived", "supervisor": ""}[str(request["unit"])] or _look().unit
+    if request.get("stop"):
+        _must("systemctl", "stop", unit)
+        return {}
     _must("systemctl", "enable", unit)
-    active = _run("systemctl", "is-active", unit).stdout.strip() == "active"
+    active = _is_active(unit)
     if unit == "ha-agent" and not active:
         # The programs were here before the agent, which must not take them for what an agent before it has lost.
         run = RunPlaces(read_places(DEFAULT_PATH)[0])
         make_dir(run.run_dir, 0o755)
         write_atomic(run.adopt, b"", durable=False)
-    if not active or request.get("changed"):
+    if unit == "keepalived" and active and request.get("changed"):
+        # A restart would give up every address, and tell so to scripts that are not ours.
+        _must("systemctl", "reload", unit)
+    elif not active or request.get("changed"):
         _must("systemctl", "restart", unit)
     return {"was_active": active}
+
+
+def _is_active(unit: str) -> bool:
+    return _run("systemctl", "is-active", unit).stdout.strip() == "active"
 
 
 def _take_up_listener(client: Supervisord) -> None:
@@ -371,7 +412,7 @@ def _address(_request: dict[str, Any]) -> dict[str, Any]:
     held = ipaddress.ip_interface(find_prefix(vip, settings.node.address))
     present = {one.prefix_length for one in find_address(vip) if one.interface == socket.if_nametoindex(interface)}
     others = sorted(present - {held.network.prefixlen})
-    if not others or _run("systemctl", "is-active", "keepalived").stdout.strip() == "active":
+    if not others or _is_active("keepalived"):
         return {"replaced": []}
     if held.network.prefixlen not in present:
         _must("ip", "addr", "add", str(held), "dev", interface)
@@ -388,7 +429,8 @@ def _undo(_request: dict[str, Any]) -> dict[str, Any]:
     if not CHANGES.read():
         return {"restored": [], "aside": []}
     look = _look()
-    for unit in ("ha-agent", "keepalived"):
+    stays = CHANGES.read().get(RAN_BEFORE) == "keepalived"
+    for unit in ("ha-agent",) if stays else ("ha-agent", "keepalived"):
         _run("systemctl", "disable", "--now", unit)
     # An agent that is set up again must not continue as the active one, find no keepalived, and stop everything.
     for path in RunPlaces(_configured("paths", "run_dir") or DEFAULT_RUN_DIR).role_files:
@@ -399,5 +441,8 @@ def _undo(_request: dict[str, Any]) -> dict[str, Any]:
     with contextlib.suppress(SetupFailed):
         _take_up_listener(look.client)
     _must("systemctl", "daemon-reload")
+    if stays:
+        # It ran before there was a pair, with what is its conf again.
+        _run("systemctl", "reload-or-restart", "keepalived")
     left = sorted(path for path in read_registry(look.registry) if not path.endswith(PARKED))
     return {"restored": sorted(done.restored), "aside": done.aside, "confs": left, "running": read_running(look)}

@@ -82,7 +82,7 @@ def find_obstacles(nodes: Sequence[NodeJson]) -> list[Finding]:
     for one in find_differences(active.get("agreement", {}), standby.get("agreement", {})):
         if one.is_vital:
             text = f"{one.key} is {one.peer}, and {one.own} on {active['name']}"
-            remedy = "make it the same in both agent.toml; ha-agent keepalived render"
+            remedy = "make it the same in both agent.toml; ha-agent keepalived write"
             found.append(error("config-differs", standby["name"], text, remedy))
     found += _replication_obstacles(active, standby)
     found += _readiness_obstacles(active, standby)

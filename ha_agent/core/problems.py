@@ -83,7 +83,7 @@ REMEDIES: Mapping[str, str] = {
     "run-full": "find out with du -x /run what fills it",
     "part-deaf": "systemctl restart supervisor, which restarts its programs, too",
     "part-down": "systemctl start {unit}; journalctl -u {unit} for the reason",
-    "config-differs": "make it the same in both agent.toml; ha-agent keepalived render; reload keepalived, restart ha-agent",
+    "config-differs": "make it the same in both agent.toml; ha-agent keepalived write; reload keepalived, restart ha-agent",
     "version-differs": "finish the upgrade: install {newest} on {older}, too",
     "registry": "bring the registry back",
     "not-replicated": "replace it by a plain file of root's that nobody else may write",

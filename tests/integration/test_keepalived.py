@@ -10,9 +10,12 @@ import tomllib
 
 import pytest
 
-from ha_agent.adapters.keepalived_conf import render_keepalived
+from ha_agent.adapters.keepalived_conf import plan_conf, render_keepalived
+from ha_agent.core.keepalived_plan import adopted_settings, describe_instances
+from ha_agent.core.keepalived_text import parse_keepalived
 from ha_agent.core.settings import check_settings
 from ha_agent.core.settings_sample import sample_toml
+from tests.unit.test_keepalived_plan import BALANCER, PAIR, SYNCED
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -87,3 +90,43 @@ def test_systemd_tmpfiles_accepts_the_shipped_file(tmp_path: pathlib.Path) -> No
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/ha-agent/notify").is_dir()
     assert (tmp_path / "run/ha-agent/track").read_text(encoding="ascii") == "1"
+
+
+HOSTS: dict[str, tuple[str, dict[str, object], dict[str, bool]]] = {
+    "a load balancer": (BALANCER, {"vip": "192.0.2.10/24"}, {}),
+    "a sync group": (SYNCED, {"vip": "192.0.2.50/24", "router_id": 52}, {}),
+    "a pair with scripts": (PAIR, {}, {"adopt": True, "replace_notify": True}),
+    "a strict one": (BALANCER.replace("global_defs {", "global_defs {\n    vrrp_strict"), {"vip": "192.0.2.10/24"}, {}),
+}
+
+
+@pytest.mark.parametrize("what", HOSTS)
+def test_keepalived_accepts_what_others_wrote_with_ours_in_it(tmp_path: pathlib.Path, what: str) -> None:
+    """An instance of ours beside, or in, a conf that is there already.
+
+    Fault: a server runs keepalived for something else, and its conf must stay.
+    Answer: setup adds a file and an include line, or the hook and the track file; keepalived itself reads all instances.
+    Bound: none needed.
+    """
+    for name in ("eth0", "eth1"):
+        subprocess.run(["ip", "link", "add", name, "type", "dummy"], capture_output=True)
+    hook = "/etc/ha-agent-notify"
+    shutil.copyfile(ROOT / "keepalived" / "ha-agent-notify", hook)
+    pathlib.Path(hook).chmod(0o755)
+    text, vrrp, allowed = HOSTS[what]
+    if allowed:
+        vrrp = adopted_settings(describe_instances(parse_keepalived(text))["VI_1"], None)
+    path = tmp_path / "keepalived.conf"
+    path.write_text(text, encoding="utf-8")
+    values = {("vrrp", key): value for key, value in vrrp.items()} | {("paths", "run_dir"): "/run"}
+    settings = check_settings(tomllib.loads(sample_toml(values)))
+    made = plan_conf(settings, str(path), hook, **allowed)
+    assert not made.refused
+    for name, new in made.files.items():
+        pathlib.Path(name).write_text(new, encoding="utf-8")
+        pathlib.Path(name).chmod(0o600)
+    done = subprocess.run(["keepalived", "-t", "-l", "-f", str(path)], capture_output=True, text=True)
+    said = done.stderr + done.stdout
+    assert "track" not in said and "HA_AGENT" not in said and "Unknown" not in said, said
+    assert done.returncode == 0 or "script" in said, said
+    assert plan_conf(settings, str(path), hook, **allowed).files.get(str(path), path.read_text()) == path.read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import re
 from typing import Any
 
 import pytest
@@ -12,10 +13,10 @@ import pytest
 from ha_agent.adapters.keepalived_conf import render_keepalived
 from ha_agent.cli.doctor import keepalived, link, machine, supervisor
 from ha_agent.cli.doctor.context import Context, Ran, run_checks
-from ha_agent.cli.doctor.keepalived import parse_keepalived
 from ha_agent.cli.doctor.supervisor import parse_time_span
 from ha_agent.cli.doctor_cmd import CHECKS, document, nagios_line
 from ha_agent.core.findings import Finding, Severity
+from ha_agent.core.keepalived_text import parse_keepalived
 from ha_agent.core.node_json import NodeJson
 from ha_agent.core.settings import Settings, SinkSettings, check_settings
 from tests.unit.test_status_text import node
@@ -473,3 +474,29 @@ def test_nagios_gets_one_line_with_the_worst_first_and_figures() -> None:
     assert line == "HA-AGENT CRITICAL - broken / really (and 1 more) | errors=1 warnings=1 unknown=0"
     assert nagios_line(findings[:1]) == "HA-AGENT OK - 1 checks | errors=0 warnings=0 unknown=0"
     assert document({"node-a": findings})["worst"] == "error"
+
+
+def test_an_instance_in_an_included_file_is_found_with_conditions_and_parameters(context: Scripted) -> None:
+    path = pathlib.Path(context.keepalived_conf)
+    text = path.read_text(encoding="utf-8").replace("priority 100\n", "@no-such-node priority 7\n    priority $P\n")
+    (path.parent / "more").mkdir()
+    (path.parent / "more" / "pair.conf").write_text(text, encoding="utf-8")
+    path.write_text("$P=100\ninclude more/*.conf\n", encoding="utf-8")
+    assert codes(keepalived.check_conf, context) == {"keepalived-conf": Severity.OK}
+
+
+def test_a_hook_line_may_name_its_own_user(context: Scripted) -> None:
+    change(context, "    script_user root\n", "    script_user nobody\n")
+    assert "script-user" in codes(keepalived.check_hooks, context)
+    path = pathlib.Path(context.keepalived_conf)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r"(notify_\w+ \".*\")", r"\1 root", text), encoding="utf-8")
+    assert "script-user" not in codes(keepalived.check_hooks, context)
+
+
+def test_no_remedy_drops_what_others_have_put_into_keepalived_conf(context: Scripted) -> None:
+    change(context, "priority 100\n", "priority 99\n")
+    assert [f.remedy for f in keepalived.check_conf(context)] == [keepalived.WRITE]
+    path = pathlib.Path(context.keepalived_conf)
+    path.write_text(f"{path.read_text(encoding='utf-8')}virtual_server 192.0.2.80 80 {{\n}}\n", encoding="utf-8")
+    assert "by hand" in next(iter(keepalived.check_conf(context))).remedy

@@ -6,96 +6,49 @@ unless the instance begins as BACKUP; under nopreempt a weight never moves the V
 
 from __future__ import annotations
 
+import glob
 import ipaddress
 import os
-import shlex
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from ha_agent.adapters.addresses import find_address
+from ha_agent.adapters.keepalived_conf import config_id
 from ha_agent.adapters.resources import find_resource
 from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
 from ha_agent.core.faults import FAULTS
 from ha_agent.core.findings import Finding
+from ha_agent.core.keepalived_plan import HOOKS, OWN_FILE, is_ours_alone
+from ha_agent.core.keepalived_text import Block, find_block, parse_keepalived, read_whole
 from ha_agent.core.places import RunPlaces
 from ha_agent.core.problems import find_problems
 from ha_agent.core.vip import find_prefix, is_same_address, takes_along
 
-RENDER = "ha-agent keepalived render > {path}, then systemctl reload keepalived"
-HOOKS = {
-    "notify_master": "MASTER",
-    "notify_backup": "BACKUP",
-    "notify_fault": "FAULT",
-    "notify_stop": "STOP",
-    "notify_deleted": "DELETED",
-}
-
-
-@dataclass
-class Block:
-    """A line of keepalived.conf and what stands in braces after it."""
-
-    words: list[str]
-    children: list[Block] = field(default_factory=list)
-
-    def find_all(self, keyword: str) -> list[Block]:
-        """The children that begin with ``keyword``."""
-        return [c for c in self.children if c.words[:1] == [keyword]]
-
-    def value(self, keyword: str) -> str | None:
-        """The first argument of the last ``keyword``; "" where it stands alone, None where it does not stand there."""
-        found = self.find_all(keyword)
-        return None if not found else (found[-1].words[1] if len(found[-1].words) > 1 else "")
-
-
-def parse_keepalived(text: str) -> Block:
-    """The blocks of a keepalived.conf. Raises ``ValueError`` where braces or quotes do not match."""
-    root = Block([])
-    stack = [root]
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.split("!", 1)[0] if raw.lstrip().startswith("!") else raw
-        lexer = shlex.shlex(line, posix=True, punctuation_chars="{}")
-        lexer.whitespace_split, lexer.commenters = True, "#!"
-        try:
-            tokens = list(lexer)
-        except ValueError as problem:
-            raise ValueError(f"line {number}: {problem}") from None
-        words: list[str] = []
-        for token in tokens:
-            if token == "{":
-                block = Block(words) if words else (stack[-1].children.pop() if stack[-1].children else Block([]))
-                stack[-1].children.append(block)
-                stack.append(block)
-                words = []
-            elif token == "}":
-                if words:
-                    stack[-1].children.append(Block(words))
-                    words = []
-                stack.pop()
-                if not stack:
-                    raise ValueError(f"line {number}: a brace too many")
-            else:
-                words.append(token)
-        if words:
-            stack[-1].children.append(Block(words))
-    if len(stack) != 1:
-        raise ValueError("a brace is not closed")
-    return root
+WRITE = "ha-agent keepalived write, then systemctl reload keepalived"
 
 
 def _load(context: Context) -> tuple[Block | None, Finding | None]:
     path = context.keepalived_conf
-    text = context.read(path)
-    if text is None:
+    if context.read(path) is None:
         if os.path.exists(path):
             return None, unknown("keepalived-conf", f"{path} cannot be read", "run doctor as root")
-        return None, error("keepalived-conf", f"{path} is not there", RENDER.format(path=path))
+        return None, error("keepalived-conf", f"{path} is not there", WRITE)
+    config = config_id(context.settings.vrrp.pid_file)
+    text, _ = read_whole(path, context.read, lambda pattern: sorted(glob.glob(pattern)), config)
     try:
         return parse_keepalived(text), None
     except ValueError as problem:
-        return None, error("keepalived-conf", f"{path}: {problem}", RENDER.format(path=path))
+        return None, error("keepalived-conf", f"{path}: {problem}", WRITE)
+
+
+def _fix(context: Context, conf: Block) -> str:
+    """What to do about an instance that is not as it must be: by hand where it is one that others wrote."""
+    path, name = context.keepalived_conf, context.settings.vrrp.instance
+    own = os.path.join(os.path.dirname(path), OWN_FILE)
+    if is_ours_alone(conf, name) or find_block(context.read(own) or "", "vrrp_instance", name) is not None:
+        return WRITE
+    return f"correct vrrp_instance {name} in {path} by hand, or agent.toml; then systemctl reload keepalived"
 
 
 def _instance(context: Context, conf: Block) -> Block | None:
@@ -116,13 +69,11 @@ def check_conf(context: Context) -> Iterator[Finding]:
             yield error("keepalived-missing", f"keepalived: {ran.errors}", "apt install keepalived")
         elif ran.code != 0:
             said = (ran.errors or ran.output).strip().splitlines()
-            yield error(
-                "keepalived-conf", f"keepalived refuses {path}: {said[0] if said else ran.code}", RENDER.format(path=path)
-            )
+            yield error("keepalived-conf", f"keepalived refuses {path}: {said[0] if said else ran.code}", WRITE)
     instance = _instance(context, conf)
     if instance is None:
         text = f"{path} has no vrrp_instance {vrrp.instance}"
-        yield error("keepalived-instance", text, RENDER.format(path=path))
+        yield error("keepalived-instance", text, WRITE)
         return
     wanted = {
         "interface": vrrp.interface,
@@ -139,14 +90,14 @@ def check_conf(context: Context) -> Iterator[Finding]:
     if not present:
         differing.append(f"{vrrp.vip} is not among its virtual addresses")
     for text in differing:
-        yield error("keepalived-differs", f"{path}: {text}", RENDER.format(path=path))
+        yield error("keepalived-differs", f"{path}: {text}", _fix(context, conf))
     own = context.settings.node.address
     if any(takes_along(address, own) for address in present) and not _is_promoting(context):
         text = (
             f"{path} has {', '.join(present)}: {own} goes with it at a role change once it is behind it on {vrrp.interface}"
         )
         # Where the VIP is at that moment, keepalived takes it off and puts it on again, and the agent releases.
-        yield warning("vip-prefix", text, f"while it is the standby: {RENDER.format(path=path)}")
+        yield warning("vip-prefix", text, f"while it is the standby: {_fix(context, conf)}")
     if not differing:
         yield ok("keepalived-conf", f"{path} is as {context.config_path} describes it")
 
@@ -221,9 +172,11 @@ def check_hooks(context: Context) -> Iterator[Finding]:
     instance = _instance(context, conf) if conf else None
     if conf is None or instance is None:
         return
-    fix = RENDER.format(path=context.keepalived_conf)
+    fix = WRITE
     scripts: set[str] = set()
-    wired = True
+    wired, users = True, [u for b in conf.find_all("global_defs") if (u := b.value("script_user"))]
+    # A line may name its own user (keepalived.conf(5)).
+    named = {keyword: instance.words_of(keyword)[1:2] or users[-1:] for keyword in HOOKS}
     for keyword, state in HOOKS.items():
         words = (instance.value(keyword) or "").split()
         if len(words) != 5 or words[3] != state or words[2] != context.settings.vrrp.instance:
@@ -238,13 +191,14 @@ def check_hooks(context: Context) -> Iterator[Finding]:
         if not problems and not _is_shipped(context, script):
             yield warning("hook-differs", f"{script} is not the hook of this version", "install it from this version")
     security = [b for b in conf.find_all("global_defs") if b.value("enable_script_security") is not None]
-    users = [u for b in conf.find_all("global_defs") if (u := b.value("script_user"))]
-    if security and not users:
+    unsaid = [keyword for keyword, user in named.items() if not user]
+    others = sorted({user[0] for user in named.values() if user and user[0] != "root"})
+    if security and unsaid:
         text = "enable_script_security without script_user: no script runs where there is no user keepalived_script"
         yield error("script-user", text, "script_user root in global_defs")
-    elif users and users[-1] != "root":
-        text = f"script_user {users[-1]}: the hook writes into the agent's spool, which belongs to root"
-        yield error("script-user", text, "script_user root in global_defs")
+    elif others:
+        text = f"script_user {others[0]}: the hook writes into the agent's spool, which belongs to root"
+        yield error("script-user", text, "script_user root in global_defs, or root behind each line of the hook")
     if wired:
         yield ok("hooks", f"every role change runs {', '.join(sorted(scripts))}")
 
@@ -287,7 +241,7 @@ def check_track_file(context: Context) -> Iterator[Finding]:
     instance = _instance(context, conf) if conf else None
     if conf is None or instance is None:
         return
-    fix = RENDER.format(path=context.keepalived_conf)
+    fix = WRITE
     path = RunPlaces(context.settings.paths.run_dir).track_file
     defined = {
         b.words[1]: b.value("file")
