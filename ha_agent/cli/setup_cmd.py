@@ -26,6 +26,7 @@ from ha_agent.core.visible import visible
 from ha_agent.core.words import Exit
 
 HEALTHY_S = 60.0
+AGAIN = "whatever was written is recorded on each node: run the same again, or with --undo"
 WITH_PREFIX = "with its prefix length, such as 192.0.2.10/24"
 Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
 
@@ -85,6 +86,9 @@ def _guarded(work: Callable[[], int]) -> int:
         return Exit.USAGE
     try:
         return work()
+    except KeyboardInterrupt:
+        complain(f"\ninterrupted; {AGAIN}")
+        return 130
     except (SetupFailed, RemoteFailed) as error:
         complain(str(error))
         return Exit.FAILED
@@ -148,6 +152,7 @@ def _ask(question: str) -> str:
 def _set_up(sides: dict[str, Ask], options: argparse.Namespace) -> int:
     wants = {"leave_supervisords": options.leave_supervisords}
     facts = {side: ask("facts", {**wants, "active": side == "own"}) for side, ask in sides.items()}
+    _check_nodes(facts)
     adopted = _adopted(facts, options) if options.adopt_instance else {}
     vip = options.vip or (adopted["own"]["vip"] if adopted else _ask(f"The virtual address {WITH_PREFIX}"))
     requests = make_requests(facts, vip, options.interface, options.router_id, options.ssh_port, adopted)
@@ -165,10 +170,13 @@ def _set_up(sides: dict[str, Ask], options: argparse.Namespace) -> int:
     if any(due.values()) and not options.yes and not is_yes("Do all this on both nodes?"):
         complain("nothing was changed; --yes does it without asking")
         return Exit.REFUSED
-    _make_keys(sides, requests)
-    for side, ask in sides.items():
-        ask("apply", requests[side])
-    _start(sides, due, facts, plans, vip)
+    try:
+        _make_keys(sides, requests)
+        for side, ask in sides.items():
+            ask("apply", requests[side])
+        _start(sides, due, facts, plans, vip)
+    except (SetupFailed, RemoteFailed) as error:
+        raise SetupFailed(f"{error}\n{AGAIN}") from None
     print(paint("the pair is at work", "green"), flush=True)
     # Its exit status is a Nagios plugin's: 2 is an error.
     found = subprocess.call([sys.executable, "-m", "ha_agent", "doctor", "--peer"])
@@ -266,10 +274,9 @@ def _places(found: dict[str, str]) -> dict[str, dict[str, Any]]:
     return tables
 
 
-def _check(facts: dict[str, dict[str, Any]], requests: dict[str, dict[str, Any]]) -> None:
-    """What must be right before anything is changed. Raises ``SetupFailed``."""
+def _check_nodes(facts: dict[str, dict[str, Any]]) -> None:
+    """What each node must be before a pair can be made of the two. Raises ``SetupFailed``."""
     own, peer = facts["own"], facts["peer"]
-    _refuse(facts, {side: fact["obstacles"] for side, fact in facts.items()})
     if own["version"] != peer["version"]:
         raise SetupFailed(f"ha-agent is {own['version']} here and {peer['version']} on {peer['name']}: install the same one")
     for fact in (own, peer):
@@ -278,6 +285,12 @@ def _check(facts: dict[str, dict[str, Any]], requests: dict[str, dict[str, Any]]
                 f"sshd on {fact['name']} has PermitRootLogin no; forced-commands-only is enough: it lets in the agent's "
                 "restricted key and nothing else"
             )
+    _refuse(facts, {side: fact["obstacles"] for side, fact in facts.items()})
+
+
+def _check(facts: dict[str, dict[str, Any]], requests: dict[str, dict[str, Any]]) -> None:
+    """What must be right of the pair that is to be. Raises ``SetupFailed``."""
+    own, peer = facts["own"], facts["peer"]
     working = peer["agent"] == "active"
     if peer["running"] and not working:
         raise SetupFailed(

@@ -76,7 +76,10 @@ class SetupFailed(Exception):
 
 
 def run_part(part: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Runs one part; returns its answer. "facts" and "plan" change nothing. Raises ``SetupFailed`` and ``OSError``."""
+    """Runs one part; returns its answer. "facts" and "plan" change nothing. Raises ``SetupFailed`` and ``SettingsError``.
+
+    What was changed before a failure is in the record: the same again continues, "undo" leads back.
+    """
     if os.geteuid() != 0:
         raise SetupFailed("setup must run as root on both nodes: it writes their configuration and starts services")
     parts = {
@@ -88,7 +91,10 @@ def run_part(part: str, request: dict[str, Any]) -> dict[str, Any]:
         "address": _address,
         "undo": _undo,
     }
-    return parts[part](request)
+    try:
+        return parts[part](request)
+    except (OSError, UnusableConf) as error:
+        raise SetupFailed(str(error)) from None
 
 
 def main_remote(part: str) -> int:
