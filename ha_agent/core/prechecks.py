@@ -87,7 +87,7 @@ def find_obstacles(nodes: Sequence[NodeJson]) -> list[Finding]:
     found += _replication_obstacles(active, standby)
     found += _readiness_obstacles(active, standby)
     if active.get("preempt") and int(active.get("priority", 0)) > int(standby.get("priority", 0)):
-        remedy = "set vrrp.nopreempt = true, render keepalived.conf again and reload keepalived"
+        remedy = "set vrrp.nopreempt = true, ha-agent keepalived write, and reload keepalived"
         text = f"preempts: with its higher priority it would take the VIP back from {standby['name']} at once"
         found.append(error("preempt", active["name"], text, remedy))
     return found

@@ -176,7 +176,7 @@ def check_agreement(context: Context) -> Iterator[Finding]:
         return
     if own.get("priority") == peer.get("priority"):
         text = f"both nodes have VRRP priority {own.get('priority')}"
-        yield warning("priority-equal", text, "give the nodes different vrrp.priority, and render keepalived.conf again")
+        yield warning("priority-equal", text, "give them different ones; ha-agent keepalived write, reload keepalived")
     else:
         yield ok("agreement", "the nodes have different VRRP priorities")
 
