@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from ha_agent.adapters.settings_paths import DEFAULT_PATH
 from ha_agent.adapters.terminal import complain, is_yes, paint
 from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands
@@ -153,7 +155,7 @@ def _set_up(sides: dict[str, Ask], options: argparse.Namespace) -> int:
     wants = {"leave_supervisords": options.leave_supervisords}
     facts = {side: ask("facts", {**wants, "active": side == "own"}) for side, ask in sides.items()}
     _check_nodes(facts)
-    adopted = _adopted(facts, options) if options.adopt_instance else {}
+    adopted = adopt_settings(facts, options.adopt_instance, options.vip) if options.adopt_instance else {}
     vip = options.vip or (adopted["own"]["vip"] if adopted else _ask(f"The virtual address {WITH_PREFIX}"))
     requests = make_requests(facts, vip, options.interface, options.router_id, options.ssh_port, adopted)
     requests["own"] |= {"active": True, "start_all": options.start_all, "move_programs": options.move_programs}
@@ -174,7 +176,7 @@ def _set_up(sides: dict[str, Ask], options: argparse.Namespace) -> int:
         _make_keys(sides, requests)
         for side, ask in sides.items():
             ask("apply", requests[side])
-        _start(sides, due, facts, plans, vip)
+        _start(sides, facts, order_steps(facts, due, plans, vip))
     except (SetupFailed, RemoteFailed) as error:
         raise SetupFailed(f"{error}\n{AGAIN}") from None
     print(paint("the pair is at work", "green"), flush=True)
@@ -232,16 +234,16 @@ def make_requests(
     return requests
 
 
-def _adopted(facts: dict[str, dict[str, Any]], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def adopt_settings(facts: dict[str, dict[str, Any]], name: str, vip: str | None) -> dict[str, dict[str, Any]]:
     """[vrrp] of each node for the instance that is adopted. Raises ``SetupFailed``."""
-    name, made, found = options.adopt_instance, {}, {}
+    made, found = {}, {}
     for side, fact in facts.items():
         if name not in fact["instances"]:
             has = ", ".join(sorted(fact["instances"])) or "none"
             raise SetupFailed(f"keepalived.conf of {fact['name']} has no vrrp_instance {name} (it has {has})")
         found[side] = instance_from(fact["instances"][name])
         try:
-            made[side] = adopted_settings(found[side], options.vip)
+            made[side] = adopted_settings(found[side], vip)
         except ValueError as error:
             raise SetupFailed(f"{fact['name']}: {error}") from None
     if different := compare_instances(found["own"], found["peer"]):
@@ -363,13 +365,19 @@ def _count_confs(own: dict[str, Any], due: list[FileChange]) -> int:
     return len(live)
 
 
-def _start(
-    sides: dict[str, Ask],
-    due: dict[str, list[FileChange]],
-    facts: dict[str, dict[str, Any]],
-    plans: dict[str, dict[str, Any]],
-    vip: str,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of bringing the pair to work, on the node ``side``: a request about a unit, or something to wait for."""
+
+    side: str
+    unit: str
+    how: str = "run"
+    """"run"; "changed": with what is configured now; "stop"; "address", "active" and "pair" are no units' steps."""
+
+
+def order_steps(
+    facts: dict[str, dict[str, Any]], due: dict[str, list[FileChange]], plans: dict[str, dict[str, Any]], vip: str
+) -> list[Step]:
     """Agents first, so that they know each other; then keepalived where the address is, and there when that is active.
 
     supervisord is started where it is not running; it is never restarted: what it includes is read again by the agent. Where
@@ -380,19 +388,30 @@ def _start(
     first = "peer" if _holds(facts["peer"], vip) and not _holds(facts["own"], vip) else "own"
     other = "own" if first == "peer" else "peer"
     conf_changed = {side: bool(changed[side] & set(plan["keepalived_files"])) for side, plan in plans.items()}
+    steps = []
     if any(conf_changed.values()) and facts[other]["keepalived"] == "active" and not plans[other]["is_added"]:
-        sides[other]("service", {"unit": "keepalived", "stop": True})
-    for side, ask in sides.items():
-        ask("service", {"unit": "supervisor"})
-        ask("service", {"unit": "agent", "changed": "/etc/ha-agent/agent.toml" in changed[side]})
-    _say_replaced(sides["own"]("address", {})["replaced"])
-    for side in (first, other):
-        sides[side]("service", {"unit": "keepalived", "changed": conf_changed[side]})
-        if side == first:
-            _await(facts[side]["name"], lambda s: any(n.get("role") == "active" for n in s))
-    _await(facts[other]["name"], lambda s: sorted(str(n.get("role")) for n in s) == ["active", "standby"] and _in_sync(s))
-    for ask in sides.values():
-        ask("service", {"unit": "listener"})
+        steps.append(Step(other, "keepalived", "stop"))
+    for side in ("own", "peer"):
+        steps.append(Step(side, "supervisor"))
+        steps.append(Step(side, "agent", "changed" if DEFAULT_PATH in changed[side] else "run"))
+    steps.append(Step("own", "", "address"))
+    for side, awaited in ((first, "active"), (other, "pair")):
+        steps.append(Step(side, "keepalived", "changed" if conf_changed[side] else "run"))
+        steps.append(Step(side, "", awaited))
+    return [*steps, Step("own", "listener"), Step("peer", "listener")]
+
+
+def _start(sides: dict[str, Ask], facts: dict[str, dict[str, Any]], steps: list[Step]) -> None:
+    for step in steps:
+        name, ask = facts[step.side]["name"], sides[step.side]
+        if step.how == "address":
+            _say_replaced(ask("address", {})["replaced"])
+        elif step.how == "active":
+            _await(name, lambda s: any(n.get("role") == "active" for n in s))
+        elif step.how == "pair":
+            _await(name, lambda s: sorted(str(n.get("role")) for n in s) == ["active", "standby"] and _in_sync(s))
+        else:
+            ask("service", {"unit": step.unit, "changed": step.how == "changed", "stop": step.how == "stop"})
 
 
 def _say_replaced(addresses: list[str]) -> None:
@@ -410,7 +429,6 @@ def _in_sync(seen: list[NodeJson]) -> bool:
 def _await(name: str, look: Callable[[list[NodeJson]], bool]) -> None:
     from ha_agent.adapters.control import CommandFailed, NoDaemon
     from ha_agent.adapters.settings_file import load_settings
-    from ha_agent.adapters.settings_paths import DEFAULT_PATH
 
     nodes = Nodes(load_settings(DEFAULT_PATH))
     deadline = time.monotonic() + HEALTHY_S

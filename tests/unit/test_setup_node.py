@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+from typing import Any
 
 import pytest
 
 from ha_agent.adapters.setup_changes import SetupChanges
-from ha_agent.cli.setup_cmd import make_requests
-from ha_agent.cli.setup_node import SetupFailed, trusted_files
-from ha_agent.core.setup_plan import PENDING_KEY, add_peer_key, pin_host_key
+from ha_agent.cli.setup_cmd import Step, adopt_settings, make_requests, order_steps
+from ha_agent.cli.setup_node import SetupFailed, drop_ins, trusted_files
+from ha_agent.core.keepalived_plan import describe_instances
+from ha_agent.core.keepalived_text import parse_keepalived
+from ha_agent.core.settings import SupervisorSettings
+from ha_agent.core.setup_plan import PENDING_KEY, FileChange, add_peer_key, pin_host_key
+from tests.unit.test_keepalived_plan import PAIR
 
 KEY = "ssh-ed25519 AAAAC3Nz ha-agent@node-b"
 
@@ -53,3 +58,79 @@ def test_a_node_without_a_key_is_shown_as_one_that_will_make_it() -> None:
     requests = make_requests({"own": fact, "peer": other}, "192.0.2.10/24", None, 51, 22)
     assert (requests["own"]["peer_key"], requests["peer"]["peer_key"]) == (KEY, PENDING_KEY)
     assert json.dumps(requests)
+
+
+VIP = "192.0.2.10/24"
+
+
+def facts_of(address: str, name: str, *more: str, conf: str = PAIR) -> dict[str, Any]:
+    """What a node says of itself that runs keepalived with ``conf``; ``more``: its addresses besides its own."""
+    instances = {key: one.to_dict() for key, one in describe_instances(parse_keepalived(conf)).items()}
+    return {
+        "name": name, "addresses": {"eth0": [address, *more]}, "key": KEY, "host_key": KEY, "keepalived": "active",
+        "instances": json.loads(json.dumps(instances)),
+        "places": {"config": "/etc/supervisord.conf", "socket": "/run/supervisor.sock", "registry": "/etc/supervisord.d"},
+    }  # fmt: skip
+
+
+def both(own: tuple[str, ...] = (VIP,), peer: tuple[str, ...] = (), peer_conf: str = PAIR) -> dict[str, dict[str, Any]]:
+    return {
+        "own": facts_of("192.0.2.11/24", "node-a", *own),
+        "peer": facts_of("192.0.2.12/24", "node-b", *peer, conf=peer_conf),
+    }
+
+
+def test_an_adopted_instance_says_what_agent_toml_has() -> None:
+    facts = both(peer_conf=PAIR.replace("priority 101", "priority 90"))
+    adopted = adopt_settings(facts, "VI_1", None)
+    requests = make_requests(facts, VIP, None, 77, 22, adopted)
+    vrrp = {side: request["settings"]["vrrp"] for side, request in requests.items()}
+    assert (vrrp["own"]["priority"], vrrp["peer"]["priority"]) == (101, 90)
+    assert vrrp["own"]["instance"] == "VI_1" and vrrp["own"]["router_id"] == 51 and vrrp["own"]["nopreempt"] is False
+    assert requests["own"]["settings"]["supervisor"] == {"config": "/etc/supervisord.conf"}, "what is usual is not said"
+    assert requests["own"]["settings"]["registry"] == {"path": "/etc/supervisord.d"}
+
+
+def test_an_instance_is_not_adopted_where_the_nodes_differ_or_the_address_is_on_the_other() -> None:
+    for facts, said in (
+        (both(peer_conf=PAIR.replace("auth_pass 1111", "auth_pass 1")), "authentication"),
+        (both(peer_conf=""), "node-b has no vrrp_instance VI_1"),
+        (both((), (VIP,)), "is on node-b: run setup there"),
+    ):
+        with pytest.raises(SetupFailed, match=said):
+            adopt_settings(facts, "VI_1", None)
+
+
+def steps(facts: dict[str, dict[str, Any]], *, changed: bool = True, added: bool = False) -> list[Step]:
+    conf = FileChange("/etc/keepalived/keepalived.conf", "", "x", 0o644)
+    due = {side: [conf] if changed else [] for side in ("own", "peer")}
+    plan = {"keepalived_files": [conf.path], "is_added": added}
+    return order_steps(facts, due, {"own": plan, "peer": plan}, VIP)
+
+
+def test_where_both_run_keepalived_the_one_without_the_address_is_silent_first() -> None:
+    for facts, first, other in ((both(), "own", "peer"), (both((), (VIP,)), "peer", "own")):
+        found = steps(facts)
+        assert found[0] == Step(other, "keepalived", "stop")
+        order = [(step.side, step.how) for step in found if step.unit == "keepalived" or step.how in ("active", "pair")]
+        assert order[1:] == [(first, "changed"), (first, "active"), (other, "changed"), (other, "pair")]
+        agents = [index for index, step in enumerate(found) if step.unit == "agent"]
+        assert max(agents) < found.index(Step(first, "keepalived", "changed")), "the agents know each other before"
+
+
+def test_nobody_is_silent_where_nothing_changes_or_ours_is_added_beside_others() -> None:
+    for found in (steps(both(), changed=False), steps(both(), added=True)):
+        assert all(step.how != "stop" for step in found)
+    idle = both()
+    idle["peer"]["keepalived"] = "inactive"
+    assert all(step.how != "stop" for step in steps(idle))
+
+
+def test_the_units_are_told_of_a_supervisord_that_is_no_debian_s() -> None:
+    usual = dict(drop_ins("supervisor", SupervisorSettings()))
+    assert len(usual) == 2 and "After=ha-agent.service supervisor.service" in "".join(usual.values())
+    other = dict(drop_ins("supervisord", SupervisorSettings(socket="/run/s.sock", config="/etc/supervisord.conf")))
+    folder = "/etc/systemd/system"
+    assert f"{folder}/supervisord.service.d/ha-agent.conf" in other and "supervisor.service" not in "".join(other.values())
+    fence = other[f"{folder}/ha-agent-fence.service.d/ha-agent.conf"]
+    assert 'Environment="HA_AGENT_SUPERVISOR_UNIT=supervisord"' in fence and "CONF=/etc/supervisord.conf" in fence
