@@ -34,7 +34,7 @@ class LocalConfs:
         """The names of local programs, listeners and groups that are defined now. What cannot be read defines none."""
         text = _read_text(self._config)
         try:
-            patterns = included_patterns(parse_main_conf(_expand(text, environment)), os.path.abspath(self._config))
+            patterns = included_patterns(parse_main_conf(expand_words(text, environment)), os.path.abspath(self._config))
         except (UnusableConf, configparser.Error):
             patterns = []
         found = groups_in(text)
@@ -64,7 +64,8 @@ class _Apart:
         return self._known[folder]
 
 
-def _expand(text: str, environment: Mapping[str, str]) -> str:
+def expand_words(text: str, environment: Mapping[str, str]) -> str:
+    """A text of a main conf with ``%(ENV_x)s`` and ``%(host_node_name)s`` as supervisord with ``environment`` reads it."""
     words = {f"ENV_{name}": value for name, value in environment.items()} | {"host_node_name": socket.gethostname()}
     return re.sub(r"%\((\w+)\)s", lambda match: words.get(match[1], match[0]), text)
 

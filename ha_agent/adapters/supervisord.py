@@ -6,6 +6,7 @@ import base64
 import contextlib
 import http.client
 import os
+import shutil
 import socket
 import struct
 import xmlrpc.client
@@ -277,7 +278,12 @@ def python_of(pid: int) -> str | None:
             first = os.fsdecode(file.read().split(b"\0", 1)[0])
     except OSError:
         return None
-    return first if first.startswith("/") and "python" in os.path.basename(first) else None
+    if "python" not in os.path.basename(first):
+        return None
+    if first.startswith("/"):
+        return first
+    # A script that begins with "#!/usr/bin/env python3" has its interpreter from PATH; /proc/PID/exe would lose a venv.
+    return shutil.which(first, path=environment_of(pid).get("PATH", os.defpath)) if "/" not in first else None
 
 
 def directory_of(pid: int) -> str:

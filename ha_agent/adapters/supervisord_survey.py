@@ -7,6 +7,7 @@ import posixpath
 
 from ha_agent.adapters.cgroups import parse_groups
 from ha_agent.adapters.procs import parent_of
+from ha_agent.core.host_profile import DEBIAN, RED_HAT
 from ha_agent.core.supervisor_survey import Running, is_supervisord_line, main_conf_in
 
 
@@ -32,9 +33,9 @@ def _describe(pid: int, words: list[str]) -> Running:
         uid, cwd = -1, "/"
     named = main_conf_in(words)
     if named is not None:
-        return Running(pid, uid, posixpath.normpath(posixpath.join(cwd, named)), _unit(pid))
+        return Running(pid, uid, posixpath.normpath(posixpath.join(cwd, named)), unit_of(pid))
     script = next((word for word in words if posixpath.basename(word) == "supervisord"), "/usr/bin/supervisord")
-    return Running(pid, uid, _default_main_conf(cwd, posixpath.join(cwd, script)), _unit(pid))
+    return Running(pid, uid, _default_main_conf(cwd, posixpath.join(cwd, script)), unit_of(pid))
 
 
 def _default_main_conf(cwd: str, script: str) -> str:
@@ -45,8 +46,8 @@ def _default_main_conf(cwd: str, script: str) -> str:
         posixpath.join(above, "supervisord.conf"),
         posixpath.join(cwd, "supervisord.conf"),
         posixpath.join(cwd, "etc", "supervisord.conf"),
-        "/etc/supervisord.conf",
-        "/etc/supervisor/supervisord.conf",
+        RED_HAT.main_conf,
+        DEBIAN.main_conf,
     )
     return next((posixpath.normpath(place) for place in places if os.path.exists(place)), "")
 
@@ -66,7 +67,7 @@ def _namespace(pid: str) -> str:
         return ""
 
 
-def _unit(pid: int) -> str:
+def unit_of(pid: int) -> str:
     """The systemd service that ``pid`` is in, without its ending; empty where it is in none, or only in a login's."""
     try:
         with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:

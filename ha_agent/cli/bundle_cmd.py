@@ -28,6 +28,7 @@ from ha_agent.cli.logs_cmd import JournalUnread, line_text, read_journal
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, settings_of
 from ha_agent.core.blanking import Blanker
+from ha_agent.core.host_profile import DEBIAN
 from ha_agent.core.journal_lines import UNITS, merge_lines
 from ha_agent.core.main_conf import UnusableConf, included_patterns, parse_main_conf
 from ha_agent.core.places import RunPlaces, StatePlaces
@@ -145,7 +146,7 @@ class Bundle:
 
     def _add_configurations(self) -> None:
         blanker = self._blanker
-        main_conf = self._settings.supervisor.config if self._settings is not None else "/etc/supervisor/supervisord.conf"
+        main_conf = self._settings.supervisor.config if self._settings is not None else DEBIAN.main_conf
         for path, blank in (
             (self._config, lambda text: blanker.blank_toml(tomllib.loads(text))),
             (KEEPALIVED, blanker.blank_keepalived),
@@ -167,7 +168,7 @@ class Bundle:
                 yield from sorted(glob.glob(pattern))
 
     def _add_registry(self) -> None:
-        root = self._settings.registry.path if self._settings is not None else "/etc/supervisor/conf.d"
+        root = self._settings.registry.path if self._settings is not None else DEBIAN.registry
         for path, text in sorted(read_registry(root).items()):
             self._put(f"registry/{path}", self._blanker.blank_ini(text))
 

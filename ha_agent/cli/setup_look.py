@@ -5,17 +5,19 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.adapters.files import read_or_none
+from ha_agent.adapters.local_confs import expand_words
 from ha_agent.adapters.registry import find_stranger
 from ha_agent.adapters.setup_changes import ADOPTING, SetupChanges
-from ha_agent.adapters.supervisord import RereadRefused, Supervisord, SupervisordDown
+from ha_agent.adapters.supervisord import RereadRefused, Supervisord, SupervisordDown, environment_of
 from ha_agent.adapters.supervisord_survey import find_running
 from ha_agent.cli.lint_cmd import judge_directly
 from ha_agent.core.adoption import Adoption, Conf, Loaded, defined_sections, name_in_registry, parked_name, plan_adoption
+from ha_agent.core.confs import resolve_here
 from ha_agent.core.host_profile import LOCAL_DIR, PROFILES, choose_profile, choose_registry
 from ha_agent.core.inline_programs import InlinePrograms, take_programs_out
 from ha_agent.core.listener_conf import GROUP
@@ -42,11 +44,13 @@ def read_text(path: str) -> str | None:
 class Look:
     """A node's supervisord and where its confs are. ``registry``: the directory that is, or becomes, the registry.
 
-    ``original``: the main conf as it was before setup; ``is_adopting``: whether the confs are not the pair's yet.
+    ``original``: the main conf as it was before setup, ``patterns``: what that includes; ``is_adopting``: whether the confs
+    are not the pair's yet.
     """
 
     survey: Survey
     original: str
+    patterns: tuple[str, ...]
     registry: str
     unit: str
     is_adopting: bool
@@ -71,16 +75,17 @@ def look_at_supervisord(configured: str | None, registry: str | None, active: st
     includes_active = text is not None and active in included_patterns(parse_main_conf(text), path)
     kept = changes.kept(path) if includes_active else None
     original = (text or "") if kept is None else kept.decode("utf-8", "surrogateescape")
-    patterns = included_patterns(parse_main_conf(original), path)
-    chosen = registry or choose_registry(profile, patterns, (os.path.dirname(active), LOCAL_DIR))
-    is_adopting = not includes_active or ADOPTING in record
     door = _resolve(read_door(parse_main_conf(text or ""), path))
     answering, silence = _ask(door, path)
+    environment = environment_of(answering) if answering is not None else {}
+    patterns = tuple(included_patterns(parse_main_conf(expand_words(original, environment)), path))
+    chosen = registry or choose_registry(profile, patterns, (os.path.dirname(active), LOCAL_DIR))
+    is_adopting = not includes_active or ADOPTING in record
     ours = next((one for one in running if one.pid == answering), None)
     survey = Survey(
         profile, path, text is not None, door, running, answering, silence, is_adopting and has_confs(patterns, chosen)
     )
-    return Look(survey, original, chosen, (ours.unit if ours else "") or profile.unit, is_adopting)
+    return Look(survey, original, patterns, chosen, (ours.unit if ours else "") or profile.unit, is_adopting)
 
 
 def _choose_main_conf(running: Sequence[Running]) -> str | None:
@@ -146,14 +151,15 @@ def read_loaded(look: Look) -> tuple[Loaded, list[str]]:
 def find_confs(look: Look, run_dir: str) -> list[Conf]:
     """Every conf that lies in the registry, and those that supervisord included from elsewhere before setup."""
     registry = os.path.realpath(look.registry)
-    patterns = included_patterns(parse_main_conf(look.original), look.survey.main_conf)
     apart = (LOCAL_DIR, os.path.realpath(run_dir))
-    included = {_plain(path) for pattern in patterns for path in glob.glob(pattern)}
-    included = {path for path in included if not path.startswith(tuple(f"{folder}/" for folder in apart))}
+    included = {_plain(path): path for pattern in look.patterns for path in glob.glob(pattern)}
+    included = {real: path for real, path in included.items() if not real.startswith(tuple(f"{one}/" for one in apart))}
     below = {os.path.join(folder, name) for folder, _, names in os.walk(registry) for name in names}
     found = {path: _conf(path, registry, is_included=path in included) for path in below if _may_be_conf(path, included)}
-    for path in sorted(included - below):
+    for path in sorted(included.keys() - below):
         conf = _conf(path, registry, is_included=True)
+        # There %(here)s means another directory: the one by which supervisord knows the file.
+        conf = replace(conf, text=resolve_here(conf.text, os.path.dirname(included[path])))
         there = os.path.join(registry, conf.name)
         if there in found and found[there].text == conf.text:
             # An earlier setup has brought it.
@@ -163,7 +169,7 @@ def find_confs(look: Look, run_dir: str) -> list[Conf]:
     return list(found.values())
 
 
-def _may_be_conf(path: str, included: set[str]) -> bool:
+def _may_be_conf(path: str, included: Collection[str]) -> bool:
     return path in included or (is_loadable_name(path) and not os.path.basename(path).startswith("."))
 
 
@@ -195,6 +201,11 @@ def plan_confs(look: Look, settings: Settings, *, start_all: bool, move_programs
     main = read_text(look.survey.main_conf) or ""
     inline = take_programs_out(look.original, look.survey.main_conf)
     refused = [] if move_programs or not inline.confs else [_inline_refusal(look, settings, inline)]
+    refused += [
+        f"[include] of {look.survey.main_conf} has {pattern}, whose expansion is not known here: write the path itself"
+        for pattern in look.patterns
+        if "%(" in pattern
+    ]
     confs = find_confs(look, settings.paths.run_dir)
     if move_programs:
         confs += _moved_confs(inline, confs, look)

@@ -21,6 +21,7 @@ from ha_agent.core.conf_options import (
 )
 from ha_agent.core.conf_text import Section, read_sections
 from ha_agent.core.findings import Finding
+from ha_agent.core.host_profile import LOCAL_DIR
 from ha_agent.core.lint_command import is_relative, lint_command
 from ha_agent.core.lint_logs import lint_logs
 from ha_agent.core.names import PARKED
@@ -64,7 +65,7 @@ def _lint_foreign(path: str, sections: Sequence[Section]) -> Iterator[Finding]:
         fix = "a conf of the registry has nothing but [program:NAME], [fcgi-program:NAME] and [group:NAME]"
         yield error("foreign-section", path, main.line, text, fix)
     else:
-        fix = "move it to supervisord's main conf, or to /etc/supervisor/local.d for what runs on both nodes"
+        fix = f"move it to supervisord's main conf, or to {LOCAL_DIR} for what runs on both nodes"
         for section in foreign:
             yield error("foreign-section", path, section.line, f"[{section.name}] does not belong here", fix)
     for section in sections:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-LISTENER_CONF = "/etc/supervisor/local.d/ha-agent-listener.conf"
+from ha_agent.core.host_profile import LOCAL_DIR
+
+LISTENER_CONF = f"{LOCAL_DIR}/ha-agent-listener.conf"
 GROUP = "ha-agent-listener"
 EVENTS = ("PROCESS_STATE", "SUPERVISOR_STATE_CHANGE")
 

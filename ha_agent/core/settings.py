@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
+from ha_agent.core.host_profile import DEBIAN
 from ha_agent.core.places import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
 from ha_agent.core.schema import (
     ABSOLUTE,
@@ -92,7 +93,7 @@ class VrrpSettings:
 class RegistrySettings:
     """[registry]: the replicated conf directory."""
 
-    path: str = key("/etc/supervisor/conf.d", "The registry. supervisord must not include it itself.", ABSOLUTE)
+    path: str = key(DEBIAN.registry, "The registry. supervisord must not include it itself.", ABSOLUTE)
     compare_interval_s: float = key(
         60.0,
         "Seconds between full compares of the directory with what is known of it. Finds what inotify lost; costs one "
@@ -119,7 +120,7 @@ class SupervisorSettings:
     """[supervisor]: the supervisord that runs the programs."""
 
     socket: str = key("/run/supervisor.sock", "supervisord's unix socket.", ABSOLUTE)
-    config: str = key("/etc/supervisor/supervisord.conf", "supervisord's main conf.", ABSOLUTE)
+    config: str = key(DEBIAN.main_conf, "supervisord's main conf.", ABSOLUTE)
     python: str = key(
         "auto",
         'Interpreter with supervisord\'s own parser: "auto" takes the one that the running supervisord uses.',

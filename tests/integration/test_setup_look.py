@@ -200,3 +200,39 @@ def test_every_supervisord_of_the_machine_is_found_with_its_main_conf(host: Host
     host.start()
     found = [one for one in find_running() if one.main_conf == str(host.main)]
     assert len(found) == 1 and found[0].uid == os.geteuid() and found[0].pid == host.client.read_pid()
+
+
+def test_a_conf_from_elsewhere_means_the_same_in_the_registry_also_where_it_says_here(host: Host) -> None:
+    host.write("real/s2.ini", "s2")
+    with open(host.root / "real/s2.ini", "a", encoding="utf-8") as file:
+        file.write('directory=%(here)s\nenvironment=HOME="%(here)s"\n')
+    (host.root / "srv").symlink_to("real")
+    host.write("conf.d/a.conf", "a")
+    host.start("conf.d/*.conf srv/*.ini", programs=2)
+    plan = host.plan()
+    for change in plan.changes:
+        assert change.new is not None
+        pathlib.Path(change.path).write_text(change.new, encoding="utf-8")
+    host.main.write_text(host.main.read_text(encoding="utf-8").replace("srv/*.ini", "conf.d/*.ini"), encoding="utf-8")
+    assert host.client.reread() == ([], [], []), "supervisord sees no difference"
+
+
+def test_a_conf_that_is_not_root_s_is_refused_before_the_agent_leaves_it_out(host: Host) -> None:
+    host.write("conf.d/a.conf", "a")
+    host.start()
+    os.chown(host.confs / "a.conf", 65534, 65534)
+    assert any("a.conf belongs to nobody and not to root: chown root" in text for text in host.plan().refused)
+    os.chown(host.confs / "a.conf", 0, 0)
+    os.chmod(host.confs / "a.conf", 0o666)
+    assert any("may be written by everybody" in text for text in host.plan().refused)
+
+
+def test_an_include_with_an_expansion_is_read_as_supervisord_reads_it(host: Host) -> None:
+    host.write(f"conf.d/{os.uname().nodename}.conf", "a")
+    os.environ["SETUP_LOOK"] = "conf"
+    try:
+        host.start("conf.d/%(host_node_name)s.%(ENV_SETUP_LOOK)s")
+    finally:
+        del os.environ["SETUP_LOOK"]
+    plan = host.plan()
+    assert plan.refused == () and host.due(plan) == {} and host.look().registry == str(host.confs)

@@ -10,13 +10,15 @@ from collections.abc import Iterator
 
 from ha_agent.adapters.supervisord import Fault, SupervisordDown, SupervisordFinder, find_supervisord
 from ha_agent.adapters.supervisord import Supervisord as Client
+from ha_agent.adapters.supervisord_survey import unit_of
 from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
 from ha_agent.cli.lint_cmd import read_registry
 from ha_agent.core.faults import FAULTS, Urgency, code_of_conf
 from ha_agent.core.findings import Finding
+from ha_agent.core.host_profile import choose_profile
 from ha_agent.core.lint import lint_conf, lint_together
 from ha_agent.core.listener_conf import GROUP, LISTENER_CONF, missing_events
-from ha_agent.core.main_conf import UnusableConf, included_patterns, parse_main_conf
+from ha_agent.core.main_conf import LOCAL_CONFS, UnusableConf, included_patterns, parse_main_conf
 from ha_agent.core.names import PARKED
 from ha_agent.core.places import RunPlaces
 from ha_agent.core.supervisor_words import State, deaf_text, remedy_for
@@ -50,7 +52,7 @@ def check_include(context: Context) -> Iterator[Finding]:
         return
     patterns = [_same_file(p) for p in included_patterns(parser, os.path.abspath(path))]
     active = _same_file(RunPlaces(settings.paths.run_dir).active_pattern)
-    wanted = f"[include] files = {active} /etc/supervisor/local.d/*.conf"
+    wanted = f"[include] files = {active} {LOCAL_CONFS}"
     if not any(fnmatch.fnmatch(active.replace("*", "x"), p) for p in patterns):
         text = f"{path} does not include the active set: nothing of the registry would ever start"
         yield error("include-active", text, wanted)
@@ -109,14 +111,22 @@ def check_socket(context: Context) -> Iterator[Finding]:
         yield ok("supervisor-socket", f"{path} is root's alone")
 
 
+def _unit(context: Context) -> str:
+    """The service that holds supervisord, else the one that the distribution has."""
+    limits = context.settings.supervisor
+    pid = find_supervisord(limits.socket, limits.config)
+    return (unit_of(pid) if pid is not None else "") or choose_profile(limits.config, os.path.exists).unit
+
+
 def check_unit(context: Context) -> Iterator[Finding]:
     """What systemd does when supervisord ends (hazard 19)."""
     if not context.has_systemd:
         return
-    ran = context.run("systemctl", "show", "supervisor", "-p", "LoadState,KillMode,Restart,RestartUSec,UnitFileState")
+    unit, profile = _unit(context), choose_profile(context.settings.supervisor.config, os.path.exists)
+    ran = context.run("systemctl", "show", unit, "-p", "LoadState,KillMode,Restart,RestartUSec,UnitFileState")
     shown = dict(line.split("=", 1) for line in ran.output.splitlines() if "=" in line)
     if ran.code != 0 or shown.get("LoadState") != "loaded":
-        yield unknown("supervisor-unit", "systemd knows no supervisor.service", "apt install supervisor")
+        yield unknown("supervisor-unit", f"systemd knows no {unit}.service", profile.install)
         return
     good = True
     if shown.get("KillMode") != "control-group":
@@ -235,7 +245,7 @@ def check_confs(context: Context) -> Iterator[Finding]:
 
 def check_listener(context: Context) -> Iterator[Finding]:
     """Without the event listener nobody hears of a program that ended and was started again."""
-    remedy = "ha-agent listener render > /etc/supervisor/local.d/ha-agent-listener.conf; supervisorctl update"
+    remedy = f"ha-agent listener render > {LISTENER_CONF}; supervisorctl update"
     limits = context.settings.supervisor
     try:
         info = Client(limits.socket, 2.0, limits.config).call("getProcessInfo", [f"{GROUP}:{GROUP}"])
