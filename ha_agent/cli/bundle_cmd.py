@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import glob
 import io
 import json
@@ -18,7 +19,7 @@ from typing import Any
 
 from ha_agent import __version__
 from ha_agent.adapters.control import CommandFailed, NoDaemon
-from ha_agent.adapters.keepalived_conf import HOOK_PATH
+from ha_agent.adapters.keepalived_conf import HOOK_PATH, read_conf
 from ha_agent.adapters.program_path import SAFE_PATH
 from ha_agent.adapters.status_screen import render_status
 from ha_agent.adapters.terminal import complain
@@ -149,7 +150,7 @@ class Bundle:
         main_conf = self._settings.supervisor.config if self._settings is not None else DEBIAN.main_conf
         for path, blank in (
             (self._config, lambda text: blanker.blank_toml(tomllib.loads(text))),
-            (KEEPALIVED, blanker.blank_keepalived),
+            *((one, blanker.blank_keepalived) for one in _keepalived_files()),
             (main_conf, blanker.blank_ini),
             *((one, blanker.blank_ini) for one in self._local_confs(main_conf)),
         ):
@@ -237,6 +238,13 @@ class Bundle:
                 entry = tarfile.TarInfo(f"{title}/{visible(name)}")
                 entry.size, entry.mtime, entry.mode = len(data), int(at), 0o600
                 archive.addfile(entry, io.BytesIO(data))
+
+
+def _keepalived_files() -> list[str]:
+    """keepalived.conf and what it includes."""
+    with contextlib.suppress(OSError, ValueError):
+        return sorted({KEEPALIVED, *read_conf(KEEPALIVED)[1]})
+    return [KEEPALIVED]
 
 
 def _read(path: str) -> str:

@@ -21,7 +21,7 @@ from ha_agent.core.confs import resolve_here
 from ha_agent.core.host_profile import LOCAL_DIR, PROFILES, choose_profile, choose_registry
 from ha_agent.core.inline_programs import InlinePrograms, take_programs_out
 from ha_agent.core.listener_conf import GROUP
-from ha_agent.core.main_conf import Door, groups_in, included_patterns, parse_main_conf, read_door
+from ha_agent.core.main_conf import Door, UnusableConf, groups_in, included_patterns, parse_main_conf, read_door
 from ha_agent.core.names import is_loadable_name
 from ha_agent.core.settings import Settings
 from ha_agent.core.setup_plan import FileChange
@@ -71,6 +71,10 @@ def look_at_supervisord(configured: str | None, registry: str | None, active: st
     profile = choose_profile(main_conf, os.path.exists)
     path = main_conf or profile.main_conf
     text = read_text(path)
+    try:
+        parse_main_conf(text or "")
+    except UnusableConf as error:
+        raise UnusableConf(f"{path}: {error}") from None
     record = changes.read()
     includes_active = text is not None and active in included_patterns(parse_main_conf(text), path)
     kept = changes.kept(path) if includes_active else None
