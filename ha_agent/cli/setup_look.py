@@ -16,13 +16,23 @@ from ha_agent.adapters.setup_changes import ADOPTING, SetupChanges
 from ha_agent.adapters.supervisord import RereadRefused, Supervisord, SupervisordDown, environment_of
 from ha_agent.adapters.supervisord_survey import find_running
 from ha_agent.cli.lint_cmd import judge_directly
-from ha_agent.core.adoption import Adoption, Conf, Loaded, defined_sections, name_in_registry, parked_name, plan_adoption
+from ha_agent.core.adoption import (
+    NOT_INCLUDED,
+    Adoption,
+    Conf,
+    Loaded,
+    defined_sections,
+    left_out_name,
+    name_in_registry,
+    parked_name,
+    plan_adoption,
+)
 from ha_agent.core.confs import resolve_here
 from ha_agent.core.host_profile import LOCAL_DIR, PROFILES, choose_profile, choose_registry
 from ha_agent.core.inline_programs import InlinePrograms, take_programs_out
 from ha_agent.core.listener_conf import GROUP
 from ha_agent.core.main_conf import Door, UnusableConf, groups_in, included_patterns, parse_main_conf, read_door
-from ha_agent.core.names import is_loadable_name
+from ha_agent.core.names import is_loadable_name, is_parked_name
 from ha_agent.core.settings import Settings
 from ha_agent.core.setup_plan import FileChange
 from ha_agent.core.supervisor_survey import Running, Survey
@@ -289,13 +299,11 @@ def _conf_changes(confs: list[Conf], plan: Adoption, registry: str) -> tuple[lis
             elif conf.path != there:
                 said.append(f"{conf.path} is copied to {there}, which is edited from now on")
         elif (why := plan.parked.get(conf.name)) is not None:
-            where, changed = _parked(conf, there)
+            where, changed = _set_aside(conf, there, why)
             changes += changed
-            said.append(
-                f"{conf.name if conf.is_inline else conf.path} is parked as {where}: {why}"
-                if changed
-                else f"{conf.path} is left out: {why}"
-            )
+            name = conf.name if conf.is_inline else conf.path
+            fate = f"parked, as {where}" if is_parked_name(where) else "left out" + (f", as {where}" if changed else "")
+            said.append(f"{name} is {fate}: {why}")
     return changes, said
 
 
@@ -305,14 +313,17 @@ def _brought(conf: Conf, there: str) -> FileChange:
     return FileChange(there, present, conf.text, _mode_of(conf), conf.target if conf.path == there else "", True)
 
 
-def _parked(conf: Conf, there: str) -> tuple[str, list[FileChange]]:
-    """A conf of the registry gets its parked name; one that lies elsewhere is not included any more, and stays there."""
+def _set_aside(conf: Conf, there: str, why: str) -> tuple[str, list[FileChange]]:
+    """A conf of the registry gets a name that is not live; one that lies elsewhere is not included any more, and stays.
+
+    What supervisord includes is parked. What it never did is no conf of the pair: it is neither replicated nor listed.
+    """
     if conf.path != there and not conf.is_inline:
         return conf.path, []
-    where = parked_name(there)
+    where = left_out_name(there) if why == NOT_INCLUDED else parked_name(there)
     present = read_text(where)
     if present not in (None, conf.text):
-        where = parked_name(f"{there}.not-included.conf")
+        where = left_out_name(there, again=True)
         present = read_text(where)
     new = FileChange(where, present, conf.text, _mode_of(conf), "", True)
     if conf.is_inline:

@@ -190,3 +190,8 @@ def name_in_registry(path: str, registry: str) -> str:
 def parked_name(name: str) -> str:
     """The parked form of a conf's name."""
     return name + PARKED
+
+
+def left_out_name(name: str, *, again: bool = False) -> str:
+    """A name under which a file of the registry's directory is no conf; ``again``: another one, where that is taken."""
+    return f"{name}.not-included{'.2' if again else ''}"

@@ -111,11 +111,11 @@ def test_backups_in_sub_directories_and_files_that_are_not_included_are_parked(h
     assert plan.refused == ()
     assert {name: new is None for name, new in host.due(plan).items()} == {
         "conf.d/2023-backup/app.conf": True,
-        "conf.d/2023-backup/app.conf.parked": False,
+        "conf.d/2023-backup/app.conf.not-included": False,
         "conf.d/old.ini": True,
-        "conf.d/old.ini.parked": False,
+        "conf.d/old.ini.not-included": False,
     }
-    assert any("old.ini is parked as" in text and "does not include it today" in text for text in plan.said)
+    assert any("old.ini is left out, as" in text and "does not include it today" in text for text in plan.said)
 
 
 def test_a_linked_conf_keeps_its_name_and_is_copied(host: Host) -> None:

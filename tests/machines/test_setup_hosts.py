@@ -176,12 +176,16 @@ def test_links_backups_and_stopped_programs(hosts: Hosts) -> None:
     pids = hosts.started({"one", "two", "app"})
     done = hosts.setup()
     assert "the pair is at work" in done.stdout, done.stdout
-    assert "old.ini is parked as" in done.stdout and "is a link to /srv/one/supervisor.conf" in done.stdout
+    assert (
+        "old.ini is left out, as" in done.stdout
+        and "off.conf is parked, as" in done.stdout
+        and "is a link to /srv/one/supervisor.conf" in done.stdout
+    )
     hosts.await_pair(pids)
     listed = hosts.b.run(f"cd {folder}; find . -type f ! -name '.*' | sort").split()
-    assert listed == [
-        "./2023-backup/app.conf.parked", "./app.conf", "./off.conf.parked", "./old.ini.parked", "./one.conf", "./two.conf"
-    ]  # fmt: skip
+    assert listed == ["./app.conf", "./off.conf.parked", "./one.conf", "./two.conf"]
+    assert hosts.a.run(f"ls {folder}/2023-backup").split() == ["app.conf.not-included"]
+    assert set(hosts.pids(hosts.a)) == {"one", "two", "app"}
     hosts.a.run(f"echo '; edited' >> {folder}/one.conf; ha-agent sync")
     done = hosts.setup("--undo")
     assert "what was changed since setup is kept as /var/lib/ha-agent/undone/one.conf" in done.stdout, done.stdout
