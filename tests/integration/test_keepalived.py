@@ -11,6 +11,7 @@ import tomllib
 import pytest
 
 from ha_agent.adapters.keepalived_conf import plan_conf, render_keepalived
+from ha_agent.cli.keepalived_cmd import write_conf
 from ha_agent.core.keepalived_plan import adopted_settings, describe_instances
 from ha_agent.core.keepalived_text import parse_keepalived
 from ha_agent.core.settings import check_settings
@@ -130,3 +131,26 @@ def test_keepalived_accepts_what_others_wrote_with_ours_in_it(tmp_path: pathlib.
     assert "track" not in said and "HA_AGENT" not in said and "Unknown" not in said, said
     assert done.returncode == 0 or "script" in said, said
     assert plan_conf(settings, str(path), hook, **allowed).files.get(str(path), path.read_text()) == path.read_text()
+
+
+def test_keepalived_write_keeps_what_others_wrote_and_the_first_copy(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, own = tmp_path / "keepalived.conf", tmp_path / "ha-agent.conf"
+    path.write_text(BALANCER, encoding="utf-8")
+    path.chmod(0o600)
+
+    def write(**vrrp: object) -> str:
+        values = {("vrrp", key): value for key, value in {"vip": "192.0.2.10/24", **vrrp}.items()}
+        code = write_conf(check_settings(tomllib.loads(sample_toml(values))), None, str(path))
+        said = capsys.readouterr()
+        return f"{code} {said.out}{said.err}"
+
+    assert write().startswith(f"0 written: {own}, {path}; systemctl reload keepalived")
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith(BALANCER) and path.stat().st_mode & 0o777 == 0o600
+    assert write() == f"0 {path} is as it must be\n"
+    assert write(router_id=88).startswith(f"0 written: {own};") and path.read_text(encoding="utf-8") == text
+    assert "virtual_router_id 88" in own.read_text(encoding="utf-8")
+    assert (tmp_path / "keepalived.conf.before-ha-agent").read_text(encoding="utf-8") == BALANCER
+    assert write(router_id=60).startswith("3 ") and "virtual_router_id 88" in own.read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from ha_agent.adapters.setup_changes import SetupChanges
-from ha_agent.adapters.supervisord import Supervisord, SupervisordDown, find_supervisord
+from ha_agent.adapters.supervisord import Supervisord, SupervisordDown, find_supervisord, python_of
 from ha_agent.adapters.supervisord_survey import find_running
 from ha_agent.cli.setup_look import ConfPlan, Look, look_at_supervisord, plan_confs, read_running
 from ha_agent.core.settings import check_settings
@@ -236,3 +236,13 @@ def test_an_include_with_an_expansion_is_read_as_supervisord_reads_it(host: Host
         del os.environ["SETUP_LOOK"]
     plan = host.plan()
     assert plan.refused == () and host.due(plan) == {} and host.look().registry == str(host.confs)
+
+
+def test_the_interpreter_that_env_has_found_is_known(tmp_path: pathlib.Path) -> None:
+    environment = {"PATH": f"{BIN}:/usr/bin"}
+    process = subprocess.Popen(["python3", "-c", "import time; time.sleep(60)"], executable=sys.executable, env=environment)
+    try:
+        wait_for("it runs", lambda: python_of(process.pid) == f"{BIN}/python3")
+    finally:
+        process.kill()
+        process.wait()

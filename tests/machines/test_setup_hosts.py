@@ -175,7 +175,7 @@ def test_links_backups_and_stopped_programs(hosts: Hosts) -> None:
     hosts.a.run("supervisorctl stop off")
     pids = hosts.started({"one", "two", "app"})
     done = hosts.setup()
-    assert "the pair is at work" in done.stdout, done.stdout
+    assert "the pair is at work" in done.stdout and done.returncode == 0, done.stdout
     assert (
         "old.ini is left out, as" in done.stdout
         and "off.conf is parked, as" in done.stdout
@@ -205,7 +205,7 @@ def test_a_socket_elsewhere_with_a_password(hosts: Hosts) -> None:
     write_confs(hosts, {"/etc/supervisor/conf.d/app.conf": "app"})
     pids = hosts.started({"app"})
     done = hosts.setup()
-    assert "the pair is at work" in done.stdout, done.stdout
+    assert "the pair is at work" in done.stdout and done.returncode == 0, done.stdout
     hosts.await_pair(pids)
     assert hosts.a.run("stat -c %a /etc/supervisor/supervisord.conf").strip() == "600"
     hosts.a.run("ha-agent switchover --yes", 60.0)
@@ -238,7 +238,7 @@ def test_programs_of_the_main_conf(hosts: Hosts) -> None:
     pids = hosts.started({"in1", "in2", "app"})
     hosts.refused("--move-programs makes each a conf of /etc/supervisor/conf.d")
     done = hosts.setup("--move-programs")
-    assert "the pair is at work" in done.stdout, done.stdout
+    assert "the pair is at work" in done.stdout and done.returncode == 0, done.stdout
     hosts.await_pair(pids)
     assert "[program" not in hosts.a.read("/etc/supervisor/supervisord.conf")
     assert hosts.b.run("ls /etc/supervisor/conf.d").split() == ["app.conf", "in1.conf", "in2.conf"]
@@ -259,7 +259,7 @@ def test_several_supervisords_and_one_without_a_unit(hosts: Hosts) -> None:
     hosts.a.run("/usr/bin/supervisord -c /srv/other.conf")
     hosts.refused("more than one supervisord runs here")
     done = hosts.setup("--leave-supervisords")
-    assert "the pair is at work" in done.stdout, done.stdout
+    assert "the pair is at work" in done.stdout and done.returncode == 0, done.stdout
     hosts.await_pair(pids)
     assert "RUNNING" in hosts.a.run("supervisorctl -c /srv/other.conf status")
 
@@ -286,7 +286,7 @@ def test_the_layout_of_red_hat(hosts: Hosts) -> None:
     write_confs(hosts, {"/etc/supervisord.d/app.ini": "app"})
     pids = hosts.started({"app"})
     done = hosts.setup()
-    assert "the pair is at work" in done.stdout, done.stdout
+    assert "the pair is at work" in done.stdout and done.returncode == 0, done.stdout
     hosts.await_pair(pids)
     assert "control-group" in hosts.a.run("systemctl show -p KillMode supervisord")
     hosts.a.run("ha-agent switchover --yes", 60.0)
@@ -317,7 +317,7 @@ def test_beside_an_instance_of_others(hosts: Hosts) -> None:
     hosts.refused("virtual_router_id 60 on host0 is vrrp_instance WEB's", "--router-id 60")
     log = [machine.run("cat /root/role.log") for machine in hosts.both]
     done = hosts.setup()
-    assert "the pair is at work" in done.stdout, done.stdout
+    assert "the pair is at work" in done.stdout and done.returncode == 0, done.stdout
     hosts.await_pair(pids)
     assert hosts.addresses(hosts.a, WEB) and hosts.addresses(hosts.a, VIP) and not hosts.addresses(hosts.b, WEB)
     assert [machine.run("cat /root/role.log") for machine in hosts.both] == log, "the other instance has not noticed"
@@ -344,7 +344,7 @@ def test_an_instance_of_a_pair_with_scripts_is_adopted(hosts: Hosts) -> None:
     )
     done = hosts.setup("--adopt-instance VI_1 --replace-notify", "")
     hosts.b.run("kill $(cat /root/watch)")
-    assert "the pair is at work" in done.stdout, done.stdout
+    assert "the pair is at work" in done.stdout and done.returncode == 0, done.stdout
     hosts.await_pair(pids)
     assert hosts.b.run("cat /root/seen 2>/dev/null || true") == "", "at no moment the address was on the other node"
     assert "MASTER" not in hosts.b.run("cat /root/role.log || true") and "STOP" not in hosts.a.run("cat /root/role.log")
@@ -356,7 +356,7 @@ def test_an_instance_of_a_pair_with_scripts_is_adopted(hosts: Hosts) -> None:
     assert hosts.addresses(hosts.a, VIP) and hosts.pids(hosts.a) == pids
     assert "STOP" not in hosts.a.run("cat /root/role.log")
     done = hosts.setup("--adopt-instance VI_1 --replace-notify", "")
-    assert "the pair is at work" in done.stdout, done.stdout
+    assert "the pair is at work" in done.stdout and done.returncode == 0, done.stdout
     hosts.a.run("systemctl stop keepalived")
     await_true("it runs there", lambda: set(hosts.pids(hosts.b)) == {"app"} and hosts.addresses(hosts.b, VIP), 60)
     assert hosts.pids(hosts.a) == {}
@@ -383,7 +383,7 @@ def test_killed_at_any_moment_it_is_run_again_or_undone(hosts: Hosts) -> None:
         assert hosts.pids(hosts.a) == pids, pause
         if number % 2:
             done = hosts.setup()
-            assert "the pair is at work" in done.stdout, (pause, done.stdout)
+            assert "the pair is at work" in done.stdout and done.returncode == 0, (pause, done.stdout)
             hosts.await_pair(pids)
         done = hosts.setup("--undo")
         assert done.returncode == 0, (pause, done.stdout)
