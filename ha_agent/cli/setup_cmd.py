@@ -224,7 +224,9 @@ def make_requests(
         }
         if side == "own" and ssh_port != 22:
             settings["peer"]["ssh_port"] = ssh_port
-        settings |= _places(facts[side].get("places", {}))
+        # Which directory the registry is must be the same on both.
+        registry = {"registry": facts["own"]["places"]["registry"]} if "places" in facts["own"] else {}
+        settings |= _places({**facts[side].get("places", {}), **registry})
         check_settings(settings)
         requests[side] = {
             "settings": settings,

@@ -265,7 +265,7 @@ def _make_plan(request: dict[str, Any]) -> NodePlan:
         wanted = trusted_files(request, LinkSettings().known_hosts, _known_peer(str(request["peer_name"])))
         return NodePlan([_file(*one) for one in wanted])
     settings, text_of_settings = _settings(request)
-    look = _look()
+    look = replace(_look(), registry=settings.registry.path)
     main = settings.supervisor.config
     text = read_text(main)
     if text is None:

@@ -119,7 +119,8 @@ class Hosts(MachinePair):
             return own.get("role") == "active" and peer.get("role") == "standby" and own["replication"]["state"] == "in_sync"
 
         await_true("active and standby", look, limit_s, 0.25)
-        assert self.pids(self.a) == pids and self.pids(self.b) == {}
+        found = self.pids(self.a), self.pids(self.b)
+        assert found == (pids, {}), self.a.run("ha-agent history -n 60; journalctl -q --no-pager -n 60 -u keepalived")
 
     def refused(self, said: str, more: str = "", vip: str = f"--vip {VIP}/24") -> None:
         """It is refused, with these words, and no file of either machine has changed."""

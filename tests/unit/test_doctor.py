@@ -500,3 +500,11 @@ def test_no_remedy_drops_what_others_have_put_into_keepalived_conf(context: Scri
     path = pathlib.Path(context.keepalived_conf)
     path.write_text(f"{path.read_text(encoding='utf-8')}virtual_server 192.0.2.80 80 {{\n}}\n", encoding="utf-8")
     assert "by hand" in next(iter(keepalived.check_conf(context))).remedy
+
+
+def test_scripts_of_others_without_script_security_are_no_refusal(context: Scripted) -> None:
+    said = "SECURITY VIOLATION - scripts are being executed but script_security not enabled."
+    context.answers["keepalived -t"] = Ran(4, "", said)
+    assert codes(keepalived.check_conf, context) == {"keepalived-conf": Severity.OK}
+    context.answers["keepalived -t"] = Ran(4, "", f"{said}\nUnknown keyword 'x'")
+    assert any("Unknown keyword" in f.text for f in keepalived.check_conf(context))

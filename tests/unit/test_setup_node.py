@@ -89,6 +89,13 @@ def test_an_adopted_instance_says_what_agent_toml_has() -> None:
     assert vrrp["own"]["instance"] == "VI_1" and vrrp["own"]["router_id"] == 51 and vrrp["own"]["nopreempt"] is False
     assert requests["own"]["settings"]["supervisor"] == {"config": "/etc/supervisord.conf"}, "what is usual is not said"
     assert requests["own"]["settings"]["registry"] == {"path": "/etc/supervisord.d"}
+    facts["peer"]["places"] = {
+        "config": "/etc/supervisor/supervisord.conf",
+        "socket": "",
+        "registry": "/etc/supervisor/conf.d",
+    }
+    other = make_requests(facts, VIP, None, 77, 22, adopted)["peer"]["settings"]
+    assert other["registry"] == {"path": "/etc/supervisord.d"} and "supervisor" not in other, "one directory for both"
 
 
 def test_an_instance_is_not_adopted_where_the_nodes_differ_or_the_address_is_on_the_other() -> None:

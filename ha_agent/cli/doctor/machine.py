@@ -14,6 +14,7 @@ from ha_agent.adapters.control import CommandFailed, NoDaemon
 from ha_agent.adapters.files import free_bytes
 from ha_agent.adapters.program_path import SAFE_PATH
 from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
+from ha_agent.cli.doctor.supervisor import supervisor_unit
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.core.findings import Finding
 from ha_agent.core.orders import describe_order
@@ -25,7 +26,7 @@ CLOCK_ERROR_S = 30.0
 WATCHES_SPARE = 1000
 INSTANCES_LEAST = 16
 TOKEN_LENGTH = 16
-UNITS = ("ha-agent", "keepalived", "supervisor", "ssh")
+UNITS = ("ha-agent", "keepalived", "ssh")
 
 
 def check_programs(context: Context) -> Iterator[Finding]:
@@ -221,7 +222,7 @@ def check_units(context: Context) -> Iterator[Finding]:
     if not context.has_systemd:
         return
     clean = True
-    for unit in UNITS:
+    for unit in (*UNITS, supervisor_unit(context)):
         state = context.run("systemctl", "is-enabled", unit).output.strip()
         if state in ("disabled", ""):
             clean = False

@@ -111,7 +111,7 @@ def check_socket(context: Context) -> Iterator[Finding]:
         yield ok("supervisor-socket", f"{path} is root's alone")
 
 
-def _unit(context: Context) -> str:
+def supervisor_unit(context: Context) -> str:
     """The service that holds supervisord, else the one that the distribution has."""
     limits = context.settings.supervisor
     pid = find_supervisord(limits.socket, limits.config)
@@ -122,7 +122,7 @@ def check_unit(context: Context) -> Iterator[Finding]:
     """What systemd does when supervisord ends (hazard 19)."""
     if not context.has_systemd:
         return
-    unit, profile = _unit(context), choose_profile(context.settings.supervisor.config, os.path.exists)
+    unit, profile = supervisor_unit(context), choose_profile(context.settings.supervisor.config, os.path.exists)
     ran = context.run("systemctl", "show", unit, "-p", "LoadState,KillMode,Restart,RestartUSec,UnitFileState")
     shown = dict(line.split("=", 1) for line in ran.output.splitlines() if "=" in line)
     if ran.code != 0 or shown.get("LoadState") != "loaded":
