@@ -19,7 +19,7 @@ from ha_agent.cli.options import Commands
 from ha_agent.cli.remote import RemoteFailed, ask_node, connect
 from ha_agent.cli.setup_node import SetupFailed, main_remote, run_part
 from ha_agent.core.keepalived_plan import adopted_settings, compare_instances, instance_from
-from ha_agent.core.names import PARKED
+from ha_agent.core.names import is_loadable_name
 from ha_agent.core.node_json import NodeJson
 from ha_agent.core.schema import SettingsError
 from ha_agent.core.settings import RegistrySettings, SupervisorSettings, check_settings
@@ -362,7 +362,7 @@ def _count_confs(own: dict[str, Any], due: list[FileChange]) -> int:
     registry = own["places"]["registry"]
     live = {f"{registry}/{name}" for name in own["confs"]}
     for change in due:
-        if change.is_conf and not change.path.endswith(PARKED):
+        if change.is_conf and is_loadable_name(change.path):
             live = live | {change.path} if change.new is not None else live - {change.path}
     return len(live)
 
