@@ -23,7 +23,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 # The lab's nodes run the code from here and leave byte code beside it; it goes at the end, also after Ctrl-C.
 TIDY := trap 'find ha_agent bench tests -name __pycache__ -prune -exec rm -rf {} +' EXIT; trap : INT TERM;
 
-.PHONY: screenshots help setup demo test check bench bench-compare chaos fuzz deb test-machines docs manuals clean root
+.PHONY: screenshots help setup demo test check bench bench-compare chaos votes fuzz deb test-machines docs manuals clean root
 
 help:
 	@echo "make demo    the main job on a real pair in namespaces, with a measured summary (root)"
@@ -32,6 +32,7 @@ help:
 	@echo "make bench   side by side with what one would use instead (root)"
 	@echo "make bench-compare REF=a-commit: edit, takeover and release here and there, in turns (root)"
 	@echo "make chaos   SECONDS=600 SEED=n: a random schedule of faults on a real pair, and a check of every promise (root)"
+	@echo "make votes   SECONDS=600 SEED=n: the rules of the votes, at random, with every fault (docs/votes.md)"
 	@echo "make fuzz    COUNT=1000000 SECONDS=n SEED=n: random inputs for all that reads what strangers wrote (root: as the agent does it)"
 	@echo "make deb     the Debian package, in build/ (root, or debhelper and lintian installed)"
 	@echo "make test-machines  the package on two booted machines, from its installation to its removal (root)"
@@ -99,6 +100,9 @@ test-machines: root setup
 
 chaos: root setup
 	@$(TIDY) $(SANDBOX) $(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED)
+
+votes: .venv/ready
+	@$(BIN)/python -m tests.votes_model $(SECONDS) $(SEED)
 
 fuzz: .venv/ready
 	@$(BIN)/python -m tests.fuzz --count $(COUNT) --seed $(SEED) $(if $(filter command environment,$(firstword $(origin SECONDS))),--seconds $(SECONDS))
