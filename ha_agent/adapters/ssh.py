@@ -55,6 +55,7 @@ class PeerLink:
     """Keeps one connection up, with growing pauses between attempts, and asks the peer over it.
 
     ``on_up`` is awaited for every new connection before ``is_up`` turns true; ``on_change`` is called whenever it turns.
+    ``command``: what is asked of the forced command there. ``control``: the name of the connection's control socket.
     """
 
     def __init__(
@@ -64,10 +65,12 @@ class PeerLink:
         run_dir: str,
         on_up: Callable[[PeerLink], Awaitable[None]],
         on_change: Callable[[], None],
+        command: str = "rpc",
+        control: str = "peer",
     ) -> None:
-        self._settings, self._peer = link, peer
+        self._settings, self._peer, self._command = link, peer, command
         self._ssh_dir = RunPlaces(run_dir).ssh_dir
-        self._control_path = os.path.join(self._ssh_dir, "peer")
+        self._control_path = os.path.join(self._ssh_dir, control)
         self._on_up, self._on_change = on_up, on_change
         self._requests = Requests()
         self._stream: FrameStream | None = None
@@ -139,7 +142,7 @@ class PeerLink:
         remove_note(self._control_path)
         words = [find_program("ssh"), *ssh_options(self._settings, self._peer, self._control_path)]
         words += ["-o", "ControlMaster=yes", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]
-        words += [f"{self._peer.ssh_user}@{self._peer.address}", "rpc"]
+        words += [f"{self._peer.ssh_user}@{self._peer.address}", self._command]
         process = subprocess.Popen(
             words,
             stdin=subprocess.PIPE,

@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "alert_sender": {"core", "adapters"},
     "peer_entry": {"core", "adapters"},
     "conf_check": set(),
+    "witness_entry": set(),
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -278,6 +279,11 @@ def test_paramiko_is_never_imported_when_a_module_is() -> None:
 def test_the_parser_process_needs_nothing_but_the_standard_library_and_supervisor() -> None:
     used = {module.split(".")[0] for module in imports_of(PACKAGE / "conf_check.py")}
     assert used - {"supervisor"} <= set(sys.stdlib_module_names)
+
+
+def test_the_witness_hosts_program_needs_nothing_but_the_standard_library() -> None:
+    """It is copied to hosts that have nothing else of the project."""
+    assert {module.split(".")[0] for module in imports_of(PACKAGE / "witness_entry.py")} <= set(sys.stdlib_module_names)
 
 
 def test_the_hook_starts_no_program_on_its_ordinary_way() -> None:
