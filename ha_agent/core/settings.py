@@ -30,6 +30,7 @@ from ha_agent.core.schema import (
     nearest,
     one_of,
 )
+from ha_agent.core.witness_settings import WitnessSettings, check_witness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -464,6 +465,7 @@ class Settings:
     registry: RegistrySettings = RegistrySettings()
     supervisor: SupervisorSettings = SupervisorSettings()
     link: LinkSettings = LinkSettings()
+    witness: WitnessSettings = field(default_factory=WitnessSettings)
     takeover: TakeoverSettings = TakeoverSettings()
     release: ReleaseSettings = ReleaseSettings()
     readiness: ReadinessSettings = ReadinessSettings()
@@ -550,4 +552,6 @@ def _check_whole(parts: Mapping[str, Any]) -> list[SettingsProblem]:
     ):
         if command and not command[0].startswith("/"):
             problems.append(SettingsProblem(where, repr(command[0]), "an absolute path as its first word"))
+    node, peer = parts["node"], parts["peer"]
+    problems.extend(check_witness(parts["witness"], (node.name, node.address, peer.name, peer.address)))
     return problems

@@ -12,6 +12,7 @@ from ha_agent.core.places import DEFAULT_RUN_DIR
 from ha_agent.core.schema import SettingsError
 from ha_agent.core.settings import SECTIONS, PathSettings, SupervisorSettings, check_settings, parse_memory_limit
 from ha_agent.core.settings_sample import flat_values, sample_toml, settings_as_dict
+from ha_agent.core.witness_settings import record_name
 
 GOOD = """
 [node]
@@ -127,3 +128,53 @@ def test_a_client_that_reads_two_places_only_finds_what_the_agent_finds(tmp_path
         path.write_text(bad, encoding="ascii")
         with pytest.raises(ValueError):
             read_places(str(path))
+
+
+WITNESS = GOOD + "[witness]\n"
+ETCD = WITNESS + 'kind = "etcd"\nendpoints = ["https://192.0.2.21:2379"]\n'
+SSH = WITNESS + 'kind = "ssh"\nhost = "192.0.2.21"\n'
+
+
+@pytest.mark.parametrize("text", [WITNESS, ETCD, SSH, ETCD + 'user = "x"\npassword_file = "/x"\n'])
+def test_a_witness_with_the_usual_times_is_good(text: str) -> None:
+    assert check_settings(tomllib.loads(text)).witness.terms.ttl_s == 3.0
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said"),
+    [
+        (ETCD + "ttl_s = 2.4\n", "witness.ttl_s", "renew_s + 2 * answer_s + kill_margin_s = 2.5 at least"),
+        (ETCD + "ttl_s = 6\n", "witness.kill_margin_s", "ttl_s * 0.1 + 0.1 = 0.7 at least"),
+        (ETCD + "renew_s = 1.6\n", "witness.ttl_s", "3.1 at least"),
+        (ETCD + "answer_s = 1\n", "witness.ttl_s", "3.5 at least"),
+        (WITNESS + 'kind = "etcd"\n', "witness.endpoints", "needed by kind etcd"),
+        (WITNESS + 'kind = "etcd"\nendpoints = ["192.0.2.21:2379"]\n', "witness.endpoints", "https://HOST:PORT"),
+        (WITNESS + 'kind = "etcd"\nendpoints = ["http://192.0.2.2:2379"]\n', "witness.endpoints", "another machine"),
+        (ETCD + 'user = "x"\n', "witness.password_file", "needed where there is a user"),
+        (ETCD + 'cert_file = "/x"\n', "witness.cert_key_file", "go together"),
+        (ETCD + 'cert_key_file = "/x"\n', "witness.cert_file", "go together"),
+        (
+            WITNESS + 'kind = "etcd"\nendpoints = ["http://c:2379"]\nuser = "x"\npassword_file = "/x"\n',
+            "witness.endpoints",
+            "https where there is a user",
+        ),
+        (WITNESS + 'kind = "ssh"\n', "witness.host", "needed by kind ssh"),
+        (WITNESS + 'kind = "ssh"\nhost = "b"\n', "witness.host", "another machine"),
+        (WITNESS + 'kind = "consul"\n', "witness.kind", '"etcd" or "ssh"'),
+    ],
+)
+def test_a_witness_that_cannot_work_is_refused_with_one_problem(text: str, key: str, said: str) -> None:
+    found = problems_of(text)
+    assert list(found) == [key] and said in found[key]
+
+
+def test_times_at_their_bounds_are_good_whatever_a_fraction_loses() -> None:
+    for text in ("ttl_s = 2.7\nrenew_s = 0.9\nanswer_s = 0.7\nkill_margin_s = 0.4\n", "ttl_s = 3.3\nkill_margin_s = 0.43\n"):
+        assert check_settings(tomllib.loads(ETCD + text)).witness.kind == "etcd"
+
+
+def test_both_nodes_of_a_pair_name_the_same_record() -> None:
+    settings = check_settings(tomllib.loads(ETCD)).witness
+    assert record_name(settings, "a", "b") == record_name(settings, "b", "a") == "a+b"
+    named = check_settings(tomllib.loads(ETCD + 'record = "pair-7"\n')).witness
+    assert record_name(named, "a", "b") == "pair-7"
