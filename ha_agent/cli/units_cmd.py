@@ -16,7 +16,15 @@ from ha_agent.cli.options import Commands
 from ha_agent.core.words import Exit
 
 PACKAGE = "/usr/share/doc/ha-agent"
-COMMANDS = ("ha-agent", "ha-agent-peer", "ha-agent-listener", "ha-agent-web", "supzcli")
+COMMANDS = (
+    "ha-agent",
+    "ha-agent-peer",
+    "ha-agent-witness",
+    "ha-agent-keeper",
+    "ha-agent-listener",
+    "ha-agent-web",
+    "supzcli",
+)
 OWN_DIR = "usr/lib/ha-agent"
 """The one folder among them that is nobody else's."""
 
@@ -25,6 +33,7 @@ FILES = (
     ("systemd/ha-agent-fence", "/usr/lib/ha-agent/ha-agent-fence", 0o755),
     ("systemd/ha-agent.service", "/etc/systemd/system/ha-agent.service", 0o644),
     ("systemd/ha-agent-fence.service", "/etc/systemd/system/ha-agent-fence.service", 0o644),
+    ("systemd/ha-agent-keeper.service", "/etc/systemd/system/ha-agent-keeper.service", 0o644),
     ("systemd/ha-agent.tmpfiles.conf", "/etc/tmpfiles.d/ha-agent.conf", 0o644),
     ("systemd/ha-agent.sysusers.conf", "/etc/sysusers.d/ha-agent.conf", 0o644),
     ("systemd/ha-agent-web.service", "/etc/systemd/system/ha-agent-web.service", 0o644),

@@ -43,6 +43,16 @@ class RunPlaces:
         return self._at("peer.sock")
 
     @property
+    def keeper_socket(self) -> str:
+        """Where the keeper of the deadline is fed."""
+        return self._at("keeper.sock")
+
+    @property
+    def keeper_state(self) -> str:
+        """The keeper's deadline, for one that is started again."""
+        return self._at("keeper.state")
+
+    @property
     def lock(self) -> str:
         """What the one agent of this node holds locked."""
         return self._at("agent.lock")

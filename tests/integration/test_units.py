@@ -15,7 +15,7 @@ def test_units_hook_and_commands_come_and_go(tmp_path: pathlib.Path) -> None:
     assert os.access(tmp_path / "usr/lib/ha-agent/ha-agent-notify", os.X_OK)
     unit = (tmp_path / "etc/systemd/system/ha-agent.service").read_text(encoding="ascii")
     assert "ExecStart=/usr/bin/ha-agent daemon" in unit
-    for name in ("ha-agent", "ha-agent-peer", "supzcli"):
+    for name in ("ha-agent", "ha-agent-peer", "ha-agent-witness", "ha-agent-keeper", "supzcli"):
         assert os.access(tmp_path / "usr/bin" / name, os.X_OK), "a link to what pip installed"
     assert subprocess.run(words, capture_output=True).returncode == 0, "once more does no harm"
     assert subprocess.run([*words, "--remove"], capture_output=True).returncode == 0

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "peer_entry": {"core", "adapters"},
     "conf_check": set(),
     "witness_entry": set(),
+    "keeper": set(),
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -281,9 +282,10 @@ def test_the_parser_process_needs_nothing_but_the_standard_library_and_superviso
     assert used - {"supervisor"} <= set(sys.stdlib_module_names)
 
 
-def test_the_witness_hosts_program_needs_nothing_but_the_standard_library() -> None:
-    """It is copied to hosts that have nothing else of the project."""
-    assert {module.split(".")[0] for module in imports_of(PACKAGE / "witness_entry.py")} <= set(sys.stdlib_module_names)
+def test_what_runs_alone_needs_nothing_but_the_standard_library() -> None:
+    """One is copied to hosts that have nothing else of the project, the other is locked in memory."""
+    for name in ("witness_entry.py", "keeper.py"):
+        assert {module.split(".")[0] for module in imports_of(PACKAGE / name)} <= set(sys.stdlib_module_names)
 
 
 def test_the_hook_starts_no_program_on_its_ordinary_way() -> None:

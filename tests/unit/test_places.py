@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from ha_agent import keeper
 from ha_agent.core.places import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, RunPlaces, StatePlaces
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -25,6 +26,15 @@ def test_what_is_made_at_boot_is_where_the_agent_looks_for_it() -> None:
     text = (ROOT / "systemd" / "ha-agent.tmpfiles.conf").read_text(encoding="utf-8")
     made = set(re.findall(r"^[df] (\S+)", text, re.MULTILINE))
     assert made == {RUN.run_dir, RUN.spool, RUN.active_set, RUN.track_file}
+
+
+def test_the_keeper_names_the_same_files() -> None:
+    """It imports nothing of the project."""
+    assert [f"{DEFAULT_RUN_DIR}/{name}" for name in (keeper.SOCKET, keeper.STATE, keeper.ACTIVE)] == [
+        RUN.keeper_socket,
+        RUN.keeper_state,
+        RUN.active_set,
+    ]
 
 
 def test_the_hook_and_the_fence_name_the_same_files() -> None:
