@@ -173,8 +173,9 @@ class Holder:
         return sent
 
     def hear_witness(self, call: Look | Swap, outcome: Outcome, sight: Sight | None, now: float) -> None:
-        """The witness's answer to ``call``: what the record is, where it says so. Too late is none."""
-        if call is not self._call or now - call.sent > self.terms.answer_s:
+        """The witness's answer to ``call``: what the record is, where it says so. Too late is none, and so is an unknown
+        one: the call then takes its whole time, so that a witness that refuses at once is not asked without a pause."""
+        if call is not self._call or now - call.sent > self.terms.answer_s or outcome is Outcome.UNKNOWN:
             return
         self._call = None
         if isinstance(call, Swap):

@@ -37,7 +37,7 @@ LATE = {("cli/main.py", "daemon"), ("cli/main.py", "lab")}
 FLOORS = (
     {"standing", "events", "waker"},
     {"upkeep", "parts", "replication"},
-    {"peer", "programs"},
+    {"peer", "programs", "votes"},
     {"role"},
     {"drill"},
     {"account"},

@@ -1,0 +1,1 @@
+"""The votes of a node: asking for them and answering."""
