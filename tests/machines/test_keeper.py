@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from tests.machines.machine import await_true
-from tests.machines.pair import MachinePair
+from tests.machines.pair import PROGRAMS, MachinePair
 
-KILL = "/sys/fs/cgroup/system.slice/supervisor.service/cgroup.kill"
+CAP_IPC_LOCK = 14
+"""capabilities(7). A container has not got it: there nothing can be locked."""
+
+FIND = """\
+python3 - $(cat /run/supervisord.pid) <<'END'
+import sys
+from ha_agent.adapters.cgroups import group_directory
+print(group_directory(int(sys.argv[1])))
+END
+"""
 
 ARM = """\
 python3 - <<'END'
@@ -28,22 +37,25 @@ def test_at_the_deadline_everything_of_supervisord_is_killed_and_only_local_prog
     pair.a.run("supervisorctl update")
     pair.a.run("systemctl start ha-agent-keeper")
     await_true("it listens", lambda: "keeper.sock" in pair.a.run("ls /run/ha-agent"))
-    before = set(pair.a.run(f"cat {KILL.replace('kill', 'procs')}").split())
+    group = pair.a.run(FIND).strip()
+    assert group.endswith("/system.slice/supervisor.service")
+    before = set(pair.a.run(f"cat {group}/cgroup.procs").split())
     assert len(before) > 2
     agent = pair.a.run("systemctl show -p MainPID --value ha-agent").strip()
-    # Its own watchdog would have systemd start it again meanwhile.
-    pair.a.run("mkdir -p /run/systemd/system/ha-agent.service.d")
-    drop_in = "/run/systemd/system/ha-agent.service.d/test.conf"
-    pair.a.run(f"printf '[Service]\\nWatchdogSec=0\\n' > {drop_in}; systemctl daemon-reload")
+    # systemd notices after WatchdogSec=8s and starts another one; the deadline is before that.
     pair.a.run(f"kill -STOP {agent}")
-    said = pair.a.run(ARM.format(after_s=1.0, kill=KILL))
-    assert "word='armed'" in said and "is_locked=True" in said and "is_realtime=True" in said, said
+    said = pair.a.run(ARM.format(after_s=1.0, kill=f"{group}/cgroup.kill"))
+    assert "word='armed'" in said and "is_realtime=True" in said, said
+    keeper = pair.a.run("systemctl show -p MainPID --value ha-agent-keeper").strip()
+    may_lock = int(pair.a.run(f"grep CapEff /proc/{keeper}/status").split()[1], 16) >> CAP_IPC_LOCK & 1
+    limit = pair.a.run(f"grep 'Max locked memory' /proc/{keeper}/limits")
+    assert "is_locked=True" in said or not may_lock, (said, limit)
     await_true("all of them are gone", lambda: not before & set(pair.a.run("ls /proc").split()))
     await_true("supervisord is back", lambda: "RUNNING" in pair.a.run("supervisorctl status here || true"))
-    assert pair.a.run("supervisorctl status | grep -v here || true").strip() == "", "nothing of the registry"
+    left = {line.split()[0] for line in pair.a.run("supervisorctl status || true").splitlines()}
+    assert not left & PROGRAMS, "nothing of the registry"
     assert "killed" in pair.a.run("journalctl -u ha-agent-keeper -o cat")
     pair.a.run("systemctl stop ha-agent-keeper; rm -rf /run/ha-agent/active.lapsed.* /run/ha-agent/keeper.*")
-    pair.a.run("rm -r /run/systemd/system/ha-agent.service.d /etc/supervisor/local.d/here.conf; systemctl daemon-reload")
-    pair.a.run(f"kill -CONT {agent}; supervisorctl update")
+    pair.a.run(f"rm /etc/supervisor/local.d/here.conf; kill -CONT {agent} || true; supervisorctl update")
     pair.make_active(pair.a)
     pair.await_healthy(pair.a)
