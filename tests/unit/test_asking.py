@@ -70,12 +70,15 @@ class Bench:
     def __init__(self, loop: TimelessLoop) -> None:
         self.log: list[str] = []
         self.heard = 0
+        self.has_room = True
         self.witness, self.peer = FakeWitness(self.log), FakePeer(self.log)
         self.holder = Holder(Identity(A, B, "boot", "start"), TERMS, loop.time())
         self.asking = Asking(self.holder, self.witness, self.peer, self._keep, loop.time, self._hear)
 
     def _keep(self, text: str) -> None:
         assert parse_note(text) is not None
+        if not self.has_room:
+            raise OSError("no room")
         self.log.append("keep")
 
     def _hear(self) -> None:
@@ -123,16 +126,22 @@ def test_a_promise_is_in_the_note_before_the_answer_is_there() -> None:
     run(scenario)
 
 
-def test_a_note_that_cannot_be_kept_leaves_the_peer_without_an_answer() -> None:
+def test_while_the_note_cannot_be_kept_nothing_is_promised_asked_or_counted_further() -> None:
     async def scenario(bench: Bench, loop: TimelessLoop) -> None:
-        await asyncio.sleep(TERMS.ttl_s)
-
-        def fail(_text: str) -> None:
-            raise OSError("no room")
-
-        asking = Asking(bench.holder, bench.witness, bench.peer, fail, loop.time, lambda: None)
+        bench.asking.want()
+        await asyncio.sleep(2 * TERMS.ttl_s)
+        deadline = bench.asking.deadline
+        assert deadline > loop.time() and deadline == bench.holder.deadline()
+        bench.has_room = False
+        await asyncio.sleep(0.01)
+        bench.log.clear()
         with pytest.raises(OSError, match="no room"):
-            asking.hear_ask(Ask(B, "boot-b", 1, TERMS.ttl_s))
+            bench.asking.hear_ask(Ask(B, "boot-b", 1, TERMS.ttl_s, holds=True))
+        await asyncio.sleep(2 * TERMS.ttl_s)
+        assert bench.log == [] and bench.asking.deadline == deadline < loop.time()
+        bench.has_room = True
+        await asyncio.sleep(2 * TERMS.ttl_s)
+        assert bench.asking.deadline > loop.time()
 
     run(scenario)
 

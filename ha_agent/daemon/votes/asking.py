@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
@@ -11,6 +12,8 @@ from ha_agent.adapters.witness import NoAnswer, Witness
 from ha_agent.core.holder import Call, Holder
 from ha_agent.core.voter import Answer, Ask, LetGo
 from ha_agent.core.witness_watch import Look, Outcome, Swap
+
+log = logging.getLogger(__name__)
 
 
 class VotingPeer(Protocol):
@@ -27,7 +30,10 @@ class VotingPeer(Protocol):
 
 class Asking:
     """``clock``: seconds of CLOCK_BOOTTIME. ``keep_note`` takes the note's text, and returns when a restart would find it.
-    ``on_heard`` is called whenever something was heard, so that whoever holds the deadline looks at it."""
+    ``on_heard`` is called whenever something was heard, so that whoever holds the deadline looks at it.
+
+    While the note cannot be kept nothing is asked or promised, and ``deadline`` stays: a restart would not know of more.
+    """
 
     def __init__(
         self,
@@ -41,6 +47,8 @@ class Asking:
         self._holder, self._witness, self._peer = holder, witness, peer
         self._keep_note, self._clock, self._on_heard = keep_note, clock, on_heard
         self._kept = ""
+        self.deadline = 0.0
+        """When everything that runs must be killed, as far as the note that is kept covers it."""
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -65,7 +73,9 @@ class Asking:
 
     def let_go(self) -> None:
         """From now on this node counts nothing. Only when nothing is left running, and the keeper is disarmed."""
-        self._send(self._holder.let_go())
+        calls = self._holder.let_go()
+        self.deadline = 0.0
+        self._send(calls)
         self._wake.set()
 
     def hear_ask(self, ask: Ask) -> Answer:
@@ -81,6 +91,7 @@ class Asking:
         self._heard()
 
     def _heard(self) -> None:
+        self._can_keep()
         self._on_heard()
         self._wake.set()
 
@@ -89,10 +100,20 @@ class Asking:
         if text != self._kept:
             self._keep_note(text)
             self._kept = text
+        self.deadline = self._holder.deadline()
+
+    def _can_keep(self) -> bool:
+        try:
+            self._keep()
+        except OSError as error:
+            log.error("the note of the votes cannot be written, so none are asked for: %s", error)
+            return False
+        return True
 
     def _send(self, calls: list[Call]) -> None:
         """Sends the questions, once the note is kept. What is not sent counts as not answered."""
-        self._keep()
+        if not self._can_keep():
+            return
         for call in calls:
             task = asyncio.ensure_future(self._question(call))
             self._tasks.add(task)
