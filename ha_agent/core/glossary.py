@@ -198,6 +198,7 @@ CHECKS: Mapping[str, str] = {
     "ssh-files": "the keys of the link",
     "ssh-forced": "that the key of this node can do nothing but its one command on the peer",
     "sshd": "that sshd lets the peer's agent in, and nobody else as root by password",
+    "require-any": "the addresses of which one must answer before a start without the peer's word",
     "stop-times": "that a release waits as long as each program may take to stop",
     "supervisor-socket": "who can reach supervisord's socket",
     "supervisor-unit": "how systemd stops and starts supervisord",

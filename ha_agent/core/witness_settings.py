@@ -21,8 +21,7 @@ class WitnessSettings:
     kind: str = key(
         "",
         'What keeps the record: "etcd", or "ssh" for a file on any third host with ha-agent-witness; empty for no '
-        "witness. The "
-        "same on both nodes.",
+        "witness. The same on both nodes. This version refuses a configuration that names one: the roles do not ask it.",
         one_of("", "etcd", "ssh"),
     )
     record: str = key(

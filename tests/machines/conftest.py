@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machines.machine import BRIDGE, BUILD, Machine
+from tests.machines.machine import BRIDGE, BUILD, make_machines
 from tests.machines.pair import MachinePair
 
 
@@ -26,9 +26,7 @@ def pair() -> Iterator[MachinePair]:
     directory = tempfile.mkdtemp(prefix="disks-", dir=BUILD)
     # In memory: an overlay cannot lie on one, and what the machines write goes with the namespace.
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory], check=True)
-    suites = os.environ.get("HA_AGENT_SUITES", "bookworm bookworm").split()
-    nodes = (("node-a", "10.78.0.11"), ("node-b", "10.78.0.12"))
-    machines = [Machine(name, address, directory, suite) for (name, address), suite in zip(nodes, suites, strict=True)]
+    machines = make_machines(directory)
     made = MachinePair(*machines)
     try:
         made.install()

@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from ha_agent.lab import cgroups
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, "build", "machines")
 BRIDGE = "br-ha"
@@ -101,7 +103,18 @@ class Machine:
                 self._on.clear()
 
     def _start(self) -> None:
-        words = ["systemd-nspawn", "--quiet", "--directory", self.root, "--boot", f"--machine={self.name}"]
+        group = os.path.join(os.environ["HA_AGENT_CGROUP"], self.name) if os.environ.get("HA_AGENT_CGROUP") else None
+        if group is not None:
+            os.makedirs(group, exist_ok=True)
+        words = [
+            *cgroups.enter_words(group),
+            "systemd-nspawn",
+            "--quiet",
+            "--directory",
+            self.root,
+            "--boot",
+            f"--machine={self.name}",
+        ]
         words += ["--register=no", "--keep-unit", f"--network-bridge={BRIDGE}", "--link-journal=no", "--console=pipe"]
         words += [
             "--resolv-conf=off",
@@ -109,8 +122,8 @@ class Machine:
             f"--bind-ro={os.path.join(BUILD, self.suite, 'debs')}:/var/local/debs",
         ]
         with open(os.path.join(self._disk, "console"), "ab") as console:
-            # Control groups as real machines of these releases have them: systemd 257 does not notice the end of a unit's
-            # last process in a container with the older ones.
+            # Control groups as real machines of these releases have them. Each machine has its own at the top: in a common
+            # one the units of both are the same groups, which never become empty.
             env = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
             self._container = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True, env=env
@@ -183,3 +196,10 @@ class Machine:
             self.cut_power()
         subprocess.run(["umount", "--lazy", self.root], check=False)
         shutil.rmtree(self._disk, ignore_errors=True)
+
+
+def make_machines(directory: str) -> list[Machine]:
+    """The two machines of a pair, with their disks in ``directory``, of the releases that HA_AGENT_SUITES names."""
+    suites = os.environ.get("HA_AGENT_SUITES", "bookworm bookworm").split()
+    nodes = (("node-a", "10.78.0.11"), ("node-b", "10.78.0.12"))
+    return [Machine(name, address, directory, suite) for (name, address), suite in zip(nodes, suites, strict=True)]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machines.machine import BUILD, Machine, await_true
+from tests.machines.machine import BUILD, Machine, await_true, make_machines
 from tests.machines.pair import MachinePair
 
 VIP, WEB = "10.78.0.100", "10.78.0.101"
@@ -142,7 +142,7 @@ class Hosts(MachinePair):
 def hosts() -> Iterator[Hosts]:
     directory = tempfile.mkdtemp(prefix="disks-", dir=BUILD)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory], check=True)
-    machines = [Machine("node-a", "10.78.0.11", directory), Machine("node-b", "10.78.0.12", directory)]
+    machines = make_machines(directory)
     made = Hosts(*machines)
     try:
         made.prepare()
