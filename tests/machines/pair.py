@@ -149,6 +149,8 @@ class MachinePair:
 
     def make_active(self, machine: Machine) -> None:
         """Brings the pair into the state in which a test begins."""
+        # During a takeover neither is, and a switchover would begin from wherever that ends.
+        await_true("one of them is active", self.active, 60.0, 0.25)
         if self.active() is not machine:
             machine.run("ha-agent switchover --yes")
         self.await_healthy(machine)
