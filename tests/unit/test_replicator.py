@@ -120,6 +120,12 @@ def test_nothing_goes_out_of_a_node_that_is_not_active(tmp_path: pathlib.Path) -
             sender.replicator.learn_peer(EMPTY)
             await asyncio.sleep(10)
             assert sender.sent() == [], role
+            assert sender.replicator.state.pending_since_wall is None, "nothing of it waits for its peer"
+            sender.node.standing.become(Role.ACTIVE)
+            sender.link.is_up = False
+            sender.replicator.wake()
+            await asyncio.sleep(10)
+            assert sender.replicator.state.pending_since_wall == WALL_S
             running.cancel()
 
     run_timeless(main())

@@ -292,7 +292,8 @@ class Replicator:
 
     def _note_pending(self) -> None:
         differs = self._differs or self.peer_manifest != self._wanted or not self._is_agreed
-        if not differs:
+        # What a standby, or a node that is still taking over, knows of its peer's registry waits for nobody.
+        if not differs or self._standing.role is not Role.ACTIVE:
             self.state.pending_since_wall = None
         elif self.state.pending_since_wall is None:
             self.state.pending_since_wall = self._wall()
