@@ -148,6 +148,26 @@ def test_what_an_administrator_does_with_systemctl(pair: MachinePair, action: st
     pair.await_healthy(pair.a)
 
 
+BROKEN = "/run/systemd/system/ha-agent.service.d/broken.conf"
+
+
+def test_an_agent_that_is_started_again_is_not_fenced_and_one_that_systemd_gives_up_is(pair: MachinePair) -> None:
+    """systemd triggers OnFailure= at every failure from version 254 on; the fence is for the last one alone."""
+    pair.make_active(pair.a)
+    before = pair.pids(pair.a)
+    pair.a.run("systemctl kill --kill-whom=main -s KILL ha-agent")
+    pair.await_healthy(pair.a)
+    assert pair.pids(pair.a) == before, "no program was restarted"
+    pair.a.run(f"mkdir -p {os.path.dirname(BROKEN)}")
+    pair.a.run(f"printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\n' > {BROKEN}; systemctl daemon-reload")
+    pair.a.run("systemctl kill --kill-whom=main -s KILL ha-agent")
+    await_true("node-b has taken over", lambda: set(pair.pids(pair.b)) == PROGRAMS, 60.0)
+    assert pair.runs(pair.a) == set() and VIP not in pair.a.run("ip -4 addr show dev host0")
+    assert "nothing of the registry is running" in pair.a.run("journalctl --no-pager -u ha-agent-fence")
+    pair.a.run(f"rm {BROKEN}; systemctl daemon-reload; systemctl reset-failed ha-agent; systemctl start ha-agent")
+    pair.await_healthy(pair.b)
+
+
 def test_the_dashboards_package_serves_page_and_metrics_as_its_own_user_with_debians_libraries(pair: MachinePair) -> None:
     pair.make_active(pair.a)
     for machine in pair.both:
