@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 from collections.abc import Iterator
 
 import pytest
 
-from tests.machines.machine import BRIDGE, BUILD, make_machines
+from tests.machines.machine import BRIDGE, BUILD, two_machines
 from tests.machines.pair import MachinePair
 
 
@@ -23,18 +22,9 @@ def bridge() -> None:
 @pytest.fixture(scope="module")
 def pair() -> Iterator[MachinePair]:
     """Two booted machines with the package installed and the pair at work; one ran its programs before."""
-    directory = tempfile.mkdtemp(prefix="disks-", dir=BUILD)
-    # In memory: an overlay cannot lie on one, and what the machines write goes with the namespace.
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory], check=True)
-    machines = make_machines(directory)
-    made = MachinePair(*machines)
-    try:
+    with two_machines() as machines:
+        made = MachinePair(*machines)
         made.install()
         with open(os.path.join(BUILD, "transcript"), "w", encoding="utf-8") as file:
             file.write("\n".join(made.transcript))
         yield made
-    finally:
-        for machine in machines:
-            machine.discard()
-        subprocess.run(["umount", "--lazy", directory], check=False)
-        os.rmdir(directory)

@@ -7,9 +7,10 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ha_agent.lab import cgroups
 
@@ -198,8 +199,19 @@ class Machine:
         shutil.rmtree(self._disk, ignore_errors=True)
 
 
-def make_machines(directory: str) -> list[Machine]:
-    """The two machines of a pair, with their disks in ``directory``, of the releases that HA_AGENT_SUITES names."""
+@contextlib.contextmanager
+def two_machines() -> Iterator[list[Machine]]:
+    """The two machines of a pair, of the releases that HA_AGENT_SUITES names; off, and without their disks, at the end."""
+    directory = tempfile.mkdtemp(prefix="disks-", dir=BUILD)
+    # In memory: an overlay cannot lie on one, and what the machines write goes with the namespace.
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory], check=True)
     suites = os.environ.get("HA_AGENT_SUITES", "bookworm bookworm").split()
     nodes = (("node-a", "10.78.0.11"), ("node-b", "10.78.0.12"))
-    return [Machine(name, address, directory, suite) for (name, address), suite in zip(nodes, suites, strict=True)]
+    machines = [Machine(name, address, directory, suite) for (name, address), suite in zip(nodes, suites, strict=True)]
+    try:
+        yield machines
+    finally:
+        for machine in machines:
+            machine.discard()
+        subprocess.run(["umount", "--lazy", directory], check=False)
+        os.rmdir(directory)

@@ -6,13 +6,12 @@ import os
 import re
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.machines.machine import BUILD, Machine, await_true, make_machines
+from tests.machines.machine import Machine, await_true, two_machines
 from tests.machines.pair import MachinePair
 
 VIP, WEB = "10.78.0.100", "10.78.0.101"
@@ -140,18 +139,10 @@ class Hosts(MachinePair):
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Hosts]:
-    directory = tempfile.mkdtemp(prefix="disks-", dir=BUILD)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory], check=True)
-    machines = make_machines(directory)
-    made = Hosts(*machines)
-    try:
+    with two_machines() as machines:
+        made = Hosts(*machines)
         made.prepare()
         yield made
-    finally:
-        for machine in machines:
-            machine.discard()
-        subprocess.run(["umount", "--lazy", directory], check=False)
-        os.rmdir(directory)
 
 
 @pytest.fixture(autouse=True)
