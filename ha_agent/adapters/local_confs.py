@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import functools
 import glob
 import os
 import re
@@ -33,10 +34,7 @@ class LocalConfs:
     def read_defined(self, environment: Mapping[str, str]) -> frozenset[str]:
         """The names of local programs, listeners and groups that are defined now. What cannot be read defines none."""
         text = _read_text(self._config)
-        try:
-            patterns = included_patterns(parse_main_conf(expand_words(text, environment)), os.path.abspath(self._config))
-        except (UnusableConf, configparser.Error):
-            patterns = []
+        patterns = _patterns_in(expand_words(text, environment), os.path.abspath(self._config))
         found = groups_in(text)
         apart = _Apart(self._apart)
         for pattern in patterns:
@@ -62,6 +60,15 @@ class _Apart:
             real = os.path.realpath(folder)
             self._known[folder] = any(real == other or real.startswith(other + "/") for other in self._directories)
         return self._known[folder]
+
+
+@functools.lru_cache(maxsize=4)
+def _patterns_in(text: str, path: str) -> tuple[str, ...]:
+    """As ``included_patterns``, none where ``text`` is no configuration. Parsing takes longer than the rest."""
+    try:
+        return tuple(included_patterns(parse_main_conf(text), path))
+    except (UnusableConf, configparser.Error):
+        return ()
 
 
 def expand_words(text: str, environment: Mapping[str, str]) -> str:

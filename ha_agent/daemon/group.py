@@ -42,6 +42,7 @@ from ha_agent.daemon.programs.active_set import ActiveSet
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
 from ha_agent.daemon.programs.loader import Loader
 from ha_agent.daemon.programs.local_groups import LocalGroups
+from ha_agent.daemon.programs.orphan_hunt import OrphanHunt
 from ha_agent.daemon.programs.readiness import Readiness
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.programs.sweep import Sweeper
@@ -461,7 +462,7 @@ def _build_procedures(
         shared.supervised,
         programs.loaded,
         programs.loader,
-        programs.sweeper,
+        OrphanHunt(shared.supervised, programs.sweeper, shared.clock),
         events,
         peer=lambda: registry.conversation.peer,
         fence=functools.partial(shared.machine.fence, limits.fence_command, limits.fence_timeout_s),

@@ -92,7 +92,7 @@ def test_every_lane_says_that_supervisord_is_down_and_remembers_what_it_said_las
         machine.supervisord.down = "no socket"
         with pytest.raises(SupervisordDown):
             await machine.supervised.read_all(lane)
-        assert [i.group for i in machine.supervised.last_seen] == ["web"]
+        assert [i.group for i in machine.supervised.seen.infos] == ["web"]
 
     run_timeless(main())
 

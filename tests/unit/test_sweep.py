@@ -5,10 +5,11 @@ from __future__ import annotations
 import pathlib
 import signal
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ha_agent.core.kinship import UNKNOWN_GROUP, Marked
+from ha_agent.core.kinship import UNKNOWN_GROUP, Found, Kin, Marked
 from ha_agent.daemon.programs.sweep import FORK_ROUNDS
 from tests.unit.fakes_programs import Machine, info
 from tests.unit.timeless import run_timeless
@@ -120,7 +121,7 @@ def test_what_supervisord_named_last_is_known_by_its_process_id_until_another_ma
         await machine.sweeper.find_left()
         kin = machine.table.kin
         assert (kin.supervisord, kin.leaders, kin.spared) == (77, {5: ("web", "one")}, frozenset({6}))
-        assert kin.seen_ticks == machine.supervised.seen_ticks > 0
+        assert kin.seen_ticks == machine.supervised.seen.at_ticks > 0
 
     run_timeless(main())
 
@@ -149,6 +150,26 @@ def test_a_lost_note_hides_nothing_and_what_is_local_is_no_sign_of_the_registry(
         await machine.loader.stop()
         assert machine.loaded.names == {"web", "db"}, "the release takes the groups from supervisord itself"
         assert [r.marked.group for r in machine.table.live.values()] == ["local"]
+
+    run_timeless(main())
+
+
+def test_a_program_that_starts_between_a_look_and_supervisords_answer_is_a_sign(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        machine = Machine(tmp_path, ["web"])
+        find = machine.table.find
+
+        def start_after_it(kin: Kin) -> Found:
+            found = find(kin)
+            if not machine.table.live:
+                machine.table.add("web")
+            return found
+
+        monkeypatch.setattr(machine.table, "find", start_after_it)
+        machine.supervisord.processes = [info("web", pid=1001)]
+        assert [p.pid for p in await machine.sweeper.find_evidence()] == [1001]
 
     run_timeless(main())
 

@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, TypeVar
 
@@ -33,6 +34,17 @@ GLANCE_S = 0.5
 
 OPERATOR_WORKERS = 2
 END_LIMIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What supervisord said of all its processes; ``at_ticks``: when it was asked, in ticks since boot.
+
+    What was started later is none of those.
+    """
+
+    infos: Sequence[ProcessInfo] = ()
+    at_ticks: int = 0
 
 
 class Lane(Enum):
@@ -66,10 +78,8 @@ class Supervised:
         self._looked_ticks = 0
         self.began_ticks: int | None = None
         """When supervisord's present life began, in ticks since boot; None where none is running."""
-        self.last_seen: Sequence[ProcessInfo] = ()
-        """What supervisord last said of all its processes."""
-        self.seen_ticks = 0
-        """When it was asked that, in ticks since boot: what was started later is none of those."""
+        self.seen = Seen()
+        """The last answer. One object, as threads read it."""
         self._glance_ticks = 0
         self._operators = ThreadPoolExecutor(OPERATOR_WORKERS, "operator")
         self._glancer = ThreadPoolExecutor(1, "glance")
@@ -114,19 +124,19 @@ class Supervised:
         asked = now_ticks()
         try:
             if lane is Lane.GLANCE:
-                self.last_seen = await self._read_shared(limit_s)
+                infos = await self._read_shared(limit_s)
                 # The question that this one shared was asked earlier.
                 asked = self._glance_ticks
             elif lane is Lane.OPERATOR:
-                self.last_seen = await self._for_operator(self.client.read_processes)
+                infos = await self._for_operator(self.client.read_processes)
             else:
-                self.last_seen = await asyncio.to_thread(self.client.read_processes)
+                infos = await asyncio.to_thread(self.client.read_processes)
         except SupervisordDown as error:
             if (identity := self.process.identity) is not None and self._socket_age.read() is None:
                 raise SupervisordDown(deaf_text(identity[0], self._settings.socket)) from error
             raise
-        self.seen_ticks = asked
-        return self.last_seen
+        self.seen = Seen(infos, asked)
+        return infos
 
     async def _read_shared(self, limit_s: float) -> list[ProcessInfo]:
         # By the time that this goes on, somebody else may have asked again.

@@ -51,13 +51,13 @@ class Sweeper:
     def _kin(self, told: Mapping[int, tuple[str, str]] | None = None) -> Kin:
         """What is known besides the processes. ``told``: process ids that supervisord has named since it was last asked."""
         supervised, local = self._supervised, self._local.apart_from(self._loaded)
-        seen = [info for info in supervised.last_seen if info.pid]
-        identity = supervised.process.identity
+        answer, identity = supervised.seen, supervised.process.identity
+        seen = [info for info in answer.infos if info.pid]
         return Kin(
             supervisord=identity[0] if identity else None,
             leaders={**{i.pid: (i.group, i.name) for i in seen if i.group not in local}, **(told or {})},
             spared=frozenset(i.pid for i in seen if i.group in local),
-            seen_ticks=now_ticks() if told else supervised.seen_ticks,
+            seen_ticks=now_ticks() if told else answer.at_ticks,
             local=local,
         )
 
@@ -98,19 +98,29 @@ class Sweeper:
         """Signs that the registry runs on a node that is not to run it: processes, and programs about to be started.
 
         What no program can be told of is a sign only where no living supervisord is above it and it is older than that one:
-        else it may be a local program's. Asks supervisord first.
+        else it may be a local program's. supervisord is asked meanwhile. Where the look, which went by what supervisord had
+        said before, or supervisord tells of anything, the processes are looked at once more by what it says now.
         """
         self._supervised.note_process()
-        infos: Sequence[ProcessInfo] = ()
-        with contextlib.suppress(SupervisordDown):
-            infos = await self._supervised.read_all(Lane.GLANCE, ASK_S)
-        local, found = await asyncio.to_thread(lambda: (self._local.apart_from(self._loaded), self.look().ours))
+        infos, (local, found) = await asyncio.gather(self._ask(), asyncio.to_thread(self._look_apart))
+        live = [i for i in infos if i.group not in local and i.state in LIVE_STATES]
+        if found or live:
+            local, found = await asyncio.to_thread(self._look_apart)
         adrift = await self.find_adrift() if any(p.group == UNKNOWN_GROUP for p in found) else []
         began = self._supervised.began_ticks
         signs = [p for p in found if p.group != UNKNOWN_GROUP]
         signs += [p for p in adrift if p.group == UNKNOWN_GROUP and (began is None or p.started_ticks < began)]
-        waiting = [i for i in infos if i.group not in local and i.state in LIVE_STATES and not i.pid]
-        return signs + [Marked(0, 0, 0, i.group, i.name) for i in waiting]
+        return signs + [Marked(0, 0, 0, i.group, i.name) for i in live if not i.pid]
+
+    async def _ask(self) -> Sequence[ProcessInfo]:
+        """What supervisord says of its processes; nothing where it does not answer at once."""
+        with contextlib.suppress(SupervisordDown):
+            return await self._supervised.read_all(Lane.GLANCE, ASK_S)
+        return ()
+
+    def _look_apart(self) -> tuple[frozenset[str], tuple[Marked, ...]]:
+        """The groups that are local, and the registry's processes. Blocks for a pass over /proc."""
+        return self._local.apart_from(self._loaded), self.look().ours
 
     # ---- ending -------------------------------------------------------------------------------------------
 

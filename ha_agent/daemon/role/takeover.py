@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
@@ -17,8 +16,8 @@ from ha_agent.daemon.peer.interlock import OFF, Interlock, PeerWord
 from ha_agent.daemon.programs.active_set import ActiveSet
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
 from ha_agent.daemon.programs.loader import Loader, culprit_of
+from ha_agent.daemon.programs.orphan_hunt import OrphanHunt
 from ha_agent.daemon.programs.supervised import Supervised
-from ha_agent.daemon.programs.sweep import Sweeper
 from ha_agent.daemon.replication.view import RegistryView
 from ha_agent.daemon.role.claims import Claims
 from ha_agent.daemon.role.peer_off import PeerOffWord
@@ -50,7 +49,7 @@ class Takeover:
         supervised: Supervised,
         loaded: LoadedGroups,
         loader: Loader,
-        sweeper: Sweeper,
+        orphans: OrphanHunt,
         events: Events,
         peer: Callable[[], PeerSummary | None],
         fence: Callable[[], Awaitable[int | None]],
@@ -62,7 +61,7 @@ class Takeover:
         status. ``is_connected``: whether one of ``require_any`` answers. ``give_way`` has keepalived give up MASTER here."""
         self._limits, self._standing, self._claims, self._interlock = limits, standing, claims, interlock
         self._view, self._active_set, self._supervised, self._loaded = view, active_set, supervised, loaded
-        self._loader, self._sweeper, self._events = loader, sweeper, events
+        self._loader, self._orphans, self._events = loader, orphans, events
         self._peer, self._fence, self._is_connected, self._give_way = peer, fence, is_connected, give_way
         self._peer_off = peer_off
         self._last_settled: tuple[Watermark, str] | None = None
@@ -81,7 +80,11 @@ class Takeover:
         return {"epoch": mark.epoch}
 
     async def _get_word(self) -> dict[str, Any]:
-        """Gets the peer's word that nothing is left running there, or settles by the stated policy that it will not come."""
+        """Gets the peer's word that nothing is left running there, or settles by the stated policy that it will not come.
+
+        What an earlier supervisord has left here is looked for meanwhile.
+        """
+        self._orphans.begin()
         word = await self._interlock.ask()
         if word.outcome not in OFF:
             self._peer_off.withdraw(f"it was asked once more, and what came of it is {word.outcome.value!r}")
@@ -147,11 +150,11 @@ class Takeover:
 
         A supervisord that hangs is ended as well: only a new one can be loaded.
         """
-        supervised = self._supervised
-        up, left = await asyncio.gather(supervised.is_up(), self._sweeper.end_orphans())
-        if left:
-            raise StepFailed(f"orphans cannot be ended: {', '.join(f'{p.process} (pid {p.pid})' for p in left[:20])}")
-        if not up:
+        supervised, caught = self._supervised, await self._orphans.finish()
+        if caught.left:
+            named = ", ".join(f"{p.process} (pid {p.pid})" for p in caught.left[:20])
+            raise StepFailed(f"orphans cannot be ended: {named}")
+        if not caught.is_up:
             supervised.note_process()
             if supervised.process.is_alive:
                 self._active_set.remove()
