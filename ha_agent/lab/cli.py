@@ -108,10 +108,16 @@ def _down(lab: Lab, _options: argparse.Namespace) -> int:
 
 def _ls(_lab: Lab, options: argparse.Namespace) -> int:
     for name in sorted(os.listdir(options.root)) if os.path.isdir(options.root) else ():
-        lab = Lab(os.path.join(options.root, name))
-        up = [node for node in NODES if lab.is_on(node)]
-        print(f"{pad(name, 12)} {'up: ' + ', '.join(up) if up else 'down'}")
+        print(f"{pad(name, 12)} {_state_of(Lab(os.path.join(options.root, name)))}")
     return Exit.DONE
+
+
+def _state_of(lab: Lab) -> str:
+    try:
+        up = [node for node in NODES if lab.is_on(node)]
+    except LabFailed:
+        return "being made or taken down"
+    return "up: " + ", ".join(up) if up else "down"
 
 
 def _status(lab: Lab, _options: argparse.Namespace) -> int:

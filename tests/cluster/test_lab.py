@@ -6,6 +6,7 @@ import contextlib
 import glob
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -73,6 +74,15 @@ def test_what_the_lab_says_to_do_next_is_of_the_same_lab(pair: Pair) -> None:
     assert done.stderr.strip().endswith(f"lab --name {name} down")
     listed = subprocess.run([*command, "ls"], capture_output=True, text=True).stdout
     assert any(row.split() == [name, "up:", "node-a,", "node-b"] for row in listed.splitlines()), listed
+
+
+def test_a_lab_that_is_being_taken_down_keeps_no_other_from_being_listed(tmp_path: pathlib.Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    command = [sys.executable, "-m", "ha_agent", "lab", "--root", str(tmp_path), "ls"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [row.split()[0] for row in done.stdout.splitlines()] == ["first", "second"]
 
 
 def test_down_leaves_nothing(pair: Pair) -> None:
