@@ -159,8 +159,11 @@ def _lay_over(path: str, upper: str) -> None:
         return
     for folder in ("new", "work"):
         os.makedirs(f"{upper}/{folder}")
-    with contextlib.suppress(SandboxFailed):
+    try:
         mount("overlay", path, "overlay", 0, f"lowerdir={path},upperdir={upper}/new,workdir={upper}/work")
+    except SandboxFailed:
+        bind(path, path)
+        mount("none", path, "", MS_BIND | MS_REMOUNT | MS_RDONLY)
 
 
 def merge_packages() -> None:
