@@ -211,12 +211,15 @@ class Pages:
         words = self._site.words(request, session)
         row = _row_of(pair, node, program)
         logs: list[tuple[str, str, str | None]] = []
-        # supervisord knows no parked program, so it has no log of it to give.
-        for stream in () if row["state"] == PARKED_STATE else ("stdout", "stderr"):
-            try:
-                logs.append((stream, await pair.read_log(node, program, stream), None))
-            except (PairUnreachable, PairRefused) as error:
-                logs.append((stream, "", str(error)))
+        if row["state"] != PARKED_STATE:
+            logs, is_refused = await _read_logs(pair, node, program)
+            if is_refused:
+                # It may have been parked, or have gone, a moment ago.
+                await pair.refresh()
+                row = _row_of(pair, node, program)
+        if row["state"] == PARKED_STATE:
+            # supervisord knows no parked program, so it has no log of it to give.
+            logs = []
         active = pair.find_active()
         acts = words.operates and row["kind"] != "local" and active is not None and active.name == node
         given = {"name": pair.name, "names": list(self._site.pairs), "node": node, "row": row, "logs": logs, "acts": acts}
@@ -245,6 +248,19 @@ class Pages:
         words = self._site.words(request, session)
         given = {"name": pair.name, "names": list(self._site.pairs), "action": action, "program": program, "result": result}
         return _page(render("result.html", words, **given), STATUS_OF[result.outcome])
+
+
+async def _read_logs(pair: Pair, node: str, program: str) -> tuple[list[tuple[str, str, str | None]], bool]:
+    """The ends of both logs: stream, text, and why there is none; and whether the node answers and refuses one."""
+    logs: list[tuple[str, str, str | None]] = []
+    is_refused = False
+    for stream in ("stdout", "stderr"):
+        try:
+            logs.append((stream, await pair.read_log(node, program, stream), None))
+        except (PairUnreachable, PairRefused) as error:
+            is_refused |= isinstance(error, PairRefused)
+            logs.append((stream, "", str(error)))
+    return logs, is_refused
 
 
 def _row_of(pair: Pair, node: str, program: str) -> Mapping[str, Any]:

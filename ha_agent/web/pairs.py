@@ -31,6 +31,7 @@ VIEW_S = 3.0
 PEER_S = 2.0
 ACT_S = 120.0
 HAND_OVER_S = 40.0
+REFRESH_S = 3.0
 UNWATCHED = 5
 """How many times less often a node is asked when nobody watches."""
 
@@ -138,8 +139,12 @@ class Pair(ABC):
         """Keeps what is known current."""
 
     @abstractmethod
+    async def refresh(self) -> None:
+        """Asks every node anew, ``REFRESH_S`` at most: what is known may be older than what somebody has just done."""
+
+    @abstractmethod
     async def act(self, action: str, program: str, by: str) -> Result:
-        """Starts, stops or restarts a program on the active node, as ``supzcli`` does."""
+        """Starts, stops or restarts a program on the active node, as ``supzcli`` does; what came of it is known after it."""
 
     @abstractmethod
     async def switch_over(self, by: str) -> Result:
@@ -222,6 +227,8 @@ class LocalPair(Pair):
         self._client, self._doer = AgentClient(run_dir, LOOKS_AT_ONCE), AgentClient(run_dir, ACTS_AT_ONCE)
         self._asking: asyncio.Future[Mapping[str, Any]] | None = None
         self._asking_role: asyncio.Future[str] | None = None
+        # One question a node at a time, so that no answer is followed by one that was asked for before it.
+        self._own_turn, self._peer_turn = asyncio.Lock(), asyncio.Lock()
         self._own, self._peer = Sight("?"), Sight("?")
         self.known.sights = [self._own, self._peer]
         self._events_seen: object = None
@@ -239,7 +246,17 @@ class LocalPair(Pair):
             self._asking = _asked(self._ask_view())
         return await asyncio.shield(self._asking)
 
+    async def refresh(self) -> None:
+        """Asks both nodes at once; one that does not answer keeps what it last said."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REFRESH_S):
+                await asyncio.gather(self._ask_view(), self._look_at_peer(), return_exceptions=True)
+
     async def _ask_view(self) -> Mapping[str, Any]:
+        async with self._own_turn:
+            return await self._ask_view_now()
+
+    async def _ask_view_now(self) -> Mapping[str, Any]:
         try:
             view = await self._client.ask({"op": "view"}, VIEW_S)
         except (AgentSilent, AgentRefused) as error:
@@ -294,12 +311,16 @@ class LocalPair(Pair):
 
     async def _follow_peer(self) -> None:
         while True:
+            await self._look_at_peer()
+            await self._pause()
+
+    async def _look_at_peer(self) -> None:
+        async with self._peer_turn:
             try:
                 view = await self._ask_peer({"op": "view"}, PEER_S)
                 self._learn(self._peer, view, time.time(), None)
             except (PairUnreachable, PairRefused) as error:
                 self._learn(self._peer, None, None, str(error))
-            await self._pause()
 
     async def _ask_peer(self, message: Mapping[str, Any], timeout_s: float, by: str | None = None) -> dict[str, Any]:
         wrapped = {"op": "at-peer", "ask": dict(message), "timeout_s": timeout_s}
@@ -380,6 +401,7 @@ class LocalPair(Pair):
         except PairRefused as error:
             return Result(CommandOutcome.REFUSED, (str(error),))
         self.watch()
+        await self.refresh()
         return describe_answer(action, program, answer)
 
     async def switch_over(self, by: str) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import ssl
@@ -14,7 +15,7 @@ from typing import Any
 from ha_agent.core.visible import visible, visible_data
 from ha_agent.core.web_settings import PairSettings
 from ha_agent.core.words import CommandOutcome
-from ha_agent.web.pairs import ACT_S, Pair, PairRefused, PairUnreachable, Result, Sight, events_in, reading
+from ha_agent.web.pairs import ACT_S, REFRESH_S, Pair, PairRefused, PairUnreachable, Result, Sight, events_in, reading
 
 ANSWER_S = 5.0
 MOST_BYTES = 8 * 1024 * 1024
@@ -28,10 +29,23 @@ class RemotePair(Pair):
         super().__init__(name, max(poll_s, 1.0), try_out)
         self._settings = settings
         self._url = settings.urls[0]
+        # No answer is to be followed by one that was asked for before it.
+        self._turn = asyncio.Lock()
 
     async def run(self) -> None:
         """Keeps what is known current."""
         while True:
+            await self._look()
+            await self._pause()
+
+    async def refresh(self) -> None:
+        """Asks the other dashboard, which has asked its nodes anew after what it did."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REFRESH_S):
+                await self._look()
+
+    async def _look(self) -> None:
+        async with self._turn:
             try:
                 answer = await self._ask("GET", "", ANSWER_S)
                 with reading(self._url):
@@ -41,7 +55,6 @@ class RemotePair(Pair):
                     self.known.sights = [Sight(self.name)]
                 for sight in self.known.sights:
                     self._learn(sight, None, None, str(error))
-            await self._pause()
 
     def _take(self, answer: Mapping[str, Any]) -> None:
         rows = answer["nodes"]
@@ -74,6 +87,7 @@ class RemotePair(Pair):
         except PairRefused as error:
             return Result(CommandOutcome.REFUSED, (str(error),))
         self.watch()
+        await self.refresh()
         return result
 
     async def read_log(self, node: str, program: str, stream: str) -> str:

@@ -64,6 +64,9 @@ class Recorder(Pair):
     async def run(self) -> None:
         """Nothing changes."""
 
+    async def refresh(self) -> None:
+        """Nothing changes."""
+
     async def act(self, action: str, program: str, by: str) -> Result:
         """Writes it down."""
         self.acts.append((action, program, by))
