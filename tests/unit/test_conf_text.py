@@ -64,7 +64,9 @@ def test_a_comment_begins_behind_a_blank_and_quotes_do_not_protect_from_it(line:
 
 
 @pytest.mark.parametrize(
-    "text", ["[program:x]\na" + " " * 400_000 + "b\n", "[program:x]\n" + "[" * 400_000, "[program:x]\na=" + "x;" * 300_000]
+    "text",
+    ["[program:x]\na" + " " * 400_000 + "b\n", "[program:x]\n" + "[" * 400_000, "[program:x]\na=" + "x;" * 300_000],
+    ids=["blanks", "brackets", "semicolons"],
 )
 def test_a_line_that_is_made_to_take_for_ever_does_not(text: str) -> None:
     began = time.process_time()
