@@ -17,12 +17,18 @@ from ha_agent.adapters.rpc import Disconnected, Progress, RemoteError, Requests
 from ha_agent.adapters.runner import SAFE_PATH, ProgramMissing, find_program, run_program
 from ha_agent.adapters.streams import FrameStream
 from ha_agent.core.frames import Message
+from ha_agent.core.link_causes import find_cause
 from ha_agent.core.places import STAGING, RunPlaces
 from ha_agent.core.settings import LinkSettings, PeerSettings
 
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_S = 0.2
+
+REFUSALS, REFUSED_PAUSE_S = 2, 6.0
+"""From the second refusal of the key on there is this pause at least. sshd from OpenSSH 9.8 on (Debian 13) holds five
+seconds against the host for each, and lets nobody of it in when more than fifteen have come together (sshd_config(5),
+PerSourcePenalties: authfail, min)."""
 
 
 class TransferFailed(Exception):
@@ -83,7 +89,7 @@ class PeerLink:
 
     async def run(self, wall: Callable[[], float]) -> None:
         """Connects again and again until cancelled. One report a change of state, none for every failed attempt."""
-        pause = FIRST_RETRY_S
+        pause, refusals = FIRST_RETRY_S, 0
         self.since_wall = wall()
         while True:
             problem = await self._connect_once(wall)
@@ -95,6 +101,10 @@ class PeerLink:
                 log.warning("no link to %s: %s", self._peer.name, problem)
             self.problem = problem
             self._tell_change()
+            refusals = refusals + 1 if find_cause(problem).key == "key-refused" else 0
+            if refusals >= REFUSALS:
+                # No nudge shortens this.
+                await asyncio.sleep(REFUSED_PAUSE_S)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._nudged.wait(), pause)
             self._nudged.clear()
