@@ -94,7 +94,9 @@ class Hosts(MachinePair):
             machine.run(
                 "systemctl stop ha-agent keepalived supervisord supervisor || true; pkill -x supervisord || true; "
                 "pkill -f '[s]leep infinity' || true; systemctl disable supervisord || true; systemctl enable supervisor; "
-                "rm -rf /etc/systemd/system/supervisord.service /etc/supervisord.* /etc/keepalived/* /root/role.log /srv/* "
+                # keepalived of Debian 13 does not start without a file of its package that lies beside its configuration.
+                "find /etc/keepalived -mindepth 1 ! -name '*.config-opts' ! -name '*.sample' -delete; "
+                "rm -rf /etc/systemd/system/supervisord.service /etc/supervisord.* /root/role.log /srv/* "
                 "/var/lib/ha-agent/* /run/ha-agent/* /etc/ha-agent/ssh /etc/supervisor/conf.d /etc/supervisor/local.d; "
                 "mkdir -p /etc/supervisor/conf.d; cp -a /root/main.orig /etc/supervisor/supervisord.conf; "
                 f"ip addr del {VIP}/24 dev host0 || true; ip addr del {VIP}/32 dev host0 || true; systemctl daemon-reload; "
