@@ -80,7 +80,8 @@ class ConfChecker:
         try:
             process.stdin.write(json.dumps(request).encode("ascii") + b"\n")
             await process.stdin.drain()
-            line = await asyncio.wait_for(process.stdout.readline(), self._deadline_s)
+            async with asyncio.timeout(self._deadline_s):
+                line = await process.stdout.readline()
             answer = json.loads(line)
             if not isinstance(answer, dict):
                 raise ValueError(f"{type(answer).__name__} instead of an object")

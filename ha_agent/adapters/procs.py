@@ -205,7 +205,8 @@ async def wait_ended(pids: Iterable[int], timeout_s: float) -> bool:
             left += 1
             loop.add_reader(fd, ended, fd)
         if left:
-            await asyncio.wait_for(done, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await done
         return True
     except TimeoutError:
         return False

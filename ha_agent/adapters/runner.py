@@ -43,7 +43,8 @@ async def run_program(
         raise ProgramMissing(f"{words[0]} cannot be run: {error.strerror}") from None
     make_ordinary(process.pid)
     try:
-        out, err = await asyncio.wait_for(process.communicate(data), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            out, err = await process.communicate(data)
     except TimeoutError:
         return Ended(None, "", f"no end after {timeout_s:g} s")
     finally:

@@ -106,7 +106,8 @@ class PeerLink:
                 # No nudge shortens this.
                 await asyncio.sleep(REFUSED_PAUSE_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._nudged.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._nudged.wait()
             self._nudged.clear()
             pause = min(pause * 1.6, self._settings.retry_max_s)
 
@@ -118,7 +119,8 @@ class PeerLink:
     async def wait_change(self, limit_s: float) -> None:
         """Waits until the link goes up or down, or an attempt has failed, ``limit_s`` at most."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), limit_s)
+            async with asyncio.timeout(limit_s):
+                await self._changed.wait()
 
     async def _connect_once(self, wall: Callable[[], float]) -> str:
         try:

@@ -73,7 +73,8 @@ class Standing:
     async def wait_change(self, limit_s: float) -> None:
         """Waits for the next change of the role, ``limit_s`` at most."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), limit_s)
+            async with asyncio.timeout(limit_s):
+                await self._changed.wait()
 
     def keep(self) -> bool:
         """Writes the file again where it does not say what is so; says whether it did. Raises ``OSError``."""

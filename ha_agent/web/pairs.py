@@ -175,7 +175,8 @@ class Pair(ABC):
         """Returns when more is known than ``version``, and after ``timeout_s`` in any case."""
         if self.version == version:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._changed.wait()
 
     def _learned(self) -> None:
         self.version += 1
@@ -186,7 +187,8 @@ class Pair(ABC):
         loop, poke = asyncio.get_running_loop(), self._poke
         watched = loop.time() - self._asked_mono < WATCHED_S
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(poke.wait(), self._poll_s * (1 if watched else UNWATCHED))
+            async with asyncio.timeout(self._poll_s * (1 if watched else UNWATCHED)):
+                await poke.wait()
 
     def _learn(self, sight: Sight, view: Mapping[str, Any] | None, at: float | None, problem: str | None) -> None:
         """Takes in an answer, or its absence; wakes the waiting pages where that is news.

@@ -314,3 +314,12 @@ def test_the_hook_starts_no_program_on_its_ordinary_way() -> None:
     program = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     assert not [line for line in program if "$(" in line or "`" in line], "a command substitution forks"
     assert text.index('-d "$spool"') < text.index("/bin/mkdir"), "mkdir only where the spool is missing"
+
+
+def test_no_cancellation_is_lost_in_a_wait() -> None:
+    """asyncio.wait_for of Python 3.11 (Debian 12) loses one that comes with the end of what it waits for (CPython gh-86296).
+
+    asyncio.timeout does not. A task that was told to end and goes on keeps the agent from ending.
+    """
+    found = [module for module, path in MODULES.items() if "asyncio.wait_for(" in path.read_text(encoding="utf-8")]
+    assert found == []

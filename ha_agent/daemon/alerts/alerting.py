@@ -89,7 +89,8 @@ class Alerting:
         self._delivery.start()
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), STEP_S)
+                async with asyncio.timeout(STEP_S):
+                    await self._woken.wait()
             self._woken.clear()
             try:
                 await self._watcher.update()

@@ -164,7 +164,8 @@ class Conversation:
         every = self._limits.heartbeat_s
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._asked.wait(), every)
+                async with asyncio.timeout(every):
+                    await self._asked.wait()
             self._asked.clear()
             if not self._link.is_up:
                 continue

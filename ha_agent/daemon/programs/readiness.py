@@ -71,7 +71,8 @@ class Readiness:
         self.wake()
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), max(0.0, min(next_full - clock(), idle or interval)))
+                async with asyncio.timeout(max(0.0, min(next_full - clock(), idle or interval))):
+                    await self._wanted.wait()
             if self._wanted.is_set():
                 await asyncio.sleep(PAUSE_S)
             self._wanted.clear()

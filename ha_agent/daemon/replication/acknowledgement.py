@@ -82,7 +82,8 @@ class Acknowledger:
             if self._clock() >= until:
                 return self._not_taken(Outcome.TIMED_OUT, f"no answer within {limit_s:g} s")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(progress.wait(), POLL_S)
+                async with asyncio.timeout(POLL_S):
+                    await progress.wait()
                 tried = True
 
     def _judge(self, wanted: set[str] | None, link_is_late: bool, tried: bool) -> Acknowledgement | None:
