@@ -171,9 +171,12 @@ class Conversation:
                 continue
             try:
                 await self._exchange(3 * every)
+            except Disconnected:
+                # It has ended by itself, and there may be a new one by now.
+                continue
             except TimeoutError:
                 self._link.give_up(f"silent for {3 * every:g} s")
-            except (Disconnected, RemoteError, WrongPeer) as error:
+            except (RemoteError, WrongPeer) as error:
                 self._link.give_up(str(error))
 
     async def _exchange(self, limit_s: float) -> None:
