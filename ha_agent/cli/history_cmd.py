@@ -9,9 +9,9 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ha_agent.adapters.control import CommandFailed, NoDaemon
 from ha_agent.adapters.store import History
@@ -76,8 +76,14 @@ def steps_text(event: Event) -> str:
         text = f"{step['step']} {ms_text(step.get('took_s', 0.0))}"
         if step.get("interlock"):
             text += f" ({step['interlock']})"
+        if hooks := step.get("hooks"):
+            text += f" ({', '.join(_hook_text(hook) for hook in hooks)})"
         words.append(text)
     return ", ".join(words)
+
+
+def _hook_text(hook: Mapping[str, Any]) -> str:
+    return f"{hook['hook']} {ms_text(hook['took_s'])}" + (" failed" if "failed" in hook else "")
 
 
 def ms_text(seconds: float) -> str:

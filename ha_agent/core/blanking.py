@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ha_agent.core.settings import SECTIONS, SinkSettings
+from ha_agent.core.settings import NAMED_SECTIONS, SECTIONS
 from ha_agent.core.settings_sample import toml_value
 
 BLANK = "***"
@@ -191,9 +191,10 @@ def _tables(raw: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any], Ma
     for section, table in raw.items():
         if not isinstance(table, dict):
             yield section, {"value": table}, {}
-        elif section == "sinks":
+        elif section in NAMED_SECTIONS:
+            known = _known(NAMED_SECTIONS[section])
             for name, keys in table.items():
-                yield f"sinks.{name}", keys if isinstance(keys, dict) else {"value": keys}, _known(SinkSettings)
+                yield f"{section}.{name}", keys if isinstance(keys, dict) else {"value": keys}, known
         else:
             yield section, table, _known(SECTIONS[section]) if section in SECTIONS else {}
 

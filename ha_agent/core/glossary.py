@@ -134,6 +134,10 @@ STEPS: Mapping[Step, str] = {
     Step.STOP: "a release stops all programs of the registry at once",
     Step.SWEEP: "a release finds and ends what is left of them",
     Step.UNLOAD: "a release has supervisord forget the registry's groups",
+    Step.BEFORE_START: "a takeover runs hooks before any program starts",
+    Step.AFTER_START: "a takeover runs hooks after supervisord was told to start everything",
+    Step.BEFORE_STOP: "a release runs hooks before any program is stopped",
+    Step.AFTER_STOP: "a release runs hooks after everything has ended, before the peer gets its word",
 }
 
 OUTCOMES: Mapping[str, str] = {
@@ -199,6 +203,7 @@ CHECKS: Mapping[str, str] = {
     "ssh-forced": "that the key of this node can do nothing but its one command on the peer",
     "sshd": "that sshd lets the peer's agent in, and nobody else as root by password",
     "require-any": "the addresses of which one must answer before a start without the peer's word",
+    "role-hooks": "the commands of [hooks.NAME]: that they can be run, and that only root decides what they do",
     "stop-times": "that a release waits as long as each program may take to stop",
     "supervisor-socket": "who can reach supervisord's socket",
     "supervisor-unit": "how systemd stops and starts supervisord",

@@ -31,6 +31,7 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("superseded", "the peer has taken over with a newer epoch"),
     EventCode("interlock-refused", "the peer is active and stays so", True),
     EventCode("hand-over", "an operator asked for a switchover"),
+    EventCode("hook-failed", "a hook did not do its work", True),
     EventCode("stays-standby", "an operator ordered this node to stay standby"),
     EventCode("keepalived-down", "keepalived does not run", True, former_of_role="keepalived-gone"),
     EventCode("vrrp-left-master", "keepalived no longer reports MASTER"),

@@ -113,6 +113,11 @@ class RunPlaces:
         return self._at("life")
 
     @property
+    def hook(self) -> str:
+        """Which process the hook under way is."""
+        return self._at("hook")
+
+    @property
     def drill(self) -> str:
         """The failover-test under way."""
         return self._at("drill.json")

@@ -6,11 +6,38 @@ finds nothing left to do. ``CLAIM`` is the one step with a memory, and the epoch
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import Step
 
-TAKEOVER_STEPS: tuple[Step, ...] = (Step.CLAIM, Step.INTERLOCK, Step.ORPHANS, Step.ACTIVATE, Step.LOAD)
-RELEASE_STEPS: tuple[Step, ...] = (Step.DISARM, Step.STOP, Step.SWEEP, Step.UNLOAD)
+TAKEOVER_STEPS: tuple[Step, ...] = (
+    Step.CLAIM,
+    Step.INTERLOCK,
+    Step.ORPHANS,
+    Step.BEFORE_START,
+    Step.ACTIVATE,
+    Step.LOAD,
+    Step.AFTER_START,
+)
+RELEASE_STEPS: tuple[Step, ...] = (
+    Step.DISARM,
+    Step.BEFORE_STOP,
+    Step.STOP,
+    Step.SWEEP,
+    Step.UNLOAD,
+    Step.AFTER_STOP,
+)
+HOOK_STEPS = frozenset({Step.BEFORE_START, Step.AFTER_START, Step.BEFORE_STOP, Step.AFTER_STOP})
+"""Steps that a plan has only where a hook is configured for them."""
+
+BREAKABLE_STEPS = HOOK_STEPS | {Step.INTERLOCK}
+"""Steps that a plan which is abandoned breaks off within: all waiting, or ended by a signal."""
+
+
+def steps_of(plan: tuple[Step, ...], hooked: Collection[Step]) -> tuple[Step, ...]:
+    """The steps of ``plan`` on a node with hooks for the steps ``hooked``."""
+    return tuple(step for step in plan if step not in HOOK_STEPS or step in hooked)
 
 
 def claim_epoch(known: Watermark, node: str, *, resuming: bool) -> Watermark:

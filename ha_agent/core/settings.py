@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
+from ha_agent.core.hooks import HookSettings, check_hooks
 from ha_agent.core.host_profile import DEBIAN
 from ha_agent.core.places import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
 from ha_agent.core.schema import (
@@ -476,18 +477,22 @@ class Settings:
     paths: PathSettings = PathSettings()
     log: LogSettings = LogSettings()
     sinks: Mapping[str, SinkSettings] = field(default_factory=dict)
+    hooks: Mapping[str, HookSettings] = field(default_factory=dict)
 
 
-SECTIONS: dict[str, type[Any]] = {name: cls for name, cls in get_type_hints(Settings).items() if name != "sinks"}
-"""The sections that there are once; of [sinks.NAME] there are as many as there are places that alerts go to."""
+NAMED_SECTIONS: Mapping[str, type[Any]] = {"sinks": SinkSettings, "hooks": HookSettings}
+"""Sections of which there are as many as an operator wants, each with a name: [sinks.NAME]."""
+
+SECTIONS: dict[str, type[Any]] = {n: cls for n, cls in get_type_hints(Settings).items() if n not in NAMED_SECTIONS}
+"""The sections that there are once."""
 
 
 def check_settings(raw: Mapping[str, Any]) -> Settings:
     """The settings in ``raw`` (a parsed TOML file). Raises ``SettingsError`` with every problem found."""
     problems: list[SettingsProblem] = []
     for name in raw:
-        if name not in SECTIONS and name != "sinks":
-            problems.append(SettingsProblem(f"[{name}]", "unknown section", nearest(name, {**SECTIONS, "sinks": None})))
+        if name not in SECTIONS and name not in NAMED_SECTIONS:
+            problems.append(SettingsProblem(f"[{name}]", "unknown section", nearest(name, {**SECTIONS, **NAMED_SECTIONS})))
     parts: dict[str, Any] = {}
     for name, cls in SECTIONS.items():
         table = raw.get(name, {})
@@ -496,11 +501,12 @@ def check_settings(raw: Mapping[str, Any]) -> Settings:
             continue
         parts[name] = check_section(name, cls, table, problems)
     sinks = _check_sinks(raw.get("sinks", {}), problems)
+    hooks = check_hooks(raw.get("hooks", {}), problems)
     if not problems:
         problems.extend(_check_whole(parts))
     if problems:
         raise SettingsError(problems)
-    return Settings(**parts, sinks=sinks)
+    return Settings(**parts, sinks=sinks, hooks=hooks)
 
 
 def _check_sinks(tables: Any, problems: list[SettingsProblem]) -> dict[str, SinkSettings]:

@@ -7,23 +7,23 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from ha_agent.core.settings import SECTIONS, Settings, SinkSettings
+from ha_agent.core.settings import NAMED_SECTIONS, SECTIONS, Settings
 
 
 def settings_as_dict(settings: Settings) -> dict[str, dict[str, Any]]:
     """All values in force, by section."""
     plain = dataclasses.asdict(settings)
-    sinks = plain.pop("sinks")
-    plain.update({f"sinks.{name}": table for name, table in sinks.items()})
+    for kind in NAMED_SECTIONS:
+        plain.update({f"{kind}.{name}": table for name, table in plain.pop(kind).items()})
     return {s: {k: list(v) if isinstance(v, tuple) else v for k, v in t.items()} for s, t in plain.items()}
 
 
 def flat_values(raw: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
-    """The values of a parsed file by section and key, as ``sample_toml`` takes them; a sink's section is ``sinks.NAME``."""
+    """The values of a parsed file by section and key, as ``sample_toml`` takes them; one with a name is ``sinks.NAME``."""
     flat: dict[tuple[str, str], Any] = {}
     for section, table in raw.items():
-        if section == "sinks":
-            flat.update({(f"sinks.{name}", k): v for name, keys in table.items() for k, v in keys.items()})
+        if section in NAMED_SECTIONS:
+            flat.update({(f"{section}.{name}", k): v for name, keys in table.items() for k, v in keys.items()})
         else:
             flat.update({(section, k): v for k, v in table.items()})
     return flat
@@ -48,6 +48,12 @@ _EXAMPLES = {
     ("vrrp", "vip"): "192.0.2.10/24",
 }
 
+_NAMED_EXAMPLES: Mapping[tuple[str, str], Any] = {
+    ("sinks.NAME", "kind"): "journal",
+    ("hooks.NAME", "at"): ["before_start", "after_stop"],
+    ("hooks.NAME", "command"): ["/usr/local/sbin/srv-data"],
+}
+
 
 def sample_toml(values: Mapping[tuple[str, str], Any] | None = None, *, unset: bool = False) -> str:
     """A commented configuration file: every key with its documentation, at its default unless ``values`` names another.
@@ -59,11 +65,12 @@ def sample_toml(values: Mapping[tuple[str, str], Any] | None = None, *, unset: b
     for name, cls in SECTIONS.items():
         doc = (cls.__doc__ or "").split(": ", 1)[1]
         lines += ["", f"[{name}]  # {doc}", *sample_section(name, cls, given, unset=unset)]
-    sinks = sorted({section for section, _ in given if section.startswith("sinks.")})
-    for name in sinks:
-        lines += ["", f"[{name}]", *(f"{k} = {toml_value(v)}" for (s, k), v in given.items() if s == name)]
-    doc = (SinkSettings.__doc__ or "").split(": ", 1)[1]
-    lines += ["", f"#[sinks.NAME]  # {doc}", *sample_section("sinks.NAME", SinkSettings)]
+    for kind, cls in NAMED_SECTIONS.items():
+        # In the order in which they were given: that of hooks means something.
+        for name in dict.fromkeys(section for section, _ in given if section.startswith(f"{kind}.")):
+            lines += ["", f"[{name}]", *(f"{k} = {toml_value(v)}" for (s, k), v in given.items() if s == name)]
+        doc = (cls.__doc__ or "").split(": ", 1)[1]
+        lines += ["", f"#[{kind}.NAME]  # {doc}", *sample_section(f"{kind}.NAME", cls)]
     head = "# Configuration of ha-agent. Commented keys show their defaults"
     head += "; those of [node] and [peer] and the VIP are examples, and must be set.\n" if unset else ".\n"
     return head + "\n".join(lines) + "\n"
@@ -76,7 +83,8 @@ def sample_section(
     given = given or {}
     lines: list[str] = []
     for spec in dataclasses.fields(cls):
-        chosen = given.get((name, spec.name), "journal" if spec.default is dataclasses.MISSING else spec.default)
+        example = _NAMED_EXAMPLES.get((name, spec.name), "")
+        chosen = given.get((name, spec.name), example if spec.default is dataclasses.MISSING else spec.default)
         check = spec.metadata["check"]
         lines += ["", *(f"# {line}" for line in _wrap(spec.metadata["doc"]))]
         if check:

@@ -67,6 +67,10 @@ class Step(StrEnum):
     STOP = "stop"
     SWEEP = "sweep"
     UNLOAD = "unload"
+    BEFORE_START = "before-start"
+    AFTER_START = "after-start"
+    BEFORE_STOP = "before-stop"
+    AFTER_STOP = "after-stop"
 
 
 class Refused(Exception):

@@ -15,6 +15,7 @@ from ha_agent.adapters.agent_lock import AgentLock
 from ha_agent.adapters.alert_store import AlertStore
 from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.adapters.files import keep_note, make_dir
+from ha_agent.adapters.hook_runner import HookRunner
 from ha_agent.adapters.journald import JournalSink, runs_under_journal
 from ha_agent.adapters.keepalived import Keepalived
 from ha_agent.adapters.local_confs import LocalConfs
@@ -126,6 +127,7 @@ class Agent:
             keepalived_unit=unit,
             upkeep=upkeep,
             machine=Machine(),
+            hook_runner=HookRunner,
             maintenance=Maintenance(self._state.maintenance, events, time.time, read_uptime_s),
             standby_order=StandbyOrders(self._state.standby_order, events, time.time),
             events=events,

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ha_agent.adapters.commit import Committer
 from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.adapters.files import make_dir
+from ha_agent.adapters.hook_runner import HookRunner
 from ha_agent.adapters.keepalived import Keepalived
 from ha_agent.adapters.machine import Machine
 from ha_agent.adapters.procs import ProcessTable, ProcessWatch
@@ -21,6 +22,7 @@ from ha_agent.adapters.spool import read_ticks
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.store import Store
 from ha_agent.adapters.watch import Watcher
+from ha_agent.core.hooks import HookSettings
 from ha_agent.core.orders import Orders
 from ha_agent.core.places import RunPlaces, StatePlaces
 from ha_agent.core.settings import (
@@ -55,6 +57,7 @@ from ha_agent.daemon.replication.view import RegistryView
 from ha_agent.daemon.role.addresses import Addresses
 from ha_agent.daemon.role.claims import Claims
 from ha_agent.daemon.role.fitness import HOLD_LEAST_S, Fitness
+from ha_agent.daemon.role.hooks import HookSteps
 from ha_agent.daemon.role.inquiry import Inquiry
 from ha_agent.daemon.role.loop import RoleLoop
 from ha_agent.daemon.role.maintenance import Maintenance
@@ -88,6 +91,7 @@ class GroupSettings:
     takeover: TakeoverSettings
     release: ReleaseSettings
     readiness: ReadinessSettings
+    hooks: Mapping[str, HookSettings]
     run_dir: str
     state_dir: str
     keep_generations: int
@@ -103,6 +107,7 @@ def default_group(settings: Settings) -> GroupSettings:
         settings.takeover,
         settings.release,
         settings.readiness,
+        settings.hooks,
         paths.run_dir,
         paths.state_dir,
         paths.keep_generations,
@@ -114,7 +119,8 @@ class SharedNode:
     """What all groups of a node share.
 
     ``keepalived`` watches its process, ``keepalived_unit`` asks, stops and starts it. ``clock``: monotonic, ``wall``: wall
-    clock seconds. ``logs``: changes go to the log, because no journal takes events.
+    clock seconds. ``hook_runner`` makes what runs a group's hooks, from the path of the file that says which process runs.
+    ``logs``: changes go to the log, because no journal takes events.
     """
 
     name: str
@@ -132,6 +138,7 @@ class SharedNode:
     keepalived_unit: Keepalived
     upkeep: Upkeep
     machine: Machine
+    hook_runner: Callable[[str], HookRunner]
     maintenance: Maintenance
     standby_order: StandbyOrders
     events: Events
@@ -450,6 +457,20 @@ def _build_procedures(
         fitness.give_way(shared.clock(), reason)
         waker.wake()
 
+    def give_way_for_hook(reason: str) -> None:
+        fitness.give_way_for_hook(shared.clock(), reason)
+        waker.wake()
+
+    hooks = HookSteps(
+        settings.hooks,
+        (shared.name, peer.name, settings.label or "default"),
+        standing,
+        events,
+        shared.hook_runner(run.hook).run,
+        lambda: registry.conversation.peer if shared.link.is_up else None,
+        give_way_for_hook,
+        shared.clock,
+    )
     claims = Claims(standing, registry.ledger, events, registry.replicator.retry_now)
     peer_off = PeerOffWord(peer.name, events)
     takeover = Takeover(
@@ -463,6 +484,7 @@ def _build_procedures(
         programs.loaded,
         programs.loader,
         OrphanHunt(shared.supervised, programs.sweeper, shared.clock),
+        hooks,
         events,
         peer=lambda: registry.conversation.peer,
         fence=functools.partial(shared.machine.fence, limits.fence_command, limits.fence_timeout_s),
@@ -477,6 +499,7 @@ def _build_procedures(
         programs.loader,
         programs.sweeper,
         shared.keepalived,
+        hooks,
         events,
         _remove_vip(settings, shared),
     )

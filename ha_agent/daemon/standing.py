@@ -29,6 +29,10 @@ class PlanUnderWay(Protocol):
         """``takeover``, ``release``, or ``resumed``."""
 
     @property
+    def reason(self) -> str:
+        """Why it was begun."""
+
+    @property
     def current_step(self) -> str | None:
         """The name of the step under way; None where there is none."""
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ha_agent.adapters.conf_checker import ConfChecker
+from ha_agent.adapters.hook_runner import HookRunner
 from ha_agent.adapters.keepalived import Keepalived
 from ha_agent.adapters.local_confs import LocalConfs
 from ha_agent.adapters.machine import Machine
@@ -29,6 +30,7 @@ from ha_agent.adapters.supervisord import Fault, ProcessInfo, RereadRefused, Soc
 from ha_agent.adapters.watch import HintSink, Watcher
 from ha_agent.core.confs import Program, Verdict
 from ha_agent.core.frames import Message
+from ha_agent.core.hooks import HookEnd, HookSettings
 from ha_agent.core.kinship import Found, Kin, Marked
 from ha_agent.core.settings import (
     LinkSettings,
@@ -93,6 +95,11 @@ class World:
     pids: Iterable[int] = field(default_factory=lambda: itertools.count(1001))
     includes: list[str] = field(default_factory=list)
     """Directories that supervisord's main conf includes."""
+    hooks: list[tuple[str, str, int]] = field(default_factory=list)
+    """The hooks that were run: the last word of the command's path, the moment, and how many processes ran then."""
+    hook_environments: list[dict[str, str]] = field(default_factory=list)
+    hook_codes: dict[str, int | None] = field(default_factory=dict)
+    """How commands end, by their first word: None for never, 0 where there is none."""
 
     def running(self) -> list[str]:
         """The groups of what runs, one name a process, sorted."""
@@ -340,6 +347,27 @@ async def _nothing(_link: PeerLink) -> None:
     pass
 
 
+class FakeHookRunner(HookRunner):
+    """Runs no command: writes down which moment it was for, and ends as the world says."""
+
+    def __init__(self, note: str, world: World) -> None:
+        super().__init__(note)
+        self.world = world
+
+    async def run(
+        self, words: Sequence[str], timeout_s: float, env: Mapping[str, str], tell: Callable[[str], None]
+    ) -> HookEnd:
+        """Ends with the status that the world has for the command; waits for ever where that is None."""
+        running = len(self.world.running())
+        self.world.hooks.append((words[0].rpartition("/")[2], env["HA_AGENT_HOOK"], running))
+        self.world.hook_environments.append(dict(env))
+        code = self.world.hook_codes.get(words[0], 0)
+        if code is None:
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+        return HookEnd(code, 0.01, last=("no such disk",) if code else ())
+
+
 class FakeMachine(Machine):
     """The machines of a world: the VIP, and a peer that answers or not."""
 
@@ -430,6 +458,7 @@ class Node:
         *,
         label: str | None = None,
         takeover: TakeoverSettings | None = None,
+        hooks: Mapping[str, HookSettings] | None = None,
         shared: SharedNode | None = None,
     ) -> None:
         self.world = world
@@ -453,6 +482,7 @@ class Node:
             takeover or TakeoverSettings(retry_s=0.05, silent_peer_s=1.0),
             ReleaseSettings(stop_timeout_s=0.02, sweep_grace_s=0.02, retry_s=0.05),
             ReadinessSettings(),
+            hooks or {},
             str(self.run_dir),
             str(self.state_dir),
             5,
@@ -489,6 +519,7 @@ class Node:
             keepalived_unit=FakeKeepalived(),
             upkeep=Upkeep(str(self.run_dir), events),
             machine=FakeMachine(world),
+            hook_runner=lambda note: FakeHookRunner(note, world),
             maintenance=Maintenance(str(state / "maintenance.json"), events, lambda: 1000.0, lambda: 0.0),
             standby_order=StandbyOrders(str(state / "standby.json"), events, lambda: 1000.0),
             events=events,

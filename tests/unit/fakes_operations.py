@@ -16,6 +16,7 @@ from typing import Any
 
 from ha_agent.adapters.alert_store import AlertStore
 from ha_agent.adapters.conf_checker import CheckerFailed, ConfChecker
+from ha_agent.adapters.hook_runner import HookRunner
 from ha_agent.adapters.local_confs import LocalConfs
 from ha_agent.adapters.machine import Machine
 from ha_agent.adapters.procs import ProcessTable, ProcessWatch
@@ -513,6 +514,7 @@ class Node:
             keepalived_unit=FakeKeepalived(),
             upkeep=Upkeep(str(self.run_dir), self.events),
             machine=FakeMachine(),
+            hook_runner=HookRunner,
             maintenance=self.maintenance,
             standby_order=self.standby_order,
             events=self.events,

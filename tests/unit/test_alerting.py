@@ -42,6 +42,7 @@ class Plan:
 
     name = "takeover"
     current_step = None
+    reason = "why"
 
 
 class BrokenAccountant(Accountant):

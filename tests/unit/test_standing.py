@@ -56,6 +56,7 @@ def test_something_may_be_started_only_where_the_node_is_active_and_no_plan_is_u
     class Plan:
         name = "takeover"
         current_step = None
+        reason = "why"
 
     async def main() -> None:
         standing = make(tmp_path)

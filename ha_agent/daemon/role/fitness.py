@@ -52,6 +52,8 @@ class Fitness:
         self._hold_s, self._hold_reason = HOLD_S, ""
         self.hands_over = False
         """Whether it does so because an operator asked for a switchover."""
+        self.hook_failed = False
+        """Whether it does so because a hook failed here."""
         self._vip_lost_mono: float | None = None
         self.reason: str | None = None
         """Why keepalived is told FAULT; None where it is not, as far as this agent is concerned."""
@@ -74,9 +76,14 @@ class Fitness:
 
     def give_way(self, now: float, reason: str, hold_s: float = HOLD_S) -> None:
         """Has keepalived give up MASTER here for ``hold_s`` at most."""
-        self.hands_over = False
+        self.hands_over = self.hook_failed = False
         self._held_mono, self._hold_s, self._hold_reason = now, hold_s, reason
         self._tell(True)
+
+    def give_way_for_hook(self, now: float, reason: str) -> None:
+        """Has keepalived give up MASTER here because a hook failed, for ``HOLD_S`` where the peer takes over."""
+        self.give_way(now, reason)
+        self.hook_failed = True
 
     def hand_over(self, now: float, reason: str, limit_s: float) -> None:
         """Has keepalived give up MASTER here until the peer owns the pair, ``limit_s`` at most."""
@@ -143,7 +150,7 @@ class Fitness:
         else:
             over = vrrp_state is not VrrpState.MASTER and held_s > (self._hold_s if peer_owns else HOLD_LEAST_S)
         if over:
-            self._held_mono, self.hands_over = None, False
+            self._held_mono, self.hands_over, self.hook_failed = None, False, False
 
     def _is_vip_lost(self, now: float, vrrp_state: VrrpState, vip_here: bool | None) -> bool:
         if vrrp_state is not VrrpState.MASTER or vip_here is not False or self.gives_way:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ha_agent.core.plans import RELEASE_STEPS, TAKEOVER_STEPS, outranks
+from ha_agent.core.plans import RELEASE_STEPS, TAKEOVER_STEPS, outranks, steps_of
 from ha_agent.core.rules import Decision, Facts, decide
 from ha_agent.core.transitions import Transition
 from ha_agent.core.words import Action, Role, Step
@@ -172,7 +172,8 @@ class RoleLoop:
             keepalived_alive=keepalived_alive,
             vip_here=standing.vip_here,
             superseded=self._is_superseded(),
-            refused=self._fitness.gives_way and not self._fitness.hands_over,
+            refused=self._fitness.gives_way and not self._fitness.hands_over and not self._fitness.hook_failed,
+            hook_failed=self._fitness.hook_failed,
             handing_over=self._fitness.hands_over,
             plan_done=self._run.done if self._run else None,
             left_running=standing.left_running,
@@ -279,7 +280,8 @@ class RoleLoop:
             await previous.finished.wait()
         run.finished = asyncio.Event()
         try:
-            await run.run(steps, {**self._takeover.steps, **self._release.steps})
+            code = {**self._takeover.steps, **self._release.steps}
+            await run.run(steps_of(steps, code), code)
         finally:
             run.finished.set()
         if run.done:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ha_agent.core.plans import BREAKABLE_STEPS
 from ha_agent.core.words import Step
 
 log = logging.getLogger(__name__)
@@ -16,15 +17,22 @@ StepCode = Callable[[], Awaitable[Mapping[str, Any] | None]]
 
 
 class StepFailed(Exception):
-    """A step could not be finished; the whole plan may be tried again. The text says what and why."""
+    """A step could not be finished; the whole plan may be tried again. The text says what and why.
+
+    ``result``: what is known of the step all the same, for the history.
+    """
+
+    def __init__(self, text: str, result: Mapping[str, Any] | None = None) -> None:
+        super().__init__(text)
+        self.result = result or {}
 
 
 @dataclass(slots=True)
 class PlanRun:
     """One run of a plan. ``done`` is None while it runs, then whether it reached its end; ``steps`` holds the durations.
 
-    A plan that is abandoned ends before its next step. Only the interlock, which is all waiting, is broken off within: a
-    request to supervisord goes on in its thread, and what follows must not overtake it.
+    A plan that is abandoned ends before its next step. Only ``BREAKABLE_STEPS`` are broken off within: a request to
+    supervisord goes on in its thread, and what follows must not overtake it.
     """
 
     name: str
@@ -68,6 +76,7 @@ class PlanRun:
                 self.failure, self.done = f"abandoned during {step.value}", False
                 return
             except (StepFailed, OSError) as error:
+                outcome.update(error.result if isinstance(error, StepFailed) else {})
                 self.failure, self.done = f"{step.value}: {error}", False
                 return
             finally:
@@ -75,7 +84,7 @@ class PlanRun:
         self.done = True
 
     async def _run_step(self, step: Step, code: StepCode) -> Mapping[str, Any] | None:
-        if step is not Step.INTERLOCK:
+        if step not in BREAKABLE_STEPS:
             return await code()
         self._waiting = asyncio.ensure_future(code())
         try:

@@ -14,6 +14,7 @@ from ha_agent.daemon.programs.active_set import ActiveSet
 from ha_agent.daemon.programs.loader import Loader
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.programs.sweep import Sweeper
+from ha_agent.daemon.role.hooks import HookSteps
 from ha_agent.daemon.role.plan_run import StepCode, StepFailed
 from ha_agent.daemon.standing import Standing
 
@@ -34,6 +35,7 @@ class Release:
         loader: Loader,
         sweeper: Sweeper,
         keepalived: ProcessWatch,
+        hooks: HookSteps,
         events: Events,
         remove_vip: Callable[[], Awaitable[bool]],
     ) -> None:
@@ -47,6 +49,7 @@ class Release:
             Step.STOP: self._stop,
             Step.SWEEP: self._sweep,
             Step.UNLOAD: self._unload,
+            **hooks.release,
         }
 
     async def _disarm(self) -> dict[str, Any]:

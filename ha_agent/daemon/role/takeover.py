@@ -20,6 +20,7 @@ from ha_agent.daemon.programs.orphan_hunt import OrphanHunt
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.replication.view import RegistryView
 from ha_agent.daemon.role.claims import Claims
+from ha_agent.daemon.role.hooks import HookSteps
 from ha_agent.daemon.role.peer_off import PeerOffWord
 from ha_agent.daemon.role.plan_run import StepCode, StepFailed
 from ha_agent.daemon.standing import Standing
@@ -50,6 +51,7 @@ class Takeover:
         loaded: LoadedGroups,
         loader: Loader,
         orphans: OrphanHunt,
+        hooks: HookSteps,
         events: Events,
         peer: Callable[[], PeerSummary | None],
         fence: Callable[[], Awaitable[int | None]],
@@ -71,6 +73,7 @@ class Takeover:
             Step.ORPHANS: self._end_orphans,
             Step.ACTIVATE: self._activate,
             Step.LOAD: self._load,
+            **hooks.takeover,
         }
 
     async def _claim(self) -> dict[str, Any]:

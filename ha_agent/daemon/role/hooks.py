@@ -1,0 +1,125 @@
+"""The steps of a takeover and a release that run the operator's hooks. Must not decide a role."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from ha_agent.core.hooks import AT_RELEASE, MOMENTS, HookEnd, HookSettings, hooked_steps, hooks_at
+from ha_agent.core.peer_summary import PeerSummary
+from ha_agent.core.words import Role, Step, VrrpState
+from ha_agent.daemon.events import Events
+from ha_agent.daemon.role.plan_run import StepCode, StepFailed
+from ha_agent.daemon.standing import Standing
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 600.0
+"""A node gives way for a failing hook once in this time: a fault that both nodes have must not throw the VIP to and fro."""
+
+RunHook = Callable[[Sequence[str], float, Mapping[str, str], Callable[[str], None]], Awaitable[HookEnd]]
+
+_ROLES = {Step.BEFORE_START: "active", Step.AFTER_START: "active", Step.BEFORE_STOP: "standby", Step.AFTER_STOP: "standby"}
+_MOMENT_OF = {step: moment for moment, step in MOMENTS.items()}
+
+
+class HookSteps:
+    """For one group. ``takeover`` and ``release`` have the steps for which there is a hook; where there is none, nothing.
+
+    ``names``: of this node, the peer and the group. ``peer``: what was last heard of the other node, None without a link.
+    ``give_way`` has keepalived give up MASTER here. ``clock``: the loop's monotonic clock.
+    """
+
+    def __init__(
+        self,
+        hooks: Mapping[str, HookSettings],
+        names: tuple[str, str, str],
+        standing: Standing,
+        events: Events,
+        run: RunHook,
+        peer: Callable[[], PeerSummary | None],
+        give_way: Callable[[str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._hooks, self._names, self._standing, self._events = hooks, names, standing, events
+        self._run, self._peer, self._give_way, self._clock = run, peer, give_way, clock
+        self._gave_way: tuple[float, int] | None = None
+        """When this node last did, by the clock, and in which epoch."""
+        self._told: tuple[int, str] | None = None
+        steps = {step: functools.partial(self._run_step, step) for step in hooked_steps(hooks)}
+        self.takeover: dict[Step, StepCode] = {s: code for s, code in steps.items() if s not in AT_RELEASE}
+        self.release: dict[Step, StepCode] = {s: code for s, code in steps.items() if s in AT_RELEASE}
+
+    async def _run_step(self, step: Step) -> dict[str, Any]:
+        """Runs the hooks of one step, one after the other, until one fails that says "stop"."""
+        ends: list[dict[str, Any]] = []
+        result: dict[str, Any] = {"hooks": ends}
+        for name, hook in hooks_at(self._hooks, step):
+            end = await self._run(hook.command, hook.timeout_s, self._environment(step), functools.partial(_tell, name))
+            ends.append({"hook": name, "took_s": end.took_s, **({} if end.is_good else {"failed": end.describe()})})
+            if end.is_good:
+                continue
+            stops = hook.on_failure == "stop"
+            text = f"hook {name} ({_MOMENT_OF[step]}) {end.describe()}"
+            self._tell_failure(text, hook=name, at_step=step.value, goes_on=not stops, took_s=end.took_s)
+            if stops:
+                self._stop(step, text, result)
+                break
+        return result
+
+    def _tell_failure(self, text: str, **fields: Any) -> None:
+        """Tells each failure once an epoch: a plan that fails is tried again and again."""
+        key = (self._standing.claim.epoch, text)
+        if key != self._told:
+            self._told = key
+            self._events.add("hook-failed", text, **fields)
+
+    def _stop(self, step: Step, text: str, result: dict[str, Any]) -> None:
+        """What a failure with "stop" means. Raises ``StepFailed``, but for a release that must go on to stop programs."""
+        if step is Step.BEFORE_STOP:
+            return
+        if step is not Step.AFTER_STOP:
+            self._hand_back(text)
+        raise StepFailed(text, result)
+
+    def _hand_back(self, text: str) -> None:
+        """Gives the VIP to a standby that is fit, unless it took over and this node has it again.
+
+        Then this node goes on trying. Between two claims of this node the peer has had an epoch, or has not taken over.
+        """
+        now, epoch, peer = self._clock(), self._standing.claim.epoch, self._peer()
+        if self._gave_way is not None and now - self._gave_way[0] < AGAIN_S and epoch > self._gave_way[1] + 1:
+            return
+        if peer is not None and _could_take_over(peer):
+            self._gave_way = now, epoch
+            self._give_way(text)
+
+    def _environment(self, step: Step) -> dict[str, str]:
+        node, peer, group = self._names
+        plan = self._standing.plan
+        values = {
+            "HOOK": _MOMENT_OF[step],
+            "ROLE": _ROLES[step],
+            "EPOCH": str(self._standing.claim.epoch),
+            "GROUP": group,
+            "NODE": node,
+            "PEER": peer,
+            "REASON": plan.reason if plan is not None else "",
+        }
+        return {f"HA_AGENT_{name}": value for name, value in values.items()}
+
+
+def _could_take_over(peer: PeerSummary) -> bool:
+    return (
+        peer.role is Role.STANDBY
+        and peer.vrrp_state is VrrpState.BACKUP
+        and not peer.obstacles
+        and not peer.in_maintenance
+        and not peer.stays_standby
+    )
+
+
+def _tell(name: str, line: str) -> None:
+    log.info("hook %s: %s", name, line)
