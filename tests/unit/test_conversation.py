@@ -201,7 +201,19 @@ def test_a_greeting_of_two_equal_registries_is_an_agreement_where_this_node_owns
     run_timeless(main())
 
 
-@pytest.mark.parametrize("answer", [TimeoutError(), Disconnected("broken"), RemoteError("no"), said(node="charlie")])
+def test_a_link_that_came_up_since_is_not_given_up_for_the_former_one(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        talker = Talker(tmp_path, lambda _: Disconnected("the former one broke"))
+        beating = asyncio.ensure_future(talker.conversation.heartbeat())
+        await asyncio.sleep(2.5 * LIMITS.heartbeat_s)
+        assert (talker.ops(), talker.link.given_up) == (["ping", "ping"], [])
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+
+    run_timeless(main())
+
+
+@pytest.mark.parametrize("answer", [TimeoutError(), RemoteError("no"), said(node="charlie")])
 def test_a_peer_without_signs_of_life_loses_the_link(tmp_path: pathlib.Path, answer: Message | Exception) -> None:
     answers: list[Message | Exception] = [answer, said(), said()]
 
