@@ -11,10 +11,15 @@ from ha_agent.core.settings import Settings, check_settings
 def load_settings(path: str) -> Settings:
     """The checked settings in the TOML file ``path``. Raises ``SettingsError`` with all problems, and ``OSError``."""
     with open(path, "rb") as file:
-        try:
-            raw = tomllib.load(file)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SettingsError([SettingsProblem("(file)", str(error), "TOML 1.0")]) from None
+        return read_settings(file.read())
+
+
+def read_settings(content: bytes) -> Settings:
+    """The checked settings in a TOML file's content. Raises ``SettingsError`` with all problems."""
+    try:
+        raw = tomllib.loads(content.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError([SettingsProblem("(file)", str(error), "TOML 1.0")]) from None
     settings = check_settings(raw)
     if settings.witness.kind:
         # Whoever names a witness relies on it: better no agent than one that does not ask.

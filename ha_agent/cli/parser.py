@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import sys
 
 from ha_agent import __version__
 from ha_agent.cli.grammar import Parser
 from ha_agent.cli.options import Commands, settings_of
-from ha_agent.core.schema import SettingsError
-from ha_agent.core.settings_sample import sample_toml, settings_as_dict, toml_value
 from ha_agent.core.words import Exit
-
-SCHEMA = 1
 
 MODULES = {
     "status": "status_cmd",
@@ -30,6 +25,7 @@ MODULES = {
     "doctor": "doctor_cmd",
     "maintenance": "maintenance_cmd",
     "alert": "alert_cmd",
+    "config": "config_cmd",
     "sync": "registry_cmd",
     "diff": "registry_cmd",
     "kept": "kept_cmd",
@@ -92,18 +88,6 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     for name in OTHER_NAMES:
         _add_other_name(commands, name)
 
-    parts = commands.add_group(
-        "config", "check, show or sample the configuration", "ha-agent config check", "check|show|sample"
-    )
-    check = parts.add("check", "report all problems of the file", "ha-agent config check", _run_config_check)
-    check.add_argument("--json", action="store_true", help="as JSON (docs/json.md)")
-    show = parts.add("show", "show every value in force", "ha-agent config show --json", _run_config_show)
-    show.add_argument("--json", action="store_true", help="as JSON")
-    sample = parts.add(
-        "sample", "print a commented file with every key", "ha-agent config sample > agent.toml", _run_config_sample
-    )
-    sample.add_argument("--unset", action="store_true", help="with every key as a comment")
-
     parts = commands.add_group("keepalived", "make keepalived's side", "ha-agent keepalived write", "render|write")
     render = parts.add("render", "print keepalived.conf of this node", "ha-agent keepalived render", _run_keepalived_render)
     render.add_argument("--hook", default=None, metavar="PATH", help="path of the notify hook on this node")
@@ -133,38 +117,6 @@ def _add(commands: Commands, module: str) -> None:
 def _add_other_name(commands: Commands, name: str) -> None:
     known_as, summary, example = OTHER_NAMES[name]
     _add(commands.under_other_names({known_as: (name, summary, example)}), MODULES[known_as])
-
-
-def _run_config_check(options: argparse.Namespace) -> int:
-    if not options.json:
-        settings_of(options)
-        print(f"{options.config}: good")
-        return Exit.DONE
-    problems: list[dict[str, str]] = []
-    try:
-        settings_of(options)
-    except SettingsError as error:
-        problems = [{"key": p.key, "found": p.found, "allowed": p.allowed} for p in error.problems]
-    print(json.dumps({"schema": SCHEMA, "file": options.config, "problems": problems}, indent=2))
-    return Exit.USAGE if problems else Exit.DONE
-
-
-def _run_config_show(options: argparse.Namespace) -> int:
-    values = settings_as_dict(settings_of(options))
-    if options.json:
-        print(json.dumps(values, indent=2))
-    else:
-        for section, keys in values.items():
-            print(f"[{section}]")
-            for name, value in keys.items():
-                print(f"{name} = {toml_value(value)}")
-            print()
-    return Exit.DONE
-
-
-def _run_config_sample(options: argparse.Namespace) -> int:
-    sys.stdout.write(sample_toml(unset=options.unset))
-    return Exit.DONE
 
 
 def _run_listener_render(options: argparse.Namespace) -> int:

@@ -72,6 +72,20 @@ class RemovedAnswer(TypedDict):
     spared_s: float
 
 
+class SettingsAnswer(TypedDict):
+    """The values in force by their names in agent.toml, and which file that is."""
+
+    path: str
+    values: Mapping[str, Any]
+
+
+class SettingsAppliedAnswer(OutcomeAnswer):
+    """``changed``: the values' names; ``kept``: where the former file is."""
+
+    changed: NotRequired[Sequence[str]]
+    kept: NotRequired[str | None]
+
+
 class JudgeAnswer(TypedDict):
     """Verdicts by path, or why there are none."""
 

@@ -98,6 +98,7 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("deregistered", "a conf was removed"),
     EventCode("restored", "a kept copy was put back"),
     EventCode("kept-pruned", "kept copies were removed"),
+    EventCode("settings-applied", "an operator had agent.toml say what the other node's does, and the agent began anew"),
     # Operators' commands on programs.
     EventCode("program-started", "an operator started programs"),
     EventCode("program-stopped", "an operator stopped programs and left them registered"),

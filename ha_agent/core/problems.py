@@ -83,7 +83,8 @@ REMEDIES: Mapping[str, str] = {
     "run-full": "find out with du -x /run what fills it",
     "part-deaf": "systemctl restart supervisor, which restarts its programs, too",
     "part-down": "systemctl start {unit}; journalctl -u {unit} for the reason",
-    "config-differs": "make it the same in both agent.toml; ha-agent keepalived write; reload keepalived, restart ha-agent",
+    "config-differs": "ha-agent config apply --peer on the node that is right; then on the other one ha-agent keepalived "
+    "write, and reload keepalived",
     "version-differs": "finish the upgrade: install {newest} on {older}, too",
     "registry": "bring the registry back",
     "not-replicated": "replace it by a plain file of root's that nobody else may write",

@@ -122,6 +122,13 @@ class RestoreRequest(Request):
 
 
 @dataclass(frozen=True, slots=True)
+class SettingsApplyRequest(Request):
+    """``settings-apply``: values of agent.toml by their names; which ones may be set so is the handler's to say."""
+
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class JudgeRequest(Request):
     """``judge``: texts by the path that each would have in the registry."""
 

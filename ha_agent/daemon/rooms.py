@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ha_agent.adapters.addresses import has_address
 from ha_agent.adapters.procs import owner_of
 from ha_agent.core.places import RunPlaces
 from ha_agent.core.settings import Settings
@@ -29,6 +32,7 @@ from ha_agent.daemon.operations.program_views import ProgramViews
 from ha_agent.daemon.operations.programs import ProgramCommands
 from ha_agent.daemon.operations.registration import Registration
 from ha_agent.daemon.operations.role import RoleOperations
+from ha_agent.daemon.operations.settings import SettingsOperations
 from ha_agent.daemon.operations.status import StatusReporter
 from ha_agent.daemon.operations.supervisor_calls import SupervisorCalls
 from ha_agent.daemon.operations.table import Rooms
@@ -37,6 +41,9 @@ from ha_agent.daemon.programs.catalogue import CatalogueReader
 from ha_agent.daemon.programs.judgement import Judgement
 from ha_agent.daemon.programs.partial_groups import PartialGroups
 from ha_agent.daemon.programs.runs import ProgramRuns
+
+ANSWERED_S = 0.3
+"""After this an answer has left the node, and has reached an operator at the peer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +146,9 @@ def build_rooms(
         role=_build_role(settings, shared, group),
         orders=_build_orders(settings, shared, group),
         kept=_build_kept(settings, shared, group, looking),
+        settings=SettingsOperations(
+            config_path, settings, group.standing, shared.maintenance, group.events, has_address, _begin_anew_soon
+        ),
         drill=DrillOperations(parts.drill, state_dir, settings.drill.keep_reports, group.events, looking, shared.wall),
         alerts=alerts,
         views=views,
@@ -148,6 +158,11 @@ def build_rooms(
         registration=_build_registration(settings, shared, group, tools, programs),
         peer=_build_peer(shared, group, tools),
     )
+
+
+def _begin_anew_soon() -> None:
+    """Has this process read its configuration again as by a reload, once the answer under way is out."""
+    asyncio.get_running_loop().call_later(ANSWERED_S, signal.raise_signal, signal.SIGHUP)
 
 
 def _build_views(settings: Settings, shared: SharedNode, group: Group, tools: Tools) -> ProgramViews:

@@ -53,6 +53,8 @@ USERS: dict[str, tuple[str, Message, str, bool]] = {
     "kept-read": ("kept.read_copy", {"generation": "1.0", "path": "a.conf", "sha256": ""}, "o0", True),
     "kept-prune": ("kept.prune", {}, "o0", True),
     "restore": ("kept.restore", {"generation": "1.0", "path": "a.conf", "sha256": ""}, "0", False),
+    "settings": ("settings.show", {}, "o0", True),
+    "settings-apply": ("settings.apply", {"values": {}}, "0", True),
     "maintenance": ("role.set_maintenance", {"on": False}, "o0", True),
     "hand-over": ("role.hand_over", {}, "o0", True),
     "standby": ("orders.set_standby", {"on": True}, "o0", True),
@@ -109,7 +111,20 @@ class Desk:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, object, Call]] = []
-        names = ("node", "pair", "role", "orders", "kept", "drill", "alerts", "views", "supervisor", "programs", "update")
+        names = (
+            "node",
+            "pair",
+            "role",
+            "orders",
+            "kept",
+            "settings",
+            "drill",
+            "alerts",
+            "views",
+            "supervisor",
+            "programs",
+            "update",
+        )
         rooms = {name: cast(Any, FakeRoom(name, self.calls)) for name in (*names, "registration", "peer")}
         self._dispatcher = Dispatcher(Rooms(**rooms))
 
@@ -171,7 +186,12 @@ def test_what_a_peer_does_for_a_user_it_does_only_with_the_right_of_that_user(na
                 desk.ask({**message, "by": "alice", "access": "operate"}, None)
         return
     assert desk.may(ask, READER) == ("r" in rights)
-    assert desk.ask(ask, OPERATOR) == desk.ask(ask, ROOT) == "pair.ask_peer"
+    assert desk.may(ask, OPERATOR) == ("o" in rights) and desk.ask(ask, ROOT) == "pair.ask_peer"
+    if "o" not in rights:
+        for said in ({"access": "operate"}, {"access": "read", "root": True}, {"access": "operate", "root": "yes"}):
+            assert not desk.may({**message, "by": "alice", **said}, None)
+        assert desk.ask({**message, "by": "root", "access": "operate", "root": True}, None) == handler
+        return
     if name in PEERS:
         # The peer's agent has its own operation of that name, which changes nothing.
         handler = PEERS[name][0]

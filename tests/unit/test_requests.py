@@ -33,6 +33,7 @@ FORMS: dict[str, tuple[type[Request], dict[str, Any], frozenset[str]]] = {
         frozenset({"generation", "path", "sha256"}),
     ),
     "judge": (req.JudgeRequest, {"confs": {"a.conf": "text"}}, frozenset({"confs"})),
+    "settings-apply": (req.SettingsApplyRequest, {"values": {"vrrp.router_id": 7}}, frozenset({"values"})),
     "maintenance": (req.MaintenanceRequest, {"on": True, "for_s": 60.0, "reason": "why"}, frozenset({"on"})),
     "hand-over": (req.HandOverRequest, {"force": True}, frozenset()),
     "standby": (req.StandbyRequest, {"on": True, "reason": "disks", "force": True}, frozenset({"on"})),

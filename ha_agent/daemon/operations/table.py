@@ -29,6 +29,7 @@ from ha_agent.daemon.operations.program_views import ProgramViews
 from ha_agent.daemon.operations.programs import ProgramCommands
 from ha_agent.daemon.operations.registration import Registration
 from ha_agent.daemon.operations.role import RoleOperations
+from ha_agent.daemon.operations.settings import SettingsOperations
 from ha_agent.daemon.operations.supervisor_calls import SupervisorCalls
 from ha_agent.daemon.operations.update import UpdateCommand
 
@@ -53,6 +54,7 @@ class Rooms:
     role: RoleOperations
     orders: OrderOperations
     kept: KeptOperations
+    settings: SettingsOperations
     drill: DrillOperations
     alerts: AlertOperations
     views: ProgramViews
@@ -105,6 +107,9 @@ OPERATIONS: tuple[Operation[Any], ...] = (
     Operation("kept-read", req.KeptReadRequest, lambda r: r.kept.read_copy, OPERATOR, at_peer=True),
     Operation("kept-prune", req.KeptPruneRequest, lambda r: r.kept.prune, OPERATOR, at_peer=True),
     Operation("restore", req.RestoreRequest, lambda r: r.kept.restore, ROOT),
+    # agent.toml.
+    Operation("settings", Request, lambda r: r.settings.show, OPERATOR, at_peer=True),
+    Operation("settings-apply", req.SettingsApplyRequest, lambda r: r.settings.apply, ROOT, at_peer=True),
     # The role.
     Operation("maintenance", req.MaintenanceRequest, lambda r: r.role.set_maintenance, OPERATOR, at_peer=True),
     Operation("hand-over", req.HandOverRequest, lambda r: r.role.hand_over, OPERATOR, at_peer=True),
@@ -161,7 +166,7 @@ def require_right(operation: Operation[Any], call: Call) -> None:
     """Raises ``NotPermitted`` where ``call`` may not have ``operation`` at all."""
     if operation.who in (OPERATOR, ROOT) and call.access is not Access.OPERATE:
         raise NotPermitted(READ_ONLY)
-    if operation.who is ROOT and call.uid != 0:
+    if operation.who is ROOT and not call.is_root:
         raise NotPermitted(f"{operation.name}: only root may ask for this")
 
 

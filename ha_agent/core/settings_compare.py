@@ -1,0 +1,74 @@
+"""Two nodes' agent.toml beside each other: what must be the same, what must name the other one, and the rest. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from ha_agent.core.agreement import describe_agreement
+from ha_agent.core.schema import NOT_SHOWN
+from ha_agent.core.settings import SECTIONS, Settings, SinkSettings
+from ha_agent.core.settings_sample import settings_as_dict
+
+HERE_ALONE = frozenset({"registry.path"})
+"""What must be the same and is set by root of each node alone: by it the other node would choose where files are written."""
+
+CROSSED = {"node.name": "peer.name", "node.address": "peer.address"}
+"""What one node says of itself, and the other one of its peer."""
+
+OWN = frozenset({"vrrp.priority", "vrrp.interface", "peer.ssh_port", "peer.ssh_user"})
+"""What is each node's own, and nothing to compare."""
+
+
+class Kind(StrEnum):
+    """What a difference means."""
+
+    MUST_AGREE = "must-agree"
+    MUST_NAME = "must-name"
+    """The one node's word of itself is not the other one's of its peer."""
+    MAY_DIFFER = "may-differ"
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One setting with two values; None where one side does not have it. ``key`` is the name on this node."""
+
+    key: str
+    kind: Kind
+    own: Any
+    peer: Any
+
+
+def values_in_force(settings: Settings) -> dict[str, Any]:
+    """Every value by its name in agent.toml, defaults included; secret ones are not shown."""
+    flat: dict[str, Any] = {}
+    for section, table in settings_as_dict(settings).items():
+        secret = _secret_keys(section)
+        flat.update({f"{section}.{key}": NOT_SHOWN if key in secret and value else value for key, value in table.items()})
+    return flat
+
+
+def _secret_keys(section: str) -> frozenset[str]:
+    cls = SinkSettings if section.startswith("sinks.") else SECTIONS[section]
+    return frozenset(name for name, spec in cls.__dataclass_fields__.items() if spec.metadata.get("secret"))
+
+
+def values_to_agree(settings: Settings) -> dict[str, Any]:
+    """What the peer's file is to say as this one does, and may be told over the link."""
+    return {key: value for key, value in describe_agreement(settings).items() if key not in HERE_ALONE}
+
+
+def compare_settings(own: Mapping[str, Any], peer: Mapping[str, Any], agreed: frozenset[str]) -> Iterator[SettingRow]:
+    """What differs between the values in force of two nodes, the most important first. ``agreed``: what must be the same."""
+    for key in sorted(agreed):
+        if own.get(key) != peer.get(key):
+            yield SettingRow(key, Kind.MUST_AGREE, own.get(key), peer.get(key))
+    for mine, theirs in [*CROSSED.items(), *((b, a) for a, b in CROSSED.items())]:
+        if own.get(mine) != peer.get(theirs):
+            yield SettingRow(mine, Kind.MUST_NAME, own.get(mine), peer.get(theirs))
+    passed = agreed | OWN | CROSSED.keys() | frozenset(CROSSED.values())
+    for key in sorted((own.keys() | peer.keys()) - passed):
+        if own.get(key) != peer.get(key):
+            yield SettingRow(key, Kind.MAY_DIFFER, own.get(key), peer.get(key))
