@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from ha_agent.adapters.files import make_dir, put_aside, read_or_none, write_all, write_atomic
+from ha_agent.adapters.registry_log import RegistryLog
 from ha_agent.core.history_codes import former_event_code
 from ha_agent.core.manifest import EMPTY, Manifest
 from ha_agent.core.places import StatePlaces
@@ -50,6 +51,7 @@ class Store:
     def __init__(self, state_dir: str) -> None:
         self.state_dir = state_dir
         self._places = StatePlaces(state_dir)
+        self._registry_log = RegistryLog(self._places.registry_log, self._places.older_registry_log)
 
     def prepare(self) -> bool:
         """Makes the directories, readable by root alone, and the reserve. Says whether it made one. Raises ``OSError``."""
@@ -135,6 +137,7 @@ class Store:
             "rows": agreed.to_rows(),
         }
         write_atomic(self._places.agreed, json.dumps(content, separators=(",", ":")).encode() + b"\n")
+        self._registry_log.note(agreed, f"{known.epoch}.{generation}")
 
 
 def _check_shape(content: dict[str, Any], *, has_rows: bool) -> None:

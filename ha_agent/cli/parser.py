@@ -29,6 +29,7 @@ MODULES = {
     "sync": "registry_cmd",
     "diff": "registry_cmd",
     "kept": "kept_cmd",
+    "restore": "restore_cmd",
     "setup": "setup_cmd",
     "pair": "setup_cmd",
     "setup-node": "setup_cmd",
@@ -46,7 +47,7 @@ OTHER_NAMES = {"list": ("status", "show both nodes: the same as status", "ha-age
 """Commands under the name that hands know from elsewhere (patronictl list): of which, with what summary and example."""
 
 GROUPS = {
-    "daily": ("status", "list", "check", "is-active", "history", "lint", "edit", "sync", "diff", "kept"),
+    "daily": ("status", "list", "check", "is-active", "history", "lint", "edit", "sync", "diff", "kept", "restore"),
     "when something is wrong": ("doctor", "logs", "explain", "bundle"),
     "failover": (
         "switchover",

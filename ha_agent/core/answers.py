@@ -72,6 +72,36 @@ class RemovedAnswer(TypedDict):
     spared_s: float
 
 
+class RegistryAtAnswer(TypedDict):
+    """The manifest of a time as rows, since when it was so, and its label; null where that is not known.
+
+    ``oldest``: since when anything is known; ``times``: the newest times at which it changed, each with label and confs.
+    """
+
+    at: float | None
+    label: str | None
+    rows: Sequence[Sequence[Any]] | None
+    oldest: float | None
+    times: Sequence[Sequence[Any]]
+
+
+class RestoreAtAnswer(OutcomeAnswer):
+    """What was done, or would be, by paths; ``lost``: confs whose content of that time nobody has any more.
+
+    ``present``: the hash of the registry before that; ``peer_problem``: why the peer's kept copies were not looked at.
+    """
+
+    at: NotRequired[float]
+    label: NotRequired[str]
+    present: NotRequired[str]
+    added: NotRequired[Sequence[str]]
+    changed: NotRequired[Sequence[str]]
+    deleted: NotRequired[Sequence[str]]
+    lost: NotRequired[Sequence[str]]
+    peer_problem: NotRequired[str | None]
+    oldest: NotRequired[float | None]
+
+
 class SettingsAnswer(TypedDict):
     """The values in force by their names in agent.toml, and which file that is."""
 

@@ -97,6 +97,7 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("registered", "a conf was written"),
     EventCode("deregistered", "a conf was removed"),
     EventCode("restored", "a kept copy was put back"),
+    EventCode("registry-restored", "an operator had the whole registry become what it was at another time"),
     EventCode("kept-pruned", "kept copies were removed"),
     EventCode("settings-applied", "an operator had agent.toml say what the other node's does, and the agent began anew"),
     # Operators' commands on programs.

@@ -188,6 +188,16 @@ class StatePlaces:
         return self._at("history.jsonl.1")
 
     @property
+    def registry_log(self) -> str:
+        """What the registry was and when."""
+        return self._at("registry.jsonl")
+
+    @property
+    def older_registry_log(self) -> str:
+        """What it was before that."""
+        return self._at("registry.jsonl.1")
+
+    @property
     def alerts(self) -> str:
         """The book of alerts and the notifications that sinks lack."""
         return self._at("alerts.json")

@@ -122,6 +122,22 @@ class RestoreRequest(Request):
 
 
 @dataclass(frozen=True, slots=True)
+class RegistryAtRequest(Request):
+    """``registry-at``: a wall clock time in seconds."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreAtRequest(Request):
+    """``restore-at``: to what time; ``expected``: the hash of the registry that was looked at."""
+
+    at: float
+    dry_run: bool = False
+    expected: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SettingsApplyRequest(Request):
     """``settings-apply``: values of agent.toml by their names; which ones may be set so is the handler's to say."""
 

@@ -31,6 +31,7 @@ from ha_agent.daemon.operations.pair import PairOperations
 from ha_agent.daemon.operations.program_views import ProgramViews
 from ha_agent.daemon.operations.programs import ProgramCommands
 from ha_agent.daemon.operations.registration import Registration
+from ha_agent.daemon.operations.restore import RestoreOperations
 from ha_agent.daemon.operations.role import RoleOperations
 from ha_agent.daemon.operations.settings import SettingsOperations
 from ha_agent.daemon.operations.status import StatusReporter
@@ -146,6 +147,7 @@ def build_rooms(
         role=_build_role(settings, shared, group),
         orders=_build_orders(settings, shared, group),
         kept=_build_kept(settings, shared, group, looking),
+        restore=_build_restore(settings, shared, group, looking),
         settings=SettingsOperations(
             config_path, settings, group.standing, shared.maintenance, group.events, has_address, _begin_anew_soon
         ),
@@ -239,6 +241,20 @@ def _build_kept(settings: Settings, shared: SharedNode, group: Group, looking: L
         group.events,
         looking,
         shared.wall,
+    )
+
+
+def _build_restore(settings: Settings, shared: SharedNode, group: Group, looking: Looking) -> RestoreOperations:
+    return RestoreOperations(
+        settings.paths.state_dir,
+        group.standing,
+        group.committer.unkept,
+        group.view,
+        group.editor,
+        group.acknowledger,
+        shared.link,
+        group.events,
+        looking,
     )
 
 

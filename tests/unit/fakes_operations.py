@@ -623,7 +623,7 @@ class Node:
         )
         self.alerts, self.views, self.supervisor = rooms.alerts, rooms.views, rooms.supervisor
         self.programs, self.update, self.registration = rooms.programs, rooms.update, rooms.registration
-        self.from_peer, self.orders = rooms.peer, rooms.orders
+        self.from_peer, self.orders, self.restore = rooms.peer, rooms.orders, rooms.restore
 
     # ---- life ---------------------------------------------------------------------------------------------
 

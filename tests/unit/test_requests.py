@@ -33,6 +33,8 @@ FORMS: dict[str, tuple[type[Request], dict[str, Any], frozenset[str]]] = {
         frozenset({"generation", "path", "sha256"}),
     ),
     "judge": (req.JudgeRequest, {"confs": {"a.conf": "text"}}, frozenset({"confs"})),
+    "registry-at": (req.RegistryAtRequest, {"at": 1.0}, frozenset({"at"})),
+    "restore-at": (req.RestoreAtRequest, {"at": 1.0, "dry_run": True, "expected": "0" * 64}, frozenset({"at"})),
     "settings-apply": (req.SettingsApplyRequest, {"values": {"vrrp.router_id": 7}}, frozenset({"values"})),
     "maintenance": (req.MaintenanceRequest, {"on": True, "for_s": 60.0, "reason": "why"}, frozenset({"on"})),
     "hand-over": (req.HandOverRequest, {"force": True}, frozenset()),

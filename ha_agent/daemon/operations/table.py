@@ -28,6 +28,7 @@ from ha_agent.daemon.operations.pair import PairOperations
 from ha_agent.daemon.operations.program_views import ProgramViews
 from ha_agent.daemon.operations.programs import ProgramCommands
 from ha_agent.daemon.operations.registration import Registration
+from ha_agent.daemon.operations.restore import RestoreOperations
 from ha_agent.daemon.operations.role import RoleOperations
 from ha_agent.daemon.operations.settings import SettingsOperations
 from ha_agent.daemon.operations.supervisor_calls import SupervisorCalls
@@ -54,6 +55,7 @@ class Rooms:
     role: RoleOperations
     orders: OrderOperations
     kept: KeptOperations
+    restore: RestoreOperations
     settings: SettingsOperations
     drill: DrillOperations
     alerts: AlertOperations
@@ -107,6 +109,8 @@ OPERATIONS: tuple[Operation[Any], ...] = (
     Operation("kept-read", req.KeptReadRequest, lambda r: r.kept.read_copy, OPERATOR, at_peer=True),
     Operation("kept-prune", req.KeptPruneRequest, lambda r: r.kept.prune, OPERATOR, at_peer=True),
     Operation("restore", req.RestoreRequest, lambda r: r.kept.restore, ROOT),
+    Operation("registry-at", req.RegistryAtRequest, lambda r: r.restore.show, OPERATOR),
+    Operation("restore-at", req.RestoreAtRequest, lambda r: r.restore.restore_at, ROOT),
     # agent.toml.
     Operation("settings", Request, lambda r: r.settings.show, OPERATOR, at_peer=True),
     Operation("settings-apply", req.SettingsApplyRequest, lambda r: r.settings.apply, ROOT, at_peer=True),
