@@ -440,6 +440,11 @@ _FINDINGS: tuple[Fault, ...] = (
     Fault("supervisor-conf", "supervisord's main conf cannot be read", "set supervisor.config, or run doctor as root"),
     Fault("include-active", "supervisord does not include the active set", "the finding says the line"),
     Fault("include-registry", "supervisord includes the registry itself", "the finding says the line"),
+    Fault(
+        "inline-programs",
+        "programs in supervisord's main conf itself run whatever the node's role, and no failover takes them along",
+        "move them to a conf of the registry, or to /etc/supervisor/local.d if they are meant to run on both nodes",
+    ),
     Fault("xmlrpc-open", "supervisord can be controlled over the network", "remove [inet_http_server], or protect it"),
     Fault(
         "supervisor-socket",
@@ -529,6 +534,7 @@ WELL: frozenset[str] = frozenset(
         "disk",
         "hooks",
         "include",
+        "inline-programs",
         "inotify",
         "keepalived-conf",
         "keepalived-running",

@@ -188,6 +188,7 @@ CHECKS: Mapping[str, str] = {
     "disk": "the room on the disk of the state directory",
     "hooks": "that keepalived calls the agent's hook, and that nobody else can change it",
     "include": "that supervisord includes the active set, and nothing else of the registry",
+    "inline-programs": "that supervisord's main conf has no programs of its own",
     "inotify": "the kernel's limits for watching the registry",
     "keepalived-conf": "that keepalived takes its configuration",
     "keepalived-running": "that keepalived runs",

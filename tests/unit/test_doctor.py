@@ -230,6 +230,18 @@ def test_the_include_of_the_registry_itself_is_found(context: Scripted) -> None:
     assert codes(supervisor.check_include, context) == {"include-active": Severity.ERROR}
 
 
+def test_programs_that_were_added_to_the_main_conf_after_setup_are_found(context: Scripted) -> None:
+    """They would run beside those of the active node, and stay away after a failover."""
+    assert codes(supervisor.check_inline, context) == {"inline-programs": Severity.OK}
+    main_conf(context, "[eventlistener:watch]\ncommand=/bin/watch\n")
+    assert codes(supervisor.check_inline, context) == {"inline-programs": Severity.OK}, "a listener is each node's own"
+    main_conf(context, "[program:late]\ncommand=/bin/x\n[program:a]\ncommand=/bin/a\n[group:web]\nprograms=a\n")
+    (finding,) = supervisor.check_inline(context)
+    assert finding.severity is Severity.WARNING and finding.code == "inline-programs"
+    assert "late" in finding.text and "web" in finding.text
+    assert context.settings.registry.path in finding.remedy and "/etc/supervisor/local.d" in finding.remedy
+
+
 def test_an_open_port_without_a_password_is_found(context: Scripted) -> None:
     """It is remote code execution (hazard 24)."""
     assert codes(supervisor.check_xmlrpc, context) == {"xmlrpc-closed": Severity.OK}

@@ -15,10 +15,11 @@ from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warn
 from ha_agent.cli.lint_cmd import read_registry
 from ha_agent.core.faults import FAULTS, Urgency, code_of_conf
 from ha_agent.core.findings import Finding
-from ha_agent.core.host_profile import choose_profile
+from ha_agent.core.host_profile import LOCAL_DIR, choose_profile
+from ha_agent.core.inline_programs import take_programs_out
 from ha_agent.core.lint import lint_conf, lint_together
 from ha_agent.core.listener_conf import GROUP, LISTENER_CONF, missing_events
-from ha_agent.core.main_conf import LOCAL_CONFS, UnusableConf, included_patterns, parse_main_conf
+from ha_agent.core.main_conf import LOCAL_CONFS, UnusableConf, groups_in, included_patterns, parse_main_conf
 from ha_agent.core.names import PARKED
 from ha_agent.core.places import RunPlaces
 from ha_agent.core.supervisor_words import State, deaf_text, remedy_for
@@ -63,6 +64,25 @@ def check_include(context: Context) -> Iterator[Finding]:
         yield error("include-registry", text, wanted)
     if not guilty and patterns:
         yield ok("include", f"{path} includes the active set and not the registry")
+
+
+def check_inline(context: Context) -> Iterator[Finding]:
+    """Programs of the main conf itself are this node's whatever its role is, and nothing replicates them."""
+    path = context.settings.supervisor.config
+    text = context.read(path)
+    if text is None:
+        return
+    found = take_programs_out(text, os.path.abspath(path)).confs
+    if not found:
+        yield ok("inline-programs", f"{path} has no programs of its own")
+        return
+    names = ", ".join(sorted(groups_in("".join(found.values()))))
+    where = f"{context.settings.registry.path}/{next(iter(sorted(found)))}"
+    remedy = (
+        f"on the active node move each section to a conf such as {where}, on the other one take it out; then supervisorctl "
+        f"update on both. What is meant to run on both nodes belongs in {LOCAL_DIR}"
+    )
+    yield warning("inline-programs", f"{path} itself has programs, which run here whatever the role: {names}", remedy)
 
 
 def _is_below(pattern: str, registry: str) -> bool:
@@ -267,6 +287,7 @@ def check_listener(context: Context) -> Iterator[Finding]:
 
 CHECKS: dict[str, Check] = {
     "supervisor-include": check_include,
+    "inline-programs": check_inline,
     "supervisor-xmlrpc": check_xmlrpc,
     "supervisor-socket": check_socket,
     "supervisor-unit": check_unit,
