@@ -30,6 +30,9 @@ REFUSALS, REFUSED_PAUSE_S = 2, 6.0
 seconds against the host for each, and lets nobody of it in when more than fifteen have come together (sshd_config(5),
 PerSourcePenalties: authfail, min)."""
 
+NEW_KEY = ".new"
+"""Ends the name of the key that is to take the place of the present one (``ha-agent pair --rotate``)."""
+
 
 class TransferFailed(Exception):
     """rsync did not bring the contents to the peer; the text is its own."""
@@ -54,7 +57,9 @@ def ssh_options(link: LinkSettings, peer: PeerSettings, control_path: str) -> li
     words = ["-F", "/dev/null", "-T", "-p", str(peer.ssh_port)]
     for name, value in options.items():
         words += ["-o", f"{name}={value}"]
-    return words
+    # ssh reads a key's public half when it starts and the private one when it signs: a connection that begins just before
+    # the key is replaced has two that do not fit, and goes on with this one.
+    return [*words, "-o", f"IdentityFile={link.key_file}{NEW_KEY}"]
 
 
 class PeerLink:

@@ -31,7 +31,7 @@ MODULES = {
     "kept": "kept_cmd",
     "restore": "restore_cmd",
     "setup": "setup_cmd",
-    "pair": "setup_cmd",
+    "pair": "pair_cmd",
     "setup-node": "setup_cmd",
     "install-units": "units_cmd",
     "bundle": "bundle_cmd",

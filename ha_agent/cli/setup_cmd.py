@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import time
@@ -12,25 +11,24 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from ha_agent.adapters.settings_file import load_settings
 from ha_agent.adapters.settings_paths import DEFAULT_PATH
 from ha_agent.adapters.terminal import complain, is_yes, paint
 from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands
-from ha_agent.cli.remote import RemoteFailed, ask_node, connect
-from ha_agent.cli.setup_node import SetupFailed, main_remote, run_part
+from ha_agent.cli.remote import RemoteFailed
+from ha_agent.cli.setup_node import SetupFailed, main_remote
+from ha_agent.cli.setup_sides import AGAIN, Ask, add_way, both_sides, changes_of, guarded, make_keys, show_diffs
 from ha_agent.core.keepalived_plan import adopted_settings, compare_instances, instance_from
 from ha_agent.core.names import is_loadable_name
 from ha_agent.core.node_json import NodeJson
-from ha_agent.core.schema import SettingsError
 from ha_agent.core.settings import RegistrySettings, SupervisorSettings, check_settings
 from ha_agent.core.setup_plan import PENDING_KEY, FileChange, find_address, find_interface
 from ha_agent.core.visible import visible
 from ha_agent.core.words import Exit
 
 HEALTHY_S = 60.0
-AGAIN = "whatever was written is recorded on each node: run the same again, or with --undo"
 WITH_PREFIX = "with its prefix length, such as 192.0.2.10/24"
-Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 
 def add_parser(commands: Commands) -> None:
@@ -41,11 +39,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--vip", metavar="ADDRESS/BITS", help="the virtual address with its prefix length")
     parser.add_argument("--interface", metavar="NAME", help="interface of the VIP (default: the one in its network)")
     parser.add_argument("--router-id", type=int, default=51, metavar="N", help="virtual_router_id, unique in the network")
-    parser.add_argument(
-        "--ssh-user", default="root", metavar="USER", help="for this command's own connection (default root)"
-    )
-    parser.add_argument("--ssh-port", type=int, default=22, metavar="N", help="port of the peer's sshd (default 22)")
-    parser.add_argument("--fingerprint", metavar="SHA256:...", help="the peer's host key, where there is nobody to ask")
+    add_way(parser)
     parser.add_argument("--adopt-instance", metavar="NAME", help="take over this VRRP instance of keepalived.conf")
     parser.add_argument("--replace-notify", action="store_true", help="take out the adopted instance's own notify scripts")
     parser.add_argument("--replace-keepalived", action="store_true", help="keep nothing of keepalived.conf but a copy")
@@ -57,15 +51,8 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show everything, change nothing")
     parser.add_argument("--yes", action="store_true", help="do it without asking")
     parser.add_argument("--undo", action="store_true", help="put back what stood there before, on both nodes")
-    pair = commands.add("pair", "exchange keys with the other node, a part of setup", "ha-agent pair node-b", run_pair)
-    pair.add_argument("peer", metavar="HOST", help="the other node: a name or an address that ssh reaches")
-    pair.add_argument("--ssh-user", default="root", metavar="USER", help="for this command's own connection (default root)")
-    pair.add_argument("--ssh-port", type=int, default=22, metavar="N", help="port of the peer's sshd (default 22)")
-    pair.add_argument("--fingerprint", metavar="SHA256:...", help="the peer's host key, where there is nobody to ask")
-    pair.add_argument("--dry-run", action="store_true", help="show everything, change nothing")
-    pair.add_argument("--yes", action="store_true", help="do it without asking")
     part = commands.add("setup-node", "one node's part of setup, which runs it", "ha-agent setup-node facts", _run_part)
-    part.add_argument("part", choices=("facts", "plan", "key", "apply", "service", "undo"))
+    part.add_argument("part", choices=("facts", "plan", "key", "keys", "apply", "service", "undo"))
 
 
 def _run_part(options: argparse.Namespace) -> int:
@@ -74,70 +61,13 @@ def _run_part(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Runs ``setup``."""
-    return _guarded(lambda: _run(options))
-
-
-def run_pair(options: argparse.Namespace) -> int:
-    """Runs ``pair``."""
-    return _guarded(lambda: _pair(options))
-
-
-def _guarded(work: Callable[[], int]) -> int:
-    if os.geteuid() != 0:
-        complain("this must run as root: it writes configuration on both nodes")
-        return Exit.USAGE
-    try:
-        return work()
-    except KeyboardInterrupt:
-        complain(f"\ninterrupted; {AGAIN}")
-        return 130
-    except (SetupFailed, RemoteFailed) as error:
-        complain(str(error))
-        return Exit.FAILED
-    except SettingsError as error:
-        for problem in error.problems:
-            complain(str(problem))
-        return Exit.USAGE
+    return guarded(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
     host = options.peer or _ask("The other node's name or address")
-    client = connect(host, options.ssh_port, options.ssh_user, options.fingerprint)
-    try:
-        sides: dict[str, Ask] = {"own": run_part, "peer": lambda part, request: ask_node(client, part, request)}
-        return _undo(sides, options) if options.undo else _set_up(sides, options)
-    finally:
-        client.close()
-
-
-def _pair(options: argparse.Namespace) -> int:
-    """Both agents' keys under their forced command, both host keys pinned; nothing else."""
-    client = connect(options.peer, options.ssh_port, options.ssh_user, options.fingerprint)
-    try:
-        sides: dict[str, Ask] = {"own": run_part, "peer": lambda part, request: ask_node(client, part, request)}
-        facts = {side: ask("facts", {}) for side, ask in sides.items()}
-        requests = {
-            side: {"peer_key": fact["key"] or PENDING_KEY, "peer_host_key": fact["host_key"], "peer_name": fact["name"]}
-            for side, fact in (("own", facts["peer"]), ("peer", facts["own"]))
-        }
-        due = {side: [c for c in _changes(ask("plan", requests[side])) if c.is_due] for side, ask in sides.items()}
-        _show_diffs(facts, due)
-        if not any(due.values()):
-            print("both nodes know each other's keys")
-            return Exit.DONE
-        if options.dry_run:
-            print("nothing was changed")
-            return Exit.DONE
-        if not options.yes and not is_yes("Write this on both nodes?"):
-            complain("nothing was changed; --yes does it without asking")
-            return Exit.REFUSED
-        _make_keys(sides, requests)
-        for side, ask in sides.items():
-            ask("apply", requests[side])
-    finally:
-        client.close()
-    print("both nodes know each other's keys; ha-agent doctor --peer tries the way in both directions")
-    return Exit.DONE
+    with both_sides(host, options) as sides:
+        return undo(sides, options) if options.undo else _set_up(sides, options)
 
 
 def _ask(question: str) -> str:
@@ -164,7 +94,7 @@ def _set_up(sides: dict[str, Ask], options: argparse.Namespace) -> int:
     _check(facts, requests)
     plans = {side: ask("plan", requests[side]) for side, ask in sides.items()}
     _refuse(facts, {side: plan["refused"] for side, plan in plans.items()})
-    due = {side: [c for c in _changes(plan) if c.is_due] for side, plan in plans.items()}
+    due = {side: [c for c in changes_of(plan) if c.is_due] for side, plan in plans.items()}
     _show(facts, due, requests, {side: plan["said"] for side, plan in plans.items()})
     if options.dry_run:
         print("nothing was changed")
@@ -173,7 +103,7 @@ def _set_up(sides: dict[str, Ask], options: argparse.Namespace) -> int:
         complain("nothing was changed; --yes does it without asking")
         return Exit.REFUSED
     try:
-        _make_keys(sides, requests)
+        make_keys(sides, requests)
         for side, ask in sides.items():
             ask("apply", requests[side])
         _start(sides, facts, order_steps(facts, due, plans, vip))
@@ -316,23 +246,6 @@ def _refuse(facts: dict[str, dict[str, Any]], refused: dict[str, Sequence[str]])
         raise SetupFailed("\n".join([*(visible(text) for text in found), "nothing was changed"]))
 
 
-def _changes(plan: dict[str, Any]) -> list[FileChange]:
-    return [FileChange(**change) for change in plan["changes"]]
-
-
-def _show_diffs(facts: dict[str, dict[str, Any]], due: dict[str, list[FileChange]]) -> None:
-    for side, found in due.items():
-        for change in found:
-            print("\n".join(visible(line, "\t") for line in change.diff(facts[side]["name"])))
-
-
-def _make_keys(sides: dict[str, Ask], requests: dict[str, dict[str, Any]]) -> None:
-    """Has each node make the key that the other one lacks."""
-    for side, other in (("own", "peer"), ("peer", "own")):
-        if requests[side]["peer_key"] == PENDING_KEY:
-            requests[side]["peer_key"] = sides[other]("key", {})["key"]
-
-
 def _show(
     facts: dict[str, dict[str, Any]],
     due: dict[str, list[FileChange]],
@@ -340,7 +253,7 @@ def _show(
     said: dict[str, Sequence[str]],
 ) -> None:
     own, peer = facts["own"], facts["peer"]
-    _show_diffs(facts, due)
+    show_diffs(facts, due)
     for side, texts in said.items():
         for text in texts:
             print(visible(f"{facts[side]['name']}: {text}"))
@@ -430,7 +343,6 @@ def _in_sync(seen: list[NodeJson]) -> bool:
 
 def _await(name: str, look: Callable[[list[NodeJson]], bool]) -> None:
     from ha_agent.adapters.control import CommandFailed, NoDaemon
-    from ha_agent.adapters.settings_file import load_settings
 
     nodes = Nodes(load_settings(DEFAULT_PATH))
     deadline = time.monotonic() + HEALTHY_S
@@ -450,7 +362,7 @@ def _await(name: str, look: Callable[[list[NodeJson]], bool]) -> None:
 # ---- and back --------------------------------------------------------------------------------------------------
 
 
-def _undo(sides: dict[str, Ask], options: argparse.Namespace) -> int:
+def undo(sides: dict[str, Ask], options: argparse.Namespace) -> int:
     if not options.yes and not is_yes("Stop keepalived and the agent on both nodes, and put their files back?"):
         complain("nothing was changed; --yes does it without asking")
         return Exit.REFUSED

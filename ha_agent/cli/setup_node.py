@@ -31,6 +31,7 @@ from ha_agent.adapters.setup_changes import ADOPTING, PEER, RAN_BEFORE, SetupCha
 from ha_agent.adapters.supervisord import Fault, RereadRefused, Supervisord, SupervisordDown
 from ha_agent.adapters.terminal import complain
 from ha_agent.cli.lint_cmd import read_registry
+from ha_agent.cli.setup_keys import AUTHORIZED, KeysFailed, run_keys_part
 from ha_agent.cli.setup_look import (
     ConfPlan,
     Look,
@@ -65,7 +66,6 @@ _PLACES = StatePlaces(DEFAULT_STATE_DIR)
 CHANGES = SetupChanges(_PLACES.setup_record, _PLACES.undone)
 KEY = "/etc/ha-agent/ssh/id_ed25519"
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
-AUTHORIZED = "/root/.ssh/authorized_keys"
 UNITS = "/etc/systemd/system"
 
 COMMAND_S = 60.0
@@ -86,6 +86,7 @@ def run_part(part: str, request: dict[str, Any]) -> dict[str, Any]:
         "facts": _facts,
         "plan": _plan,
         "key": _key,
+        "keys": run_keys_part,
         "apply": _apply,
         "service": _service,
         "address": _address,
@@ -93,7 +94,7 @@ def run_part(part: str, request: dict[str, Any]) -> dict[str, Any]:
     }
     try:
         return parts[part](request)
-    except (OSError, UnusableConf) as error:
+    except (OSError, UnusableConf, KeysFailed) as error:
         raise SetupFailed(str(error)) from None
 
 

@@ -20,7 +20,11 @@ class Cause:
 _CAUSES: tuple[Cause, ...] = (
     Cause("agent-down", ("agent is not running", "peer.sock"), "at {node}: systemctl start ha-agent"),
     Cause("key-refused", ("Permission denied",), "ha-agent doctor says which key {node} does not take"),
-    Cause("host-key", ("Host key verification failed", "REMOTE HOST IDENTIFICATION"), "ha-agent doctor: is that {node}?"),
+    Cause(
+        "host-key",
+        ("Host key verification failed", "REMOTE HOST IDENTIFICATION"),
+        "is that {node}? ha-agent pair {node} --host-key shows both fingerprints, and pins the new one",
+    ),
     Cause("version", ("protocol version",), "install the same ha-agent on both nodes"),
     Cause("sshd-down", ("Connection refused",), "at {node}: systemctl start ssh"),
     Cause(

@@ -55,6 +55,25 @@ def add_peer_key(text: str | None, public_key: str) -> str:
     return "".join(f"{row}\n" for row in [*others, line])
 
 
+def trusted_keys(text: str) -> list[str]:
+    """The keys that ``authorized_keys`` lets in to the forced command, without their comments."""
+    rows = [row.split(MARK, 1)[1].split() for row in text.splitlines() if MARK in row]
+    return [" ".join(words[:2]) for words in rows]
+
+
+def trust_also(text: str | None, public_key: str) -> str:
+    """``authorized_keys`` with the peer's key under its forced command, beside those of this pair that are there."""
+    if " ".join(public_key.split()[:2]) in trusted_keys(text or ""):
+        return text or ""
+    return "".join(f"{row}\n" for row in [*(text or "").splitlines(), f"restrict,{MARK} {public_key.strip()}"])
+
+
+def find_host_key(text: str, name: str) -> str | None:
+    """Type and key that ``known_hosts`` has under ``name``; None where it has none."""
+    rows = [row.split() for row in text.splitlines() if row.split(" ", 1)[0] == name]
+    return next((" ".join(words[1:3]) for words in rows if len(words) >= 3), None)
+
+
 def remove_peer_key(text: str) -> str:
     """``authorized_keys`` without the peer's key; every other line is as it is now, and none of before comes back."""
     return "".join(row for row in text.splitlines(keepends=True) if MARK not in row)

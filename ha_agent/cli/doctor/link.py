@@ -39,8 +39,7 @@ def check_files(context: Context) -> Iterator[Finding]:
     names = {name for line in (known or "").splitlines() if line[:1] not in ("#", "") for name in line.split()[0].split(",")}
     if peer.name not in names:
         text = f"{link.known_hosts} has no host key under the name {peer.name}"
-        remedy = f"add: {peer.name} TYPE KEY, from /etc/ssh/ssh_host_ed25519_key.pub of {peer.name}"
-        yield error("host-key", text, remedy)
+        yield error("host-key", text, f"ha-agent pair {peer.name} --host-key shows it, and pins it if you say so")
         return
     yield ok("ssh-files", f"{link.key_file}, and the host key of {peer.name}")
 
@@ -68,7 +67,8 @@ def check_forced_command(context: Context) -> Iterator[Finding]:
         yield error("ssh-unrestricted", text, remedy)
     elif "Host key verification failed" in ran.errors or "REMOTE HOST IDENTIFICATION" in ran.errors:
         text = f"the host key of {peer.name} is not the pinned one"
-        yield error("host-key", text, f"if it was changed on purpose: put the new one into {link.known_hosts}")
+        remedy = f"ha-agent pair {peer.name} --host-key shows both fingerprints, and pins the new one if you say so"
+        yield error("host-key", text, remedy)
     elif "Permission denied" in ran.errors:
         remedy = (
             "put the key into authorized_keys there; sshd needs PermitRootLogin forced-commands-only or prohibit-password"
