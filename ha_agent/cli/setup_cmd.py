@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from ha_agent.adapters.files import read_or_none
 from ha_agent.adapters.settings_file import load_settings
 from ha_agent.adapters.settings_paths import DEFAULT_PATH
 from ha_agent.adapters.terminal import complain, is_yes, paint
@@ -18,16 +19,19 @@ from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands
 from ha_agent.cli.remote import RemoteFailed
 from ha_agent.cli.setup_node import SetupFailed, main_remote
+from ha_agent.cli.setup_replace import adapt_requests, check_survivor, survivor_vrrp
 from ha_agent.cli.setup_sides import AGAIN, Ask, add_way, both_sides, changes_of, guarded, make_keys, show_diffs
+from ha_agent.cli.setup_undo import dissolve, undo
 from ha_agent.core.keepalived_plan import adopted_settings, compare_instances, instance_from
 from ha_agent.core.names import is_loadable_name
 from ha_agent.core.node_json import NodeJson
 from ha_agent.core.settings import RegistrySettings, SupervisorSettings, check_settings
-from ha_agent.core.setup_plan import PENDING_KEY, FileChange, find_address, find_interface
+from ha_agent.core.setup_plan import PENDING_KEY, FileChange, find_address, find_host_key, find_interface
 from ha_agent.core.visible import visible
 from ha_agent.core.words import Exit
 
 HEALTHY_S = 60.0
+REPLACE_AGAIN = "this node works on; run the same again"
 WITH_PREFIX = "with its prefix length, such as 192.0.2.10/24"
 
 
@@ -51,6 +55,11 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show everything, change nothing")
     parser.add_argument("--yes", action="store_true", help="do it without asking")
     parser.add_argument("--undo", action="store_true", help="put back what stood there before, on both nodes")
+    summary = "on the active node: it goes on without a pair, and the other one stops and is clean"
+    parser.add_argument("--dissolve", action="store_true", help=summary)
+    parser.add_argument(
+        "--replace", metavar="NODE", help="on the node that works: a new machine takes the place of the dead NODE"
+    )
     part = commands.add("setup-node", "one node's part of setup, which runs it", "ha-agent setup-node facts", _run_part)
     part.add_argument("part", choices=("facts", "plan", "key", "keys", "apply", "service", "undo"))
 
@@ -61,10 +70,14 @@ def _run_part(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Runs ``setup``."""
+    if options.replace:
+        return guarded(lambda: _replace(options), REPLACE_AGAIN)
     return guarded(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.dissolve:
+        return dissolve(options)
     host = options.peer or _ask("The other node's name or address")
     with both_sides(host, options) as sides:
         return undo(sides, options) if options.undo else _set_up(sides, options)
@@ -91,6 +104,36 @@ def _set_up(sides: dict[str, Ask], options: argparse.Namespace) -> int:
     requests["own"] |= {"active": True, "start_all": options.start_all, "move_programs": options.move_programs}
     for request in requests.values():
         request |= {name: getattr(options, name) for name in ("adopt_instance", "replace_notify", "replace_keepalived")}
+    return _carry_out(sides, options, facts, requests, AGAIN)
+
+
+def _replace(options: argparse.Namespace) -> int:
+    """A new machine in the place of the peer, which is dead."""
+    settings = load_settings(DEFAULT_PATH)
+    seen = Nodes(settings).status()
+    # Before anybody is asked for a password.
+    check_survivor(seen, settings, options.replace, is_known=True)
+    with both_sides(options.peer or settings.peer.address, options) as sides:
+        facts = {side: ask("facts", {"active": side == "own"}) for side, ask in sides.items()}
+        known = (read_or_none(settings.link.known_hosts) or b"").decode("utf-8", "surrogateescape")
+        is_known = find_host_key(known, settings.peer.name) == facts["peer"]["host_key"]
+        check_survivor(seen, settings, options.replace, is_known=is_known)
+        _check_nodes(facts)
+        vrrp = settings.vrrp
+        requests = make_requests(facts, vrrp.vip, None, vrrp.router_id, options.ssh_port, survivor_vrrp(settings))
+        requests = adapt_requests(requests, settings, options.replace, options.ssh_port, is_known=is_known)
+        requests["own"] |= {"active": True}
+        return _carry_out(sides, options, facts, requests, REPLACE_AGAIN)
+
+
+def _carry_out(
+    sides: dict[str, Ask],
+    options: argparse.Namespace,
+    facts: dict[str, dict[str, Any]],
+    requests: dict[str, dict[str, Any]],
+    again: str,
+) -> int:
+    """Checks, shows, asks and does what ``requests`` say; ``again``: what to do where it could not be done."""
     _check(facts, requests)
     plans = {side: ask("plan", requests[side]) for side, ask in sides.items()}
     _refuse(facts, {side: plan["refused"] for side, plan in plans.items()})
@@ -106,9 +149,9 @@ def _set_up(sides: dict[str, Ask], options: argparse.Namespace) -> int:
         make_keys(sides, requests)
         for side, ask in sides.items():
             ask("apply", requests[side])
-        _start(sides, facts, order_steps(facts, due, plans, vip))
+        _start(sides, facts, order_steps(facts, due, plans, requests["own"]["settings"]["vrrp"]["vip"]))
     except (SetupFailed, RemoteFailed) as error:
-        raise SetupFailed(f"{error}\n{AGAIN}") from None
+        raise SetupFailed(f"{error}\n{again}") from None
     print(paint("the pair is at work", "green"), flush=True)
     # Its exit status is a Nagios plugin's: 2 is an error.
     found = subprocess.call([sys.executable, "-m", "ha_agent", "doctor", "--peer"])
@@ -357,28 +400,3 @@ def _await(name: str, look: Callable[[list[NodeJson]], bool]) -> None:
         time.sleep(0.2)
     roles = {n.get("name"): n.get("role") or n.get("problem") for n in seen}
     raise SetupFailed(f"{name} did not come so far within {HEALTHY_S:g} s ({roles}); ha-agent doctor --peer says why")
-
-
-# ---- and back --------------------------------------------------------------------------------------------------
-
-
-def undo(sides: dict[str, Ask], options: argparse.Namespace) -> int:
-    if not options.yes and not is_yes("Stop keepalived and the agent on both nodes, and put their files back?"):
-        complain("nothing was changed; --yes does it without asking")
-        return Exit.REFUSED
-    # The standby first: a node without an agent never becomes MASTER, so nothing moves while the other one is undone.
-    for side in ("peer", "own"):
-        answer = sides[side]("undo", {})
-        restored = answer["restored"]
-        where = "on the peer" if side == "peer" else "here"
-        for path in answer["aside"]:
-            print(visible(f"{where}: what was changed since setup is kept as {path}"))
-        print(f"{where}: {len(restored)} files are as they were" if restored else f"{where}: there was nothing to undo")
-        if side == "peer" and restored and answer["confs"]:
-            names = ", ".join(answer["confs"])
-            complain(
-                f"ATTENTION: the peer still has the replicated confs ({names}), and its supervisord includes them again: it "
-                "would start them at its next start or update, beside this node; remove there what must not run there"
-            )
-    print("programs run on under supervisord as they are; the virtual address is gone")
-    return Exit.DONE

@@ -31,6 +31,7 @@ from ha_agent.adapters.setup_changes import ADOPTING, PEER, RAN_BEFORE, SetupCha
 from ha_agent.adapters.supervisord import Fault, RereadRefused, Supervisord, SupervisordDown
 from ha_agent.adapters.terminal import complain
 from ha_agent.cli.lint_cmd import read_registry
+from ha_agent.cli.setup_dissolve import find_left_out, include_left_out, keep_address, put_registry_aside
 from ha_agent.cli.setup_keys import AUTHORIZED, KeysFailed, run_keys_part
 from ha_agent.cli.setup_look import (
     ConfPlan,
@@ -48,7 +49,8 @@ from ha_agent.core.main_conf import UnusableConf, has_own_programs, replace_incl
 from ha_agent.core.names import PARKED
 from ha_agent.core.places import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, RunPlaces, StatePlaces
 from ha_agent.core.schema import NAME, SettingsError
-from ha_agent.core.settings import LinkSettings, Settings, SupervisorSettings, check_settings
+from ha_agent.core.settings import LinkSettings, Settings, SupervisorSettings, VrrpSettings, check_settings
+from ha_agent.core.settings_edit import UneditableText, changed_values, set_values
 from ha_agent.core.settings_sample import flat_values, sample_toml
 from ha_agent.core.setup_plan import (
     PENDING_KEY,
@@ -57,6 +59,7 @@ from ha_agent.core.setup_plan import (
     is_public_key,
     merge_settings,
     pin_host_key,
+    unpin_host_key,
 )
 from ha_agent.core.supervisor_survey import find_obstacles
 from ha_agent.core.vip import find_prefix
@@ -156,6 +159,7 @@ def _facts(request: dict[str, Any]) -> dict[str, Any]:
         "agent": _run("systemctl", "is-active", "ha-agent").stdout.strip(),
         "keepalived": _run("systemctl", "is-active", "keepalived").stdout.strip(),
         "instances": instances,
+        "made_by_setup": bool(CHANGES.read()),
         "obstacles": unreadable + find_obstacles(survey, leave_others=bool(request.get("leave_supervisords"))),
         "places": {"config": survey.main_conf, "socket": survey.door.socket, "registry": look.registry},
     }
@@ -185,8 +189,12 @@ def _look() -> Look:
     return look_at_supervisord(_configured("supervisor", "config"), _configured("registry", "path"), active, CHANGES)
 
 
-def _key(_request: dict[str, Any]) -> dict[str, Any]:
-    """The agent's public key; made where there is none."""
+def _key(request: dict[str, Any]) -> dict[str, Any]:
+    """The agent's public key; made where there is none, and ``anew`` also where there is one."""
+    if request.get("anew"):
+        for path in (KEY, f"{KEY}.pub"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
     if not os.path.exists(KEY):
         make_dir(os.path.dirname(KEY), 0o700)
         _must("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"ha-agent@{os.uname().nodename}", "-f", KEY)
@@ -221,6 +229,10 @@ def _settings(request: dict[str, Any]) -> tuple[Settings, str]:
     settings = check_settings(merged)
     if present is not None and raw == merged:
         return settings, present
+    if present is not None:
+        # What somebody has written besides stays, comments and all, where the file can be changed line by line.
+        with contextlib.suppress(UneditableText):
+            return settings, set_values(present, changed_values(raw, merged))
     return settings, sample_toml(flat_values(merged))
 
 
@@ -234,9 +246,12 @@ def trusted_files(request: dict[str, Any], known_hosts: str, name: str) -> list[
     for what in ("peer_key", "peer_host_key"):
         if not is_public_key(str(request[what])):
             raise SetupFailed(f"{what} is not a public key: {str(request[what])[:60]!r}")
+    hosts = read_text(known_hosts)
+    if hosts is not None and request.get("former_peer"):
+        hosts = unpin_host_key(hosts, str(request["former_peer"]))
     return [
         (AUTHORIZED, add_peer_key(read_text(AUTHORIZED), request["peer_key"]), 0o600),
-        (known_hosts, pin_host_key(read_text(known_hosts), name, request["peer_host_key"]), 0o600),
+        (known_hosts, pin_host_key(hosts, name, request["peer_host_key"]), 0o600),
     ]
 
 
@@ -431,11 +446,16 @@ def _address(_request: dict[str, Any]) -> dict[str, Any]:
 # ---- and back ---------------------------------------------------------------------------------------------------
 
 
-def _undo(_request: dict[str, Any]) -> dict[str, Any]:
-    """Puts back what stood there before the first setup. The agent goes first, so that no program stops."""
+def _undo(request: dict[str, Any]) -> dict[str, Any]:
+    """Puts back what stood there before the first setup. The agent goes first, so that no program stops.
+
+    ``clean``: what replication brought is put aside, too. ``goes_on``: the virtual address stays here, as a plain one, and
+    the main conf includes every conf of the registry.
+    """
     if not CHANGES.read():
         return {"restored": [], "aside": []}
     look = _look()
+    vip, interface = _configured("vrrp", "vip"), _configured("vrrp", "interface")
     stays = CHANGES.read().get(RAN_BEFORE) == "keepalived"
     for unit in ("ha-agent",) if stays else ("ha-agent", "keepalived"):
         _run("systemctl", "disable", "--now", unit)
@@ -443,6 +463,9 @@ def _undo(_request: dict[str, Any]) -> dict[str, Any]:
     for path in RunPlaces(_configured("paths", "run_dir") or DEFAULT_RUN_DIR).role_files:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+    answer: dict[str, Any] = {}
+    if request.get("goes_on") and not stays and vip:
+        answer["address_problem"] = keep_address(vip, interface or VrrpSettings(vip=vip).interface)
     done = CHANGES.undo(_configured("peer", "name") or "")
     # Its conf is gone by now; where supervisord does not run, there is nothing to take out.
     with contextlib.suppress(SetupFailed):
@@ -451,5 +474,16 @@ def _undo(_request: dict[str, Any]) -> dict[str, Any]:
     if stays:
         # It ran before there was a pair, with what is its conf again.
         _run("systemctl", "reload-or-restart", "keepalived")
-    left = sorted(path for path in read_registry(look.registry) if not path.endswith(PARKED))
-    return {"restored": sorted(done.restored), "aside": done.aside, "confs": left, "running": read_running(look)}
+    present = sorted(read_registry(look.registry))
+    if request.get("clean"):
+        folder = f"{_PLACES.undone}/registry"
+        answer["moved"] = put_registry_aside(look.registry, present, done.restored, folder)
+        answer["moved_to"] = folder
+        present = sorted(read_registry(look.registry))
+    left = [path for path in present if not path.endswith(PARKED)]
+    if request.get("goes_on"):
+        look = _look()
+        left_out = [os.path.join(look.registry, p) for p in find_left_out(look.registry, present, look.patterns)]
+        answer["included"] = include_left_out(look.survey.main_conf, left_out)
+    answer |= {"restored": sorted(done.restored), "aside": done.aside, "confs": left, "running": read_running(look)}
+    return answer

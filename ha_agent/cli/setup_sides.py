@@ -74,4 +74,4 @@ def make_keys(sides: dict[str, Ask], requests: dict[str, dict[str, Any]]) -> Non
     """Has each node make the key that the other one lacks."""
     for side, other in (("own", "peer"), ("peer", "own")):
         if requests[side]["peer_key"] == PENDING_KEY:
-            requests[side]["peer_key"] = sides[other]("key", {})["key"]
+            requests[side]["peer_key"] = sides[other]("key", {"anew": requests[side].get("anew", False)})["key"]

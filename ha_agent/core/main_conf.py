@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import posixpath
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ha_agent.core.host_profile import LOCAL_DIR
@@ -88,7 +89,17 @@ def replace_include(text: str, active: str) -> str:
 
     Raises ``UnusableConf`` where the file has more than one such section.
     """
-    wanted = f"files = {active} {LOCAL_CONFS}\n"
+    return _set_include(text, f"{active} {LOCAL_CONFS}")
+
+
+def add_includes(text: str, files: Sequence[str]) -> str:
+    """supervisord's main conf that includes ``files`` besides what it does. Raises ``UnusableConf``."""
+    present = (parse_main_conf(text).get("include", "files", fallback="") or "").split()
+    return _set_include(text, " ".join([*present, *files])) if files else text
+
+
+def _set_include(text: str, files: str) -> str:
+    wanted = f"files = {files}\n"
     text = text if text.endswith("\n") else f"{text}\n"
     sections = [m.start() for m in re.finditer(r"^\[include\]", text, re.MULTILINE)]
     if len(sections) > 1:

@@ -38,6 +38,17 @@ def set_values(text: str, values: Mapping[str, Any]) -> str:
     return edited
 
 
+def changed_values(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``set_values`` must set to make the tables ``after`` of ``before``, which has nothing that ``after`` lacks."""
+    found: dict[str, Any] = {}
+    for section, table in after.items():
+        present = before.get(section, {})
+        for key, value in table.items():
+            if not isinstance(present, Mapping) or key not in present or present[key] != value:
+                found[f"{section}.{key}"] = value
+    return found
+
+
 def _with(tables: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         *sections, key = name.split(".")

@@ -191,6 +191,12 @@ class Machine:
             raise CommandFailed(f"{self.name}: {script}\nended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done.stdout
 
+    def exchange(self, suite: str) -> None:
+        """Puts another machine in the place of this one: same name and address, an empty disk, ``suite``; it is off."""
+        self.discard()
+        self.suite = suite
+        self.make_disk()
+
     def discard(self) -> None:
         """Switches the machine off and removes its disk."""
         if self._container is not None and self._container.poll() is None:
