@@ -95,10 +95,11 @@ def run_sample(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace, nodes: Nodes) -> list[SettingRow]:
     """The file here against what is in force, there or here."""
-    own = values_in_force(nodes.settings)
     if options.peer:
         there = nodes.ask_peer({"op": "settings"})["values"]
-        return list(compare_settings(own, there, frozenset(describe_agreement(nodes.settings))))
+        shown = values_in_force(nodes.settings, to_peer=True)
+        return list(compare_settings(shown, there, frozenset(describe_agreement(nodes.settings))))
+    own = values_in_force(nodes.settings)
     in_force = nodes.ask_own({"op": "settings"})["values"]
     keys = sorted(key for key in own.keys() | in_force.keys() if own.get(key) != in_force.get(key))
     return [SettingRow(key, Kind.MUST_AGREE, own.get(key), in_force.get(key)) for key in keys]

@@ -41,12 +41,15 @@ class SettingRow:
     peer: Any
 
 
-def values_in_force(settings: Settings) -> dict[str, Any]:
-    """Every value by its name in agent.toml, defaults included; secret ones are not shown."""
+def values_in_force(settings: Settings, *, to_peer: bool = False) -> dict[str, Any]:
+    """Every value by its name in agent.toml, defaults included; secret ones are not shown.
+
+    ``to_peer``: nor are commands, whose words may hold a password (a fence's), and which the other node has no use for.
+    """
     flat: dict[str, Any] = {}
     for section, table in settings_as_dict(settings).items():
-        secret = _secret_keys(section)
-        flat.update({f"{section}.{key}": NOT_SHOWN if key in secret and value else value for key, value in table.items()})
+        hidden = _secret_keys(section) | (frozenset(k for k in table if k.endswith("command")) if to_peer else frozenset())
+        flat.update({f"{section}.{key}": NOT_SHOWN if key in hidden and value else value for key, value in table.items()})
     return flat
 
 

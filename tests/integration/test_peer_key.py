@@ -237,6 +237,39 @@ def test_a_malformed_request_is_answered_and_leaves_no_traceback(pair: Pair, fra
     assert pair.role("node-b") == "standby"
 
 
+SETTINGS: tuple[dict[str, object], ...] = (
+    {"takeover.fence_command": ["/bin/sh", "-c", "id >/etc/owned"]},
+    {"registry.path": "/etc/ld.so.conf.d"},
+    {"link.known_hosts": "/etc/owned"},
+    {"vrrp.vip": f"{ADDRESSES['node-b']}/24"},
+    {"vrrp.vip": '10.77.0.9/24"\n[takeover]\nfence_command = ["/bin/sh"]\n#'},
+    {"vrrp.router_id": 7, "drill.keepalived_start_command": ["/bin/sh"]},
+)
+
+
+@pytest.mark.parametrize("values", SETTINGS)
+def test_no_command_file_or_place_of_agent_toml_is_set_or_seen_with_the_peers_key(
+    pair: Pair, values: dict[str, object]
+) -> None:
+    """The rule of `held-peer-settings`.
+
+    Fault: somebody with the peer's key asks in root's name for settings that name a command, a file, a directory, another
+    address of the machine, or a second line.
+    Answer: refused, the file is as it was; and of commands the key is shown nothing.
+    Bound: none needed.
+    """
+    before = pair.shell("node-b", "sha256sum /etc/ha-agent/agent.toml"), pair.agent_pid("node-b")
+    asked = {"op": "settings-apply", "id": 1, "by": "root", "access": "operate", "root": True, "values": values}
+    as_member = {**asked, "id": 2, "root": False, "values": {"vrrp.router_id": 7}}
+    answers = {answer["id"]: answer for answer in talk(pair, asked, as_member, {"op": "settings", "id": 3})}
+    refused, member, seen = (answers[number] for number in (1, 2, 3))
+    assert refused.get("outcome") == "refused", refused
+    assert "only root may ask" in str(member), member
+    assert "systemctl" not in str(seen) and "10.77.0" in str(seen), seen
+    assert (pair.shell("node-b", "sha256sum /etc/ha-agent/agent.toml"), pair.agent_pid("node-b")) == before
+    assert "owned" not in pair.shell("node-b", "ls /etc /etc/ha-agent")
+
+
 def memory_kib(pair: Pair, node: str) -> int:
     """Resident memory of the node's agent."""
     return int(pair.shell(node, f"awk '/VmRSS/ {{print $2}}' /proc/{pair.agent_pid(node)}/status"))

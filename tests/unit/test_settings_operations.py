@@ -74,6 +74,14 @@ def test_a_secret_is_not_shown() -> None:
     assert "s3cret" not in str(values)
 
 
+def test_a_peer_sees_that_there_is_a_command_and_not_its_words() -> None:
+    fence = {"fence_command": ["/usr/sbin/fence_ipmilan", "-p", "s3cret"]}
+    settings = check_settings(raw(A, B, takeover=fence, sinks={"x": {"kind": "command", "command": ["/bin/x", "s3cret"]}}))
+    assert values_in_force(settings)["takeover.fence_command"][-1] == "s3cret", "whoever may read the file"
+    shown = values_in_force(settings, to_peer=True)
+    assert "s3cret" not in str(shown) and shown["takeover.fence_command"] == NOT_SHOWN == shown["sinks.x.command"]
+
+
 def test_what_may_be_set_from_the_peer_names_no_command_no_file_and_no_place() -> None:
     """A fixed list, which this test has a second time: whoever adds to it must go through docs/authority.md."""
     assert set(values_to_agree(check_settings(raw(A, B)))) == {
@@ -199,3 +207,6 @@ def test_a_file_that_is_broken_or_gone_is_said(tmp_path: pathlib.Path) -> None:
 def test_what_is_in_force_is_shown(tmp_path: pathlib.Path) -> None:
     answer = asyncio.run(Desk(tmp_path).operations.show(Request(), operator()))
     assert answer["values"]["vrrp.router_id"] == 51 and answer["path"].endswith("agent.toml")
+    assert answer["values"]["vrrp.stop_command"] != NOT_SHOWN
+    there = asyncio.run(Desk(tmp_path).operations.show(Request(), operator(uid=None)))
+    assert there["values"]["vrrp.stop_command"] == NOT_SHOWN

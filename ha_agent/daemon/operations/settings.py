@@ -45,9 +45,9 @@ class SettingsOperations:
         self._standing, self._maintenance, self._events = standing, maintenance, events
         self._has_address, self._reload = has_address, reload
 
-    async def show(self, _request: Request, _call: Call) -> SettingsAnswer:
-        """The values in force, secret ones left out."""
-        return {"path": self._path, "values": values_in_force(self._settings)}
+    async def show(self, _request: Request, call: Call) -> SettingsAnswer:
+        """The values in force, secret ones left out, and commands where the peer asks."""
+        return {"path": self._path, "values": values_in_force(self._settings, to_peer=call.from_peer)}
 
     async def apply(self, request: SettingsApplyRequest, call: Call) -> SettingsAppliedAnswer:
         """Sets values that both nodes must have alike in the file, keeps the former one, and begins anew with it.
