@@ -55,6 +55,10 @@ def test_every_document_has_its_shape_in_every_state(pair: Pair) -> None:
         seen.ask(node, "maintenance", "maintenance")
         seen.ask(node, "config-check", "config", "check")
         seen.ask_sup(node, "supzcli-status", "status", "--pair")
+    compare_configurations(pair, seen)
+    seen.ask("node-a", "restore-list", "restore", "--list")
+    for ago in ("1h", "0s"):
+        seen.ask("node-a", "restore", "restore", "--at", ago, "--dry-run")
     pair.shell("node-a", "echo 'x = 1' > /tmp/bad.toml")
     seen.ask("node-a", "config-check", "config", "check", "--config", "/tmp/bad.toml")
     seen.ask("node-a", "alert-test", "alert", "test", "--sink", "none")
@@ -124,6 +128,21 @@ def test_every_document_has_its_shape_in_every_state(pair: Pair) -> None:
     wait_for("the lost peer is an alert", lambda: "peer-lost" in pair.ha("node-b", "alert", "list").stdout, 30, 0.3)
     seen.ask("node-b", "alert-list", "alert", "list", "-n", "200")
     compare(seen.shapes)
+
+
+def compare_configurations(pair: Pair, seen: Collector) -> None:
+    """The two files made different, and alike again."""
+    for number in ("9", "3"):
+        script = f"s/^#*mass_delete_minimum = .*/mass_delete_minimum = {number}/"
+        pair.shell("node-a", f"sed -i '{script}' /etc/ha-agent/agent.toml")
+        seen.ask("node-a", "config-diff", "config", "diff")
+        seen.ask("node-a", "config-diff", "config", "diff", "--peer")
+        seen.ask("node-a", "config-apply", "config", "apply", "--peer", "--dry-run")
+        seen.ask("node-a", "config-apply", "config", "apply", "--peer", "--yes")
+        alike = lambda: pair.ha("node-a", "config", "diff", "--peer").returncode == 0  # noqa: E731
+        wait_for("node-b works with it", alike, 20, 0.3)
+        seen.ask("node-a", "config-apply", "config", "apply", "--peer", "--yes")
+    pair.lab.wait_settled()
 
 
 def _say(pair: Pair) -> Callable[[], str]:
