@@ -52,6 +52,9 @@ def run(options: argparse.Namespace) -> int:
     if options.json and not (options.yes or options.dry_run):
         complain("--json asks nothing: add --yes")
         return Exit.USAGE
+    if options.at > time.time():
+        complain(f"{_local(options.at)} is still to come; write the day, too, as in 2026-11-21T14:00")
+        return Exit.USAGE
     asked = {"op": "restore-at", "at": options.at}
     plan = nodes.ask_own({**asked, "dry_run": True}, ANSWER_S)
     if plan["outcome"] != Outcome.DONE:

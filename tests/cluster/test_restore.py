@@ -77,6 +77,8 @@ def test_the_registry_is_what_both_nodes_held_at_a_time_and_back_again(pair: Pai
     assert registry_of(pair, "node-b") == registry_of(pair, "node-a") == good
     assert pair.runs("node-b") == running, "no program is touched before an update"
     assert "is as it was then" in pair.ha("node-b", "restore", "--at", when, "--yes").stdout
+    late = pair.ha("node-b", "restore", "--at", "2999-01-01", "--yes")
+    assert late.returncode == 2 and "is still to come" in late.stderr
     early = pair.ha("node-b", "restore", "--at", "2020-01-01", "--yes")
     assert early.returncode == 3 and "does not reach so far back: it begins" in early.stderr
     assert pair.sup("node-b", "update").returncode == 0

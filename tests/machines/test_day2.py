@@ -221,15 +221,22 @@ def test_a_host_key_that_has_changed_is_shown_and_pinned_when_somebody_says_so(p
 # ---- another machine --------------------------------------------------------------------------------------------
 
 
+def let_root_in(machine: Machine, by: Machine) -> None:
+    """Lets root of ``by`` log in to ``machine``, as whoever runs setup can."""
+    make = "test -e /root/.ssh/id_ed25519 || ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519"
+    by.run(f"mkdir -p -m 700 /root/.ssh; {make}")
+    key = by.read("/root/.ssh/id_ed25519.pub").strip()
+    machine.run(f"mkdir -p -m 700 /root/.ssh; echo '{key}' >> /root/.ssh/authorized_keys")
+
+
 def put_in_place(pair: MachinePair, machine: Machine, by: Machine) -> str:
     """A new machine in the place of ``machine``, which has lost its power for good; what setup on ``by`` said."""
     machine.cut_power()
     machine.exchange(REPLACED_BY)
     machine.boot()
     pair.install_package(machine)
-    machine.run("systemctl disable --now redis-server 2>&1; systemctl restart ssh supervisor; mkdir -p -m 700 /root/.ssh")
-    by.run("test -e /root/.ssh/id_ed25519 || ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519")
-    machine.write("/root/.ssh/authorized_keys", by.read("/root/.ssh/id_ed25519.pub"))
+    machine.run("systemctl disable --now redis-server 2>&1; systemctl restart ssh supervisor")
+    let_root_in(machine, by)
     shown = machine.run("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub").split()[1]
     return by.run(f"ha-agent setup --replace {machine.name} --fingerprint {shown} --yes 2>&1", 300.0)
 
@@ -283,6 +290,7 @@ def test_zz_a_dissolved_pair_is_one_server_that_runs_on_and_one_clean_machine(pa
     await_true("a conf that came since setup", lambda: set(pair.pids(pair.a)) == {*PROGRAMS, "late"})
     before = pair.pids(pair.a)
     shown = pair.b.run("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub").split()[1]
+    let_root_in(pair.b, pair.a)
     dissolve = f"ha-agent setup --dissolve --fingerprint {shown} {{}} 2>&1"
     assert "run this on the active node" in pair.b.run(f"{dissolve.format('--yes')} || true")
     assert "nothing was changed" in pair.a.run(dissolve.format("--dry-run"))
