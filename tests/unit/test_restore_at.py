@@ -206,6 +206,21 @@ def test_it_is_refused_on_a_standby_after_a_change_for_an_older_time_and_for_a_p
     on_active(tmp_path, work)
 
 
+def test_deletions_of_most_confs_wait_for_an_operators_word_as_always(tmp_path: pathlib.Path) -> None:
+    async def work(node: Node) -> None:
+        record(node, {"same.conf": NOW["same.conf"]})
+        node.link.answers["kept-list"] = {"kept": [], "total": 0}
+        answer = await node.restore.restore_at(RestoreAtRequest(200.0), ROOT)
+        held = node.peer_holds()
+        assert answer["outcome"] == Outcome.HELD and node.conf_names() == ["same.conf"]
+        assert held is not None and len(held) == len(MANY), "the peer has all of them"
+
+    on_node(tmp_path, work, confs=MANY, active=True)
+
+
+MANY = {"same.conf": NOW["same.conf"], **{f"{number}.conf": program_conf(f"n{number}") for number in range(5)}}
+
+
 def test_the_times_are_shown(tmp_path: pathlib.Path) -> None:
     async def work(node: Node) -> None:
         empty = await node.restore.show(RegistryAtRequest(1.0), operator())
