@@ -72,7 +72,11 @@ def connect(host: str, port: int, user: str, expected: str | None) -> paramiko.S
             return client
         except paramiko.BadHostKeyException as error:
             shown = fingerprint(error.key.asbytes())
-            raise RemoteFailed(f"{host} has another host key than known_hosts says: {shown}") from None
+            known_as = host if port == 22 else f"[{host}]:{port}"
+            raise RemoteFailed(
+                f"{host} has another host key than root's known_hosts says: {shown}; where it is a new machine, or its key "
+                f"was made anew: ssh-keygen -R '{known_as}', and again"
+            ) from None
         except (paramiko.AuthenticationException, paramiko.SSHException) as error:
             if isinstance(error, paramiko.SSHException) and "authentication" not in str(error).lower():
                 raise RemoteFailed(f"{user}@{host}: {error}") from None
