@@ -15,7 +15,8 @@ from ha_agent.adapters.status_screen import render_status
 from ha_agent.core.width import pad
 from ha_agent.core.words import Exit
 from ha_agent.lab.control import Lab, LabFailed
-from ha_agent.lab.layout import BLOCKS, DEFAULT_NAME, NODES, VIP, default_root, lab_command
+from ha_agent.lab.layout import BLOCKS, DEFAULT_NAME, NODES, PREFIX, VIP, default_root, lab_command
+from ha_agent.lab.network import MOST_PATHS
 from ha_agent.lab.node_init import UNITS
 
 UNIT_NAMES = [unit.name for unit in UNITS]
@@ -41,6 +42,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="build the pair and boot both nodes")
     up.add_argument("--programs", type=int, default=3, metavar="N", help="sample programs in the registry (default 3)")
+    up.add_argument("--paths", type=int, default=1, choices=range(1, MOST_PATHS + 1), help="networks between the nodes")
+    vip_help = f"a virtual address, IPv4 or IPv6; again for several (default {VIP}/{PREFIX})"
+    up.add_argument("--vip", action="append", default=[], metavar="ADDRESS/BITS", help=vip_help)
     up.set_defaults(run=_up)
     commands.add_parser("down", help="end everything and remove it").set_defaults(run=_down)
     commands.add_parser("status", help="what both nodes say of the pair").set_defaults(run=_status)
@@ -52,16 +56,19 @@ def build_parser() -> argparse.ArgumentParser:
     for name, text in (
         ("power-off", "cut a node's power: SIGKILL to everything, an empty /run afterwards"),
         ("power-on", "boot it again"),
-        ("cut", "pull its network cable"),
-        ("heal", "plug it in again"),
+        ("cut", "pull its network cables, or that of one path"),
+        ("heal", "plug them in again"),
         ("freeze", "stop all its processes (SIGSTOP), as a hypervisor or a dying disk does; its kernel still answers"),
         ("thaw", "let them continue"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("node", choices=NODES)
+        if name in ("cut", "heal"):
+            command.add_argument("--path", type=int, metavar="N", help="of this path alone, from 1")
         command.set_defaults(run=_power)
     block = commands.add_parser("block", help="drop one kind of traffic with the peer, or some of all; the carrier stays")
     unblock = commands.add_parser("unblock", help="lift that")
+    block.add_argument("--path", type=int, metavar="N", help="on this path alone, from 1")
     for command, run_it in ((block, _block), (unblock, _unblock)):
         command.add_argument("node", choices=NODES)
         command.add_argument("what", choices=BLOCKS)
@@ -95,8 +102,9 @@ def main(argv: Sequence[str]) -> int:
 def _up(lab: Lab, options: argparse.Namespace) -> int:
     began = time.monotonic()
     confs = {f"sample-{n}.conf": SAMPLE_CONF.format(number=n) for n in range(1, options.programs + 1)}
-    lab.up(confs=confs)
-    print(f"lab {lab.paths.name} is up after {time.monotonic() - began:.1f} s: {' and '.join(NODES)}, VIP {VIP}")
+    lab.up(confs=confs, paths=options.paths, vips=options.vip)
+    vips = ", ".join(vip.split("/")[0] for vip in options.vip) or VIP
+    print(f"lab {lab.paths.name} is up after {time.monotonic() - began:.1f} s: {' and '.join(NODES)}, VIP {vips}")
     print(f"try: {lab_command(lab.paths.name)} exec {NODES[0]} -- ha-agent status")
     return Exit.DONE
 
@@ -143,12 +151,13 @@ def _exec(lab: Lab, options: argparse.Namespace) -> int:
 
 
 def _power(lab: Lab, options: argparse.Namespace) -> int:
-    getattr(lab, options.command.replace("-", "_"))(options.node)
+    more = {"path": options.path} if "path" in options else {}
+    getattr(lab, options.command.replace("-", "_"))(options.node, **more)
     return Exit.DONE
 
 
 def _block(lab: Lab, options: argparse.Namespace) -> int:
-    lab.block(options.node, options.what, options.percent)
+    lab.block(options.node, options.what, options.percent, options.path)
     return Exit.DONE
 
 

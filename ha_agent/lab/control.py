@@ -15,7 +15,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -28,7 +28,8 @@ from ha_agent.core.settings import check_settings
 from ha_agent.core.settings_sample import sample_toml
 from ha_agent.lab import cgroups
 from ha_agent.lab.keys import make_key_pair
-from ha_agent.lab.layout import ADDRESSES, DISK_DIRS, NODES, PREFIX, PRIORITIES, VIP, LabPaths, lab_command, other
+from ha_agent.lab.layout import DISK_DIRS, NODES, PREFIX, PRIORITIES, VIP, LabPaths, lab_command, other
+from ha_agent.lab.network import LabNetwork, address_of, bridge_of, interface_of, port_of
 from ha_agent.lab.node_init import SOCKET
 from ha_agent.lab.sandbox import INNER, NEEDED, PATH, SYSROOT, missing_programs, mount, unshare_words
 
@@ -40,7 +41,6 @@ SETTLE_PAUSE_S = 0.05
 BUILD_OPTIONS = "keepalived.config-opts"
 """Beside keepalived.conf; Debian 13's keepalived (2.3.3) does not start without it."""
 
-BRIDGE = "br0"
 SIOCBRDELIF = 0x89A3
 """linux/sockios.h"""
 CLONE_NEWNET = 0x40000000
@@ -108,6 +108,14 @@ class Lab:
         self._children: list[subprocess.Popen[bytes]] = []
         """What this process has started itself, and so has to wait for in the end."""
 
+    @property
+    def network(self) -> LabNetwork:
+        """What its network is made of. Raises ``LabFailed``."""
+        try:
+            return LabNetwork.load(self.paths.directory)
+        except FileNotFoundError:
+            raise LabFailed(f"there is no lab {self.paths.name}; make one with: ha-agent lab up") from None
+
     # ---- state --------------------------------------------------------------------------------------------
 
     def _load(self) -> dict[str, LabProcess]:
@@ -158,9 +166,13 @@ class Lab:
         prepare: Callable[[Lab], None] | None = None,
         wait: bool = True,
         disk_bytes: int | None = None,
+        paths: int = 1,
+        vips: Sequence[str] = (),
     ) -> None:
         """Builds the pair and boots both nodes. ``confs`` fill node-a's registry, ``overrides`` change agent.toml.
 
+        ``paths``: how many networks there are between the nodes. ``vips``: the virtual addresses with their prefix lengths,
+        in place of the lab's one; with one of IPv6 path 1 has IPv6.
         ``owner_pid``: the lab goes when that process does. ``prepare`` may add to the disks before the boot. ``wait``: until
         the pair has settled. ``disk_bytes``: each node's disk is a tmpfs of that size, which is mounted here and goes with
         ``down``; only in a mount namespace of its own (the sandbox). Raises ``LabFailed``, with nothing left behind.
@@ -178,7 +190,10 @@ class Lab:
         try:
             if disk_bytes is not None:
                 self._mount_disks(disk_bytes)
-            self._make_disks(confs or {}, overrides or {})
+            LabNetwork.of_vips(paths, vips).save(self.paths.directory)
+            self._make_disks(
+                confs or {}, {**(overrides or {}), "vrrp": {**_vip_keys(vips), **(overrides or {}).get("vrrp", {})}}
+            )
             if prepare is not None:
                 prepare(self)
             self._start_switch(owner_pid)
@@ -246,10 +261,9 @@ class Lab:
         peer = other(node)
         values: dict[tuple[str, str], Any] = {
             ("node", "name"): node,
-            ("node", "address"): ADDRESSES[node],
+            ("node", "address"): self.network.own_address(node),
             ("peer", "name"): peer,
-            ("peer", "address"): ADDRESSES[peer],
-            ("vrrp", "vip"): f"{VIP}/{PREFIX}",
+            ("peer", "address"): self.network.own_address(peer),
             ("vrrp", "priority"): PRIORITIES[node],
             ("vrrp", "startup_delay_s"): 0.5,
             ("drill", "dangerous_modes"): True,
@@ -332,9 +346,10 @@ class Lab:
         if pid is None:
             raise LabFailed(f"{node} did not start: {_tail(self.paths.log(node, 'init'))}")
         self._add(node, pid)
-        port = f"port-{node[-1]}"
-        self._in_switch("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
-        self._in_switch("ip", "link", "set", port, "master", "br0", "up")
+        for path in self.network.numbers:
+            port, interface = port_of(node, path), interface_of(path)
+            self._in_switch("ip", "link", "add", port, "type", "veth", "peer", "name", interface, "netns", str(pid))
+            self._in_switch("ip", "link", "set", port, "master", bridge_of(path), "up")
 
     def _make_cgroup(self, node: str) -> str | None:
         """A fresh control group for a node that boots: its directory, None where this machine has none to give."""
@@ -390,50 +405,65 @@ class Lab:
         """
         process = LabProcess(pid := self.init_pid(node), start_ticks(pid) or 0)
         _stop_all(pid, entered=False)
-        _leave_bridge(self.switch_pid(), f"port-{node[-1]}")
+        for path in self.network.numbers:
+            _leave_bridge(self.switch_pid(), port_of(node, path), bridge_of(path))
         _kill(process)
         _wait_for(lambda: not process.is_alive, 10.0)
         self._remove_cgroup(node)
-        with contextlib.suppress(LabFailed):
-            # The port goes with the node's network namespace, but the kernel takes its time over that.
-            self._in_switch("ip", "link", "del", f"port-{node[-1]}")
+        # The ports go with the node's network namespace, but the kernel takes its time over that.
+        self._remove_ports(node)
+
+    def _remove_ports(self, node: str) -> None:
+        for path in self.network.numbers:
+            with contextlib.suppress(LabFailed):
+                self._in_switch("ip", "link", "del", port_of(node, path))
 
     def power_on(self, node: str, *, wait: bool = True) -> None:
         """Boots a node that is off, with its disk as it was and an empty /run."""
         if self.is_on(node):
             raise LabFailed(f"{node} is on already")
-        with contextlib.suppress(LabFailed):
-            # Of a node that cut its own power the kernel may still be taking the network namespace down.
-            self._in_switch("ip", "link", "del", f"port-{node[-1]}")
+        # Of a node that cut its own power the kernel may still be taking the network namespace down.
+        self._remove_ports(node)
         self._boot(node)
         if wait:
             self.wait_booted(node)
 
-    def cut(self, node: str) -> None:
-        """Pulls the node's network cable."""
-        self._in_switch("ip", "link", "set", f"port-{node[-1]}", "down")
+    def cut(self, node: str, path: int | None = None) -> None:
+        """Pulls the node's network cable of one path, or all of them."""
+        self._set_ports(node, path, "down")
 
-    def heal(self, node: str) -> None:
+    def heal(self, node: str, path: int | None = None) -> None:
         """Plugs it in again."""
-        self._in_switch("ip", "link", "set", f"port-{node[-1]}", "up")
+        self._set_ports(node, path, "up")
 
-    def isolate(self, node: str) -> None:
+    def isolate(self, node: str, path: int | None = None) -> None:
         """Has the switch forward nothing from or to the node; unlike with ``cut`` the node keeps its carrier."""
-        self._in_switch("ip", "link", "set", f"port-{node[-1]}", "nomaster")
+        self._set_ports(node, path, "nomaster")
 
-    def rejoin(self, node: str) -> None:
+    def rejoin(self, node: str, path: int | None = None) -> None:
         """Lifts ``isolate``."""
-        self._in_switch("ip", "link", "set", f"port-{node[-1]}", "master", "br0", "up")
+        for number in self._pick(path):
+            self._set_ports(node, number, "master", bridge_of(number), "up")
 
-    def block(self, node: str, what: str, percent: int = 50) -> None:
+    def _set_ports(self, node: str, path: int | None, *words: str) -> None:
+        for number in self._pick(path):
+            self._in_switch("ip", "link", "set", port_of(node, number), *words)
+
+    def _pick(self, path: int | None) -> list[int]:
+        try:
+            return self.network.pick(path)
+        except ValueError as error:
+            raise LabFailed(str(error)) from None
+
+    def block(self, node: str, what: str, percent: int = 50, path: int | None = None) -> None:
         """Has the node's firewall drop ``vrrp`` (adverts), ``tcp``, ``ip`` (all but adverts) or ``all`` with the peer.
 
         ``loss`` has the switch drop ``percent`` of the IP packets with the peer at random, in either direction; a node that
         drops what it sends itself would be told so. Unlike with ``cut`` the node keeps its carrier, so keepalived does not
-        notice at its interface.
+        notice at its interface. ``path``: on that one alone; None: on all.
         """
         if what == "loss":
-            self._lose(node, percent)
+            self._lose(node, percent, path)
             return
         rule = {
             "vrrp": "ip protocol 112 drop",
@@ -441,9 +471,9 @@ class Lab:
             "ip": "ip protocol != 112 drop",
             "all": "drop",
         }[what]
-        peer = ADDRESSES[other(node)]
+        peer = ", ".join(address_of(other(node), number) for number in self._pick(path))
         chains = "\n".join(
-            f"chain {name} {{\n type filter hook {name} priority 0\n ip {side} {peer} {rule}\n }}"
+            f"chain {name} {{\n type filter hook {name} priority 0\n ip {side} {{ {peer} }} {rule}\n }}"
             for name, side in (("input", "saddr"), ("output", "daddr"))
         )
         self.run(node, "nft", f"table ip lab-{what} {{\n {chains}\n }}")
@@ -456,9 +486,11 @@ class Lab:
         else:
             self.run(node, "nft", f"delete table ip lab-{what}", check=False)
 
-    def _lose(self, node: str, percent: int) -> None:
+    def _lose(self, node: str, percent: int, path: int | None) -> None:
         rules = "\n".join(
-            f"{side} port-{node[-1]} ether type ip numgen random mod 100 < {percent} drop" for side in ("iifname", "oifname")
+            f"{side} {port_of(node, number)} ether type ip numgen random mod 100 < {percent} drop"
+            for side in ("iifname", "oifname")
+            for number in self._pick(path)
         )
         chain = f"chain forward {{\n type filter hook forward priority 0\n {rules}\n }}"
         self._in_switch("nft", f"table bridge lab-loss-{node} {{\n {chain}\n }}")
@@ -550,8 +582,15 @@ class Lab:
             raise LabFailed(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
-def _leave_bridge(switch_pid: int, port: str) -> None:
-    """Takes ``port`` off the bridge. Raises ``OSError``.
+def _vip_keys(vips: Sequence[str]) -> dict[str, Any]:
+    """[vrrp] for these virtual addresses; none: the lab's one."""
+    if len(vips) > 1:
+        return {"vips": list(vips)}
+    return {"vip": vips[0] if vips else f"{VIP}/{PREFIX}"}
+
+
+def _leave_bridge(switch_pid: int, port: str, bridge: str) -> None:
+    """Takes ``port`` off its bridge. Raises ``OSError``.
 
     Not by a command: on a busy machine its end comes late, and until then the node's programs would run on unseen.
     """
@@ -564,7 +603,7 @@ def _leave_bridge(switch_pid: int, port: str) -> None:
             raise OSError(ctypes.get_errno(), "setns")
         try:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-                request = struct.pack("16si20x", BRIDGE.encode(), socket.if_nametoindex(port))
+                request = struct.pack("16si20x", bridge.encode(), socket.if_nametoindex(port))
                 try:
                     fcntl.ioctl(sock, SIOCBRDELIF, request)
                 except OSError as error:

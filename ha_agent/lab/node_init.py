@@ -24,7 +24,8 @@ from typing import IO
 
 from ha_agent.adapters.resources import find_resource
 from ha_agent.lab import cgroups
-from ha_agent.lab.layout import ADDRESSES, DISK_DIRS, NODES, PREFIX
+from ha_agent.lab.layout import ADDRESSES, DISK_DIRS, NODES
+from ha_agent.lab.network import LabNetwork, interface_of, list_commands_of_node
 from ha_agent.lab.sandbox import INNER, PATH, SandboxFailed, bind, build_file_system, mount_cgroups
 
 SOCKET = f"{INNER}/init.sock"
@@ -378,18 +379,18 @@ def _run_ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True)
 
 
-def _bring_up_network(node: str) -> None:
+def _bring_up_network(node: str, network: LabNetwork) -> None:
     _run_ip("link", "set", "lo", "up")
     deadline = time.monotonic() + 10.0
-    while not os.path.exists("/sys/class/net/eth0"):
+    while not all(os.path.exists(f"/sys/class/net/{interface_of(path)}") for path in network.numbers):
         if time.monotonic() > deadline:
             raise SandboxFailed("no cable was plugged in within 10 s")
         time.sleep(0.005)
     for knob in ("net/ipv6/conf/all/disable_ipv6", "net/ipv6/conf/default/disable_ipv6"):
         with contextlib.suppress(OSError), open(f"/proc/sys/{knob}", "w", encoding="ascii") as file:
-            file.write("1")
-    _run_ip("addr", "add", f"{ADDRESSES[node]}/{PREFIX}", "dev", "eth0")
-    _run_ip("link", "set", "eth0", "up")
+            file.write("0" if network.has_ipv6 else "1")
+    for words in list_commands_of_node(node, network):
+        _run_ip(*words)
 
 
 def _make_tmpfiles(path: str) -> None:
@@ -419,7 +420,7 @@ def _set_up(directory: str, node: str) -> None:
     socket.sethostname(node)
     with open("/etc/hosts", "w", encoding="ascii") as file:
         file.write("127.0.0.1 localhost\n" + "".join(f"{ADDRESSES[n]} {n}\n" for n in NODES))
-    _bring_up_network(node)
+    _bring_up_network(node, LabNetwork.load(directory))
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""The lab's switch: a process that holds the network namespace with the bridge, and the lab's end of life.
+"""The lab's switch: a process that holds the network namespace with the bridges, and the lab's end of life.
 
 Nothing of a lab is pinned in the file system of the machine: the bridge and the cables vanish with this process, the nodes
 with theirs. With an owner given, the lab is taken down when the owner is gone, however it went.
@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 
-from ha_agent.lab.layout import CLIENT_ADDRESS, PREFIX
+from ha_agent.lab.network import LabNetwork, list_commands_of_switch
 from ha_agent.lab.sandbox import merge_packages
 
 
@@ -22,13 +22,7 @@ def main() -> int:
     owner = int(sys.argv[2]) if len(sys.argv) > 2 else None
     owner_fd = os.pidfd_open(owner) if owner is not None else None
     merge_packages()
-    for words in (
-        ("link", "set", "lo", "up"),
-        # A bridge takes the lowest address of its ports, and another one when a port goes: who has the old one reaches none.
-        ("link", "add", "br0", "address", "02:00:0a:4d:00:01", "type", "bridge"),
-        ("addr", "add", f"{CLIENT_ADDRESS}/{PREFIX}", "dev", "br0"),
-        ("link", "set", "br0", "up"),
-    ):
+    for words in list_commands_of_switch(LabNetwork.load(directory)):
         subprocess.run(["ip", *words], check=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     print("ready", flush=True)
