@@ -69,6 +69,8 @@ HAZARDS = {
     46: "the link breaks at any await of a push, a sync, an interlock, a forwarded command",
     47: "the standby's registry changes under an acknowledgement",
     51: "an operator's word is still in force when the reason for it is gone",
+    55: "a VIP of several, or of IPv6, is left behind when the others move",
+    56: "one of several VIPs cannot be put where the others are",
     54: "inotify overflows, its reader starves, a watch is lost, with each watchdog that is in use",
 }
 

@@ -17,6 +17,7 @@ MAPS = frozenset(
         "stretches",
         "not_loadable",
         "sinks",
+        "vips",
     }
 )
 """Fields whose keys are names (of confs, programs, nodes, probes) and no fields themselves."""

@@ -25,6 +25,7 @@ from ha_agent.core.manifest import EMPTY
 from ha_agent.core.names import is_loadable_name
 from ha_agent.core.places import RunPlaces, StatePlaces
 from ha_agent.core.settings import Settings
+from ha_agent.core.vip import is_any_here
 from ha_agent.core.visible import visible, visible_data
 
 LOOK_S = 0.5
@@ -34,14 +35,15 @@ NEWEST = 1000
 
 def glimpse_node(settings: Settings, why: str) -> Glimpse:
     """One look at this node. ``why``: how the agent did not answer."""
-    paths = settings.paths
+    paths, vips = settings.paths, {vip: has_address(vip) for vip in settings.vrrp.all_vips}
     return Glimpse(
         settings.node.name,
         settings.peer.name,
         why,
         agent_pid=find_agent(),
         vip=settings.vrrp.vip,
-        vip_here=has_address(settings.vrrp.vip),
+        vip_here=is_any_here(vips),
+        vips=vips,
         keepalived_pid=_alive(read_pid_file(settings.vrrp.pid_file)),
         peer_up=_look_at_peer(settings),
         last_change=_read_last_change(settings),

@@ -9,11 +9,11 @@ from string import Template
 from ha_agent.adapters.files import read_or_none
 from ha_agent.adapters.procs import read_pid_file
 from ha_agent.adapters.resources import find_resource
-from ha_agent.core.keepalived_plan import OWN_FILE, KeepalivedPlan, Rendered, Wanted, plan_keepalived
+from ha_agent.core.keepalived_plan import OWN_FILE, KeepalivedPlan, Rendered, Wanted, plan_keepalived, remark_vips
 from ha_agent.core.keepalived_text import Block, parse_keepalived, read_whole
 from ha_agent.core.places import RunPlaces
 from ha_agent.core.settings import Settings
-from ha_agent.core.vip import find_prefix
+from ha_agent.core.vip import list_lines
 
 HOOK_PATH = "/usr/lib/ha-agent/ha-agent-notify"
 KEEPALIVED_CONF = "/etc/keepalived/keepalived.conf"
@@ -59,6 +59,7 @@ def _hooks(settings: Settings, hook: str, user: str) -> str:
 
 def _instance(settings: Settings, hooks: str, extra: str) -> str:
     vrrp = settings.vrrp
+    advertised, others = list_lines(vrrp.all_vips, settings.node.address, vrrp.interface)
     return _template("instance").substitute(
         address=settings.node.address,
         peer_address=settings.peer.address,
@@ -69,10 +70,17 @@ def _instance(settings: Settings, hooks: str, extra: str) -> str:
         advert_int=f"{vrrp.advert_int_s:g}",
         nopreempt="    nopreempt" if vrrp.nopreempt else "    # preempt: the higher priority always gets the VIP back",
         nopreempt_remark=", which nopreempt requires" if vrrp.nopreempt else "; the priorities decide",
-        vip=find_prefix(vrrp.vip, settings.node.address),
+        vips=remark_vips(advertised + others)
+        + _block("virtual_ipaddress", advertised)
+        + _block("virtual_ipaddress_excluded", others),
         hooks=hooks,
         extra=extra,
     )
+
+
+def _block(keyword: str, lines: list[str]) -> str:
+    inner = "".join(f"        {line}\n" for line in lines)
+    return f"    {keyword} {{\n{inner}    }}\n" if lines else ""
 
 
 # ---- what is there ---------------------------------------------------------------------------------------------
@@ -120,5 +128,5 @@ def plan_conf(
     files.pop(os.path.join(os.path.dirname(path), OWN_FILE), None)
     is_strict = any(block.find_all("vrrp_strict") for block in whole.find_all("global_defs"))
     vrrp = settings.vrrp
-    wanted = Wanted(vrrp.instance, vrrp.vip, vrrp.interface, vrrp.router_id, runs=runs, **allowed)
+    wanted = Wanted(vrrp.instance, vrrp.all_vips, vrrp.interface, vrrp.router_id, runs=runs, **allowed)
     return plan_keepalived(path, files, whole, wanted, render_parts(settings, hook, is_strict=is_strict))

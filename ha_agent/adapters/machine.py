@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from ha_agent.adapters import addresses
 from ha_agent.adapters.reach import is_machine_up
 from ha_agent.adapters.runner import ProgramMissing, find_program, run_program
+from ha_agent.core.vip import bare
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,17 @@ class Machine:
     def has_address(self, address: str) -> bool | None:
         """Whether ``address`` is on this machine, whatever its prefix length; None where the kernel does not tell."""
         return addresses.has_address(address)
+
+    def find_addresses(self, vips: Sequence[str]) -> dict[str, bool | None]:
+        """By bare address whether each of ``vips`` is on this machine, as ``has_address`` says it."""
+        return {bare(vip): self.has_address(vip) for vip in vips}
+
+    async def remove_addresses(self, vips: Sequence[str], interface: str) -> bool:
+        """Takes all of ``vips`` off, each as ``remove_address`` does; says whether one of them was there and went.
+
+        Raises ``ProgramMissing``.
+        """
+        return any([await self.remove_address(vip, interface) for vip in vips])
 
     async def remove_address(self, vip: str, interface: str, keep: int | None = None) -> bool:
         """Takes ``vip`` off ``interface``, with whatever prefix length but ``keep`` it is there, and no other address along.

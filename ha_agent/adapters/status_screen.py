@@ -12,6 +12,7 @@ from ha_agent.core.glimpse import Glimpse, find_severity, list_remedies, list_ro
 from ha_agent.core.node_json import NodeAccountJson, NodeJson
 from ha_agent.core.problems import age_text, find_problems, verdict
 from ha_agent.core.supervisor_words import State
+from ha_agent.core.vip import find_missing
 
 
 def _programs_text(node: NodeAccountJson) -> str:
@@ -47,13 +48,20 @@ def _column(node: NodeJson, now: float) -> list[str]:
     return [
         role,
         node["vrrp_state"],
-        {True: "here", False: "-", None: "?"}[node["vip"]],
+        _vip_text(node),
         f"{node['epoch']} by {node['claimed_by'] or 'nobody'}, revision {node['generation']}",
         f"{registry['confs']} confs {registry['hash'][:12]}",
         _replication_text(node, now),
         _readiness_text(node),
         _programs_text(node),
     ]
+
+
+def _vip_text(node: NodeAccountJson) -> str:
+    vips = node.get("vips", {})
+    if find_missing(vips):
+        return f"{sum(here is True for here in vips.values())} of {len(vips)} here"
+    return {True: "here", False: "-", None: "?"}[node["vip"]]
 
 
 def _readiness_text(node: NodeAccountJson) -> str:

@@ -27,6 +27,7 @@ from ha_agent.core.names import is_loadable_name
 from ha_agent.core.node_json import NodeJson
 from ha_agent.core.settings import RegistrySettings, SupervisorSettings, check_settings
 from ha_agent.core.setup_plan import PENDING_KEY, FileChange, find_address, find_host_key, find_interface
+from ha_agent.core.vip import bare, is_same_address, join
 from ha_agent.core.visible import visible
 from ha_agent.core.words import Exit
 
@@ -40,7 +41,8 @@ def add_parser(commands: Commands) -> None:
     summary = "make a pair of this node, which becomes active, and another one"
     parser = commands.add("setup", summary, "ha-agent setup --peer node-b --vip 192.0.2.10/24", run)
     parser.add_argument("--peer", metavar="HOST", help="the other node: a name or an address that ssh reaches")
-    parser.add_argument("--vip", metavar="ADDRESS/BITS", help="the virtual address with its prefix length")
+    vip_help = "the virtual address with its prefix length; again for each further one, IPv4 or IPv6"
+    parser.add_argument("--vip", action="append", metavar="ADDRESS/BITS", help=vip_help)
     parser.add_argument("--interface", metavar="NAME", help="interface of the VIP (default: the one in its network)")
     parser.add_argument("--router-id", type=int, default=51, metavar="N", help="virtual_router_id, unique in the network")
     add_way(parser)
@@ -98,9 +100,10 @@ def _set_up(sides: dict[str, Ask], options: argparse.Namespace) -> int:
     wants = {"leave_supervisords": options.leave_supervisords}
     facts = {side: ask("facts", {**wants, "active": side == "own"}) for side, ask in sides.items()}
     _check_nodes(facts)
-    adopted = adopt_settings(facts, options.adopt_instance, options.vip) if options.adopt_instance else {}
-    vip = options.vip or (adopted["own"]["vip"] if adopted else _ask(f"The virtual address {WITH_PREFIX}"))
-    requests = make_requests(facts, vip, options.interface, options.router_id, options.ssh_port, adopted)
+    given = options.vip or []
+    adopted = adopt_settings(facts, options.adopt_instance, given[0] if given else None) if options.adopt_instance else {}
+    vips = list_vips(adopted["own"]) if adopted else given or _ask(f"The virtual address {WITH_PREFIX}").split()
+    requests = make_requests(facts, vips, options.interface, options.router_id, options.ssh_port, adopted)
     requests["own"] |= {"active": True, "start_all": options.start_all, "move_programs": options.move_programs}
     for request in requests.values():
         request |= {name: getattr(options, name) for name in ("adopt_instance", "replace_notify", "replace_keepalived")}
@@ -120,7 +123,7 @@ def _replace(options: argparse.Namespace) -> int:
         check_survivor(seen, settings, options.replace, is_known=is_known)
         _check_nodes(facts)
         vrrp = settings.vrrp
-        requests = make_requests(facts, vrrp.vip, None, vrrp.router_id, options.ssh_port, survivor_vrrp(settings))
+        requests = make_requests(facts, list(vrrp.all_vips), None, vrrp.router_id, options.ssh_port, survivor_vrrp(settings))
         requests = adapt_requests(requests, settings, options.replace, options.ssh_port, is_known=is_known)
         requests["own"] |= {"active": True}
         return _carry_out(sides, options, facts, requests, REPLACE_AGAIN)
@@ -149,7 +152,7 @@ def _carry_out(
         make_keys(sides, requests)
         for side, ask in sides.items():
             ask("apply", requests[side])
-        _start(sides, facts, order_steps(facts, due, plans, requests["own"]["settings"]["vrrp"]["vip"]))
+        _start(sides, facts, order_steps(facts, due, plans, list_vips(requests["own"]["settings"]["vrrp"])[0]))
     except (SetupFailed, RemoteFailed) as error:
         raise SetupFailed(f"{error}\n{again}") from None
     print(paint("the pair is at work", "green"), flush=True)
@@ -160,7 +163,7 @@ def _carry_out(
 
 def make_requests(
     facts: dict[str, dict[str, Any]],
-    vip: str,
+    vips: list[str],
     interface: str | None,
     router_id: int,
     ssh_port: int,
@@ -168,9 +171,12 @@ def make_requests(
 ) -> dict[str, dict[str, Any]]:
     """What each side is asked to make, from what both said of themselves; ``adopted``: [vrrp] of an adopted instance.
 
+    The network of the first VIP says which interface and which own address are meant.
+
     Raises ``SetupFailed`` and ``SettingsError``.
     """
     nodes: dict[str, dict[str, str]] = {}
+    vip = vips[0]
     interfaces: dict[str, str] = {}
     for side, fact in facts.items():
         try:
@@ -188,7 +194,7 @@ def make_requests(
             "node": dict(nodes[side]),
             "peer": dict(nodes[other]),
             "vrrp": {
-                "vip": vip,
+                **({"vips": vips} if len(vips) > 1 else {"vip": vip}),
                 "interface": interfaces[side],
                 "router_id": router_id,
                 "priority": 110 if side == "own" else 100,
@@ -211,28 +217,37 @@ def make_requests(
 
 def adopt_settings(facts: dict[str, dict[str, Any]], name: str, vip: str | None) -> dict[str, dict[str, Any]]:
     """[vrrp] of each node for the instance that is adopted. Raises ``SetupFailed``."""
-    made, found = {}, {}
+    made: dict[str, dict[str, Any]] = {}
+    found = {}
     for side, fact in facts.items():
         if name not in fact["instances"]:
             has = ", ".join(sorted(fact["instances"])) or "none"
             raise SetupFailed(f"keepalived.conf of {fact['name']} has no vrrp_instance {name} (it has {has})")
         found[side] = instance_from(fact["instances"][name])
+        # Both begin with the same one: it is the one that is told in adverts.
+        first = next(iter(list_vips(made["own"])), None) if "own" in made else None
         try:
-            made[side] = adopted_settings(found[side], vip)
+            made[side] = adopted_settings(found[side], vip or (first if first in found[side].addresses else None))
         except ValueError as error:
             raise SetupFailed(f"{fact['name']}: {error}") from None
     if different := compare_instances(found["own"], found["peer"]):
         raise SetupFailed("\n".join([*different, "make it the same on both nodes, and again; nothing was changed"]))
-    if not _holds(facts["own"], made["own"]["vip"]) and _holds(facts["peer"], made["own"]["vip"]):
+    vip = list_vips(made["own"])[0]
+    if not _holds(facts["own"], vip) and _holds(facts["peer"], vip):
         raise SetupFailed(
-            f"{made['own']['vip']} is on {facts['peer']['name']}: run setup there, so that it becomes the active node, "
+            f"{vip} is on {facts['peer']['name']}: run setup there, so that it becomes the active node, "
             "or move the address here first"
         )
     return made
 
 
+def list_vips(vrrp: Mapping[str, Any]) -> list[str]:
+    """The virtual addresses in the table [vrrp] of a configuration."""
+    return list(vrrp["vips"]) if "vips" in vrrp else [vrrp["vip"]]
+
+
 def _holds(fact: dict[str, Any], vip: str) -> bool:
-    return any(a.split("/")[0] == vip.split("/")[0] for own in fact["addresses"].values() for a in own)
+    return any(is_same_address(a, vip) for own in fact["addresses"].values() for a in own)
 
 
 def _places(found: dict[str, str]) -> dict[str, dict[str, Any]]:
@@ -274,12 +289,12 @@ def _check(facts: dict[str, dict[str, Any]], requests: dict[str, dict[str, Any]]
             f"{peer['name']} runs programs ({', '.join(peer['running'][:5])}): run setup there, so that it becomes the "
             "active node and they run on, or stop them first"
         )
-    vip = requests["own"]["settings"]["vrrp"]["vip"].split("/")[0]
-    if (
-        not any(_holds(fact, vip) for fact in (own, peer))
-        and subprocess.call(["ping", "-c", "1", "-W", "1", vip], stdout=subprocess.DEVNULL) == 0
-    ):
-        raise SetupFailed(f"{vip} answers already, and it is neither of the two nodes: choose a free address")
+    for vip in map(bare, list_vips(requests["own"]["settings"]["vrrp"])):
+        if (
+            not any(_holds(fact, vip) for fact in (own, peer))
+            and subprocess.call(["ping", "-c", "1", "-W", "1", vip], stdout=subprocess.DEVNULL) == 0
+        ):
+            raise SetupFailed(f"{vip} answers already, and it is neither of the two nodes: choose a free address")
 
 
 def _refuse(facts: dict[str, dict[str, Any]], refused: dict[str, Sequence[str]]) -> None:
@@ -309,8 +324,8 @@ def _show(
         print(visible(note))
     if own["running"]:
         print(f"{own['name']} runs {len(own['running'])} programs, which run on without a restart")
-    vip = requests["own"]["settings"]["vrrp"]["vip"]
-    print(f"{own['name']} becomes active with {vip} and {_count_confs(own, due['own'])} confs, {peer['name']} stands by")
+    vips = join(list_vips(requests["own"]["settings"]["vrrp"]))
+    print(f"{own['name']} becomes active with {vips} and {_count_confs(own, due['own'])} confs, {peer['name']} stands by")
 
 
 def _count_confs(own: dict[str, Any], due: list[FileChange]) -> int:

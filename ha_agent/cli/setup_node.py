@@ -49,7 +49,7 @@ from ha_agent.core.main_conf import UnusableConf, has_own_programs, replace_incl
 from ha_agent.core.names import PARKED
 from ha_agent.core.places import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, RunPlaces, StatePlaces
 from ha_agent.core.schema import NAME, SettingsError
-from ha_agent.core.settings import LinkSettings, Settings, SupervisorSettings, VrrpSettings, check_settings
+from ha_agent.core.settings import ALTERNATIVES, LinkSettings, Settings, SupervisorSettings, VrrpSettings, check_settings
 from ha_agent.core.settings_edit import UneditableText, changed_values, set_values
 from ha_agent.core.settings_sample import flat_values, sample_toml
 from ha_agent.core.setup_plan import (
@@ -222,12 +222,17 @@ def _settings(request: dict[str, Any]) -> tuple[Settings, str]:
             raw = tomllib.loads(present)
         except tomllib.TOMLDecodeError as error:
             raise SetupFailed(f"{DEFAULT_PATH}: {error}; correct it, or move it away") from None
+    before = raw
     if request.get("adopt_instance") and isinstance(raw.get("vrrp"), dict):
         # The instance says what it has, whatever was written here before.
         raw = {**raw, "vrrp": {k: v for k, v in raw["vrrp"].items() if k not in request["settings"]["vrrp"]}}
+    for section, *alternatives in ALTERNATIVES:
+        # Of two keys of which a file has one, what is asked for replaces either.
+        if any(one in request["settings"].get(section, {}) for one in alternatives) and isinstance(raw.get(section), dict):
+            raw = {**raw, section: {k: v for k, v in raw[section].items() if k not in alternatives}}
     merged = merge_settings(raw, request["settings"])
     settings = check_settings(merged)
-    if present is not None and raw == merged:
+    if present is not None and before == merged:
         return settings, present
     if present is not None:
         # What somebody has written besides stays, comments and all, where the file can be changed line by line.
@@ -424,23 +429,29 @@ def _take_up_listener(client: Supervisord) -> None:
 
 
 def _address(_request: dict[str, Any]) -> dict[str, Any]:
-    """Gives the VIP that is here before keepalived the prefix length that keepalived gives it; at no moment is it gone.
+    """Gives each VIP that is here before keepalived the prefix length that keepalived gives it; at no moment is it gone.
 
     keepalived leaves an address of another prefix length here at a role change, but takes its removal, once it is MASTER,
     for the loss of its own.
     """
     settings = load_settings(DEFAULT_PATH)
-    vip, interface = settings.vrrp.vip, settings.vrrp.interface
-    held = ipaddress.ip_interface(find_prefix(vip, settings.node.address))
+    replaced: list[str] = []
+    for vip in settings.vrrp.all_vips if not _is_active("keepalived") else ():
+        replaced += _replace_prefix(vip, settings.vrrp.interface, settings.node.address)
+    return {"replaced": replaced}
+
+
+def _replace_prefix(vip: str, interface: str, own: str) -> list[str]:
+    held = ipaddress.ip_interface(find_prefix(vip, own))
     present = {one.prefix_length for one in find_address(vip) if one.interface == socket.if_nametoindex(interface)}
     others = sorted(present - {held.network.prefixlen})
-    if not others or _is_active("keepalived"):
-        return {"replaced": []}
+    if not others:
+        return []
     if held.network.prefixlen not in present:
         _must("ip", "addr", "add", str(held), "dev", interface)
     if not asyncio.run(Machine().remove_address(vip, interface, keep=held.network.prefixlen)):
         raise SetupFailed(f"{held.ip}/{others[0]} cannot be taken off {interface}: ip addr del says why")
-    return {"replaced": [f"{held.ip}/{n} dev {interface}" for n in others]}
+    return [f"{held.ip}/{n} dev {interface}" for n in others]
 
 
 # ---- and back ---------------------------------------------------------------------------------------------------

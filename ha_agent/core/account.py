@@ -12,6 +12,7 @@ from ha_agent.core.manifest import EMPTY, Manifest
 from ha_agent.core.orders import StandbyOrder
 from ha_agent.core.peer_summary import PeerSummary
 from ha_agent.core.transaction import Watermark
+from ha_agent.core.vip import Presence
 from ha_agent.core.words import OWNING_ROLES, Role, VrrpState
 
 
@@ -65,6 +66,9 @@ class NodeAccount:
     role: Role
     vrrp_state: VrrpState
     vip_here: bool | None
+    """Whether one of the VIPs is here."""
+    vips: Presence = field(default_factory=dict)
+    """Each of them."""
     claim: Watermark = field(default_factory=Watermark)
     known: Watermark = field(default_factory=Watermark)
     generation: int = 0

@@ -34,6 +34,7 @@ def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[
         "role": account.role.value,
         "vrrp_state": account.vrrp_state.value,
         "vip": account.vip_here,
+        "vips": dict(account.vips),
         "keepalived": "up" if account.keepalived_alive else "down",
         "supervisord": supervisord,
         "epoch": account.known.epoch,

@@ -5,8 +5,9 @@ Each node tells its peer its own with its signs of life, and shows them in ``sta
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ def describe_agreement(settings: Settings) -> dict[str, str | float | bool]:
     """The values of this node by the settings' names in agent.toml."""
     vrrp, takeover, registry = settings.vrrp, settings.takeover, settings.registry
     return {
-        "vrrp.vip": str(ipaddress.ip_interface(vrrp.vip)),
+        "vrrp.vip": _say_vips(vrrp.all_vips),
         "vrrp.router_id": vrrp.router_id,
         "vrrp.advert_int_s": vrrp.advert_int_s,
         "vrrp.nopreempt": vrrp.nopreempt,
@@ -50,6 +51,15 @@ def describe_agreement(settings: Settings) -> dict[str, str | float | bool]:
         "registry.mass_delete_fraction": registry.mass_delete_fraction,
         "registry.mass_delete_minimum": registry.mass_delete_minimum,
     }
+
+
+def _say_vips(vips: Sequence[str]) -> str:
+    """All VIPs, those of adverts first; too many for a message are told by their digest."""
+    first, *others = (str(ipaddress.ip_interface(vip)) for vip in vips)
+    text = ", ".join([first, *sorted(others)])
+    if len(text) <= LONGEST_VALUE:
+        return text
+    return f"{len(vips)} addresses from {first} on (sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]})"
 
 
 def find_differences(own: Agreement, peer: Agreement) -> Iterator[Difference]:

@@ -54,6 +54,7 @@ _TIMINGS: Mapping[str, Timing | None] = {
     "config-uneven": Timing(5.0, 5.0),
     "vip-on-both": Timing(3.0, 5.0),
     "vip-on-neither": Timing(15.0, 5.0),
+    "vip-partly": Timing(5.0, 5.0),
     "fenced": Timing(0.0, 15.0),
     "peer-lost": Timing(10.0, 5.0),
     "replication-lag": Timing(0.0, 60.0),

@@ -8,6 +8,7 @@ from typing import Any
 from ha_agent.core.account import NodeAccount
 from ha_agent.core.agreement import find_differences
 from ha_agent.core.alerts import Condition
+from ha_agent.core.vip import find_common, find_missing, join
 from ha_agent.core.words import OWNING_ROLES, Role
 
 MAX_PATHS = 200
@@ -48,6 +49,8 @@ def _list_of_pair(account: NodeAccount) -> Iterator[Condition]:
 
 def _list_of_vip(account: NodeAccount) -> Iterator[Condition]:
     node, name, peer = account.node, account.peer_name, account.peer
+    if account.role is Role.ACTIVE and (missing := find_missing(account.vips)):
+        yield Condition("vip-partly", node, f"{node} is active and lacks {join(missing)}, of {len(account.vips)} VIPs")
     if not account.link_up or peer is None:
         return
     states = f"VRRP {account.vrrp_state.value} here, {peer.vrrp_state.value} there"
@@ -55,7 +58,10 @@ def _list_of_vip(account: NodeAccount) -> Iterator[Condition]:
         text = f"the VIP is on {name}, the programs run on {node} ({states})"
         yield Condition("no-service", "pair", text)
     elif account.vip_here is True and peer.vip_here is True:
-        yield Condition("vip-on-both", "pair", f"the VIP is on {node} and on {name} ({states})")
+        both = find_common(account.vips, peer.vips) if account.vips and peer.vips else None
+        if both != []:
+            which = f"the VIP {join(both)}" if both and len(account.vips) > 1 else "the VIP"
+            yield Condition("vip-on-both", "pair", f"{which} is on {node} and on {name} ({states})")
     elif account.vip_here is False and peer.vip_here is False:
         yield Condition("vip-on-neither", "pair", f"the VIP is neither on {node} nor on {name} ({states})")
 

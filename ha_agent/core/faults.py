@@ -165,6 +165,12 @@ _ALERTS: tuple[Fault, ...] = (
         Urgency.CRITICAL,
     ),
     Fault(
+        "vip-partly",
+        "the active node lacks one of several VIPs: no client reaches the pair there",
+        "journalctl -u keepalived says why; ha-agent switchover moves all of them, where the other node can have it",
+        Urgency.CRITICAL,
+    ),
+    Fault(
         "fenced",
         "processes of the registry cannot be ended here, so the other node must not start them",
         "end them by hand (they are named in ha-agent status), or reboot this node",
@@ -423,6 +429,11 @@ _FINDINGS: tuple[Fault, ...] = (
         "vip-prefix",
         "the removal of the VIP may take the node's own address along",
         "ha-agent keepalived write, on each node while it is the standby",
+    ),
+    Fault(
+        "vip-unnamed",
+        "keepalived's instance has addresses that agent.toml does not name: nobody says when one of them is missing",
+        "name all of them in vrrp.vips",
     ),
     Fault(
         "vip-copy",

@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ha_agent.core.findings import Severity
 from ha_agent.core.history import Event
 from ha_agent.core.problems import age_text
+from ha_agent.core.vip import Presence, find_missing, join
 from ha_agent.core.width import count_text
 from ha_agent.core.words import Role
 
@@ -37,6 +38,9 @@ class Glimpse:
     """When it noted that, wall clock seconds."""
     vip: str = ""
     vip_here: bool | None = None
+    """Whether one of the VIPs is here; ``vip`` is the first of them."""
+    vips: Presence = field(default_factory=dict)
+    """Each of them."""
     keepalived_pid: int | None = None
     supervisord_pid: int | None = None
     programs: Mapping[str, str] | None = None
@@ -52,6 +56,7 @@ class Glimpse:
     def to_dict(self) -> dict[str, Any]:
         """The glimpse as it stands in JSON."""
         found = dataclasses.asdict(self)
+        found["vips"] = dict(self.vips)
         return {**found, "programs": None if self.programs is None else dict(self.programs)}
 
 
@@ -75,6 +80,8 @@ def _say_service(seen: Glimpse) -> str:
     else:
         runs = f"{count_text(running, 'program')} of supervisord run" + ("s" if running == 1 else "")
     where = {True: "the VIP is here", False: "the VIP is not here", None: "where the VIP is, is not known"}[seen.vip_here]
+    if missing := find_missing(seen.vips):
+        where = f"the VIPs are here but for {join(missing)}"
     return f"{where}, {runs}"
 
 
@@ -99,7 +106,7 @@ def list_rows(seen: Glimpse, now: float) -> list[tuple[str, str]]:
     """Label and text of each row. ``now``: wall clock seconds."""
     return [
         ("role", _say_role(seen, now)),
-        ("VIP", f"{seen.vip}: " + {True: "here", False: "not here", None: "not known"}[seen.vip_here]),
+        *(("VIP", f"{vip}: {_WHERE[here]}") for vip, here in (seen.vips or {seen.vip: seen.vip_here}).items()),
         ("keepalived", "does not run" if seen.keepalived_pid is None else f"runs (pid {seen.keepalived_pid})"),
         ("supervisord", "does not run" if seen.supervisord_pid is None else f"runs (pid {seen.supervisord_pid})"),
         ("programs", _say_programs(seen)),
@@ -107,6 +114,9 @@ def list_rows(seen: Glimpse, now: float) -> list[tuple[str, str]]:
         (seen.peer, f"not asked, the agent alone has the link; {_say_peer(seen)}"),
         ("last change", _say_change(seen, now)),
     ]
+
+
+_WHERE = {True: "here", False: "not here", None: "not known"}
 
 
 def _say_role(seen: Glimpse, now: float) -> str:

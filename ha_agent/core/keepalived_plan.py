@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ha_agent.core.keepalived_text import Block, find_block, parse_keepalived
+from ha_agent.core.vip import bare, join
 
 OWN_FILE = "ha-agent.conf"
 """The file of ours beside keepalived.conf."""
@@ -28,10 +29,12 @@ _NOTIFY = (*HOOKS, "notify")
 _OWN_BLOCKS = ("global_defs", "track_file", "vrrp_instance")
 _OWN_WORDS = {
     "state", "interface", "virtual_router_id", "priority", "advert_int", "nopreempt", "unicast_src_ip", "unicast_peer",
-    "virtual_ipaddress", "track_file", *HOOKS,
+    "virtual_ipaddress", "virtual_ipaddress_excluded", "track_file", *HOOKS,
 }  # fmt: skip
 
 
+_ADDRESS_BLOCKS = ("virtual_ipaddress", "virtual_ipaddress_excluded")
+_REMARK = "    # VIPs of agent.toml: "
 _TRACK = "    track_file {\n        ha_agent\n    }\n"
 
 
@@ -109,7 +112,7 @@ def _describe(name: str, block: Block, group: str, version: str) -> Instance:
     ours = [keyword for keyword, words in scripts.items() if _is_hook(words[0])]
     return Instance(
         name,
-        tuple(c.words[0] for b in block.find_all("virtual_ipaddress") for c in b.children if c.words),
+        tuple(list_addresses(block)),
         block.value("interface") or "",
         block.value("virtual_router_id") or "",
         block.value("priority") or "100",
@@ -134,8 +137,17 @@ def _is_hook(script: str) -> bool:
     return posixpath.basename(script.split(" ", 1)[0]) == "ha-agent-notify"
 
 
-def is_ours_alone(whole: Block, instance: str) -> bool:
-    """Whether nothing stands in a keepalived.conf but what ``ha-agent keepalived render`` puts there, or nothing at all."""
+def list_addresses(instance: Block) -> list[str]:
+    """The virtual addresses of an instance as they are written, those of its adverts first."""
+    blocks = [block for keyword in _ADDRESS_BLOCKS for block in instance.find_all(keyword)]
+    return [child.words[0] for block in blocks for child in block.children if child.words]
+
+
+def is_ours_alone(whole: Block, instance: str, text: str = "") -> bool:
+    """Whether nothing stands in a keepalived.conf but what ``ha-agent keepalived render`` puts there, or nothing at all.
+
+    ``text``: the file, whose remark says which of several addresses were rendered.
+    """
     if not all(block.words[:1] and block.words[0] in _OWN_BLOCKS for block in whole.children):
         return False
     found = whole.find_all("vrrp_instance")
@@ -145,16 +157,24 @@ def is_ours_alone(whole: Block, instance: str) -> bool:
         return False
     words = [child.words[0] for child in found[0].children if child.words]
     described = describe_instances(whole)[instance]
-    vips = found[0].find_all("virtual_ipaddress")
     return (
         described.has_hook
         and not described.notify
         and set(words) <= _OWN_WORDS
-        and sum(len(block.children) for block in vips) <= 1
+        and (len(addresses := list_addresses(found[0])) <= 1 or set(addresses) <= _rendered_vips(text))
         and [block.words[1:] for block in whole.find_all("track_file")] == [["ha_agent"]]
         and {child.words[0] for block in whole.find_all("global_defs") for child in block.children if child.words}
         <= {"router_id", "vrrp_version", "vrrp_startup_delay", "enable_script_security", "script_user"}
     )
+
+
+def remark_vips(lines: Sequence[str]) -> str:
+    """What a rendered file says of its addresses: one that it does not name was put there by somebody, and stays."""
+    return f"{_REMARK}{join(line.split()[0] for line in lines)}\n" if len(lines) > 1 else ""
+
+
+def _rendered_vips(text: str) -> set[str]:
+    return {vip for line in text.splitlines() if line.startswith(_REMARK) for vip in line[len(_REMARK) :].split(", ")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +195,7 @@ class Wanted:
     """The pair's instance, and what an operator has allowed."""
 
     instance: str
-    vip: str
+    vips: tuple[str, ...]
     interface: str
     router_id: int
     adopt: bool = False
@@ -190,7 +210,7 @@ def plan_keepalived(path: str, files: Mapping[str, str], whole: Block, wanted: W
 
     ``whole``: all of it, as keepalived reads it. Idempotent: of what it makes it makes the same again.
     """
-    if wanted.replace_all or (is_ours_alone(whole, wanted.instance) and not _includes_any(files)):
+    if wanted.replace_all or (is_ours_alone(whole, wanted.instance, files.get(path, "")) and not _includes_any(files)):
         return KeepalivedPlan({path: ours.whole})
     instances = describe_instances(whole)
     own_path = posixpath.join(posixpath.dirname(path), OWN_FILE)
@@ -242,10 +262,11 @@ def _conflicts(path: str, whole: Block, others: Mapping[str, Instance], wanted: 
     for word in ("net_namespace", "instance"):
         if any(block.find_all(word) for block in whole.find_all("global_defs")):
             found.append(f"global_defs of {path} has {word}, with which keepalived's pid file is elsewhere: take it out")
-    vip = ipaddress.ip_interface(wanted.vip).ip
+    vips = {bare(vip) for vip in wanted.vips}
     for name, one in others.items():
-        if any(_address(text) == vip for text in one.addresses):
-            found.append(f"{vip} is an address of vrrp_instance {name}: --adopt-instance {name}, or choose a free address")
+        if taken := sorted(vips & {str(_address(text)) for text in one.addresses}):
+            text = f"{join(taken)} is an address of vrrp_instance {name}"
+            found.append(f"{text}: --adopt-instance {name}, or choose a free address")
         elif one.router_id == str(wanted.router_id) and one.interface == wanted.interface:
             found.append(
                 f"virtual_router_id {wanted.router_id} on {wanted.interface} is vrrp_instance {name}'s: --router-id with a "
@@ -356,7 +377,8 @@ def _said(value: object) -> str:
 def adopted_settings(found: Instance, vip: str | None) -> dict[str, Any]:
     """[vrrp] of agent.toml for an instance that is adopted. Raises ``ValueError`` with what is in the way.
 
-    ``vip``: which of its addresses the pair has, with the prefix length of its network; None: the first.
+    ``vip``: which of its addresses comes first, with the prefix length of its network; None: the one that does. All of them
+    are the pair's: they move together. The others without a prefix length have that which keepalived gives them.
     """
     given = vip or next(iter(found.addresses), "")
     if not given:
@@ -369,8 +391,10 @@ def adopted_settings(found: Instance, vip: str | None) -> dict[str, Any]:
         numbers = int(found.router_id), int(found.priority), float(found.advert_int)
     except ValueError:
         raise ValueError(f"vrrp_instance {found.name} has no number as virtual_router_id, priority or advert_int") from None
+    others = [text for text in found.addresses if _address(text) != _address(given)]
+    known = [_with_prefix(text) for text in others if _address(text) is not None]
     return {
-        "vip": given,
+        **({"vips": [given, *known]} if known else {"vip": given}),
         "interface": found.interface,
         "instance": found.name,
         "router_id": numbers[0],
@@ -378,3 +402,8 @@ def adopted_settings(found: Instance, vip: str | None) -> dict[str, Any]:
         "advert_int_s": numbers[2],
         "nopreempt": found.nopreempt,
     }
+
+
+def _with_prefix(text: str) -> str:
+    one = ipaddress.ip_interface(text)
+    return text if "/" in text else f"{text}/{one.max_prefixlen}"

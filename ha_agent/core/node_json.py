@@ -89,6 +89,7 @@ class NodeAccountJson(TypedDict):
     role: str
     vrrp_state: str
     vip: bool | None
+    vips: NotRequired[dict[str, bool | None]]
     keepalived: str
     supervisord: str
     epoch: int

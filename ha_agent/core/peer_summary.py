@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from ha_agent.core.agreement import Agreement, read_agreement
@@ -11,6 +12,7 @@ from ha_agent.core.frames import Message
 from ha_agent.core.orders import Orders
 from ha_agent.core.overlap import Spell
 from ha_agent.core.transaction import MOST_EPOCH, Watermark
+from ha_agent.core.vip import Presence
 from ha_agent.core.words import PROTOCOL_VERSION, Role, VrrpState
 
 NONE = Orders()
@@ -21,6 +23,10 @@ LONGEST_NAME = 64
 
 MOST_OBSTACLES, LONGEST_OBSTACLE = 5, 200
 """How many reasons a node gives why it could not take over, and their characters."""
+
+
+MOST_VIPS = 20
+"""As many as settings take."""
 
 
 class WrongPeer(Exception):
@@ -40,6 +46,8 @@ class PeerSummary:
     heard_wall: float
     vip_here: bool | None = None
     """None where it could not be found out, or where an older agent does not say."""
+    vips: Presence = field(default_factory=dict)
+    """Each of them; empty where an older agent does not say."""
     obstacles: tuple[str, ...] = ()
     """Why it could not take over, in its own words; an older agent does not say."""
     agreement: Mapping[str, str | float | bool] = field(default_factory=dict)
@@ -68,6 +76,7 @@ class PeerSummary:
                 manifest_hash=_name(raw["manifest"]),
                 heard_wall=heard_wall,
                 vip_here=_flag(raw.get("vip")),
+                vips=_presence(raw.get("vips", {})),
                 obstacles=_obstacles(raw.get("obstacles", [])),
                 agreement=read_agreement(raw.get("agreement", {})),
                 active=Spell.parse(raw.get("active")),
@@ -101,6 +110,12 @@ def _name(value: object) -> str:
     return value
 
 
+def _presence(value: object) -> Presence:
+    if not isinstance(value, Mapping) or len(value) > MOST_VIPS:
+        raise ValueError("vips are not a small object")
+    return {_name(vip): _flag(here) for vip, here in value.items()}
+
+
 def _flag(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
@@ -117,6 +132,7 @@ def summary_message(
     agreement: Agreement | None = None,
     active: Spell | None = None,
     orders: Orders = NONE,
+    vips: Presence = MappingProxyType({}),
 ) -> dict[str, Any]:
     """This node's signs of life as a message."""
     return {
@@ -129,6 +145,7 @@ def summary_message(
         "generation": generation,
         "manifest": manifest,
         "vip": vip,
+        "vips": dict(vips),
         "obstacles": list(obstacles),
         "agreement": dict(agreement or {}),
         "active": active.to_list() if active is not None else None,

@@ -18,6 +18,7 @@ from ha_agent.core.link_causes import find_cause
 from ha_agent.core.node_json import NodeAccountJson, NodeJson, ProgramJson, SilentNodeJson
 from ha_agent.core.obstacles import find_faults, is_unfit_by_order
 from ha_agent.core.supervisor_words import TROUBLED_STATES, State, is_deaf
+from ha_agent.core.vip import Presence, find_common, find_missing, join
 from ha_agent.core.words import Answer
 
 TEXTS: Mapping[str, str] = {
@@ -40,7 +41,9 @@ TEXTS: Mapping[str, str] = {
     "fenced": "{node} is fenced: {count} processes of the registry cannot be ended",
     "takeover-held": "{node} has taken over and starts nothing: {why}",
     "vip-on-both": "the VIP is on both nodes: clients may reach the wrong one",
+    "vips-on-both": "{vips} is on both nodes: clients may reach the wrong one",
     "vip-on-neither": "the VIP is on neither node: no client reaches the pair",
+    "vip-partly": "{node} is active and lacks {vips}, of {count} VIPs: no client reaches the pair there",
     "unfit": "{node} must not be MASTER (FAULT by the track file): {why}",
     "notes-failing": "{node} cannot keep its notes, so that it could not take over: {why}",
     "run-full": "{node}: {why}: a takeover needs room there",
@@ -77,7 +80,9 @@ REMEDIES: Mapping[str, str] = {
     "say that on {node}: ha-agent takeover --peer-is-off; a fence_command in [takeover] makes a start safe without either",
     "standby-ordered": "ha-agent unstandby {node} ends that",
     "vip-on-both": "take it off the standby: ip addr del",
+    "vips-on-both": "take it off the standby: ip addr del",
     "vip-on-neither": "journalctl -u keepalived",
+    "vip-partly": "journalctl -u keepalived on {node} says why; ha-agent switchover moves all of them",
     "unfit": "the reason says why; ha-agent history",
     "notes-failing": "make room, or put away what is in the place",
     "run-full": "find out with du -x /run what fills it",
@@ -115,12 +120,14 @@ RANKED: Mapping[str, Rank] = {
     "no-active": Rank.SERVICE,
     "no-service": Rank.SERVICE,
     "vip-on-neither": Rank.SERVICE,
+    "vip-partly": Rank.SERVICE,
     "takeover-held": Rank.SERVICE,
     "unreachable-active": Rank.SERVICE,
     "split-brain": Rank.TWICE,
     "may-run-twice": Rank.TWICE,
     "ran-twice": Rank.TWICE,
     "vip-on-both": Rank.TWICE,
+    "vips-on-both": Rank.TWICE,
     "fenced": Rank.TWICE,
     "standby-unfit": Rank.STANDBY,
     "unreachable": Rank.STANDBY,
@@ -289,15 +296,30 @@ def _of_silent(node: SilentNodeJson, active: Sequence[NodeAccountJson], now: flo
 
 def _of_vip(reachable: Sequence[NodeAccountJson]) -> Iterator[Problem]:
     """While a role changes the VIP is away, or on its way."""
-    if len(reachable) < 2 or _is_changing(reachable):
+    if _is_changing(reachable):
         return
     active = [n for n in reachable if n["role"] == "active"]
+    for node in active:
+        if missing := find_missing(node.get("vips", {})):
+            words = {"node": node["name"], "vips": join(missing), "count": len(node["vips"])}
+            yield Problem("vip-partly", "vip-partly", words, node["name"])
+    if len(reachable) < 2:
+        return
     if all(n["vip"] is True for n in reachable):
-        yield Problem("vip-on-both", "vip-on-both", {})
+        yield from _of_common(*(n.get("vips", {}) for n in reachable[:2]))
     elif all(n["vip"] is False for n in reachable):
         yield Problem("vip-on-neither", "vip-on-neither", {})
     elif len(active) == 1 and active[0]["vip"] is False and any(n["vip"] is True for n in reachable):
         yield Problem("no-service", "no-service", {"node": active[0]["name"], "other": _other(reachable, active[0])})
+
+
+def _of_common(own: Presence, peer: Presence) -> Iterator[Problem]:
+    """A VIP that is on both nodes; each node may have others than the other one."""
+    both = find_common(own, peer)
+    if not own or not peer or (both and len(own) == 1):
+        yield Problem("vip-on-both", "vip-on-both", {})
+    elif both:
+        yield Problem("vip-on-both", "vips-on-both", {"vips": join(both)})
 
 
 def _of_standby(reachable: Sequence[NodeAccountJson], now: float) -> Iterator[Problem]:

@@ -93,10 +93,18 @@ def key(default: Any, doc: str, check: tuple[Check, str] | None = None, *, secre
 
 
 def each(check: Callable[[str], bool], text: str) -> tuple[Check, str]:
+    """A check of every text of a list."""
     return (lambda values: None if all(map(check, values)) else text), text
 
 
+def several(check: Callable[[str], bool], most: int, text: str) -> tuple[Check, str]:
+    """A check of a list of 1 to ``most`` texts, none of them twice."""
+    said = f"{text}: 1 to {most}, each once"
+    return (lambda v: None if 0 < len(set(v)) == len(v) <= most and all(map(check, v)) else said), said
+
+
 ADDRESSES = each(_is_address, "IP addresses")
+INTERFACE_ADDRESSES = several(_is_interface_address, 20, "addresses with their prefix lengths, as 192.0.2.10/24")
 _TYPE_WORDS: dict[Any, str] = {
     str: "a text in quotes",
     int: "a whole number",

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, get_type_hints
 
 from ha_agent.core.hooks import HookSettings, check_hooks
@@ -19,6 +20,8 @@ from ha_agent.core.schema import (
     ADDRESS,
     ADDRESSES,
     INTERFACE_ADDRESS,
+    INTERFACE_ADDRESSES,
+    MISSING,
     NAME,
     REQUIRED,
     SettingsError,
@@ -57,10 +60,16 @@ class VrrpSettings:
     """[vrrp]: what `ha-agent keepalived render` puts into keepalived.conf, and what the agent expects of it."""
 
     vip: str = key(
-        REQUIRED,
+        "",
         "The virtual address with the prefix length of its network. In the network of node.address keepalived is given it "
-        "alone (/32), so that its removal takes no other address along.",
+        "alone (/32), so that its removal takes no other address along. Where there are several, vips says them instead.",
         INTERFACE_ADDRESS,
+    )
+    vips: tuple[str, ...] = key(
+        (),
+        "Several virtual addresses, IPv4 and IPv6, in place of vip. They move together. The first one of node.address's "
+        "kind (IPv4 or IPv6) is told in adverts, the others are put beside it.",
+        INTERFACE_ADDRESSES,
     )
     interface: str = key("eth0", "Network interface that carries the VIP.", matching(r"[^\s/]{1,15}", "an interface name"))
     instance: str = key("HA_AGENT", "Name of the VRRP instance in keepalived.conf.", NAME)
@@ -89,6 +98,16 @@ class VrrpSettings:
         "Command (a list of words, absolute path first) that stops keepalived where it stays MASTER though the track file "
         "tells it FAULT. drill.keepalived_start_command starts it again when this node is fit.",
     )
+
+    def __post_init__(self) -> None:
+        """``vip`` names the first of several, for what speaks of one."""
+        if self.vips and not self.vip:
+            object.__setattr__(self, "vip", self.vips[0])
+
+    @property
+    def all_vips(self) -> tuple[str, ...]:
+        """Every virtual address, whichever key says it."""
+        return self.vips or (self.vip,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -502,11 +521,29 @@ def check_settings(raw: Mapping[str, Any]) -> Settings:
         parts[name] = check_section(name, cls, table, problems)
     sinks = _check_sinks(raw.get("sinks", {}), problems)
     hooks = check_hooks(raw.get("hooks", {}), problems)
+    problems.extend(_check_alternatives(raw))
     if not problems:
         problems.extend(_check_whole(parts))
     if problems:
         raise SettingsError(problems)
     return Settings(**parts, sinks=sinks, hooks=hooks)
+
+
+ALTERNATIVES = (("vrrp", "vip", "vips"),)
+"""Section, key and key: the one for a single value or the other one for several, never both."""
+
+
+def _check_alternatives(raw: Mapping[str, Any]) -> Iterator[SettingsProblem]:
+    for section, one, several in ALTERNATIVES:
+        table = raw.get(section, {})
+        if not isinstance(table, Mapping):
+            continue
+        if one in table and several in table:
+            allowed = f"{one} for one, or {several} for several"
+            yield SettingsProblem(f"{section}.{several}", f"stands beside {section}.{one}", allowed)
+        elif one not in table and several not in table:
+            spec = {f.name: f for f in fields(SECTIONS[section])}[one]
+            yield SettingsProblem(f"{section}.{one}", MISSING, spec.metadata["doc"])
 
 
 def _check_sinks(tables: Any, problems: list[SettingsProblem]) -> dict[str, SinkSettings]:
@@ -547,6 +584,16 @@ def _lacking(sink: SinkSettings) -> list[str]:
 
 def _check_whole(parts: Mapping[str, Any]) -> list[SettingsProblem]:
     problems = []
+    own = ipaddress.ip_address(parts["node"].address)
+    if own.version not in [ipaddress.ip_interface(vip).version for vip in parts["vrrp"].all_vips]:
+        # keepalived starts no instance without an address of the adverts' family (2.2.7: "No VIP specified").
+        text = f"none is of IPv{own.version}, as node.address is, between which and the peer's adverts go"
+        problems.append(
+            SettingsProblem("vrrp.vips" if parts["vrrp"].vips else "vrrp.vip", text, "one of that kind at least")
+        )
+    addresses = [ipaddress.ip_interface(vip).ip for vip in parts["vrrp"].all_vips]
+    if len(set(addresses)) < len(addresses):
+        problems.append(SettingsProblem("vrrp.vips", "an address stands there twice", "each address once"))
     if parts["node"].name == parts["peer"].name:
         problems.append(SettingsProblem("peer.name", repr(parts["peer"].name), "another name than node.name"))
     if parts["node"].address == parts["peer"].address:

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from ha_agent.core.settings import NAMED_SECTIONS, SECTIONS, Settings
+from ha_agent.core.settings import ALTERNATIVES, NAMED_SECTIONS, SECTIONS, Settings
 
 
 def settings_as_dict(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -15,6 +15,9 @@ def settings_as_dict(settings: Settings) -> dict[str, dict[str, Any]]:
     plain = dataclasses.asdict(settings)
     for kind in NAMED_SECTIONS:
         plain.update({f"{kind}.{name}": table for name, table in plain.pop(kind).items()})
+    for section, one, several in ALTERNATIVES:
+        # What is printed can be a file again, and no file has both.
+        del plain[section][one if plain[section][several] else several]
     return {s: {k: list(v) if isinstance(v, tuple) else v for k, v in t.items()} for s, t in plain.items()}
 
 
@@ -61,6 +64,9 @@ def sample_toml(values: Mapping[tuple[str, str], Any] | None = None, *, unset: b
     ``unset``: also the keys without a default are comments, with examples.
     """
     given = {**_EXAMPLES, **(values or {})}
+    for section, one, several in ALTERNATIVES:
+        if (section, several) in given:
+            given.pop((section, one), None)
     lines: list[str] = []
     for name, cls in SECTIONS.items():
         doc = (cls.__doc__ or "").split(": ", 1)[1]

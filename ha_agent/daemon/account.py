@@ -81,6 +81,7 @@ class Accountant:
             role=standing.role,
             vrrp_state=standing.vrrp_state,
             vip_here=standing.vip_here,
+            vips=standing.vips,
             claim=standing.claim,
             known=self._ledger.known,
             generation=self._ledger.generation,

@@ -34,6 +34,7 @@ from ha_agent.core.alerts import Book
 from ha_agent.core.guard import Access
 from ha_agent.core.places import RunPlaces, StatePlaces
 from ha_agent.core.settings import Settings
+from ha_agent.core.vip import bare
 from ha_agent.daemon.account import Accountant
 from ha_agent.daemon.alerts.alerting import Alerting
 from ha_agent.daemon.alerts.delivery import Delivery
@@ -334,7 +335,7 @@ class Agent:
     def _add_upkeep(self) -> None:
         """What belongs to the node and not to its group."""
         upkeep, run = self._shared.upkeep, self._run
-        address = self._settings.vrrp.vip.partition("/")[0]
+        vips = "".join(f"{bare(vip)}\n" for vip in self._settings.vrrp.all_vips).encode()
         upkeep.add("the agent's lock", self._lock.keep)
         upkeep.add("the spool's watch", self._keep_spool_watch)
         upkeep.add("the link's directory", lambda: make_dir(run.ssh_dir, 0o700))
@@ -343,7 +344,7 @@ class Agent:
         upkeep.add("the failover-test", self._drill.keep)
         upkeep.add("the operators' sockets", self._server.keep)
         upkeep.add("the peer's socket", self._peer_server.keep)
-        upkeep.add("the VIP for ha-agent-fence", lambda: keep_note(self._state.vip, f"{address}\n".encode(), 0o600))
+        upkeep.add("the VIP for ha-agent-fence", lambda: keep_note(self._state.vip, vips, 0o600))
 
     def _keep_spool_watch(self) -> bool:
         """A watch holds the directory that was there when it began. Watching another one makes nothing."""

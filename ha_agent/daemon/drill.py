@@ -26,6 +26,7 @@ from ha_agent.adapters.procs import ProcessWatch
 from ha_agent.adapters.runner import ProgramMissing, run_program
 from ha_agent.core.settings import DrillSettings
 from ha_agent.core.supervisor_words import full_name
+from ha_agent.core.vip import find_missing
 from ha_agent.core.words import Role
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.programs.supervised import Supervised
@@ -274,7 +275,9 @@ class Drill:
 
     def _note(self, running: tuple[str, ...]) -> None:
         standing = self._standing
-        seen = (running, standing.role.value, standing.vrrp_state.value, standing.vip_here)
+        # Of several VIPs all must have come.
+        has_vip = False if find_missing(standing.vips) else standing.vip_here
+        seen = (running, standing.role.value, standing.vrrp_state.value, has_vip)
         if seen == self._last:
             return
         self._last = seen

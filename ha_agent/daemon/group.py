@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,7 @@ from ha_agent.core.settings import (
     TakeoverSettings,
     VrrpSettings,
 )
+from ha_agent.core.vip import bare
 from ha_agent.core.words import Role
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.peer.conversation import Conversation
@@ -501,14 +502,22 @@ def _build_procedures(
         shared.keepalived,
         hooks,
         events,
-        _remove_vip(settings, shared),
+        _make_remover(settings, shared),
     )
     verifier = Verifier(standing, programs.active_set, programs.loader, events, shared.clock)
     return _Procedures(claims, interlock, fitness, takeover, release, verifier, peer_off)
 
 
-def _remove_vip(settings: GroupSettings, shared: SharedNode) -> Callable[[], Coroutine[Any, Any, bool]]:
-    return functools.partial(shared.machine.remove_address, settings.vrrp.vip, settings.vrrp.interface)
+def _make_remover(
+    settings: GroupSettings, shared: SharedNode
+) -> Callable[[Collection[str] | None], Coroutine[Any, Any, bool]]:
+    vrrp = settings.vrrp
+
+    async def remove(only: Collection[str] | None) -> bool:
+        vips = [vip for vip in vrrp.all_vips if only is None or bare(vip) in only]
+        return await shared.machine.remove_addresses(vips, vrrp.interface)
+
+    return remove
 
 
 def _build_watchers(
@@ -544,7 +553,7 @@ def _build_watchers(
         shared.keepalived,
         inquiry,
         shared.supervised,
-        functools.partial(shared.machine.has_address, vrrp.vip),
+        functools.partial(shared.machine.find_addresses, vrrp.all_vips),
         waker.wake_at,
         shared.supervisor.restart_wait_s,
     )
@@ -563,7 +572,7 @@ def _build_watchers(
         registry.conversation,
         events,
         functools.partial(shared.machine.has_address, shared.address),
-        _remove_vip(settings, shared),
+        _make_remover(settings, shared),
         shared.start_task,
         waker.wake_at,
     )

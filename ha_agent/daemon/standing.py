@@ -11,11 +11,13 @@ import contextlib
 import json
 import logging
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from ha_agent.adapters.files import keep_note, read_or_none, remove_note, write_note
 from ha_agent.core.kinship import Life
 from ha_agent.core.transaction import Watermark
+from ha_agent.core.vip import Presence
 from ha_agent.core.words import OWNING_ROLES, Role, VrrpState
 
 log = logging.getLogger(__name__)
@@ -47,7 +49,9 @@ class Standing:
         self.role = Role.STANDBY
         self.vrrp_state = VrrpState.UNKNOWN
         self.vip_here: bool | None = None
-        """None where it could not be found out."""
+        """Whether one of the VIPs is here; None where it could not be found out."""
+        self.vips: Presence = {}
+        """Each of them."""
         self.claim = Watermark()
         """The epoch under which this node took over last."""
         self.plan: PlanUnderWay | None = None
@@ -137,9 +141,9 @@ class Standing:
         """Notes what keepalived reports."""
         self.vrrp_state = state
 
-    def note_vip(self, here: bool | None) -> None:
-        """Notes whether the VIP is on this node."""
-        self.vip_here = here
+    def note_vip(self, here: bool | None, vips: Presence = MappingProxyType({})) -> None:
+        """Notes whether one of the VIPs is on this node, and which."""
+        self.vip_here, self.vips = here, vips
 
     def note_plan(self, plan: PlanUnderWay | None) -> None:
         """Notes the plan that is begun, or None where the role needs none."""

@@ -92,7 +92,9 @@ def _roles(node: Mapping[str, Any], pair: str) -> Iterator[Metric]:
     yield _labelled("role", "1 for the role of this node", "role", {r.value: int(node["role"] == r.value) for r in Role})
     states = {state.value: int(node["vrrp_state"] == state.value) for state in VrrpState}
     yield _labelled("vrrp_state", "1 for what keepalived reports", "state", states)
-    yield _gauge("vip", "1 where the virtual address is on this node", int(node["vip"] is True))
+    yield _gauge("vip", "1 where a virtual address is on this node", int(node["vip"] is True))
+    vips = {vip: int(here is True) for vip, here in node.get("vips", {}).items()}
+    yield _labelled("vip_here", "1 for each virtual address that is on this node", "address", vips)
     yield _gauge("keepalived_up", "1 where keepalived runs", int(node["keepalived"] == "up"))
     yield _gauge("supervisord_up", "1 where supervisord answers", int(node["supervisord"] == "up"))
     yield _gauge("epoch", "Number of takeovers of the pair that this node knows of", node["epoch"])

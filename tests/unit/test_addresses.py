@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from ha_agent.core.peer_summary import PeerSummary, summary_message
+from ha_agent.core.peer_summary import PeerSummary, WrongPeer, summary_message
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import Role, VrrpState
 from ha_agent.daemon.role.addresses import GONE_S, STRAY_S, Addresses
@@ -42,10 +43,12 @@ class Node:
         self.events = TestEvents(tmp_path, "a")
         self.own: bool | None = True
         self.removed = 0
+        self.named: Collection[str] | None = None
         self.wakes: list[float] = []
 
-        async def remove() -> bool:
+        async def remove(only: Collection[str] | None) -> bool:
             self.removed += 1
+            self.named = only
             return True
 
         conversation: Any = self.conversation
@@ -127,6 +130,44 @@ def test_the_peer_hears_of_the_vip_when_it_comes_and_goes(node: Node) -> None:
         node.standing.note_vip(vip)
         node.addresses.tell_peer()
         assert node.conversation.asked == asked
+
+
+ONE, OTHER = "192.0.2.10", "2001:db8::10"
+
+
+def test_of_several_vips_those_alone_go_that_are_on_both_nodes(node: Node) -> None:
+    node.standing.note_vip(True, {ONE: True, OTHER: True})
+    node.addresses.remove_stray(0.0)
+    node.conversation.peer = replace(PEER, heard_wall=1.0, vips={ONE: False, OTHER: True})
+    node.addresses.remove_stray(STRAY_S)
+    assert node.removed == 1 and node.named == [OTHER], "what the peer lacks is left: somebody may reach it here"
+
+
+def test_a_vip_that_the_peer_lacks_stays(node: Node) -> None:
+    node.standing.note_vip(True, {ONE: True, OTHER: False})
+    node.addresses.remove_stray(0.0)
+    node.conversation.peer = replace(PEER, heard_wall=1.0, vips={ONE: False, OTHER: True})
+    node.addresses.remove_stray(STRAY_S)
+    assert node.removed == 0
+
+
+def test_the_peer_hears_when_one_of_several_vips_goes(node: Node) -> None:
+    for vips, asked in (({ONE: True, OTHER: True}, 1), ({ONE: True, OTHER: False}, 2), ({ONE: True, OTHER: False}, 2)):
+        node.standing.note_vip(True, vips)
+        node.addresses.tell_peer()
+        assert node.conversation.asked == asked
+
+
+def test_the_signs_of_life_say_of_each_vip_where_it_is() -> None:
+    vips = {ONE: True, OTHER: None}
+    message = summary_message("b", Role.ACTIVE, VrrpState.MASTER, Watermark(1, "b"), 0, "", True, vips=vips)
+    assert PeerSummary.parse(message, 0.0).vips == vips
+    del message["vips"]
+    assert PeerSummary.parse(message, 0.0).vips == {}, "an older agent does not say it"
+    wrongs: list[Any] = [[], {f"192.0.2.{n}": True for n in range(21)}, {"x" * 65: True}]
+    for wrong in wrongs:
+        with pytest.raises(WrongPeer):
+            PeerSummary.parse({**message, "vips": wrong}, 0.0)
 
 
 @pytest.mark.parametrize(("vip", "heard"), [(True, True), (False, False), (None, None)])

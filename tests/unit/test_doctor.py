@@ -157,6 +157,26 @@ def test_a_vip_on_both_nodes_or_on_neither_is_found(context: Scripted, here: boo
     assert codes(keepalived.check_vip, context) == {code: Severity.ERROR}
 
 
+def test_of_several_vips_each_is_looked_for_and_one_that_nobody_has_named_is_said(
+    settings: Settings, tmp_path: pathlib.Path, hook: str
+) -> None:
+    vips = ("192.0.2.10/24", "2001:db8::10/64")
+    several = dataclasses.replace(settings, vrrp=dataclasses.replace(settings.vrrp, vips=vips))
+    conf = tmp_path / "several.conf"
+    conf.write_text(render_keepalived(several, hook), encoding="utf-8")
+    context = Scripted(several, str(tmp_path / "agent.toml"), str(conf), is_root=True)
+    context.answers = {}
+    assert codes(keepalived.check_conf, context) == {"keepalived-conf": Severity.OK}
+    change(context, "2001:db8::10/64 dev eth0", "2001:db8::99/64 dev eth0")
+    found = codes(keepalived.check_conf, context)
+    assert found == {"keepalived-differs": Severity.ERROR, "vip-unnamed": Severity.WARNING}
+    context.accounts = [
+        node("a", "active", vips={"192.0.2.10": True, "2001:db8::10": False}),
+        node("b", vips={"192.0.2.10": False, "2001:db8::10": False}),
+    ]
+    assert codes(keepalived.check_vip, context) == {"vip-partly": Severity.ERROR}
+
+
 def test_a_takeover_that_holds_is_found_and_what_would_be_done_is_said(context: Scripted) -> None:
     context.accounts = [node("a", "active"), node("b")]
     (well,) = link.check_takeover(context)

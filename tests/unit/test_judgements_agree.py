@@ -18,6 +18,8 @@ from ha_agent.core.words import Role, VrrpState
 
 NOW = 1000.0
 AGREED: dict[str, str | float | bool] = {"vrrp.vip": "192.0.2.9/24", "vrrp.nopreempt": True}
+VIPS: dict[str, bool | None] = {"10.0.0.9": True, "fd00::9": True}
+NO_VIPS: dict[str, bool | None] = dict.fromkeys(VIPS, False)
 BAD = Selection(problems={"x.conf": "bad"})
 
 STATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -38,6 +40,12 @@ STATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "the VIP is on both": ({}, {"vip_here": True}),
     "the VIP is on neither": ({"vip_here": False}, {}),
     "the VIP is with the standby": ({"vip_here": False}, {"vip_here": True}),
+    "a VIP of two is missing": ({"vips": {"10.0.0.9": True, "fd00::9": False}}, {"vips": NO_VIPS}),
+    "one VIP of two is on both": ({"vips": VIPS}, {"vip_here": True, "vips": {**NO_VIPS, "fd00::9": True}}),
+    "each has one VIP of two": (
+        {"vips": {**VIPS, "fd00::9": False}},
+        {"vip_here": True, "vips": {**NO_VIPS, "fd00::9": True}},
+    ),
     "both active": ({}, {"role": Role.ACTIVE, "vrrp_state": VrrpState.MASTER}),
     "both standby": ({"role": Role.STANDBY, "vrrp_state": VrrpState.BACKUP}, {}),
     "fenced": ({}, {"role": Role.FENCED, "left_running": 2}),
@@ -65,7 +73,7 @@ def make_pair(own: dict[str, Any], peer: dict[str, Any]) -> tuple[NodeAccount, N
 def heard(account: NodeAccount) -> PeerSummary:
     said = summary_message(
         account.node, account.role, account.vrrp_state, Watermark(1, "a"), 0, "h", account.vip_here,
-        describe_obstacles(account), account.agreement,
+        describe_obstacles(account), account.agreement, vips=account.vips,
     )  # fmt: skip
     return PeerSummary.parse(said, NOW)
 

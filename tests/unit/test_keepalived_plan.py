@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -117,7 +118,7 @@ def plan(files: dict[str, str], settings: Settings | None = None, **allowed: boo
     text, names = read_whole(PATH, files.get, lambda pattern: sorted(p for p in files if p == pattern), "node-a")
     others = {name: files[name] for name in names if name != OWN}
     vrrp = settings.vrrp
-    wanted = Wanted(vrrp.instance, vrrp.vip, vrrp.interface, vrrp.router_id, **allowed)
+    wanted = Wanted(vrrp.instance, vrrp.all_vips, vrrp.interface, vrrp.router_id, **allowed)
     return plan_keepalived(PATH, others, parse_keepalived(text), wanted, render_parts(settings))
 
 
@@ -174,6 +175,67 @@ def test_what_an_operator_has_put_into_ours_stays() -> None:
         text = ours.replace(old, new)
         assert text != ours and not is_ours_alone(parse_keepalived(text), "HA_AGENT")
         assert is_within(text, plan({PATH: text}).files.get(PATH, text))
+
+
+SEVERAL = ("192.0.2.10/24", "2001:db8::10/64", "198.51.100.7/29")
+
+
+def several_settings(vips: Sequence[str] = SEVERAL) -> Settings:
+    return check_settings(
+        {
+            "node": {"name": "node-a", "address": "192.0.2.11"},
+            "peer": {"name": "node-b", "address": "192.0.2.12"},
+            "vrrp": {"vips": list(vips)},
+        }
+    )
+
+
+def test_of_several_vips_one_is_advertised_and_the_others_stand_beside_it() -> None:
+    found = describe_instances(parse_keepalived(render_parts(several_settings()).whole))["HA_AGENT"]
+    assert found.addresses == ("192.0.2.10/32", "2001:db8::10/64", "198.51.100.7/29")
+    block = parse_keepalived(render_parts(several_settings()).whole).find_all("vrrp_instance")[0]
+    assert [c.words[0] for c in block.find_all("virtual_ipaddress")[0].children] == ["192.0.2.10/32"]
+    excluded = [c.words for c in block.find_all("virtual_ipaddress_excluded")[0].children]
+    assert excluded[0] == ["2001:db8::10/64", "dev", "eth0", "preferred_lft", "0"], "it is no node's source address"
+    assert excluded[1] == ["198.51.100.7/29", "dev", "eth0"]
+    turned = parse_keepalived(render_parts(several_settings(SEVERAL[::-1])).whole).find_all("vrrp_instance")[0]
+    (advertised,) = turned.find_all("virtual_ipaddress")[0].children
+    assert advertised.words[0] == "198.51.100.7/29", "the first of IPv4: adverts go between IPv4 addresses"
+
+
+def test_a_vip_that_agent_toml_no_longer_has_goes_and_one_that_somebody_put_there_stays() -> None:
+    text = render_parts(several_settings()).whole
+    assert is_ours_alone(parse_keepalived(text), "HA_AGENT", text)
+    fewer = plan({PATH: text}, several_settings(SEVERAL[:2])).files[PATH]
+    assert describe_instances(parse_keepalived(fewer))["HA_AGENT"].addresses == ("192.0.2.10/32", "2001:db8::10/64")
+    assert plan({PATH: text}, settings_of()).files[PATH] == render_parts(settings_of()).whole
+    theirs = text.replace("        198.51.100.7/29 dev eth0\n", "        198.51.100.7/29 dev eth0\n        192.0.2.99/32\n")
+    assert not is_ours_alone(parse_keepalived(theirs), "HA_AGENT", theirs)
+    assert is_within(theirs, plan({PATH: theirs}, several_settings()).files.get(PATH, theirs))
+
+
+def test_an_address_of_others_is_refused_whichever_vip_it_is() -> None:
+    made = plan({PATH: BALANCER.replace("192.0.2.81/24", "198.51.100.7/29")}, several_settings())
+    assert "198.51.100.7 is an address of vrrp_instance WEB" in made.refused[0]
+
+
+def test_an_adopted_instance_brings_all_of_its_addresses() -> None:
+    conf = """vrrp_instance VI_1 {
+        interface eth0
+        virtual_router_id 7
+        priority 90
+        virtual_ipaddress {
+            192.0.2.10/24
+            192.0.2.20
+        }
+        virtual_ipaddress_excluded {
+            2001:db8::10
+        }
+    }"""
+    found = describe_instances(parse_keepalived(conf))["VI_1"]
+    assert adopted_settings(found, None)["vips"] == ["192.0.2.10/24", "192.0.2.20/32", "2001:db8::10/128"]
+    first = adopted_settings(found, "192.0.2.20/24")
+    assert first["vips"] == ["192.0.2.20/24", "192.0.2.10/24", "2001:db8::10/128"] and "vip" not in first
 
 
 def test_what_ours_cannot_stand_beside_is_refused_by_name() -> None:

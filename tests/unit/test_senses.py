@@ -55,13 +55,13 @@ class Rig:
             lambda: self.ticks,
         )
         self.senses = Senses(
-            str(self.spool), watch, inquiry, supervised, self.has_vip, self.wakes.append, 10.0, lambda: self.ticks
+            str(self.spool), watch, inquiry, supervised, self.find_vips, self.wakes.append, 10.0, lambda: self.ticks
         )
         supervised.close()
 
-    def has_vip(self) -> bool | None:
+    def find_vips(self) -> dict[str, bool | None]:
         self.looks += 1
-        return self.world.vip
+        return {"192.0.2.10": self.world.vip}
 
     def spooled(self, *names: str) -> VrrpState:
         for name in names:

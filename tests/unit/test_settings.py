@@ -65,6 +65,54 @@ def test_two_nodes_of_one_name_or_address_are_refused() -> None:
     assert "peer.address" in problems_of(GOOD.replace("192.0.2.2", "192.0.2.1"))
 
 
+VIPS = 'vips = ["192.0.2.9/24", "2001:db8::9/64"]\n'
+
+
+def test_several_vips_stand_in_place_of_one() -> None:
+    several = check_settings(tomllib.loads(GOOD.replace('vip = "192.0.2.9/24"\n', VIPS))).vrrp
+    assert several.all_vips == ("192.0.2.9/24", "2001:db8::9/64") and several.vip == "192.0.2.9/24"
+    one = check_settings(tomllib.loads(GOOD)).vrrp
+    assert one.all_vips == ("192.0.2.9/24",) and not one.vips
+
+
+def test_one_vip_and_several_at_once_are_refused_in_words() -> None:
+    said = problems_of(GOOD + VIPS)["vrrp.vips"]
+    assert said == "vrrp.vips: stands beside vrrp.vip; allowed: vip for one, or vips for several"
+    assert "vrrp.vip" in problems_of(GOOD.replace('vip = "192.0.2.9/24"\n', ""))
+    assert "vrrp.vip" in problems_of(GOOD.partition("[vrrp]")[0])
+
+
+@pytest.mark.parametrize(
+    "vips",
+    [
+        "[]",
+        '["192.0.2.9"]',
+        '["192.0.2.9/24", "192.0.2.9/24"]',
+        '["192.0.2.9/24", "192.0.2.9/32"]',
+        '["2001:db8::9/64", "2001:db8:0::9/64"]',
+        str([f"192.0.2.{n}/24" for n in range(1, 22)]),
+    ],
+)
+def test_a_list_of_vips_names_each_address_once_with_its_prefix(vips: str) -> None:
+    assert "vrrp.vips" in problems_of(GOOD.replace('vip = "192.0.2.9/24"\n', f"vips = {vips}\n"))
+
+
+def test_one_vip_is_of_the_kind_of_the_own_address_that_adverts_go_from() -> None:
+    six = '["2001:db8::9/64", "2001:db8::8/64"]'
+    assert "none is of IPv4" in problems_of(GOOD.replace("192.0.2.9/24", "2001:db8::9/64"))["vrrp.vip"]
+    assert "vrrp.vips" in problems_of(GOOD.replace('vip = "192.0.2.9/24"', f"vips = {six}"))
+    own = GOOD.replace("192.0.2.1", "2001:db8::1").replace("192.0.2.2", "2001:db8::2")
+    assert check_settings(tomllib.loads(own.replace('vip = "192.0.2.9/24"', f"vips = {six}"))).vrrp.vip == "2001:db8::9/64"
+    assert "none is of IPv6" in problems_of(own)["vrrp.vip"]
+
+
+def test_what_is_printed_of_several_vips_is_a_file_again() -> None:
+    settings = check_settings(tomllib.loads(GOOD.replace('vip = "192.0.2.9/24"\n', VIPS)))
+    values = {(section, key): value for section, table in settings_as_dict(settings).items() for key, value in table.items()}
+    assert ("vrrp", "vip") not in values
+    assert check_settings(tomllib.loads(sample_toml(values))) == settings
+
+
 def test_a_fence_command_is_words_with_an_absolute_path() -> None:
     assert "takeover.fence_command" in problems_of(GOOD + '[takeover]\nfence_command = ["off"]\n')
     assert "takeover.fence_command" in problems_of(GOOD + '[takeover]\nfence_command = "off"\n')
@@ -82,7 +130,8 @@ def test_the_sample_is_good_and_names_every_key() -> None:
 def test_the_sample_shows_the_defaults_in_force() -> None:
     sample = sample_toml().partition("\n#[sinks.NAME]")[0]
     uncommented = "\n".join(
-        line[1:] if line.startswith("#") and " = " in line and not line.startswith("# ") else line
+        # Of two keys of which a file has one the sample sets the first.
+        line[1:] if line.startswith("#") and " = " in line and not line.startswith(("# ", "#vips = ")) else line
         for line in sample.splitlines()
     )
     assert check_settings(tomllib.loads(uncommented)) == check_settings(tomllib.loads(sample))

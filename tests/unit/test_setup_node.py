@@ -55,7 +55,7 @@ def test_a_peer_with_no_good_name_is_not_trusted(tmp_path: pathlib.Path, name: s
 def test_a_node_without_a_key_is_shown_as_one_that_will_make_it() -> None:
     fact = {"addresses": {"eth0": ["192.0.2.11/24"]}, "key": "", "host_key": KEY, "name": "node-a"}
     other = {**fact, "addresses": {"eth0": ["192.0.2.12/24"]}, "key": KEY, "name": "node-b"}
-    requests = make_requests({"own": fact, "peer": other}, "192.0.2.10/24", None, 51, 22)
+    requests = make_requests({"own": fact, "peer": other}, ["192.0.2.10/24"], None, 51, 22)
     assert (requests["own"]["peer_key"], requests["peer"]["peer_key"]) == (KEY, PENDING_KEY)
     assert json.dumps(requests)
 
@@ -83,7 +83,7 @@ def both(own: tuple[str, ...] = (VIP,), peer: tuple[str, ...] = (), peer_conf: s
 def test_an_adopted_instance_says_what_agent_toml_has() -> None:
     facts = both(peer_conf=PAIR.replace("priority 101", "priority 90"))
     adopted = adopt_settings(facts, "VI_1", None)
-    requests = make_requests(facts, VIP, None, 77, 22, adopted)
+    requests = make_requests(facts, [VIP], None, 77, 22, adopted)
     vrrp = {side: request["settings"]["vrrp"] for side, request in requests.items()}
     assert (vrrp["own"]["priority"], vrrp["peer"]["priority"]) == (101, 90)
     assert vrrp["own"]["instance"] == "VI_1" and vrrp["own"]["router_id"] == 51 and vrrp["own"]["nopreempt"] is False
@@ -94,7 +94,7 @@ def test_an_adopted_instance_says_what_agent_toml_has() -> None:
         "socket": "",
         "registry": "/etc/supervisor/conf.d",
     }
-    other = make_requests(facts, VIP, None, 77, 22, adopted)["peer"]["settings"]
+    other = make_requests(facts, [VIP], None, 77, 22, adopted)["peer"]["settings"]
     assert other["registry"] == {"path": "/etc/supervisord.d"} and "supervisor" not in other, "one directory for both"
 
 

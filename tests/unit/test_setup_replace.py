@@ -36,7 +36,7 @@ def seen(role: str = "active", *, reachable: bool = False) -> list[Any]:
 def requests_for(settings: Settings, name: str = "node-b", address: str = "192.0.2.12", *, known: bool = False) -> Any:
     facts = {"own": facts_of("192.0.2.11/24", "host-a", "192.0.2.10/32"), "peer": facts_of(f"{address}/24", name)}
     vrrp = settings.vrrp
-    requests = make_requests(facts, vrrp.vip, None, vrrp.router_id, 22, survivor_vrrp(settings))
+    requests = make_requests(facts, list(vrrp.all_vips), None, vrrp.router_id, 22, survivor_vrrp(settings))
     return adapt_requests(requests, settings, "node-b", 22, is_known=known)
 
 

@@ -58,6 +58,21 @@ def test_a_node_that_must_not_be_master_says_why() -> None:
     assert text == "a must not be MASTER (FAULT by the track file): supervisord is gone"
 
 
+def test_of_several_vips_those_are_said_that_are_missing_or_on_both_nodes() -> None:
+    all_here, none_here = {"10.0.0.9": True, "fd00::9": True}, {"10.0.0.9": False, "fd00::9": False}
+    one = {"10.0.0.9": True, "fd00::9": False}
+    lines = list_problems([node("a", "active", vips=one), node("b", vips=none_here)], 0.0)
+    assert any("a is active and lacks fd00::9, of 2 VIPs" in line for line in lines)
+    assert "1 of 2 here" in render_status([node("a", "active", vips=one), node("b", vips=none_here)], 0.0)
+    alone = list_problems([node("a", "active", vips=one)], 0.0)
+    assert any("lacks fd00::9" in line for line in alone), "nobody else needs to be asked for that"
+    both = list_problems([node("a", "active", vips=all_here), node("b", vip=True, vips=one)], 0.0)
+    assert any("10.0.0.9 is on both nodes" in line for line in both)
+    assert not any(
+        "VIP" in line for line in list_problems([node("a", "active", vips=all_here), node("b", vips=none_here)], 0.0)
+    )
+
+
 def test_a_vip_on_both_nodes_or_on_neither_is_said_unless_a_role_changes() -> None:
     both, neither = [node("a", "active"), node("b", vip=True)], [node("a", "active", vip=False), node("b")]
     assert list_problems(both, 0.0)[0].startswith("the VIP is on both nodes")

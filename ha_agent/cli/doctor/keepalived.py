@@ -19,11 +19,11 @@ from ha_agent.adapters.resources import find_resource
 from ha_agent.cli.doctor.context import Check, Context, Ran, error, ok, unknown, warning
 from ha_agent.core.faults import FAULTS
 from ha_agent.core.findings import Finding
-from ha_agent.core.keepalived_plan import HOOKS, OWN_FILE, is_ours_alone
+from ha_agent.core.keepalived_plan import HOOKS, OWN_FILE, is_ours_alone, list_addresses
 from ha_agent.core.keepalived_text import Block, find_block, parse_keepalived, read_whole
 from ha_agent.core.places import RunPlaces
 from ha_agent.core.problems import find_problems
-from ha_agent.core.vip import find_prefix, is_same_address, takes_along
+from ha_agent.core.vip import bare, find_prefix, is_same_address, join, takes_along
 
 UNSECURED = "scripts are being executed but script_security not enabled"
 WRITE = "ha-agent keepalived write, then systemctl reload keepalived"
@@ -47,7 +47,10 @@ def _fix(context: Context, conf: Block) -> str:
     """What to do about an instance that is not as it must be: by hand where it is one that others wrote."""
     path, name = context.keepalived_conf, context.settings.vrrp.instance
     own = os.path.join(os.path.dirname(path), OWN_FILE)
-    if is_ours_alone(conf, name) or find_block(context.read(own) or "", "vrrp_instance", name) is not None:
+    if (
+        is_ours_alone(conf, name, context.read(path) or "")
+        or find_block(context.read(own) or "", "vrrp_instance", name) is not None
+    ):
         return WRITE
     return f"correct vrrp_instance {name} in {path} by hand, or agent.toml; then systemctl reload keepalived"
 
@@ -85,17 +88,19 @@ def check_conf(context: Context) -> Iterator[Finding]:
     differing = [f"{k} is {instance.value(k)}, not {v}" for k, v in wanted.items() if not _same(instance.value(k), v)]
     if (instance.value("nopreempt") is not None) is not vrrp.nopreempt:
         differing.append("nopreempt is " + ("missing" if vrrp.nopreempt else "there") + ", against vrrp.nopreempt")
-    addresses = [c.words[0] for b in instance.find_all("virtual_ipaddress") for c in b.children if c.words]
-    present = [address for address in addresses if is_same_address(address, vrrp.vip)]
-    if not present:
-        differing.append(f"{vrrp.vip} is not among its virtual addresses")
+    addresses = list_addresses(instance)
+    present = [address for address in addresses if any(is_same_address(address, vip) for vip in vrrp.all_vips)]
+    for vip in vrrp.all_vips:
+        if not any(is_same_address(address, vip) for address in present):
+            differing.append(f"{vip} is not among its virtual addresses")
     for text in differing:
         yield error("keepalived-differs", f"{path}: {text}", _fix(context, conf))
+    if others := [address for address in addresses if address not in present]:
+        text = f"{path} has {join(others)}, which {context.config_path} does not name: nobody looks after what is not named"
+        yield warning("vip-unnamed", text, "name all of them in vrrp.vips, or take them out")
     own = context.settings.node.address
-    if any(takes_along(address, own) for address in present) and not _is_promoting(context):
-        text = (
-            f"{path} has {', '.join(present)}: {own} goes with it at a role change once it is behind it on {vrrp.interface}"
-        )
+    if any(takes_along(address, own) for address in addresses) and not _is_promoting(context):
+        text = f"{path} has {join(addresses)}: {own} goes with it at a role change once it is behind it on {vrrp.interface}"
         # Where the VIP is at that moment, keepalived takes it off and puts it on again, and the agent releases.
         yield warning("vip-prefix", text, f"while it is the standby: {_fix(context, conf)}")
     if not differing:
@@ -278,29 +283,31 @@ def check_running(context: Context) -> Iterator[Finding]:
 
 
 def check_vip(context: Context) -> Iterator[Finding]:
-    """Whether the VIP is on one node of the two."""
+    """Whether the VIPs are on one node of the two, all of them."""
     nodes, _ = context.status()
-    found = [p for p in find_problems(nodes, time.time()) if p.code in ("vip-on-both", "vip-on-neither")]
+    codes = ("vip-on-both", "vip-on-neither", "vip-partly")
+    found = [p for p in find_problems(nodes, time.time()) if p.code in codes]
     for problem in found:
         yield error(problem.code, problem.text, FAULTS[problem.code].remedy)
     where = [n["name"] for n in nodes if n["reachable"] and n["vip"]]
     if not found and len(where) == 1:
-        yield ok("vip", f"the VIP is on {where[0]} alone")
-    yield from _check_copies(context)
+        count = len(context.settings.vrrp.all_vips)
+        yield ok("vip", f"the VIP is on {where[0]} alone" if count == 1 else f"all {count} VIPs are on {where[0]} alone")
+    for vip in context.settings.vrrp.all_vips:
+        yield from _check_copies(context, vip)
 
 
-def _check_copies(context: Context) -> Iterator[Finding]:
+def _check_copies(context: Context, vip: str) -> Iterator[Finding]:
     """The VIP as somebody else put it here beside keepalived's."""
-    vrrp = context.settings.vrrp
-    held = find_prefix(vrrp.vip, context.settings.node.address)
+    held = find_prefix(vip, context.settings.node.address)
     try:
-        present = {one.prefix_length for one in find_address(vrrp.vip)}
+        present = {one.prefix_length for one in find_address(vip)}
     except OSError:
         return
     if len(present) < 2:
         return
     for prefix_length in sorted(present - {ipaddress.ip_interface(held).network.prefixlen}):
-        copy = f"{ipaddress.ip_interface(vrrp.vip).ip}/{prefix_length}"
+        copy = f"{bare(vip)}/{prefix_length}"
         text = f"{copy} is on this machine beside {held}: keepalived leaves it here at a role change"
         # keepalived takes the removal of any of them for the loss of its own, and the agent releases.
         remedy = "take it out of /etc/network/interfaces; then ha-agent switchover, behind which the agent takes it off here"

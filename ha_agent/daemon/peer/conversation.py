@@ -96,6 +96,7 @@ class Conversation:
             self.agreement,
             self.find_spell(),
             self._orders(),
+            standing.vips,
         )
 
     def learn(self, raw: Message, *, is_answer: bool = True, took_s: float = 0.0) -> None:

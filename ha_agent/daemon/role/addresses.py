@@ -5,10 +5,11 @@ Must not decide the role: a node without its own address is unfit, and keepalive
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any
 
 from ha_agent.core.peer_summary import PeerSummary
+from ha_agent.core.vip import Presence, find_common
 from ha_agent.core.words import Role, VrrpState
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.peer.conversation import Conversation
@@ -23,7 +24,9 @@ STRAY_S = 5.0
 
 
 class Addresses:
-    """For one group. ``has_own``: asks the kernel for the node's own address ``own``; ``remove_vip`` takes the VIP off.
+    """For one group. ``has_own``: asks the kernel for the node's own address ``own``.
+
+    ``remove_vips`` takes VIPs off, those that are named or all, and says whether it did.
 
     ``wake_at`` has the role loop look again at a monotonic moment.
     """
@@ -35,23 +38,24 @@ class Addresses:
         conversation: Conversation,
         events: Events,
         has_own: Callable[[], bool | None],
-        remove_vip: Callable[[], Awaitable[bool]],
+        remove_vips: Callable[[Collection[str] | None], Awaitable[bool]],
         start_task: Callable[[Coroutine[Any, Any, None]], object],
         wake_at: Callable[[float], None],
     ) -> None:
         self._own = own
         self._standing, self._conversation, self._events = standing, conversation, events
-        self._has_own, self._remove_vip = has_own, remove_vip
+        self._has_own, self._remove_vips = has_own, remove_vips
         self._start_task, self._wake_at = start_task, wake_at
         self._grace_until_mono: float | None = None
         self._stray_until_mono: float | None = None
         self._heard: PeerSummary | None = None
-        self._vip_here: bool | None = None
+        self._told: tuple[bool | None, Presence] = (None, {})
 
     def tell_peer(self) -> None:
-        """Has the peer know at once that the VIP came or went, and learns where it is there."""
-        if self._standing.vip_here is not self._vip_here:
-            self._vip_here = self._standing.vip_here
+        """Has the peer know at once that a VIP came or went, and learns where it is there."""
+        seen = (self._standing.vip_here, self._standing.vips)
+        if seen != self._told:
+            self._told = seen
             self._conversation.ask_now()
 
     def find_isolation(self, now: float) -> str | None:
@@ -70,6 +74,7 @@ class Addresses:
         """Takes off a VIP that has been here for ``STRAY_S`` although this node's keepalived, alive, says that it has none.
 
         Only where the peer, asked since, is MASTER and has it: no report that was lost must leave the pair without its VIP.
+        Of several those alone that are on both nodes.
         """
         if not self._is_stray():
             self._stray_until_mono = None
@@ -94,7 +99,9 @@ class Addresses:
         )
 
     async def _remove(self) -> None:
-        if self._is_stray() and await self._remove_vip():
-            state, peer = self._standing.vrrp_state.value, self._conversation.peer
+        peer = self._conversation.peer
+        both = find_common(self._standing.vips, peer.vips) if peer is not None and peer.vips else None
+        if self._is_stray() and both != [] and await self._remove_vips(both):
+            state = self._standing.vrrp_state.value
             owner = peer.node if peer is not None else "the peer"
             self._events.add("vip-removed", f"the VIP was here while keepalived says {state} and {owner} has it: taken off")

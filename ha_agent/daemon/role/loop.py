@@ -161,7 +161,7 @@ class RoleLoop:
         standing, senses = self._standing, self._senses
         keepalived_alive = senses.sense_keepalived()
         now = self._clock()
-        standing.note_vip(senses.sense_vip(now))
+        standing.note_vip(senses.sense_vip(now), senses.vips)
         self._note_vrrp(now)
         supervisord_gone = senses.is_supervisord_gone(now)
         self._addresses.tell_peer()

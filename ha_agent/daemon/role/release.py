@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from ha_agent.adapters.procs import ProcessWatch
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 class Release:
     """Releases for one group. Every step is idempotent.
 
-    ``remove_vip`` takes the VIP off the interface and says whether that was done.
+    ``remove_vips`` takes VIPs off, those that are named or all, and says whether that was done.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Release:
         keepalived: ProcessWatch,
         hooks: HookSteps,
         events: Events,
-        remove_vip: Callable[[], Awaitable[bool]],
+        remove_vips: Callable[[Collection[str] | None], Awaitable[bool]],
     ) -> None:
         self._standing, self._active_set = standing, active_set
         self._supervised, self._loader, self._sweeper = supervised, loader, sweeper
         self._keepalived, self._events = keepalived, events
-        self._remove_vip = remove_vip
+        self._remove_vips = remove_vips
         self._hung = False
         self.steps: dict[Step, StepCode] = {
             Step.DISARM: self._disarm,
@@ -63,7 +63,7 @@ class Release:
             log.error("the active set cannot be emptied: %s", error)
         if self._keepalived.is_alive or not self._standing.vip_here:
             return {}
-        return {"vip_removed": await self._remove_vip()}
+        return {"vip_removed": await self._remove_vips(None)}
 
     async def _stop(self) -> dict[str, Any]:
         """Has supervisord stop everything at once, and waits for the ends of the processes themselves.

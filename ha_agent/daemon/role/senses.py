@@ -9,6 +9,7 @@ from collections.abc import Callable
 from ha_agent.adapters.procs import ProcessWatch
 from ha_agent.adapters.spool import forget_older, read_pid_max, read_spool, read_ticks
 from ha_agent.core.kinship import Life
+from ha_agent.core.vip import Presence, is_any_here
 from ha_agent.core.words import VrrpState
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.inquiry import Inquiry
@@ -29,7 +30,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Senses:
-    """For one group. ``spool``: the directory that keepalived's hook writes to; ``has_vip`` asks the kernel for the VIP.
+    """For one group. ``spool``: the directory that keepalived's hook writes to; ``find_vips`` asks the kernel for each VIP.
 
     ``inquiry`` asks keepalived itself. ``wake_at`` has the rules asked again at a monotonic moment. ``restart_wait_s``: a
     supervisord may be gone for so long. ``ticks``: clock ticks since boot, as in the names of reports.
@@ -41,17 +42,19 @@ class Senses:
         keepalived: ProcessWatch,
         inquiry: Inquiry,
         supervised: Supervised,
-        has_vip: Callable[[], bool | None],
+        find_vips: Callable[[], Presence],
         wake_at: Callable[[float], None],
         restart_wait_s: float,
         ticks: Callable[[], int] = read_ticks,
     ) -> None:
         self._spool = spool
         self._keepalived, self._inquiry, self._supervised = keepalived, inquiry, supervised
-        self._has_vip, self._wake_at = has_vip, wake_at
+        self._find_vips, self._wake_at = find_vips, wake_at
         self._restart_wait_s, self._ticks = restart_wait_s, ticks
         self._pid_max = read_pid_max()
         self._vip_here: bool | None = None
+        self.vips: Presence = {}
+        """What the last look at the VIPs found."""
         self._vip_due_mono = 0.0
         self._doubt_mono: float | None = None
         self._heard_life = -1
@@ -63,9 +66,10 @@ class Senses:
         self._vip_due_mono = 0.0
 
     def sense_vip(self, now: float) -> bool | None:
-        """Whether the VIP is on this node; None where that could not be found out."""
+        """Whether one of the VIPs is on this node; None where that could not be found out."""
         if now >= self._vip_due_mono:
-            self._vip_here = self._has_vip()
+            self.vips = self._find_vips()
+            self._vip_here = is_any_here(self.vips)
             self._vip_due_mono = now + VIP_LOOK_S
         return self._vip_here
 
