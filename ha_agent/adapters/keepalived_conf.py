@@ -9,11 +9,20 @@ from string import Template
 from ha_agent.adapters.files import read_or_none
 from ha_agent.adapters.procs import read_pid_file
 from ha_agent.adapters.resources import find_resource
-from ha_agent.core.keepalived_plan import OWN_FILE, KeepalivedPlan, Rendered, Wanted, plan_keepalived, remark_vips
+from ha_agent.core.keepalived_plan import (
+    OWN_FILE,
+    KeepalivedPlan,
+    Rendered,
+    Wanted,
+    group_name,
+    path_name,
+    plan_keepalived,
+    remark_vips,
+)
 from ha_agent.core.keepalived_text import Block, parse_keepalived, read_whole
 from ha_agent.core.places import RunPlaces
 from ha_agent.core.settings import Settings
-from ha_agent.core.vip import list_lines
+from ha_agent.core.vip import find_mark, list_lines
 
 HOOK_PATH = "/usr/lib/ha-agent/ha-agent-notify"
 KEEPALIVED_CONF = "/etc/keepalived/keepalived.conf"
@@ -39,10 +48,10 @@ def render_parts(settings: Settings, hook: str = HOOK_PATH, *, is_strict: bool =
         node=settings.node.name,
         startup_delay=f"{vrrp.startup_delay_s:g}",
         track=track,
-        own=_instance(settings, _hooks(settings, hook, ""), ""),
+        own=_instance(settings, _hooks(settings, hook, ""), "") + _paths(settings, ""),
     )
     added = f"# Of ha-agent, from /etc/ha-agent/agent.toml: change that, then ha-agent keepalived write.\n\n{track}"
-    return Rendered(whole, f"{added}\n{_instance(settings, hooks, alone)}", added, hooks)
+    return Rendered(whole, f"{added}\n{_instance(settings, hooks, alone)}{_paths(settings, alone)}", added, hooks)
 
 
 def _template(name: str) -> Template:
@@ -76,6 +85,33 @@ def _instance(settings: Settings, hooks: str, extra: str) -> str:
         hooks=hooks,
         extra=extra,
     )
+
+
+def _paths(settings: Settings, extra: str) -> str:
+    """The instances of the further paths, and the group that has all of them agree; empty where there is one path."""
+    vrrp, ends = settings.vrrp, list(zip(settings.node.paths, settings.peer.paths, strict=True))
+    if len(ends) == 1:
+        return ""
+    names = [vrrp.instance, *(path_name(vrrp.instance, number) for number in range(2, len(ends) + 1))]
+    instances = [
+        _template("path").substitute(
+            address=own,
+            peer_address=peer,
+            instance=path_name(vrrp.instance, number),
+            interface=vrrp.path_interfaces[number - 2],
+            router_id=vrrp.router_id,
+            priority=vrrp.priority,
+            advert_int=f"{vrrp.advert_int_s:g}",
+            nopreempt="    nopreempt\n" if vrrp.nopreempt else "",
+            mark=find_mark(own, vrrp.router_id, number),
+            extra=extra,
+        )
+        for number, (own, peer) in enumerate(ends, 1)
+        if number > 1
+    ]
+    members = "".join(f"        {name}\n" for name in names)
+    group = _template("paths").substitute(group=group_name(vrrp.instance), members=members)
+    return "\n" + group + "".join(f"\n{one}" for one in instances)
 
 
 def _block(keyword: str, lines: list[str]) -> str:

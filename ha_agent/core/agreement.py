@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ha_agent.core.width import count_text
+
 if TYPE_CHECKING:
     # The dashboard compares, and has no use for an agent's settings.
     from ha_agent.core.settings import Settings
@@ -45,6 +47,7 @@ def describe_agreement(settings: Settings) -> dict[str, str | float | bool]:
         "vrrp.router_id": vrrp.router_id,
         "vrrp.advert_int_s": vrrp.advert_int_s,
         "vrrp.nopreempt": vrrp.nopreempt,
+        "peer.addresses": count_text(len(settings.peer.paths), "path"),
         "takeover.on_interlock_timeout": takeover.on_interlock_timeout,
         "takeover.start_all": takeover.start_all,
         "registry.path": registry.path,

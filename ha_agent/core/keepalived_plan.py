@@ -26,13 +26,16 @@ HOOKS = {
     "notify_deleted": "DELETED",
 }
 _NOTIFY = (*HOOKS, "notify")
-_OWN_BLOCKS = ("global_defs", "track_file", "vrrp_instance")
+_OWN_BLOCKS = ("global_defs", "track_file", "vrrp_instance", "vrrp_sync_group")
 _OWN_WORDS = {
     "state", "interface", "virtual_router_id", "priority", "advert_int", "nopreempt", "unicast_src_ip", "unicast_peer",
     "virtual_ipaddress", "virtual_ipaddress_excluded", "track_file", *HOOKS,
 }  # fmt: skip
 
 
+_PATH_WORDS = _OWN_WORDS - {"track_file", "virtual_ipaddress_excluded", *HOOKS} | {"dont_track_primary"}
+MOST_PATHS = 4
+"""As many as settings take."""
 _ADDRESS_BLOCKS = ("virtual_ipaddress", "virtual_ipaddress_excluded")
 _REMARK = "    # VIPs of agent.toml: "
 _TRACK = "    track_file {\n        ha_agent\n    }\n"
@@ -150,11 +153,17 @@ def is_ours_alone(whole: Block, instance: str, text: str = "") -> bool:
     """
     if not all(block.words[:1] and block.words[0] in _OWN_BLOCKS for block in whole.children):
         return False
-    found = whole.find_all("vrrp_instance")
+    found = [block for block in whole.find_all("vrrp_instance") if not _is_of_path(block, instance)]
     if not found:
         return not whole.children
     if len(found) > 1 or found[0].words[1:] != [instance]:
         return False
+    for group in whole.find_all("vrrp_sync_group"):
+        if group.words[1:] != [group_name(instance)] or [child.words for child in group.children] != [["group"]]:
+            return False
+        members = [child.words for block in group.find_all("group") for child in block.children]
+        if members != [block.words[1:] for block in whole.find_all("vrrp_instance")]:
+            return False
     words = [child.words[0] for child in found[0].children if child.words]
     described = describe_instances(whole)[instance]
     return (
@@ -171,6 +180,22 @@ def is_ours_alone(whole: Block, instance: str, text: str = "") -> bool:
 def remark_vips(lines: Sequence[str]) -> str:
     """What a rendered file says of its addresses: one that it does not name was put there by somebody, and stays."""
     return f"{_REMARK}{join(line.split()[0] for line in lines)}\n" if len(lines) > 1 else ""
+
+
+def group_name(instance: str) -> str:
+    """The sync group of the pair's instance and those of its further paths."""
+    return f"{instance}_PATHS"
+
+
+def path_name(instance: str, number: int) -> str:
+    """The instance of the path ``number``, from 2."""
+    return f"{instance}_PATH_{number}"
+
+
+def _is_of_path(block: Block, instance: str) -> bool:
+    """Whether ``block`` is an instance as it is rendered for a further path, and nothing more."""
+    names = [path_name(instance, number) for number in range(2, MOST_PATHS + 1)]
+    return block.words[1:2] in [[name] for name in names] and {c.words[0] for c in block.children if c.words} <= _PATH_WORDS
 
 
 def _rendered_vips(text: str) -> set[str]:
@@ -289,7 +314,7 @@ def _adopt(
     path: str, own_path: str, files: Mapping[str, str], found: Instance, wanted: Wanted, ours: Rendered
 ) -> KeepalivedPlan:
     refused = []
-    if found.sync_group:
+    if found.sync_group and found.sync_group != group_name(found.name):
         refused.append(
             f"vrrp_instance {found.name} is in vrrp_sync_group {found.sync_group}, whose other instances would move with "
             "the programs: take it out of the group, or leave it and give the pair an address of its own (--vip)"

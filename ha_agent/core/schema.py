@@ -104,6 +104,8 @@ def several(check: Callable[[str], bool], most: int, text: str) -> tuple[Check, 
 
 
 ADDRESSES = each(_is_address, "IP addresses")
+INTERFACES = each(lambda value: re.fullmatch(r"[^\s/]{1,15}", value) is not None, "interface names")
+PATH_ADDRESSES = several(_is_address, 4, "IP addresses, one a path")
 INTERFACE_ADDRESSES = several(_is_interface_address, 20, "addresses with their prefix lengths, as 192.0.2.10/24")
 _TYPE_WORDS: dict[Any, str] = {
     str: "a text in quotes",

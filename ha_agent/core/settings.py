@@ -21,8 +21,10 @@ from ha_agent.core.schema import (
     ADDRESSES,
     INTERFACE_ADDRESS,
     INTERFACE_ADDRESSES,
+    INTERFACES,
     MISSING,
     NAME,
+    PATH_ADDRESSES,
     REQUIRED,
     SettingsError,
     SettingsProblem,
@@ -37,12 +39,32 @@ from ha_agent.core.schema import (
 from ha_agent.core.witness_settings import WitnessSettings, check_witness
 
 
+def _name_first(settings: Any, one: str, several: tuple[str, ...]) -> None:
+    if several and not getattr(settings, one):
+        object.__setattr__(settings, one, several[0])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSettings:
     """[node]: this machine."""
 
     name: str = key(REQUIRED, "Name of this node, as the peer and the history call it.", NAME)
-    address: str = key(REQUIRED, "Address of this node that VRRP adverts are sent from.", ADDRESS)
+    address: str = key("", "Address of this node that VRRP adverts are sent from.", ADDRESS)
+    addresses: tuple[str, ...] = key(
+        (),
+        "In place of address where there are several networks between the nodes: this node's own address in each of them, "
+        "in the order of peer.addresses. The first is in the network of the VIP.",
+        PATH_ADDRESSES,
+    )
+
+    def __post_init__(self) -> None:
+        """``address`` names the first of several."""
+        _name_first(self, "address", self.addresses)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The own address on each path."""
+        return self.addresses or (self.address,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +72,24 @@ class PeerSettings:
     """[peer]: the other machine."""
 
     name: str = key(REQUIRED, "Name of the peer, as its own [node] name says.", NAME)
-    address: str = key(REQUIRED, "Address of the peer, for VRRP adverts and for ssh.", ADDRESS)
+    address: str = key("", "Address of the peer, for VRRP adverts and for ssh.", ADDRESS)
+    addresses: tuple[str, ...] = key(
+        (),
+        "In place of address: the peer's address in each network between the nodes, so that one cut cable parts nobody. "
+        "ssh goes over one of those that answer, adverts over all: the peer counts as gone when none brings any.",
+        PATH_ADDRESSES,
+    )
     ssh_port: int = key(22, "TCP port of the peer's sshd.", between(1, 65535))
     ssh_user: str = key("root", "User at the peer whose authorized_keys holds this node's restricted key.", NAME)
+
+    def __post_init__(self) -> None:
+        """``address`` names the first of several, for what speaks of one."""
+        _name_first(self, "address", self.addresses)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The peer's address on each path, the preferred one first."""
+        return self.addresses or (self.address,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +109,12 @@ class VrrpSettings:
         INTERFACE_ADDRESSES,
     )
     interface: str = key("eth0", "Network interface that carries the VIP.", matching(r"[^\s/]{1,15}", "an interface name"))
+    path_interfaces: tuple[str, ...] = key(
+        (),
+        "Network interfaces of the further paths, where node.addresses has several: of its second address, its third and so "
+        "on. keepalived sends adverts there, too.",
+        INTERFACES,
+    )
     instance: str = key("HA_AGENT", "Name of the VRRP instance in keepalived.conf.", NAME)
     router_id: int = key(51, "virtual_router_id; the same on both nodes, unique in the network.", between(1, 255))
     priority: int = key(100, "VRRP priority; give the two nodes different ones.", between(1, 254))
@@ -101,8 +144,7 @@ class VrrpSettings:
 
     def __post_init__(self) -> None:
         """``vip`` names the first of several, for what speaks of one."""
-        if self.vips and not self.vip:
-            object.__setattr__(self, "vip", self.vips[0])
+        _name_first(self, "vip", self.vips)
 
     @property
     def all_vips(self) -> tuple[str, ...]:
@@ -529,7 +571,7 @@ def check_settings(raw: Mapping[str, Any]) -> Settings:
     return Settings(**parts, sinks=sinks, hooks=hooks)
 
 
-ALTERNATIVES = (("vrrp", "vip", "vips"),)
+ALTERNATIVES = (("node", "address", "addresses"), ("peer", "address", "addresses"), ("vrrp", "vip", "vips"))
 """Section, key and key: the one for a single value or the other one for several, never both."""
 
 
@@ -596,8 +638,7 @@ def _check_whole(parts: Mapping[str, Any]) -> list[SettingsProblem]:
         problems.append(SettingsProblem("vrrp.vips", "an address stands there twice", "each address once"))
     if parts["node"].name == parts["peer"].name:
         problems.append(SettingsProblem("peer.name", repr(parts["peer"].name), "another name than node.name"))
-    if parts["node"].address == parts["peer"].address:
-        problems.append(SettingsProblem("peer.address", repr(parts["peer"].address), "another address than node.address"))
+    problems += _check_paths(parts["node"], parts["peer"], parts["vrrp"].path_interfaces)
     for where, command in (
         ("takeover.fence_command", parts["takeover"].fence_command),
         ("drill.keepalived_start_command", parts["drill"].keepalived_start_command),
@@ -606,5 +647,20 @@ def _check_whole(parts: Mapping[str, Any]) -> list[SettingsProblem]:
         if command and not command[0].startswith("/"):
             problems.append(SettingsProblem(where, repr(command[0]), "an absolute path as its first word"))
     node, peer = parts["node"], parts["peer"]
-    problems.extend(check_witness(parts["witness"], (node.name, node.address, peer.name, peer.address)))
+    problems.extend(check_witness(parts["witness"], (node.name, *node.paths, peer.name, *peer.paths)))
     return problems
+
+
+def _check_paths(node: NodeSettings, peer: PeerSettings, interfaces: tuple[str, ...]) -> Iterator[SettingsProblem]:
+    for address in set(node.paths) & set(peer.paths):
+        allowed = "another address than node.address"
+        yield SettingsProblem("peer.addresses" if peer.addresses else "peer.address", repr(address), allowed)
+    if len(node.paths) != len(peer.paths):
+        found = f"{len(peer.paths)} beside {len(node.paths)} of the node"
+        yield SettingsProblem("peer.addresses", found, "as many as node.addresses, in the same order")
+    if len(interfaces) != len(node.paths) - 1:
+        found = f"{len(interfaces)} beside {len(node.paths)} addresses of the node"
+        yield SettingsProblem("vrrp.path_interfaces", found, "one for each of node.addresses but the first")
+    for own, other in zip(node.paths, peer.paths, strict=False):
+        if ipaddress.ip_address(own).version != ipaddress.ip_address(other).version:
+            yield SettingsProblem("peer.addresses", repr(other), f"an address of the same kind as {own}, its own end")

@@ -49,6 +49,16 @@ def _lifetime(vip: str) -> str:
     return " preferred_lft 0" if ipaddress.ip_interface(vip).version == 6 else ""
 
 
+def find_mark(own: str, router_id: int, path: int) -> str:
+    """The address that the instance of a further path advertises: keepalived starts none without (VRRP version 3).
+
+    Of the link-local range and for the loopback interface, so that nobody reaches it and it says nothing to anyone.
+    """
+    if ipaddress.ip_address(own).version == 6:
+        return f"fe80::{router_id:x}:{path:x}/128"
+    return f"169.254.{router_id}.{path}/32"
+
+
 def bare(vip: str) -> str:
     """A virtual address without its prefix length, written as everywhere."""
     return str(ipaddress.ip_interface(vip).ip)

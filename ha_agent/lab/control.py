@@ -261,10 +261,11 @@ class Lab:
         peer = other(node)
         values: dict[tuple[str, str], Any] = {
             ("node", "name"): node,
-            ("node", "address"): self.network.own_address(node),
+            **_address_keys("node", node, self.network),
             ("peer", "name"): peer,
-            ("peer", "address"): self.network.own_address(peer),
+            **_address_keys("peer", peer, self.network),
             ("vrrp", "priority"): PRIORITIES[node],
+            ("vrrp", "path_interfaces"): [interface_of(path) for path in self.network.numbers[1:]],
             ("vrrp", "startup_delay_s"): 0.5,
             ("drill", "dangerous_modes"): True,
             ("vrrp", "stop_command"): [f"{INNER}/bin/systemctl", "stop", "keepalived"],
@@ -580,6 +581,12 @@ class Lab:
         done = subprocess.run(self.words_in_switch(*command), capture_output=True, text=True, env=_inner_environment())
         if done.returncode != 0:
             raise LabFailed(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+def _address_keys(section: str, node: str, network: LabNetwork) -> dict[tuple[str, str], Any]:
+    """The addresses of ``node`` in ``section`` of agent.toml."""
+    addresses = [network.own_address(node, path) for path in network.numbers]
+    return {(section, "addresses"): addresses} if len(addresses) > 1 else {(section, "address"): addresses[0]}
 
 
 def _vip_keys(vips: Sequence[str]) -> dict[str, Any]:

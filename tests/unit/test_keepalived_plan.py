@@ -214,6 +214,53 @@ def test_a_vip_that_agent_toml_no_longer_has_goes_and_one_that_somebody_put_ther
     assert is_within(theirs, plan({PATH: theirs}, several_settings()).files.get(PATH, theirs))
 
 
+def paths_settings() -> Settings:
+    return check_settings(
+        {
+            "node": {"name": "node-a", "addresses": ["192.0.2.11", "198.51.100.11", "2001:db8::11"]},
+            "peer": {"name": "node-b", "addresses": ["192.0.2.12", "198.51.100.12", "2001:db8::12"]},
+            "vrrp": {"vip": "192.0.2.10/24", "path_interfaces": ["eth1", "eth2"]},
+        }
+    )
+
+
+def test_each_further_path_has_an_instance_and_all_of_them_are_one_group() -> None:
+    text = render_parts(paths_settings()).whole
+    whole_conf = parse_keepalived(text)
+    found = describe_instances(whole_conf)
+    names = ["HA_AGENT", "HA_AGENT_PATH_2", "HA_AGENT_PATH_3"]
+    assert list(found) == names and {one.sync_group for one in found.values()} == {"HA_AGENT_PATHS"}
+    assert [found[name].interface for name in names] == ["eth0", "eth1", "eth2"]
+    blocks = {block.words[1]: block for block in whole_conf.find_all("vrrp_instance")}
+    assert [blocks[name].value("dont_track_primary") for name in names] == [None, "", ""], "the VIP's interface is tracked"
+    assert [one.has_hook for one in found.values()] == [True, False, False], "one role, one report"
+    peers = [blocks[name].find_all("unicast_peer")[0].children[0].words[0] for name in names]
+    assert peers == ["192.0.2.12", "198.51.100.12", "2001:db8::12"]
+    assert len({one.addresses for one in found.values()}) == 3 and found["HA_AGENT_PATH_3"].addresses[0].startswith("fe80::")
+
+
+def test_ours_with_several_paths_is_ours_and_what_an_operator_adds_to_a_path_stays() -> None:
+    text = render_parts(paths_settings()).whole
+    assert is_ours_alone(parse_keepalived(text), "HA_AGENT", text)
+    assert plan({PATH: text}, paths_settings()).files == {PATH: text}
+    assert plan({PATH: text}).files == {PATH: render_parts(settings_of()).whole}, "and one path again"
+    one = render_parts(settings_of()).whole
+    assert plan({PATH: one}, paths_settings()).files == {PATH: text}
+    for old, new in (
+        ("    dont_track_primary\n", "    dont_track_primary\n    garp_master_delay 2\n"),
+        ("        HA_AGENT_PATH_3\n    }\n}", "        HA_AGENT_PATH_3\n    }\n    smtp_alert true\n}"),
+        ("        HA_AGENT_PATH_3\n    }\n}", "        HA_AGENT_PATH_3\n        THEIRS\n    }\n}"),
+        ("HA_AGENT_PATH_2", "THEIRS"),
+    ):
+        assert old in text and not is_ours_alone(parse_keepalived(text.replace(old, new)), "HA_AGENT", text)
+    added = plan({PATH: BALANCER}, paths_settings()).files
+    assert set(describe_instances(parse_keepalived(whole(dict(added))))) == {
+        "WEB",
+        *describe_instances(parse_keepalived(text)),
+    }
+    assert plan(dict(added), paths_settings()).files == added, "once is enough"
+
+
 def test_an_address_of_others_is_refused_whichever_vip_it_is() -> None:
     made = plan({PATH: BALANCER.replace("192.0.2.81/24", "198.51.100.7/29")}, several_settings())
     assert "198.51.100.7 is an address of vrrp_instance WEB" in made.refused[0]

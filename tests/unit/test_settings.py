@@ -65,6 +65,38 @@ def test_two_nodes_of_one_name_or_address_are_refused() -> None:
     assert "peer.address" in problems_of(GOOD.replace("192.0.2.2", "192.0.2.1"))
 
 
+OWN, PEER = 'addresses = ["192.0.2.1", "198.51.100.1"]', 'addresses = ["192.0.2.2", "198.51.100.2"]'
+PATHS = GOOD.replace('address = "192.0.2.1"', OWN).replace('address = "192.0.2.2"', PEER) + 'path_interfaces = ["eth1"]\n'
+
+
+def test_several_paths_stand_in_place_of_one() -> None:
+    settings = check_settings(tomllib.loads(PATHS))
+    assert settings.node.paths == ("192.0.2.1", "198.51.100.1") and settings.node.address == "192.0.2.1"
+    assert settings.peer.paths == ("192.0.2.2", "198.51.100.2") and settings.peer.address == "192.0.2.2"
+    values = {(section, key): value for section, table in settings_as_dict(settings).items() for key, value in table.items()}
+    assert check_settings(tomllib.loads(sample_toml(values))) == settings
+    assert check_settings(tomllib.loads(GOOD)).peer.paths == ("192.0.2.2",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        (PEER, f'{PEER}\naddress = "192.0.2.2"', "peer.addresses"),
+        (PEER, 'address = "192.0.2.2"', "peer.addresses"),
+        (PEER, 'addresses = ["192.0.2.2", "2001:db8::2"]', "peer.addresses"),
+        (PEER, 'addresses = ["192.0.2.2", "192.0.2.2"]', "peer.addresses"),
+        (PEER, 'addresses = ["192.0.2.2", "198.51.100.1"]', "peer.addresses"),
+        (PEER, "addresses = []", "peer.addresses"),
+        (PEER, "", "peer.address"),
+        (OWN, "", "node.address"),
+        ('["eth1"]', "[]", "vrrp.path_interfaces"),
+        ('["eth1"]', '["eth 1"]', "vrrp.path_interfaces"),
+    ],
+)
+def test_the_ends_of_several_paths_are_told_one_beside_the_other(old: str, new: str, key: str) -> None:
+    assert key in problems_of(PATHS.replace(old, new))
+
+
 VIPS = 'vips = ["192.0.2.9/24", "2001:db8::9/64"]\n'
 
 
@@ -131,7 +163,9 @@ def test_the_sample_shows_the_defaults_in_force() -> None:
     sample = sample_toml().partition("\n#[sinks.NAME]")[0]
     uncommented = "\n".join(
         # Of two keys of which a file has one the sample sets the first.
-        line[1:] if line.startswith("#") and " = " in line and not line.startswith(("# ", "#vips = ")) else line
+        line[1:]
+        if line.startswith("#") and " = " in line and not line.startswith(("# ", "#vips = ", "#addresses = "))
+        else line
         for line in sample.splitlines()
     )
     assert check_settings(tomllib.loads(uncommented)) == check_settings(tomllib.loads(sample))
