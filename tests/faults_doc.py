@@ -71,6 +71,7 @@ HAZARDS = {
     51: "an operator's word is still in force when the reason for it is gone",
     55: "a VIP of several, or of IPv6, is left behind when the others move",
     56: "one of several VIPs cannot be put where the others are",
+    57: "one of several paths between the nodes is cut",
     54: "inotify overflows, its reader starves, a watch is lost, with each watchdog that is in use",
 }
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from ha_agent.adapters.addresses import has_address
 from ha_agent.adapters.files import read_or_none
+from ha_agent.adapters.machine import Machine
 from ha_agent.adapters.procs import find_agent, read_pid_file
-from ha_agent.adapters.reach import is_machine_up
 from ha_agent.adapters.registry import RegistryUnavailable, scan_registry
 from ha_agent.adapters.store import History
 from ha_agent.adapters.supervisord import Supervisord, SupervisordDown, SupervisordFinder
@@ -70,7 +70,7 @@ def _alive(pid: int | None) -> int | None:
 
 def _look_at_peer(settings: Settings) -> bool | None:
     try:
-        return asyncio.run(is_machine_up(settings.peer.address, settings.peer.ssh_port, LOOK_S))
+        return asyncio.run(Machine().answers_anywhere(settings.peer.paths, settings.peer.ssh_port, LOOK_S))
     except ValueError:
         # An address that is a name: the agent has it looked up, a command in need does not wait for that.
         return None

@@ -7,7 +7,8 @@ import contextlib
 import ipaddress
 import logging
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any
 
 from ha_agent.adapters import addresses
 from ha_agent.adapters.reach import is_machine_up
@@ -61,21 +62,20 @@ class Machine:
         """Whether the machine at ``address`` answers, whatever runs on it. Never raises for what the network does."""
         return await is_machine_up(address, port, limit_s)
 
+    async def answers_ping(self, address: str, limit_s: float) -> bool:
+        """Whether a ping to ``address`` is answered; nothing of it comes to a log there."""
+        return await is_machine_up(address, None, limit_s)
+
+    async def answers_anywhere(self, addresses: Sequence[str], port: int, limit_s: float) -> bool:
+        """Whether the machine that has all of ``addresses`` answers at one of them; they are asked at once."""
+        return await _any([self.answers(address, port, limit_s) for address in addresses])
+
     async def any_answers(self, hosts: Sequence[str], limit_s: float) -> bool:
         """Whether one of ``hosts``, IP addresses, gives a sign of life within ``limit_s``; all are asked at once.
 
         Never raises for what the network does.
         """
-        looks = [asyncio.ensure_future(is_machine_up(host, SSH_PORT, limit_s)) for host in hosts]
-        try:
-            for look in asyncio.as_completed(looks):
-                if await look:
-                    return True
-            return False
-        finally:
-            for one in looks:
-                one.cancel()
-            await asyncio.gather(*looks, return_exceptions=True)
+        return await _any([is_machine_up(host, SSH_PORT, limit_s) for host in hosts])
 
     async def fence(self, command: Sequence[str], limit_s: float) -> int | None:
         """Runs the operator's fence command; returns its exit status, None where it did not end in time or is missing."""
@@ -87,6 +87,19 @@ class Machine:
         if ended.code != 0:
             log.error("fence_command ended with %s: %s", ended.code, ended.errors.strip()[-500:])
         return ended.code
+
+
+async def _any(asked: Sequence[Coroutine[Any, Any, bool]]) -> bool:
+    looks = [asyncio.ensure_future(one) for one in asked]
+    try:
+        for look in asyncio.as_completed(looks):
+            if await look:
+                return True
+        return False
+    finally:
+        for one in looks:
+            one.cancel()
+        await asyncio.gather(*looks, return_exceptions=True)
 
 
 @contextlib.contextmanager

@@ -38,18 +38,19 @@ ECHO = {4: (8, 0), 6: (128, 129)}
 """Types of an echo request and of its reply (RFC 792, RFC 4443), by IP version."""
 
 
-async def is_machine_up(address: str, port: int, timeout_s: float) -> bool:
+async def is_machine_up(address: str, port: int | None, timeout_s: float) -> bool:
     """Whether the machine at ``address`` gives a sign of life within ``timeout_s``; asked until the first one.
 
-    Signs are an answer to a TCP connection on ``port`` (a refusal, too) or to a ping, a ping of its own, and an advert.
+    Signs are an answer to a TCP connection on ``port`` (a refusal, too; None: none is tried, for looks that go on all the
+    time), or to a ping, a ping of its own, and an advert.
     ``address`` is an IP address, not a name. Never raises for what the network does.
     """
     clock = asyncio.get_running_loop().time
     began, echoes = clock(), max(1, round(timeout_s / ECHO_EVERY_S))
-    first_syn = round(SYN_AFTER * echoes)
-    with contextlib.closing(_Look(address, port)) as look:
+    first_syn, syns_apart = round(SYN_AFTER * echoes), round(SYN_EVERY_S / ECHO_EVERY_S)
+    with contextlib.closing(_Look(address, port or 0)) as look:
         for number in range(echoes):
-            if number >= first_syn and (number - first_syn) % round(SYN_EVERY_S / ECHO_EVERY_S) == 0:
+            if port is not None and number >= first_syn and (number - first_syn) % syns_apart == 0:
                 look.send_syn()
             look.send_echo()
             # A loop that comes late sends what it has missed; what was sent last has its time to be answered all the same.

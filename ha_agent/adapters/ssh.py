@@ -18,6 +18,7 @@ from ha_agent.adapters.runner import SAFE_PATH, ProgramMissing, find_program, ru
 from ha_agent.adapters.streams import FrameStream
 from ha_agent.core.frames import Message
 from ha_agent.core.link_causes import find_cause
+from ha_agent.core.paths import Paths
 from ha_agent.core.places import STAGING, RunPlaces
 from ha_agent.core.settings import LinkSettings, PeerSettings
 
@@ -83,6 +84,12 @@ class PeerLink:
         self._ssh_dir = RunPlaces(run_dir).ssh_dir
         self._control_path = os.path.join(self._ssh_dir, control)
         self._on_up, self._on_change = on_up, on_change
+        self.paths = Paths(peer.paths)
+        """Where the peer is to be found."""
+        self.path = self.paths.pick()
+        """The address that the connection goes to, or that is tried."""
+        self.on_doubt: list[Callable[[], None]] = []
+        """Called when there is reason to think that something does not come through."""
         self._requests = Requests()
         self._stream: FrameStream | None = None
         self._closed = asyncio.Event()
@@ -97,7 +104,9 @@ class PeerLink:
         pause, refusals = FIRST_RETRY_S, 0
         self.since_wall = wall()
         while True:
+            self.path = self.paths.pick()
             problem = await self._connect_once(wall)
+            self.paths.note_failure(self.path)
             if self.is_up:
                 self.is_up, pause = False, FIRST_RETRY_S
                 self.since_wall = wall()
@@ -114,7 +123,9 @@ class PeerLink:
                 async with asyncio.timeout(pause):
                     await self._nudged.wait()
             self._nudged.clear()
-            pause = min(pause * 1.6, self._settings.retry_max_s)
+            # All paths are tried before a pause grows.
+            growth = 1.6 if self.paths.are_even else 1.0
+            pause = min(pause * growth, self._settings.retry_max_s)
 
     def _tell_change(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
@@ -140,7 +151,8 @@ class PeerLink:
                 stream.close(str(error) or "no answer")
             else:
                 self.is_up, self.problem, self.since_wall = True, "", wall()
-                log.info("link to %s is up", self._peer.name)
+                self.paths.note_connection(self.path)
+                log.info("link to %s is up%s", self._peer.name, f" over {self.path}" if self.paths.are_several else "")
                 self._tell_change()
                 await self._closed.wait()
             return await self._reason(process)
@@ -159,7 +171,7 @@ class PeerLink:
         remove_note(self._control_path)
         words = [find_program("ssh"), *ssh_options(self._settings, self._peer, self._control_path)]
         words += ["-o", "ControlMaster=yes", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]
-        words += [f"{self._peer.ssh_user}@{self._peer.address}", self._command]
+        words += [f"{self._peer.ssh_user}@{self.path}", self._command]
         process = subprocess.Popen(
             words,
             stdin=subprocess.PIPE,
@@ -196,7 +208,16 @@ class PeerLink:
         return said[-1] if said else self.problem
 
     def nudge(self) -> None:
-        """Ends the pause before the next attempt: there is reason to think that the peer is there."""
+        """Ends the pause before the next attempt: there is reason to think that the peer is there.
+
+        Where the link is up its path is doubted instead.
+        """
+        self.end_pause()
+        for doubt in self.on_doubt:
+            doubt()
+
+    def end_pause(self) -> None:
+        """Ends the pause before the next attempt, if there is one."""
         if not self.is_up:
             self._nudged.set()
 
@@ -223,7 +244,9 @@ class PeerLink:
         try:
             await asyncio.to_thread(_write_objects, source, contents)
             ssh = " ".join(["ssh", *ssh_options(self._settings, self._peer, self._control_path), "-o", "ControlMaster=no"])
-            target = f"{self._peer.ssh_user}@{self._peer.address}:{STAGING}/{identifier}/"
+            # An IPv6 address stands in brackets before rsync's colon (rsync(1)).
+            host = f"[{self.path}]" if ":" in self.path else self.path
+            target = f"{self._peer.ssh_user}@{host}:{STAGING}/{identifier}/"
             words = [find_program("rsync"), "-r", "--whole-file", "-e", ssh, source + "/", target]
             outcome = await run_program(words, timeout_s)
         except (ProgramMissing, OSError) as error:

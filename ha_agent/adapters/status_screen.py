@@ -31,6 +31,8 @@ def _replication_text(node: NodeAccountJson, now: float) -> str:
     state = replication["state"]
     words = {"in_sync": "in sync", "receiving": "receives from the active node", "unreachable": "peer unreachable"}
     text = str(words.get(state, state))
+    if paths := node.get("paths"):
+        text += f", {sum(path['up'] is True for path in paths)} of {len(paths)} paths"
     if replication.get("pending"):
         since = replication.get("pending_since")
         text += f", {replication['pending']} changes pending" + (f" for {age_text(now - since)}" if since else "")

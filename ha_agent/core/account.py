@@ -10,6 +10,7 @@ from ha_agent.core.agreement import Agreement
 from ha_agent.core.confs import Selection
 from ha_agent.core.manifest import EMPTY, Manifest
 from ha_agent.core.orders import StandbyOrder
+from ha_agent.core.paths import Path
 from ha_agent.core.peer_summary import PeerSummary
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.vip import Presence
@@ -107,6 +108,10 @@ class NodeAccount:
 
     link_up: bool = True
     link_problem: str = ""
+    link_path: str = ""
+    """The peer's address that the link goes to, or that is tried."""
+    paths: tuple[Path, ...] = ()
+    """Where there are several."""
     peer: PeerSummary | None = None
 
     registry_path: str = ""

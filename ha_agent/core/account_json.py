@@ -11,6 +11,7 @@ from ha_agent.core.node_json import (
     DrillJson,
     MaintenanceJson,
     NodeAccountJson,
+    PathJson,
     ProgramJson,
     ReadinessJson,
     RegistryJson,
@@ -35,6 +36,7 @@ def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[
         "vrrp_state": account.vrrp_state.value,
         "vip": account.vip_here,
         "vips": dict(account.vips),
+        "paths": _describe_paths(account),
         "keepalived": "up" if account.keepalived_alive else "down",
         "supervisord": supervisord,
         "epoch": account.known.epoch,
@@ -60,6 +62,18 @@ def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[
         "programs": list(programs),
         "last_transition": account.last_transition or None,
     }
+
+
+def _describe_paths(account: NodeAccount) -> list[PathJson]:
+    return [
+        {
+            "address": path.address,
+            "up": path.is_up,
+            "since": round(path.since_wall, 3) if path.since_wall else None,
+            "link": account.link_up and path.address == account.link_path,
+        }
+        for path in account.paths
+    ]
 
 
 def _describe_drill(account: NodeAccount) -> DrillJson | None:

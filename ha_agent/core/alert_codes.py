@@ -55,6 +55,7 @@ _TIMINGS: Mapping[str, Timing | None] = {
     "vip-on-both": Timing(3.0, 5.0),
     "vip-on-neither": Timing(15.0, 5.0),
     "vip-partly": Timing(5.0, 5.0),
+    "path-down": Timing(2.0, 5.0),
     "fenced": Timing(0.0, 15.0),
     "peer-lost": Timing(10.0, 5.0),
     "replication-lag": Timing(0.0, 60.0),

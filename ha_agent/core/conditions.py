@@ -21,6 +21,7 @@ def find_conditions(account: NodeAccount) -> list[Condition]:
     """
     return [
         *_list_of_pair(account),
+        *_list_of_paths(account),
         *_list_of_vip(account),
         *_list_of_standby_fitness(account),
         *_list_of_agreement(account),
@@ -45,6 +46,15 @@ def _list_of_pair(account: NodeAccount) -> Iterator[Condition]:
     elif peer is not None and account.role is Role.STANDBY and peer.role is Role.STANDBY:
         states = f"VRRP {account.vrrp_state.value} here, {peer.vrrp_state.value} there"
         yield Condition("no-active-node", "pair", f"{node} and {name} are both standby ({states})")
+
+
+def _list_of_paths(account: NodeAccount) -> Iterator[Condition]:
+    """While one of them answers; otherwise the link says all."""
+    if account.link_up or any(path.is_up for path in account.paths):
+        for path in account.paths:
+            if path.is_up is False:
+                text = f"{account.peer_name} does not answer {account.node} at {path.address}"
+                yield Condition("path-down", path.address, f"{text}, one of {len(account.paths)} paths")
 
 
 def _list_of_vip(account: NodeAccount) -> Iterator[Condition]:

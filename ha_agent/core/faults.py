@@ -171,6 +171,12 @@ _ALERTS: tuple[Fault, ...] = (
         Urgency.CRITICAL,
     ),
     Fault(
+        "path-down",
+        "one of several paths between the nodes is cut: one more parts them",
+        "look at the cable, the switch and the interface of that network; ha-agent doctor tries each path",
+        Urgency.WARNING,
+    ),
+    Fault(
         "fenced",
         "processes of the registry cannot be ended here, so the other node must not start them",
         "end them by hand (they are named in ha-agent status), or reboot this node",
@@ -431,6 +437,16 @@ _FINDINGS: tuple[Fault, ...] = (
         "ha-agent keepalived write, on each node while it is the standby",
     ),
     Fault(
+        "path-adverts",
+        "keepalived sends adverts over one path alone: when that is cut, the standby's says MASTER, too",
+        "ha-agent keepalived write, on each node",
+    ),
+    Fault(
+        "path-end",
+        "this node's end of a path is not where agent.toml says",
+        "correct node.addresses and vrrp.path_interfaces",
+    ),
+    Fault(
         "vip-unnamed",
         "keepalived's instance has addresses that agent.toml does not name: nobody says when one of them is missing",
         "name all of them in vrrp.vips",
@@ -563,6 +579,7 @@ WELL: frozenset[str] = frozenset(
         "sshd",
         "stop-times",
         "supervisor-socket",
+        "paths",
         "supervisor-unit",
         "supervisord-up",
         "takeover-policy",

@@ -198,6 +198,7 @@ CHECKS: Mapping[str, str] = {
     "permissions": "who may read and change the agent's files",
     "sinks": "that alerts can be delivered",
     "program-names": "that no two confs define one program",
+    "paths": "that this node has its end of each path, and that the other one answers there",
     "pair": "what both nodes' own accounts show to be wrong, as status does",
     "programs": "that the programs run that should",
     "ssh-files": "the keys of the link",

@@ -61,6 +61,8 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("role-damaged", "the file of the role was damaged: the node releases, to be sure", True),
     EventCode("role-lost", "the role in /run was lost while the registry ran here: the node releases, to be sure", True),
     EventCode("part-failed", "a part of the agent on which no role depends failed, and is started again", True),
+    EventCode("path-down", "one of several paths to the peer does not answer", True),
+    EventCode("path-up", "one of several paths to the peer answers again"),
     EventCode("stalled", "the agent did nothing for a while", True),
     EventCode("vrrp", "keepalived reported another VRRP state"),
     # Takeover and release.

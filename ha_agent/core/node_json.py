@@ -34,6 +34,15 @@ class DrillJson(TypedDict):
     mode: str | None
 
 
+class PathJson(TypedDict):
+    """One of several paths to the peer. ``up``: null where it has not been looked at; ``link``: the link goes over it."""
+
+    address: str
+    up: bool | None
+    since: float | None
+    link: bool
+
+
 class RegistryJson(TypedDict):
     """The registry of a node. ``refused``: paths that are not replicated, and why."""
 
@@ -90,6 +99,7 @@ class NodeAccountJson(TypedDict):
     vrrp_state: str
     vip: bool | None
     vips: NotRequired[dict[str, bool | None]]
+    paths: NotRequired[list[PathJson]]
     keepalived: str
     supervisord: str
     epoch: int

@@ -44,6 +44,7 @@ TEXTS: Mapping[str, str] = {
     "vips-on-both": "{vips} is on both nodes: clients may reach the wrong one",
     "vip-on-neither": "the VIP is on neither node: no client reaches the pair",
     "vip-partly": "{node} is active and lacks {vips}, of {count} VIPs: no client reaches the pair there",
+    "path-down": "{other} does not answer {node} at {address}, one of {count} paths: one more that is cut parts the nodes",
     "unfit": "{node} must not be MASTER (FAULT by the track file): {why}",
     "notes-failing": "{node} cannot keep its notes, so that it could not take over: {why}",
     "run-full": "{node}: {why}: a takeover needs room there",
@@ -83,6 +84,7 @@ REMEDIES: Mapping[str, str] = {
     "vips-on-both": "take it off the standby: ip addr del",
     "vip-on-neither": "journalctl -u keepalived",
     "vip-partly": "journalctl -u keepalived on {node} says why; ha-agent switchover moves all of them",
+    "path-down": "look at the cable, the switch and the interface of that network; ip route get {address} on {node}",
     "unfit": "the reason says why; ha-agent history",
     "notes-failing": "make room, or put away what is in the place",
     "run-full": "find out with du -x /run what fills it",
@@ -133,6 +135,7 @@ RANKED: Mapping[str, Rank] = {
     "unreachable": Rank.STANDBY,
     "config-differs": Rank.STANDBY,
     "version-differs": Rank.STANDBY,
+    "path-down": Rank.STANDBY,
     "standby-ordered": Rank.STANDBY,
     "replication": Rank.DATA,
     "replication-late": Rank.DATA,
@@ -259,6 +262,8 @@ def _of_pair(nodes: Sequence[NodeJson], now: float) -> Iterator[Problem]:
         if held := holding.get("held"):
             words = {"node": holding["name"], "peer": _other(nodes, holding), "why": held}
             yield Problem("takeover-held", "takeover-held", words, holding["name"])
+    for own in reachable:
+        yield from _of_paths(own, _other(nodes, own))
     yield from _of_vip(reachable)
     yield from _of_standby(reachable, now)
     yield from _of_agreement(reachable)
@@ -292,6 +297,16 @@ def _of_silent(node: SilentNodeJson, active: Sequence[NodeAccountJson], now: flo
     if active and role in ("active", "taking_over") and heard:
         said = {"peer": node["name"], "node": active[0]["name"], "role": role, "age": age_text(max(0.0, now - heard))}
         yield Problem("may-run-twice", "may-run-twice", said, since=heard)
+
+
+def _of_paths(own: NodeAccountJson, other: str) -> Iterator[Problem]:
+    """While one path answers; where none does the link is down, which is said already."""
+    paths = own.get("paths", [])
+    if any(path["up"] or path["link"] for path in paths):
+        for path in paths:
+            if path["up"] is False:
+                words = {"node": own["name"], "other": other, "address": path["address"], "count": len(paths)}
+                yield Problem("path-down", "path-down", words, own["name"], path["since"])
 
 
 def _of_vip(reachable: Sequence[NodeAccountJson]) -> Iterator[Problem]:

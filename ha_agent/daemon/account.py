@@ -108,6 +108,8 @@ class Accountant:
             supervisord_silence=self._silence(),
             link_up=self._link.is_up,
             link_problem=self._link.problem,
+            link_path=self._link.path,
+            paths=self._link.paths.all if self._link.paths.are_several else (),
             peer=self._conversation.peer,
             registry_path=self._registry_path,
             manifest=view.manifest,

@@ -47,6 +47,7 @@ from ha_agent.daemon.group import Group, SharedNode, build_group, default_group
 from ha_agent.daemon.operations.figures import Figures
 from ha_agent.daemon.operations.table import Dispatcher
 from ha_agent.daemon.parts import keep_running
+from ha_agent.daemon.peer.path_watch import PathWatch
 from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.hold_notice import tell_what_hold_means
@@ -213,6 +214,9 @@ class Agent:
 
     def _wire(self) -> None:
         """Who hears of what."""
+        shared = self._shared
+        self._path_watch = PathWatch(shared.link, shared.machine.answers_ping, shared.events, shared.wall)
+        shared.link.on_doubt.append(self._path_watch.look_now)
         group, events, wall = self._group, self._shared.events, self._shared.wall
         conversation = group.conversation
         conversation.agreement = describe_agreement(self._settings)
@@ -248,6 +252,7 @@ class Agent:
         self._peer_server.listen(self._run.peer_socket, 0o600, None, handed_over=True)
         for work in (
             shared.link.run(shared.wall),
+            keep_running("looking at the paths", self._path_watch.run, group.events),
             keep_running("replication", group.replicator.run, group.events),
             self._tick(),
             group.conversation.heartbeat(),

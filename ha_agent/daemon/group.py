@@ -299,7 +299,7 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
         patrol=role.patrol,
         loop=role.loop,
         peer_off=role.peer_off,
-        is_peer_machine_up=functools.partial(shared.machine.answers, shared.peer.address, shared.peer.ssh_port),
+        is_peer_machine_up=functools.partial(shared.machine.answers_anywhere, shared.peer.paths, shared.peer.ssh_port),
     )
 
 
@@ -450,7 +450,7 @@ def _build_procedures(
     programs: _Programs,
 ) -> _Procedures:
     run, limits, peer = RunPlaces(settings.run_dir), settings.takeover, shared.peer
-    is_machine_up = functools.partial(shared.machine.answers, peer.address, peer.ssh_port, limits.peer_probe_s)
+    is_machine_up = functools.partial(shared.machine.answers_anywhere, peer.paths, peer.ssh_port, limits.peer_probe_s)
     interlock = Interlock(limits, standing, registry.ledger, shared.link, events, is_machine_up, shared.clock)
     fitness = Fitness(run.track_file, events, waker.wake_at, shared.standby_order.find_reason)
 

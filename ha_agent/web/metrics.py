@@ -118,6 +118,8 @@ def _replication(node: Mapping[str, Any]) -> Iterator[Metric]:
     yield _gauge(
         "replication_lag_seconds", "Age of the oldest change that the peer lacks", node["at"] - since if since else 0
     )
+    paths = {path["address"]: int(path["up"] is True) for path in node.get("paths", [])}
+    yield _labelled("path_up", "1 for each of several paths over which the other node answers", "address", paths)
     yield _gauge("replication_pending_changes", "Changes that the peer lacks", pending or 0)
     yield _gauge("standby_local_changes", "Changes made on the standby", len(replication.get("local_changes") or ()))
     yield _gauge("registry_confs", "Files in the registry", registry["confs"])

@@ -6,6 +6,8 @@ import dataclasses
 import os
 import pathlib
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -42,6 +44,11 @@ class Scripted(Context):
 
     def is_there(self, host: str) -> bool:
         return host == "192.0.2.1"
+
+    places: Mapping[str, list[str]] = MappingProxyType({})
+
+    def interfaces_of(self, address: str) -> list[str] | None:
+        return self.places.get(address, [])
 
     def status(self) -> tuple[list[NodeJson], str | None]:
         return super().status() if self.accounts is None else (self.accounts, None)
@@ -175,6 +182,44 @@ def test_of_several_vips_each_is_looked_for_and_one_that_nobody_has_named_is_sai
         node("b", vips={"192.0.2.10": False, "2001:db8::10": False}),
     ]
     assert codes(keepalived.check_vip, context) == {"vip-partly": Severity.ERROR}
+
+
+def test_each_of_several_paths_is_tried_and_its_end_and_its_adverts_are_looked_for(
+    settings: Settings, tmp_path: pathlib.Path, hook: str
+) -> None:
+    own, peer = ("192.0.2.11", "198.51.100.11"), ("192.0.2.12", "198.51.100.12")
+    two = dataclasses.replace(
+        settings,
+        node=dataclasses.replace(settings.node, addresses=own),
+        peer=dataclasses.replace(settings.peer, addresses=peer),
+        vrrp=dataclasses.replace(settings.vrrp, path_interfaces=("eth1",)),
+    )
+    conf = tmp_path / "paths.conf"
+    conf.write_text(render_keepalived(two, hook), encoding="utf-8")
+    context = Scripted(two, str(tmp_path / "agent.toml"), str(conf), is_root=True)
+    context.answers = {"ssh": Ran(255, "", "ssh: connect to host: Connection timed out")}
+    said = [f.text for f in link.check_forced_command(context)]
+    assert [f"({address})" in text for address, text in zip(peer, said, strict=True)] == [True, True]
+    context.accounts = [node("a", "active"), node("b")]
+    context.places = {own[0]: ["eth0"], own[1]: ["eth1"]}
+    assert codes(link.check_paths, context) == {"paths": Severity.OK}
+    context.places = {own[0]: ["eth0"], own[1]: ["eth7"]}
+    (found,) = link.check_paths(context)
+    assert found.code == "path-end" and "is on eth7, and not on eth1" in found.text
+    context.places = {own[0]: ["eth0"], own[1]: ["eth1"]}
+    cut = [
+        {"address": peer[0], "up": True, "since": 1.0, "link": True},
+        {"address": peer[1], "up": False, "since": 2.0, "link": False},
+    ]
+    context.accounts = [node("a", "active", paths=cut), node("b")]
+    assert codes(link.check_paths, context) == {"path-down": Severity.WARNING}
+    assert codes(keepalived.check_conf, context) == {"keepalived-conf": Severity.OK}
+    change(context, "vrrp_instance HA_AGENT_PATH_2", "vrrp_instance OTHER")
+    assert codes(keepalived.check_conf, context) == {"path-adverts": Severity.WARNING}
+
+
+def test_with_one_path_nothing_is_said_of_paths(context: Scripted) -> None:
+    assert list(link.check_paths(context)) == []
 
 
 def test_a_takeover_that_holds_is_found_and_what_would_be_done_is_said(context: Scripted) -> None:

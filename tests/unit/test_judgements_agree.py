@@ -11,6 +11,7 @@ from ha_agent.core.account import NodeAccount, PushAccount, Window
 from ha_agent.core.account_json import describe_account, describe_obstacles
 from ha_agent.core.conditions import find_conditions
 from ha_agent.core.confs import Selection
+from ha_agent.core.paths import Path
 from ha_agent.core.peer_summary import PeerSummary, summary_message
 from ha_agent.core.problems import find_problems
 from ha_agent.core.transaction import Watermark
@@ -20,6 +21,7 @@ NOW = 1000.0
 AGREED: dict[str, str | float | bool] = {"vrrp.vip": "192.0.2.9/24", "vrrp.nopreempt": True}
 VIPS: dict[str, bool | None] = {"10.0.0.9": True, "fd00::9": True}
 NO_VIPS: dict[str, bool | None] = dict.fromkeys(VIPS, False)
+ONE_CUT = (Path("10.0.0.2", True, 1.0), Path("10.1.0.2", False, 2.0))
 BAD = Selection(problems={"x.conf": "bad"})
 
 STATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -46,6 +48,8 @@ STATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"vips": {**VIPS, "fd00::9": False}},
         {"vip_here": True, "vips": {**NO_VIPS, "fd00::9": True}},
     ),
+    "a path is cut": ({"paths": ONE_CUT}, {}),
+    "a path is cut at both ends": ({"paths": ONE_CUT}, {"paths": ONE_CUT}),
     "both active": ({}, {"role": Role.ACTIVE, "vrrp_state": VrrpState.MASTER}),
     "both standby": ({"role": Role.STANDBY, "vrrp_state": VrrpState.BACKUP}, {}),
     "fenced": ({}, {"role": Role.FENCED, "left_running": 2}),

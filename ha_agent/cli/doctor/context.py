@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import functools
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from ha_agent.adapters.addresses import find_address
 from ha_agent.adapters.control import CommandFailed, NoDaemon, NotAllowed
 from ha_agent.adapters.machine import SSH_PORT
 from ha_agent.adapters.program_path import SAFE_PATH
@@ -88,6 +90,13 @@ class Context:
     def is_there(self, host: str) -> bool:
         """Whether the machine at the IP address ``host`` gives a sign of life within ``ANSWER_S``."""
         return asyncio.run(is_machine_up(host, SSH_PORT, ANSWER_S))
+
+    def interfaces_of(self, address: str) -> list[str] | None:
+        """On which interfaces of this machine ``address`` is; None where the kernel does not tell."""
+        try:
+            return sorted({socket.if_indextoname(one.interface) for one in find_address(address)})
+        except OSError:
+            return None
 
     @functools.cached_property
     def has_systemd(self) -> bool:

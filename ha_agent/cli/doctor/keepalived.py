@@ -19,7 +19,7 @@ from ha_agent.adapters.resources import find_resource
 from ha_agent.cli.doctor.context import Check, Context, Ran, error, ok, unknown, warning
 from ha_agent.core.faults import FAULTS
 from ha_agent.core.findings import Finding
-from ha_agent.core.keepalived_plan import HOOKS, OWN_FILE, is_ours_alone, list_addresses
+from ha_agent.core.keepalived_plan import HOOKS, OWN_FILE, is_ours_alone, list_addresses, path_name
 from ha_agent.core.keepalived_text import Block, find_block, parse_keepalived, read_whole
 from ha_agent.core.places import RunPlaces
 from ha_agent.core.problems import find_problems
@@ -56,7 +56,11 @@ def _fix(context: Context, conf: Block) -> str:
 
 
 def _instance(context: Context, conf: Block) -> Block | None:
-    return next((b for b in conf.find_all("vrrp_instance") if b.words[1:] == [context.settings.vrrp.instance]), None)
+    return _find_instance(conf, context.settings.vrrp.instance)
+
+
+def _find_instance(conf: Block, name: str) -> Block | None:
+    return next((b for b in conf.find_all("vrrp_instance") if b.words[1:] == [name]), None)
 
 
 def check_conf(context: Context) -> Iterator[Finding]:
@@ -103,6 +107,12 @@ def check_conf(context: Context) -> Iterator[Finding]:
         text = f"{path} has {join(addresses)}: {own} goes with it at a role change once it is behind it on {vrrp.interface}"
         # Where the VIP is at that moment, keepalived takes it off and puts it on again, and the agent releases.
         yield warning("vip-prefix", text, f"while it is the standby: {_fix(context, conf)}")
+    for number, peer in enumerate(context.settings.peer.paths, 1):
+        if number > 1 and _find_instance(conf, path_name(vrrp.instance, number)) is None:
+            text = f"no adverts go to {peer}: {path} has no vrrp_instance {path_name(vrrp.instance, number)}"
+            differing.append(text)
+            # The agent refuses what a standby that hears no advert wants, for as long as another path is there.
+            yield warning("path-adverts", text, _fix(context, conf))
     if not differing:
         yield ok("keepalived-conf", f"{path} is as {context.config_path} describes it")
 

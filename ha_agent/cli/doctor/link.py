@@ -7,10 +7,11 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ha_agent.adapters.ssh import ssh_options
 from ha_agent.cli.doctor.context import Check, Context, error, ok, unknown, warning
-from ha_agent.core.findings import Finding
+from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.link_causes import find_cause
 from ha_agent.core.problems import find_problems
 from ha_agent.core.settings import POLICIES
@@ -49,13 +50,22 @@ def check_forced_command(context: Context) -> Iterator[Finding]:
     if not context.is_root:
         yield unknown("ssh-forced", "only root can connect with the agent's key", "run doctor as root")
         return
+    found = [finding for address in context.settings.peer.paths for finding in _try_path(context, address)]
+    works = any(finding.severity is Severity.OK for finding in found)
+    for finding in found:
+        # A path that is cut is no broken link while another one is there.
+        yield replace(finding, severity=Severity.WARNING) if works and finding.code == "ssh-failed" else finding
+
+
+def _try_path(context: Context, address: str) -> Iterator[Finding]:
     link, peer = context.settings.link, context.settings.peer
     with tempfile.TemporaryDirectory(prefix="ha-agent-doctor.") as folder:
         options = ssh_options(link, peer, os.path.join(folder, "control"))
-        ran = context.run("ssh", *options, f"{peer.ssh_user}@{peer.address}", FORBIDDEN)
+        ran = context.run("ssh", *options, f"{peer.ssh_user}@{address}", FORBIDDEN)
+    over = f" over {address}" if len(peer.paths) > 1 else ""
     said = (ran.errors.strip().splitlines() or ["no message"])[-1]
     if ran.code == Exit.REFUSED and "rpc and rsync" in ran.errors:
-        yield ok("ssh-forced", f"{peer.name} takes this node's key, for the forced command alone")
+        yield ok("ssh-forced", f"{peer.name} takes this node's key{over}, for the forced command alone")
         if ran.output:
             text = f"{peer.name} prints {ran.output[:40]!r} before the forced command: that breaks the frames"
             yield error("shell-noise", text, f"silence ~/.bashrc of {peer.ssh_user} at {peer.name}")
@@ -76,7 +86,28 @@ def check_forced_command(context: Context) -> Iterator[Finding]:
         yield error("ssh-denied", f"{peer.name} does not take this node's key: {said}", remedy)
     else:
         remedy = f"is sshd running at {peer.name}, and TCP port {peer.ssh_port} open?"
-        yield error("ssh-failed", f"no ssh to {peer.name} ({peer.address}): {said}", remedy)
+        yield error("ssh-failed", f"no ssh to {peer.name} ({address}): {said}", remedy)
+
+
+def check_paths(context: Context) -> Iterator[Finding]:
+    """Where there are several: whether this node has its end of each, where agent.toml says, and what the agents see."""
+    node, peer, vrrp = context.settings.node, context.settings.peer, context.settings.vrrp
+    if len(peer.paths) < 2:
+        return
+    found = False
+    for address, interface in zip(node.paths, (vrrp.interface, *vrrp.path_interfaces), strict=True):
+        names = context.interfaces_of(address)
+        if names is not None and interface not in names:
+            found = True
+            where = f"on {', '.join(names)}" if names else "on no interface of this machine"
+            text = f"{address}, this node's end of a path, is {where}, and not on {interface}"
+            yield error("path-end", text, "correct node.addresses and vrrp.path_interfaces, or the network of this node")
+    nodes, _ = context.status()
+    for problem in (p for p in find_problems(nodes, time.time()) if p.code == "path-down"):
+        found = True
+        yield warning("path-down", problem.text, problem.remedy)
+    if not found:
+        yield ok("paths", f"{len(peer.paths)} paths to {peer.name}: {', '.join(peer.paths)}")
 
 
 def check_sshd(context: Context) -> Iterator[Finding]:
@@ -155,6 +186,7 @@ def check_require_any(context: Context) -> Iterator[Finding]:
 CHECKS: dict[str, Check] = {
     "ssh-files": check_files,
     "ssh-forced-command": check_forced_command,
+    "paths": check_paths,
     "sshd": check_sshd,
     "link": check_link,
     "takeover": check_takeover,

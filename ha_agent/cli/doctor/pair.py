@@ -14,6 +14,8 @@ OF_BOTH = frozenset({"conf-not-loadable", "conf-not-startable", "conf-refused", 
     "takeover-held",
     "vip-on-both",
     "vip-on-neither",
+    "vip-partly",
+    "path-down",
 }
 OF_THIS_NODE = frozenset({"keepalived-down", "supervisord-down"})
 """What checks of their own find, with more to say: of both nodes, and of this one."""

@@ -24,6 +24,9 @@ ACKNOWLEDGE_S = 10.0
 LINK_S = 0.5
 """A link that is down just now is waited for so long: it may be coming up again."""
 
+MOVE_S = 2.0
+"""The same where there are several paths: it is moving to another one."""
+
 POLL_S = 0.05
 """The role and the link change without a push that would wake those who wait."""
 
@@ -66,12 +69,15 @@ class Acknowledger:
         What the peer refused before counts only when it was tried again. The last word is the peer's: it is asked what it
         holds when nothing more has to be sent. For the whole registry it looks at its disk first.
         """
-        until, link_until = self._clock() + limit_s, self._clock() + min(LINK_S, limit_s)
+        until, link_until = self._clock() + limit_s, 0.0
+        grace_s = min(MOVE_S if self._link.paths.are_several else LINK_S, limit_s)
         wanted = None if paths is None else set(paths)
         self._replicator.retry_now()
         tried = False
         while True:
             progress = self._replicator.progress
+            if self._link.is_up or not link_until:
+                link_until = self._clock() + grace_s
             known = self._judge(wanted, self._clock() >= link_until, tried)
             if known is not None:
                 return known

@@ -1,0 +1,87 @@
+"""The paths between the two nodes: which of them answer, and over which one the link goes. Pure.
+
+A path is an address of the peer. That one is silent means little by itself: a firewall may drop pings. While another path
+answers, one that has answered before is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+SILENT_LOOKS = 3
+"""So many looks in a row without an answer are told; the link moves after the first one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """``is_up``: whether it answers, None where it has not been looked at. ``since_wall``: since when it is so."""
+
+    address: str
+    is_up: bool | None = None
+    since_wall: float = 0.0
+    has_answered: bool = False
+    silences: int = 0
+    failures: int = 0
+    """Connections over it that came to nothing, since one came about."""
+
+
+class Paths:
+    """The paths to ``addresses``, the preferred one first."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._paths = {address: Path(address) for address in addresses}
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """All of them, the preferred one first."""
+        return tuple(self._paths.values())
+
+    @property
+    def are_several(self) -> bool:
+        """Whether there is a choice."""
+        return len(self._paths) > 1
+
+    @property
+    def are_even(self) -> bool:
+        """Whether each of them has failed as often as any other one."""
+        return len({path.failures for path in self._paths.values()}) == 1
+
+    def pick(self) -> str:
+        """Over which one to connect next: one that answers, that has failed least, that is preferred."""
+        return min(self._paths.values(), key=lambda path: (path.silences > 0, path.failures)).address
+
+    def note_failure(self, address: str) -> None:
+        """Notes that a connection over ``address`` has come to nothing, or has ended."""
+        self._change(address, failures=self._paths[address].failures + 1)
+
+    def note_connection(self, address: str) -> None:
+        """Notes that one came about."""
+        self._change(address, failures=0)
+
+    def note_look(self, answers: Mapping[str, bool], wall: float) -> list[Path]:
+        """Notes who answered; returns the paths of which there is something to tell."""
+        told = []
+        for address, answered in answers.items():
+            before = self._paths[address]
+            silences = 0 if answered else before.silences + 1
+            is_up = True if answered else False if silences >= SILENT_LOOKS else before.is_up
+            since = wall if is_up is not before.is_up else before.since_wall
+            failures = 0 if answered and before.silences else before.failures
+            has_answered = before.has_answered or answered
+            self._change(
+                address, silences=silences, is_up=is_up, since_wall=since, failures=failures, has_answered=has_answered
+            )
+            if is_up is not before.is_up and not (is_up and before.is_up is None):
+                told.append(self._paths[address])
+        return told
+
+    def find_better(self, current: str) -> str | None:
+        """Where the link should go that goes over ``current``; None where it is well there, or nowhere better."""
+        path = self._paths.get(current)
+        if path is None or not path.silences or not path.has_answered:
+            return None
+        return next((one.address for one in self._paths.values() if one.has_answered and not one.silences), None)
+
+    def _change(self, address: str, **values: object) -> None:
+        self._paths[address] = replace(self._paths[address], **values)  # type: ignore[arg-type]
