@@ -43,6 +43,8 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--peer", metavar="HOST", help="the other node: a name or an address that ssh reaches")
     vip_help = "the virtual address with its prefix length; again for each further one, IPv4 or IPv6"
     parser.add_argument("--vip", action="append", metavar="ADDRESS/BITS", help=vip_help)
+    path_help = "a further network between the nodes, as 198.51.100.0/24; again for each"
+    parser.add_argument("--path", action="append", default=[], metavar="NETWORK", help=path_help)
     parser.add_argument("--interface", metavar="NAME", help="interface of the VIP (default: the one in its network)")
     parser.add_argument("--router-id", type=int, default=51, metavar="N", help="virtual_router_id, unique in the network")
     add_way(parser)
@@ -103,7 +105,7 @@ def _set_up(sides: dict[str, Ask], options: argparse.Namespace) -> int:
     given = options.vip or []
     adopted = adopt_settings(facts, options.adopt_instance, given[0] if given else None) if options.adopt_instance else {}
     vips = list_vips(adopted["own"]) if adopted else given or _ask(f"The virtual address {WITH_PREFIX}").split()
-    requests = make_requests(facts, vips, options.interface, options.router_id, options.ssh_port, adopted)
+    requests = make_requests(facts, vips, options.interface, options.router_id, options.ssh_port, adopted, options.path)
     requests["own"] |= {"active": True, "start_all": options.start_all, "move_programs": options.move_programs}
     for request in requests.values():
         request |= {name: getattr(options, name) for name in ("adopt_instance", "replace_notify", "replace_keepalived")}
@@ -168,34 +170,30 @@ def make_requests(
     router_id: int,
     ssh_port: int,
     adopted: Mapping[str, dict[str, Any]] = MappingProxyType({}),
+    paths: Sequence[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """What each side is asked to make, from what both said of themselves; ``adopted``: [vrrp] of an adopted instance.
 
-    The network of the first VIP says which interface and which own address are meant.
+    The network of the first VIP says which interface and which own address are meant, ``paths`` are further networks.
 
     Raises ``SetupFailed`` and ``SettingsError``.
     """
-    nodes: dict[str, dict[str, str]] = {}
-    vip = vips[0]
-    interfaces: dict[str, str] = {}
+    nodes: dict[str, dict[str, Any]] = {}
+    interfaces: dict[str, list[str]] = {}
     for side, fact in facts.items():
-        try:
-            chosen = adopted.get(side, {}).get("interface") or interface or find_interface(fact["addresses"], vip)
-            address = find_address(fact["addresses"], chosen, vip) if chosen else None
-        except ValueError as error:
-            raise SetupFailed(f"{vip}: {error}; write it as 192.0.2.10/24") from None
-        if chosen is None or address is None:
-            has = ", ".join(f"{a} on {i}" for i, own in fact["addresses"].items() for a in own) or "none"
-            raise SetupFailed(f"{fact['name']} has no address in the network of {vip} (it has {has})")
-        nodes[side], interfaces[side] = {"name": fact["name"], "address": address}, chosen
+        ends = [_find_end(fact, vips[0], adopted.get(side, {}).get("interface") or interface)]
+        ends += [_find_end(fact, network, None) for network in paths]
+        addresses, interfaces[side] = [address for address, _ in ends], [name for _, name in ends]
+        nodes[side] = {"name": fact["name"], **({"addresses": addresses} if paths else {"address": addresses[0]})}
     requests = {}
     for side, other in (("own", "peer"), ("peer", "own")):
         settings: dict[str, dict[str, Any]] = {
             "node": dict(nodes[side]),
             "peer": dict(nodes[other]),
             "vrrp": {
-                **({"vips": vips} if len(vips) > 1 else {"vip": vip}),
-                "interface": interfaces[side],
+                **({"vips": vips} if len(vips) > 1 else {"vip": vips[0]}),
+                "interface": interfaces[side][0],
+                **({"path_interfaces": interfaces[side][1:]} if paths else {}),
                 "router_id": router_id,
                 "priority": 110 if side == "own" else 100,
                 **adopted.get(side, {}),
@@ -213,6 +211,19 @@ def make_requests(
             "peer_host_key": facts[other]["host_key"],
         }
     return requests
+
+
+def _find_end(fact: dict[str, Any], network: str, interface: str | None) -> tuple[str, str]:
+    """A node's own address in a network, which an address with its prefix length names, and its interface."""
+    try:
+        chosen = interface or find_interface(fact["addresses"], network)
+        address = find_address(fact["addresses"], chosen, network) if chosen else None
+    except ValueError as error:
+        raise SetupFailed(f"{network}: {error}; write it as 192.0.2.10/24") from None
+    if chosen is None or address is None:
+        has = ", ".join(f"{a} on {i}" for i, own in fact["addresses"].items() for a in own) or "none"
+        raise SetupFailed(f"{fact['name']} has no address in the network of {network} (it has {has})")
+    return address, chosen
 
 
 def adopt_settings(facts: dict[str, dict[str, Any]], name: str, vip: str | None) -> dict[str, dict[str, Any]]:

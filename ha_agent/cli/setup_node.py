@@ -49,7 +49,7 @@ from ha_agent.core.main_conf import UnusableConf, has_own_programs, replace_incl
 from ha_agent.core.names import PARKED
 from ha_agent.core.places import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, RunPlaces, StatePlaces
 from ha_agent.core.schema import NAME, SettingsError
-from ha_agent.core.settings import ALTERNATIVES, LinkSettings, Settings, SupervisorSettings, VrrpSettings, check_settings
+from ha_agent.core.settings import LinkSettings, Settings, SupervisorSettings, VrrpSettings, check_settings
 from ha_agent.core.settings_edit import UneditableText, changed_values, set_values
 from ha_agent.core.settings_sample import flat_values, sample_toml
 from ha_agent.core.setup_plan import (
@@ -226,10 +226,6 @@ def _settings(request: dict[str, Any]) -> tuple[Settings, str]:
     if request.get("adopt_instance") and isinstance(raw.get("vrrp"), dict):
         # The instance says what it has, whatever was written here before.
         raw = {**raw, "vrrp": {k: v for k, v in raw["vrrp"].items() if k not in request["settings"]["vrrp"]}}
-    for section, *alternatives in ALTERNATIVES:
-        # Of two keys of which a file has one, what is asked for replaces either.
-        if any(one in request["settings"].get(section, {}) for one in alternatives) and isinstance(raw.get(section), dict):
-            raw = {**raw, section: {k: v for k, v in raw[section].items() if k not in alternatives}}
     merged = merge_settings(raw, request["settings"])
     settings = check_settings(merged)
     if present is not None and before == merged:

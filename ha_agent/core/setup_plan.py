@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ha_agent.core.settings import ALTERNATIVES
+from ha_agent.core.vip import is_same_address
+
 PEER_COMMAND = "/usr/bin/ha-agent-peer"
 MARK = f'command="{PEER_COMMAND}"'
 PENDING_KEY = "ssh-ed25519 MADE+WHEN+THIS+IS+DONE"
@@ -104,15 +107,30 @@ def merge_settings(present: Mapping[str, Any], asked: Mapping[str, Mapping[str, 
     """The tables of agent.toml: who and where the nodes are as ``asked``, everything else as an operator has set it.
 
     Priority and router id once set stay: the two nodes' need not be turned round when setup is run on the other one. So do
-    supervisord's places, which setup only finds.
+    supervisord's places, which setup only finds. Several addresses of which the first is asked for stay several.
     """
     merged = {section: dict(keys) for section, keys in present.items() if isinstance(keys, Mapping) and keys}
-    for section, keys in asked.items():
+    wanted = {section: dict(keys) for section, keys in asked.items()}
+    for section, one, several in ALTERNATIVES:
+        _merge_alternatives(merged.get(section, {}), wanted.get(section, {}), one, several)
+    if "addresses" not in merged.get("node", {}):
+        merged.get("vrrp", {}).pop("path_interfaces", None)
+    for section, keys in wanted.items():
         table = merged.setdefault(section, {})
         for key, value in keys.items():
             if (section, key) not in _SET_ONCE or key not in table:
                 table[key] = value
     return merged
+
+
+def _merge_alternatives(present: dict[str, Any], asked: dict[str, Any], one: str, several: str) -> None:
+    """Leaves one of two keys of which a file has one."""
+    first = next(iter(present.get(several, ())), "")
+    if several not in asked and one in asked and is_same_address(str(first), str(asked[one])):
+        del asked[one]
+    elif one in asked or several in asked:
+        present.pop(one, None)
+        present.pop(several, None)
 
 
 def is_public_key(text: str) -> bool:

@@ -80,6 +80,18 @@ def both(own: tuple[str, ...] = (VIP,), peer: tuple[str, ...] = (), peer_conf: s
     }
 
 
+def test_each_node_s_end_of_a_further_path_is_found() -> None:
+    facts = both()
+    for number, side in enumerate(facts, 11):
+        facts[side]["addresses"]["eth1"] = [f"198.51.100.{number}/24"]
+    requests = make_requests(facts, [VIP], None, 51, 22, {}, ["198.51.100.0/24"])
+    own, peer = requests["own"]["settings"], requests["peer"]["settings"]
+    assert own["node"]["addresses"] == peer["peer"]["addresses"] == ["192.0.2.11", "198.51.100.11"]
+    assert own["peer"]["addresses"] == ["192.0.2.12", "198.51.100.12"] and own["vrrp"]["path_interfaces"] == ["eth1"]
+    with pytest.raises(SetupFailed, match=r"no address in the network of 203\.0\.113\.0/24"):
+        make_requests(facts, [VIP], None, 51, 22, {}, ["203.0.113.0/24"])
+
+
 def test_an_adopted_instance_says_what_agent_toml_has() -> None:
     facts = both(peer_conf=PAIR.replace("priority 101", "priority 90"))
     adopted = adopt_settings(facts, "VI_1", None)

@@ -147,6 +147,20 @@ def test_what_an_operator_has_set_stays() -> None:
     assert merge_settings(merged, asked) == merged
 
 
+def test_several_addresses_stay_where_the_first_is_asked_for_and_go_where_another_is() -> None:
+    present: dict[str, dict[str, Any]] = {
+        "node": {"addresses": ["192.0.2.11", "198.51.100.11"]},
+        "peer": {"addresses": ["192.0.2.12", "198.51.100.12"]},
+        "vrrp": {"vips": ["192.0.2.10/24", "192.0.2.20/24"], "path_interfaces": ["eth1"], "priority": 7},
+    }
+    same = {"node": {"address": "192.0.2.11"}, "peer": {"address": "192.0.2.12"}, "vrrp": {"vip": "192.0.2.10/25"}}
+    assert merge_settings(present, same) == present
+    moved = {"node": {"address": "192.0.2.91"}, "peer": {"address": "192.0.2.92"}, "vrrp": {"vip": "192.0.2.99/24"}}
+    assert merge_settings(present, moved) == {**moved, "vrrp": {"vip": "192.0.2.99/24", "priority": 7}}
+    assert merge_settings(moved, present)["vrrp"] == present["vrrp"], "and several in place of one"
+    assert present["vrrp"]["path_interfaces"] == ["eth1"], "what is given is left as it is"
+
+
 def test_a_change_is_shown_as_a_diff() -> None:
     change = FileChange("/etc/x", "a\nb\n", "a\nc\n", 0o644)
     assert change.is_due and change.diff("node-a")[:2] == ["--- node-a:/etc/x", "+++ node-a:/etc/x"]
