@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +28,11 @@ async def _run_ip(*words: str) -> str:
     return outcome.output
 
 
-async def save_interface(name: str) -> SavedInterface:
-    """Reads the routes and global IPv6 addresses of interface ``name``. Raises ``OSError`` and ``ProgramMissing``."""
+async def save_interface(name: str, without: Collection[str]) -> SavedInterface:
+    """Reads the routes and global IPv6 addresses of interface ``name``; not those that are keepalived's (``without``).
+
+    Raises ``OSError`` and ``ProgramMissing``.
+    """
     routes: list[list[str]] = []
     for family in ("-4", "-6"):
         for row in json.loads(await _run_ip("-j", family, "route", "show", "table", "all", "dev", name) or "[]"):
@@ -38,7 +42,8 @@ async def save_interface(name: str) -> SavedInterface:
     addresses = []
     for link in json.loads(await _run_ip("-j", "-6", "addr", "show", "dev", name, "scope", "global") or "[]"):
         for info in link.get("addr_info", []):
-            if not info.get("dynamic"):
+            # ip(8) shows those of another scope as empty objects.
+            if "local" in info and not info.get("dynamic") and info["local"] not in without:
                 addresses.append(["-6", "addr", "replace", f"{info['local']}/{info['prefixlen']}", "dev", name, "nodad"])
     return SavedInterface(name, routes, addresses)
 

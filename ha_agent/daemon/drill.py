@@ -160,7 +160,7 @@ class Drill:
         if mode not in faults:
             raise DrillRefused(f"there is no mode {mode!r:.40}")
         if mode == "link-down":
-            record.interface = asdict(await save_interface(self._interface))
+            record.interface = asdict(await save_interface(self._interface, self._standing.vips.keys()))
         record.mode, record.undo_mono = mode, self._clock() + ANSWER_FIRST_S + min(hold_s, LONGEST_S)
         self._save()
         self._events.add("drill-fault", f"failover-test: {mode}", mode=mode, drill=identifier, by=record.by)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ha_agent.adapters.interface import bring_up, save_interface, take_down
 from ha_agent.adapters.machine import Machine
 
 OWN, VIP = "192.0.2.11", "192.0.2.10"
@@ -66,3 +67,19 @@ def test_the_vip_goes_without_the_own_address_that_came_back_behind_it(interface
 
 def test_an_interface_that_is_gone_has_nothing_to_take_off() -> None:
     assert asyncio.run(Machine().remove_address(f"{VIP}/24", "vip9")) is False
+
+
+def test_an_interface_that_was_down_has_its_ipv6_addresses_again_without_the_vip(interface: str) -> None:
+    """The kernel takes all of them away; a VIP that keepalived gave up meanwhile must not come back."""
+    ip("link", "set", "vip1", "up")
+    for address in ("2001:db8::11/64", "2001:db8::10/64"):
+        ip("addr", "add", address, "dev", interface, "nodad")
+
+    async def main() -> None:
+        saved = await save_interface(interface, without={"2001:db8::10"})
+        await take_down(interface)
+        assert Machine().has_address("2001:db8::11") is False, "the kernel has forgotten it"
+        await bring_up(saved)
+
+    asyncio.run(main())
+    assert Machine().has_address("2001:db8::11") is True and Machine().has_address("2001:db8::10") is False
