@@ -8,9 +8,13 @@ import os
 import signal
 import subprocess
 import time
+import tomllib
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
+from ha_agent.adapters.keepalived_conf import render_keepalived
+from ha_agent.core.settings import check_settings
+from ha_agent.core.settings_sample import flat_values, sample_toml
 from ha_agent.lab.control import Lab, LabFailed
 from ha_agent.lab.layout import NODES
 from ha_agent.lab.probe import Probe
@@ -216,6 +220,21 @@ class Pair:
 
     def shell(self, node: str, script: str) -> str:
         return self.lab.run(node, "sh", "-euc", script)
+
+    def configure(self, node: str, change: Callable[[dict[str, Any]], None]) -> None:
+        """Changes agent.toml and what is rendered from it, has keepalived read that again, and restarts the agent."""
+        path = os.path.join(self.lab.paths.disk(node, "etc-ha-agent"), "agent.toml")
+        with open(path, encoding="utf-8") as file:
+            raw = tomllib.loads(file.read())
+        change(raw)
+        conf = os.path.join(self.lab.paths.disk(node, "etc-keepalived"), "keepalived.conf")
+        text = render_keepalived(check_settings(raw), "/etc/keepalived/ha-agent-notify")
+        for name, content in ((path, sample_toml(flat_values(raw))), (conf, text)):
+            with open(name, "w", encoding="utf-8") as file:
+                file.write(content)
+        self.lab.unit(node, "kill", "keepalived", signal.SIGHUP)
+        self.lab.unit(node, "restart", "ha-agent")
+        self.lab.wait_settled()
 
     def hand_over(self, to: str) -> None:
         """Has keepalived give up MASTER on the other node (as a switchover does) and waits until ``to`` is active."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 SILENT_LOOKS = 3
-"""So many looks in a row without an answer are told; the link moves after the first one."""
+"""So many looks in a row without an answer make a path that is cut; the link moves after the first one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,11 @@ class Paths:
         """Whether each of them has failed as often as any other one."""
         return len({path.failures for path in self._paths.values()}) == 1
 
+    @property
+    def is_any_up(self) -> bool:
+        """Whether one of them answers."""
+        return any(path.is_up for path in self._paths.values())
+
     def pick(self) -> str:
         """Over which one to connect next: one that answers, that has failed least, that is preferred."""
         return min(self._paths.values(), key=lambda path: (path.silences > 0, path.failures)).address
@@ -59,9 +64,8 @@ class Paths:
         """Notes that one came about."""
         self._change(address, failures=0)
 
-    def note_look(self, answers: Mapping[str, bool], wall: float) -> list[Path]:
-        """Notes who answered; returns the paths of which there is something to tell."""
-        told = []
+    def note_look(self, answers: Mapping[str, bool], wall: float) -> None:
+        """Notes who answered."""
         for address, answered in answers.items():
             before = self._paths[address]
             silences = 0 if answered else before.silences + 1
@@ -72,9 +76,6 @@ class Paths:
             self._change(
                 address, silences=silences, is_up=is_up, since_wall=since, failures=failures, has_answered=has_answered
             )
-            if is_up is not before.is_up and not (is_up and before.is_up is None):
-                told.append(self._paths[address])
-        return told
 
     def find_better(self, current: str) -> str | None:
         """Where the link should go that goes over ``current``; None where it is well there, or nowhere better."""

@@ -172,7 +172,7 @@ class Lab:
         """Builds the pair and boots both nodes. ``confs`` fill node-a's registry, ``overrides`` change agent.toml.
 
         ``paths``: how many networks there are between the nodes. ``vips``: the virtual addresses with their prefix lengths,
-        in place of the lab's one; with one of IPv6 path 1 has IPv6.
+        in place of the lab's one; with one of IPv6 the paths have IPv6.
         ``owner_pid``: the lab goes when that process does. ``prepare`` may add to the disks before the boot. ``wait``: until
         the pair has settled. ``disk_bytes``: each node's disk is a tmpfs of that size, which is mounted here and goes with
         ``down``; only in a mount namespace of its own (the sandbox). Raises ``LabFailed``, with nothing left behind.

@@ -15,12 +15,12 @@ from ha_agent.lab.layout import ADDRESSES, CLIENT_ADDRESS, PREFIX
 
 FILE = "network.json"
 MOST_PATHS = 4
-CLIENT_ADDRESS_SIX, PREFIX_SIX = "fd77::1", 64
+PREFIX_SIX = 64
 
 
 @dataclass(frozen=True, slots=True)
 class LabNetwork:
-    """``has_ipv6``: path 1 has addresses of it, too; ``is_six``: by those the nodes speak with each other."""
+    """``has_ipv6``: each path has addresses of it, too; ``is_six``: by those the nodes speak with each other."""
 
     paths: int = 1
     has_ipv6: bool = False
@@ -34,7 +34,7 @@ class LabNetwork:
 
     def own_address(self, node: str, path: int = 1) -> str:
         """By what the peer knows the node on a path."""
-        return address_six(node) if self.is_six and path == 1 else address_of(node, path)
+        return address_six(node, path) if self.is_six else address_of(node, path)
 
     def save(self, directory: str) -> None:
         """Keeps it for the switch and for the nodes' boots."""
@@ -64,9 +64,9 @@ def address_of(node: str, path: int = 1) -> str:
     return _on(path, ADDRESSES[node])
 
 
-def address_six(node: str) -> str:
-    """The node's own IPv6 address on path 1."""
-    return f"fd77::{ADDRESSES[node].rpartition('.')[2]}"
+def address_six(node: str, path: int = 1) -> str:
+    """The node's own IPv6 address on a path."""
+    return f"{_network_six(path)}::{ADDRESSES[node].rpartition('.')[2]}"
 
 
 def interface_of(path: int) -> str:
@@ -92,8 +92,8 @@ def list_commands_of_switch(network: LabNetwork) -> list[list[str]]:
         # A bridge takes the lowest address of its ports, and another one when a port goes: who has the old one reaches none.
         words.append(f"link add {bridge} address 02:00:0a:4d:{path - 1:02x}:01 type bridge")
         words.append(f"addr add {client}/{PREFIX} dev {bridge}")
-        if network.has_ipv6 and path == 1:
-            words.append(f"addr add {CLIENT_ADDRESS_SIX}/{PREFIX_SIX} dev {bridge} nodad")
+        if network.has_ipv6:
+            words.append(f"addr add {_network_six(path)}::1/{PREFIX_SIX} dev {bridge} nodad")
         words.append(f"link set {bridge} up")
     return [one.split() for one in words]
 
@@ -104,9 +104,13 @@ def list_commands_of_node(node: str, network: LabNetwork) -> list[list[str]]:
     for path in network.numbers:
         words.append(f"addr add {address_of(node, path)}/{PREFIX} dev {interface_of(path)}")
         words.append(f"link set {interface_of(path)} up")
-        if network.has_ipv6 and path == 1:
-            words.append(f"addr add {address_six(node)}/{PREFIX_SIX} dev {interface_of(path)} nodad")
+        if network.has_ipv6:
+            words.append(f"addr add {address_six(node, path)}/{PREFIX_SIX} dev {interface_of(path)} nodad")
     return [one.split() for one in words]
+
+
+def _network_six(path: int) -> str:
+    return f"fd{76 + path}"
 
 
 def _on(path: int, address: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -143,5 +144,59 @@ def test_a_power_cut_is_noticed_as_with_one_path(pair: Pair, cut: int | None) ->
     if cut is not None:
         pair.lab.isolate("node-a", cut)
         stays("nothing moves", lambda: pair.is_running("node-a", THREE), 3.0)
+    pair.lab.power_off("node-a")
+    pair.await_runs("node-b", THREE, 3.0)
+
+
+def test_a_second_path_comes_in_without_an_outage_but_a_switchover(pair: Pair) -> None:
+    """Hazard 57: an instance that joins a group begins as BACKUP.
+
+    Fault: a second path is added to both configurations: on the standby, then a switchover, then on the other node, which is
+    the standby now; later it is taken out again.
+    Answer: no role changes but by the switchover, at no time do both nodes or none run the programs for longer than that
+    takes; afterwards one cut path costs nothing.
+    Bound: none needed.
+    """
+    pair.up(paths=2)
+    pair.await_runs("node-a", THREE)
+    for node in ("node-b", "node-a"):
+        pair.configure(node, lambda raw, n=node: leave_one_path(raw, n))  # type: ignore[misc]
+    assert pair.is_running("node-a", THREE) and pair.lab.status("node-a")["paths"] == []
+    pair.configure("node-b", lambda raw: take_two_paths(raw, "node-b"))
+    assert pair.ha("node-a", "switchover", "--yes").returncode == 0
+    pair.await_runs("node-b", THREE)
+    pair.configure("node-a", lambda raw: take_two_paths(raw, "node-a"))
+    stays("node-b runs all", lambda: pair.is_running("node-b", THREE), 2.0)
+    pair.lab.wait_settled()
+    pair.lab.isolate("node-a", 1)
+    stays("node-b runs all", lambda: pair.is_running("node-b", THREE), 4.0)
+
+
+def leave_one_path(raw: dict[str, Any], node: str) -> None:
+    raw["node"]["address"], raw["peer"]["address"] = address_of(node), address_of(other(node))
+    for section in ("node", "peer"):
+        del raw[section]["addresses"]
+    del raw["vrrp"]["path_interfaces"]
+
+
+def take_two_paths(raw: dict[str, Any], node: str) -> None:
+    for section, name in (("node", node), ("peer", other(node))):
+        del raw[section]["address"]
+        raw[section]["addresses"] = [address_of(name, 1), address_of(name, 2)]
+    raw["vrrp"]["path_interfaces"] = ["eth1"]
+
+
+def test_two_paths_of_ipv6_are_as_others(pair: Pair) -> None:
+    """Hazard 57: all addresses are of IPv6.
+
+    Fault: one path is cut, then the active node loses its power.
+    Answer: nothing at the first; the peer takes over at the second.
+    Bound: 3 s.
+    """
+    pair.up(paths=2, vips=["fd77::100/64"])
+    pair.await_runs("node-a", THREE)
+    pair.lab.isolate("node-b", 1)
+    wait_for("the links moved", lambda: all((to or "").startswith("fd78:") for to in link_paths(pair).values()), MOVED_S + 2)
+    stays("nothing moves", lambda: pair.is_running("node-a", THREE), 3.0)
     pair.lab.power_off("node-a")
     pair.await_runs("node-b", THREE, 3.0)

@@ -140,6 +140,24 @@ def test_one_on_both_nodes_is_said_by_name_and_taken_off_the_standby(pair: Pair)
     assert is_whole(pair, BARE) and pair.history("node-b", "vip-removed")
 
 
+def test_one_is_added_and_taken_away_by_a_reload_on_one_node_after_the_other(pair: Pair) -> None:
+    """Hazard 55: the number of addresses in an advert must not differ between the nodes.
+
+    Fault: a second VIP, and one of IPv6, are added to agent.toml, keepalived reads its configuration again and the agent is
+    restarted, on the standby and then on the active node; later the same back to one.
+    Answer: no role changes and no program stops; the active node has what agent.toml says.
+    Bound: none needed.
+    """
+    pair.up(vips=VIPS)
+    pair.await_runs("node-a", THREE)
+    stays("the pair is whole, and vrrp.startup_delay_s is over", lambda: is_whole(pair, BARE), 2.0)
+    for vips in ([f"{FIRST}/24"], VIPS):
+        for node in ("node-b", "node-a"):
+            pair.configure(node, lambda raw, vips=vips: raw["vrrp"].update(vips=vips))  # type: ignore[misc]
+        wait_for("whole", lambda v=vips: is_whole(pair, {one.split("/")[0] for one in v}), 5, 0.1)  # type: ignore[misc]
+    assert not pair.history("node-a", "released") and not pair.history("node-b", "vrrp-master")
+
+
 def test_a_node_that_is_fenced_without_its_agent_has_none_of_them(pair: Pair) -> None:
     """Hazard 6: keepalived is gone without a word, and so is the agent.
 

@@ -18,9 +18,11 @@ from tests.unit.fakes_replication import TestEvents
 ONE, OTHER = "192.0.2.2", "198.51.100.2"
 
 
-def looked(paths: Paths, one: bool, other: bool, times: int = 1) -> list[str]:
-    """The addresses of which there was something to tell."""
-    return [path.address for n in range(times) for path in paths.note_look({ONE: one, OTHER: other}, float(n))]
+def looked(paths: Paths, one: bool, other: bool, times: int = 1) -> list[bool | None]:
+    """Looks that often; returns what is known of the two then."""
+    for number in range(times):
+        paths.note_look({ONE: one, OTHER: other}, float(number))
+    return [path.is_up for path in paths.all]
 
 
 def test_a_connection_that_came_to_nothing_is_tried_on_the_next_path() -> None:
@@ -57,14 +59,16 @@ def test_the_link_leaves_a_path_that_answered_before_and_not_one_that_never_did(
     assert paths.find_better("") is None
 
 
-def test_a_silence_is_told_when_it_lasts_and_its_end_at_once() -> None:
+def test_a_path_is_cut_when_its_silence_lasts_and_back_at_once() -> None:
     paths = Paths([ONE, OTHER])
-    assert looked(paths, True, True) == [], "that all is well is no news"
-    assert looked(paths, False, True, SILENT_LOOKS - 1) == []
-    assert looked(paths, False, True) == [ONE] and looked(paths, False, True) == []
-    assert looked(paths, True, True) == [ONE]
+    assert looked(paths, True, True) == [True, True]
+    assert looked(paths, False, True, SILENT_LOOKS - 1) == [True, True]
+    assert looked(paths, False, True) == [False, True]
+    assert [path.since_wall for path in paths.all] == [0.0, 0.0]
+    assert looked(paths, True, True) == [True, True]
     never = Paths([ONE, OTHER])
-    assert looked(never, False, True, SILENT_LOOKS) == [ONE], "one that never answered is told, too"
+    assert looked(never, False, True, SILENT_LOOKS - 1) == [None, True]
+    assert looked(never, False, True) == [False, True], "one that never answered is cut, too"
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.sampled_from([ONE, OTHER, ""]))))
@@ -124,11 +128,17 @@ def test_a_cut_of_the_other_path_leaves_the_link_alone_and_is_told_once(rig: Rig
     assert rig.left == [] and rig.events.codes == ["path-down", "path-up"]
 
 
-def test_a_machine_that_is_off_takes_the_link_from_no_path(rig: Rig) -> None:
+def test_a_machine_that_is_off_takes_the_link_from_no_path_and_is_not_told_path_by_path(rig: Rig) -> None:
     rig.look()
     rig.up = {ONE: False, OTHER: False}
-    rig.look(3)
-    assert rig.left == []
+    rig.look(SILENT_LOOKS + 1)
+    assert rig.left == [] and rig.events.codes == []
+    rig.up[OTHER] = True
+    rig.look()
+    assert rig.events.codes == ["path-down"], "one of them is back, and the other one is cut"
+    rig.up[ONE] = True
+    rig.look()
+    assert rig.events.codes == ["path-down", "path-up"]
 
 
 def test_one_path_alone_is_not_looked_at(tmp_path: pathlib.Path) -> None:

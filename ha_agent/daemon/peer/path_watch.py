@@ -30,6 +30,8 @@ class PathWatch:
         self._link, self._answers = link, answers
         self._events, self._wall = events, wall
         self._asked = asyncio.Event()
+        self._told: set[str] = set()
+        """The paths of which the history says that they are cut."""
 
     def look_now(self) -> None:
         """Has the paths looked at at once: something does not come through."""
@@ -47,13 +49,20 @@ class PathWatch:
         """One look at all paths at once, and what follows from it."""
         addresses = [path.address for path in self._link.paths.all]
         answers = await asyncio.gather(*(self._answers(address, LOOK_S) for address in addresses))
-        for path in self._link.paths.note_look(dict(zip(addresses, answers, strict=True)), self._wall()):
-            if path.is_up:
-                self._events.add("path-up", f"the peer answers at {path.address} again", address=path.address)
-            else:
-                self._events.add("path-down", f"the peer does not answer at {path.address}", address=path.address)
+        self._link.paths.note_look(dict(zip(addresses, answers, strict=True)), self._wall())
+        self._tell()
         better = self._link.paths.find_better(self._link.path)
         if better is not None:
             self._link.give_up(f"silent at {self._link.path}, while it answers at {better}")
         elif any(answers):
             self._link.end_pause()
+
+    def _tell(self) -> None:
+        """Tells of a path that is cut while another one is there: of a machine that is off the link says all."""
+        for path in self._link.paths.all:
+            if path.is_up and path.address in self._told:
+                self._told.remove(path.address)
+                self._events.add("path-up", f"the peer answers at {path.address} again", address=path.address)
+            elif path.is_up is False and path.address not in self._told and self._link.paths.is_any_up:
+                self._told.add(path.address)
+                self._events.add("path-down", f"the peer does not answer at {path.address}", address=path.address)
