@@ -155,3 +155,21 @@ def test_pair_exchanges_the_keys_alone(pair: MachinePair) -> None:
         machine.run("systemctl restart ha-agent")
     pair.await_healthy(pair.a, 30.0)
     assert pair.pids(pair.a) == pair.before
+
+
+def test_a_second_virtual_address_comes_in_by_setup_once_more(pair: MachinePair) -> None:
+    second = "10.78.0.101"
+    done = setup(pair, f"--vip {second}/24 --yes")
+    assert done.returncode == 0 and f"active with {VIP}/24, {second}/24" in done.stdout, done
+    pair.await_healthy(pair.a, 30.0)
+    assert pair.pids(pair.a) == pair.before, "no program was restarted"
+    here = pair.a.run("ip -4 -o addr show dev host0")
+    assert f"{VIP}/32" in here and f"{second}/32" in here
+    assert second not in pair.b.run("ip -4 -o addr show dev host0")
+    once_more = setup(pair, "")
+    assert "every file is as it must be" in once_more.stdout, "the first one is asked for, and both stay"
+    for machine in (pair.b, pair.a):
+        machine.run(f"""sed -i 's|^vips = .*|vip = "{VIP}/24"|; /^#vip = /d' /etc/ha-agent/agent.toml""")
+        machine.run("ha-agent keepalived write; systemctl reload keepalived; systemctl restart ha-agent")
+    pair.await_healthy(pair.a, 30.0)
+    assert second not in pair.a.run("ip -4 -o addr show dev host0") and pair.pids(pair.a) == pair.before
