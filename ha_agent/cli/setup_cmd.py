@@ -143,6 +143,8 @@ def _carry_out(
     plans = {side: ask("plan", requests[side]) for side, ask in sides.items()}
     _refuse(facts, {side: plan["refused"] for side, plan in plans.items()})
     due = {side: [c for c in changes_of(plan) if c.is_due] for side, plan in plans.items()}
+    if options.path and (why := find_path_problem(facts, due, plans)):
+        raise SetupFailed(f"{why}; nothing was changed")
     _show(facts, due, requests, {side: plan["said"] for side, plan in plans.items()})
     if options.dry_run:
         print("nothing was changed")
@@ -306,6 +308,20 @@ def _check(facts: dict[str, dict[str, Any]], requests: dict[str, dict[str, Any]]
             and subprocess.call(["ping", "-c", "1", "-W", "1", vip], stdout=subprocess.DEVNULL) == 0
         ):
             raise SetupFailed(f"{vip} answers already, and it is neither of the two nodes: choose a free address")
+
+
+def find_path_problem(
+    facts: dict[str, dict[str, Any]], due: dict[str, list[FileChange]], plans: dict[str, dict[str, Any]]
+) -> str | None:
+    """Why a further path cannot come in now: an instance that joins a group begins as BACKUP, and its node would release."""
+    changed = any({c.path for c in due[side]} & set(plan["keepalived_files"]) for side, plan in plans.items())
+    if not changed or facts["own"]["agent"] != "active" or facts["own"]["keepalived"] != "active":
+        return None
+    return (
+        "the pair is at work, and the node that is active would stop and start its programs when a path comes in: write it "
+        "into both agent.toml, then keepalived write, reload and a restart of the agent on the standby, a switchover, and "
+        "the same on the other node (docs/install.md)"
+    )
 
 
 def _refuse(facts: dict[str, dict[str, Any]], refused: dict[str, Sequence[str]]) -> None:

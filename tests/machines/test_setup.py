@@ -173,3 +173,37 @@ def test_a_second_virtual_address_comes_in_by_setup_once_more(pair: MachinePair)
         machine.run("ha-agent keepalived write; systemctl reload keepalived; systemctl restart ha-agent")
     pair.await_healthy(pair.a, 30.0)
     assert second not in pair.a.run("ip -4 -o addr show dev host0") and pair.pids(pair.a) == pair.before
+
+
+def test_a_pair_with_two_networks_loses_one_without_a_move(pair: MachinePair) -> None:
+    """The second network is a cable from one machine to the other."""
+    path = "10.79.0.0/24"
+    ends = [str(machine.leader()) for machine in (pair.a, pair.b)]
+    words = ["ip", "link", "add", "host1", "netns", ends[0], "type", "veth", "peer", "name", "host1", "netns", ends[1]]
+    subprocess.run(words, check=True)
+    for number, machine in enumerate((pair.a, pair.b), 11):
+        machine.run(f"ip link set host1 up; ip addr add 10.79.0.{number}/24 dev host1")
+    refused = setup(pair, f"--path {path} --yes")
+    assert refused.returncode == 1 and "a switchover" in refused.stderr, refused
+    pair.a.run(f"ha-agent setup {pair.options()} --undo --yes")
+    done = setup(pair, f"--path {path} --yes")
+    assert done.returncode == 0, done
+    pair.await_healthy(pair.a, 30.0)
+    before = pair.pids(pair.a)
+    assert "2 paths to node-b" in pair.a.run("ha-agent doctor --all || true")
+    # What goes to the other node by the first network goes to nobody from now on.
+    for machine, peer in ((pair.a, pair.b), (pair.b, pair.a)):
+        machine.run(f"ip neigh replace {peer.address} lladdr 02:00:00:00:00:99 dev host0 nud permanent")
+    time.sleep(6.0)
+    pair.await_healthy(pair.a, 10.0)
+    assert pair.pids(pair.a) == before and pair.status(pair.b)["vrrp_state"] == "BACKUP"
+    assert {p["address"]: p["link"] for p in pair.status(pair.a)["paths"]} == {pair.b.address: False, "10.79.0.12": True}
+    for machine, peer in ((pair.a, pair.b), (pair.b, pair.a)):
+        machine.run(f"ip neigh del {peer.address} dev host0")
+    pair.a.run("ip link set host1 down")
+    time.sleep(6.0)
+    pair.await_healthy(pair.a, 10.0)
+    assert pair.pids(pair.a) == before
+    pair.a.run("ip link set host1 up")
+    pair.a.run(f"ha-agent setup {pair.options()} --undo --yes; ha-agent setup {pair.options()} --yes")
+    pair.await_healthy(pair.a, 30.0)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ha_agent.adapters.setup_changes import SetupChanges
-from ha_agent.cli.setup_cmd import Step, adopt_settings, make_requests, order_steps
+from ha_agent.cli.setup_cmd import Step, adopt_settings, find_path_problem, make_requests, order_steps
 from ha_agent.cli.setup_node import SetupFailed, drop_ins, trusted_files
 from ha_agent.core.keepalived_plan import describe_instances
 from ha_agent.core.keepalived_text import parse_keepalived
@@ -90,6 +90,17 @@ def test_each_node_s_end_of_a_further_path_is_found() -> None:
     assert own["peer"]["addresses"] == ["192.0.2.12", "198.51.100.12"] and own["vrrp"]["path_interfaces"] == ["eth1"]
     with pytest.raises(SetupFailed, match=r"no address in the network of 203\.0\.113\.0/24"):
         make_requests(facts, [VIP], None, 51, 22, {}, ["203.0.113.0/24"])
+
+
+def test_a_path_comes_into_a_pair_at_work_by_hand() -> None:
+    conf = FileChange("/etc/keepalived/keepalived.conf", "old", "new", 0o600)
+    plans: dict[str, dict[str, Any]] = {side: {"keepalived_files": [conf.path]} for side in ("own", "peer")}
+    facts: dict[str, dict[str, Any]] = {side: {"agent": "active", "keepalived": "active"} for side in plans}
+    due: dict[str, list[FileChange]] = {"own": [], "peer": [conf]}
+    assert "a switchover" in (find_path_problem(facts, due, plans) or "")
+    assert find_path_problem(facts, {"own": [], "peer": []}, plans) is None, "it is there already"
+    facts["own"]["agent"] = "inactive"
+    assert find_path_problem(facts, due, plans) is None, "there is no pair yet"
 
 
 def test_an_adopted_instance_says_what_agent_toml_has() -> None:
