@@ -124,7 +124,7 @@ class PeerLink:
                     await self._nudged.wait()
             self._nudged.clear()
             # All paths are tried before a pause grows.
-            growth = 1.6 if self.paths.are_even else 1.0
+            growth = 1.6 if self.paths.have_all_failed else 1.0
             pause = min(pause * growth, self._settings.retry_max_s)
 
     def _tell_change(self) -> None:

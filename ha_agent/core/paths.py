@@ -22,8 +22,8 @@ class Path:
     since_wall: float = 0.0
     has_answered: bool = False
     silences: int = 0
-    failures: int = 0
-    """Connections over it that came to nothing, since one came about."""
+    failed: int = 0
+    """Which failure of all was its last one; 0: none since a connection over it came about."""
 
 
 class Paths:
@@ -31,6 +31,7 @@ class Paths:
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._paths = {address: Path(address) for address in addresses}
+        self._failures = 0
 
     @property
     def all(self) -> tuple[Path, ...]:
@@ -43,9 +44,9 @@ class Paths:
         return len(self._paths) > 1
 
     @property
-    def are_even(self) -> bool:
-        """Whether each of them has failed as often as any other one."""
-        return len({path.failures for path in self._paths.values()}) == 1
+    def have_all_failed(self) -> bool:
+        """Whether there is none left that has not failed."""
+        return all(path.failed for path in self._paths.values())
 
     @property
     def is_any_up(self) -> bool:
@@ -53,16 +54,17 @@ class Paths:
         return any(path.is_up for path in self._paths.values())
 
     def pick(self) -> str:
-        """Over which one to connect next: one that answers, that has failed least, that is preferred."""
-        return min(self._paths.values(), key=lambda path: (path.silences > 0, path.failures)).address
+        """Over which one to connect next: one that answers, whose failure is longest ago, that is preferred."""
+        return min(self._paths.values(), key=lambda path: (path.silences > 0, path.failed)).address
 
     def note_failure(self, address: str) -> None:
         """Notes that a connection over ``address`` has come to nothing, or has ended."""
-        self._change(address, failures=self._paths[address].failures + 1)
+        self._failures += 1
+        self._change(address, failed=self._failures)
 
     def note_connection(self, address: str) -> None:
         """Notes that one came about."""
-        self._change(address, failures=0)
+        self._change(address, failed=0)
 
     def note_look(self, answers: Mapping[str, bool], wall: float) -> None:
         """Notes who answered."""
@@ -71,11 +73,9 @@ class Paths:
             silences = 0 if answered else before.silences + 1
             is_up = True if answered else False if silences >= SILENT_LOOKS else before.is_up
             since = wall if is_up is not before.is_up else before.since_wall
-            failures = 0 if answered and before.silences else before.failures
+            failed = 0 if answered and before.silences else before.failed
             has_answered = before.has_answered or answered
-            self._change(
-                address, silences=silences, is_up=is_up, since_wall=since, failures=failures, has_answered=has_answered
-            )
+            self._change(address, silences=silences, is_up=is_up, since_wall=since, failed=failed, has_answered=has_answered)
 
     def find_better(self, current: str) -> str | None:
         """Where the link should go that goes over ``current``; None where it is well there, or nowhere better."""

@@ -31,9 +31,11 @@ def test_a_connection_that_came_to_nothing_is_tried_on_the_next_path() -> None:
     for _ in range(4):
         tried.append(paths.pick())
         paths.note_failure(tried[-1])
-    assert tried == [ONE, OTHER, ONE, OTHER] and paths.are_even
+    assert tried == [ONE, OTHER, ONE, OTHER] and paths.have_all_failed
     paths.note_connection(OTHER)
     assert paths.pick() == OTHER, "the one that came about last is tried first"
+    paths.note_failure(OTHER)
+    assert paths.pick() == ONE, "and last where it has just ended"
 
 
 def test_a_silent_path_is_not_picked_while_another_one_answers() -> None:
