@@ -11,9 +11,15 @@ from typing import Any
 from ha_agent.adapters.terminal import complain, is_yes, paint
 from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands, settings_of
-from ha_agent.core.agreement import describe_agreement
 from ha_agent.core.schema import SettingsError
-from ha_agent.core.settings_compare import Kind, SettingRow, compare_settings, values_in_force, values_to_agree
+from ha_agent.core.settings_compare import (
+    Kind,
+    SettingRow,
+    compare_settings,
+    keys_to_agree,
+    values_in_force,
+    values_to_agree,
+)
 from ha_agent.core.settings_sample import sample_toml, settings_as_dict, toml_value
 from ha_agent.core.visible import visible
 from ha_agent.core.words import CommandOutcome, Exit, Outcome
@@ -98,7 +104,7 @@ def _compare(options: argparse.Namespace, nodes: Nodes) -> list[SettingRow]:
     if options.peer:
         there = nodes.ask_peer({"op": "settings"})["values"]
         shown = values_in_force(nodes.settings, to_peer=True)
-        return list(compare_settings(shown, there, frozenset(describe_agreement(nodes.settings))))
+        return list(compare_settings(shown, there, keys_to_agree(nodes.settings)))
     own = values_in_force(nodes.settings)
     in_force = nodes.ask_own({"op": "settings"})["values"]
     keys = sorted(key for key in own.keys() | in_force.keys() if own.get(key) != in_force.get(key))

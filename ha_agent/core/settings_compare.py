@@ -9,16 +9,17 @@ from typing import Any
 
 from ha_agent.core.agreement import describe_agreement
 from ha_agent.core.schema import NOT_SHOWN
-from ha_agent.core.settings import SECTIONS, Settings, SinkSettings
+from ha_agent.core.settings import NAMED_SECTIONS, SECTIONS, Settings
 from ha_agent.core.settings_sample import settings_as_dict
 
-HERE_ALONE = frozenset({"registry.path"})
-"""What must be the same and is set by root of each node alone: by it the other node would choose where files are written."""
+HERE_ALONE = frozenset({"registry.path", "peer.addresses"})
+"""What must be the same and is set by root of each node alone: by the first the other node would choose where files are
+written, and of the second only the number is to be the same."""
 
-CROSSED = {"node.name": "peer.name", "node.address": "peer.address"}
+CROSSED = {"node.name": "peer.name", "node.address": "peer.address", "node.addresses": "peer.addresses"}
 """What one node says of itself, and the other one of its peer."""
 
-OWN = frozenset({"vrrp.priority", "vrrp.interface", "peer.ssh_port", "peer.ssh_user"})
+OWN = frozenset({"vrrp.priority", "vrrp.interface", "vrrp.path_interfaces", "peer.ssh_port", "peer.ssh_user"})
 """What is each node's own, and nothing to compare."""
 
 
@@ -54,13 +55,20 @@ def values_in_force(settings: Settings, *, to_peer: bool = False) -> dict[str, A
 
 
 def _secret_keys(section: str) -> frozenset[str]:
-    cls = SinkSettings if section.startswith("sinks.") else SECTIONS[section]
+    kind = section.partition(".")[0]
+    cls = NAMED_SECTIONS[kind] if kind in NAMED_SECTIONS else SECTIONS[section]
     return frozenset(name for name, spec in cls.__dataclass_fields__.items() if spec.metadata.get("secret"))
 
 
+def keys_to_agree(settings: Settings) -> frozenset[str]:
+    """The keys whose values in force both nodes must have alike."""
+    return frozenset(describe_agreement(settings)) - {"peer.addresses"} | {"vrrp.vips"}
+
+
 def values_to_agree(settings: Settings) -> dict[str, Any]:
-    """What the peer's file is to say as this one does, and may be told over the link."""
-    return {key: value for key, value in describe_agreement(settings).items() if key not in HERE_ALONE}
+    """What the peer's file is to say as this one does, and may be told over the link. Several VIPs are set by root there."""
+    kept = HERE_ALONE | (frozenset({"vrrp.vip"}) if settings.vrrp.vips else frozenset())
+    return {key: value for key, value in describe_agreement(settings).items() if key not in kept}
 
 
 def compare_settings(own: Mapping[str, Any], peer: Mapping[str, Any], agreed: frozenset[str]) -> Iterator[SettingRow]:

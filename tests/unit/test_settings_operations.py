@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from ha_agent.adapters.store import History
-from ha_agent.core.agreement import describe_agreement
 from ha_agent.core.requests import Request, SettingsApplyRequest
 from ha_agent.core.schema import NOT_SHOWN
 from ha_agent.core.settings import check_settings
-from ha_agent.core.settings_compare import Kind, compare_settings, values_in_force, values_to_agree
+from ha_agent.core.settings_compare import Kind, compare_settings, keys_to_agree, values_in_force, values_to_agree
 from ha_agent.core.settings_sample import sample_toml
 from ha_agent.core.words import Outcome, Role
 from ha_agent.daemon.events import Events
@@ -39,13 +38,32 @@ def raw(me: tuple[str, str], other: tuple[str, str], **sections: dict[str, Any])
 
 def compare(own: dict[str, Any], peer: dict[str, Any]) -> list[tuple[str, Kind]]:
     one, other = check_settings(own), check_settings(peer)
-    agreed = frozenset(describe_agreement(one))
-    return [(row.key, row.kind) for row in compare_settings(values_in_force(one), values_in_force(other), agreed)]
+    rows = compare_settings(values_in_force(one), values_in_force(other), keys_to_agree(one))
+    return [(row.key, row.kind) for row in rows]
 
 
 def test_what_is_each_nodes_own_is_no_difference() -> None:
     ours = raw(A, B, vrrp={"priority": 110, "interface": "eth1"}, peer={"ssh_port": 2222})
     assert compare(ours, raw(B, A)) == []
+
+
+def test_several_addresses_of_either_kind_are_compared_as_what_they_mean() -> None:
+    both = ["192.0.2.10/24", "2001:db8::10/64"]
+    mine, theirs = ["192.0.2.11", "198.51.100.11"], ["192.0.2.12", "198.51.100.12"]
+
+    def several(own: list[str], peer: list[str], vips: list[str]) -> dict[str, Any]:
+        tables = raw(A if own is mine else B, B if own is mine else A)
+        del tables["node"]["address"], tables["peer"]["address"], tables["vrrp"]["vip"]
+        tables["node"]["addresses"], tables["peer"]["addresses"], tables["vrrp"]["vips"] = own, peer, vips
+        tables["vrrp"]["path_interfaces"] = ["eth1" if own is mine else "ens5"]
+        return tables
+
+    hook = {"hooks": {"data": {"at": ["before_start"], "command": ["/bin/true"]}}}
+    assert compare(several(mine, theirs, both), several(theirs, mine, both)) == []
+    assert compare(several(mine, theirs, both), several(theirs, mine, both[:1])) == [("vrrp.vips", Kind.MUST_AGREE)]
+    assert compare(several(mine, theirs, both), several(theirs, mine[::-1], both)) == [("node.addresses", Kind.MUST_NAME)]
+    assert {kind for _, kind in compare({**raw(A, B), **hook}, raw(B, A))} == {Kind.MAY_DIFFER}
+    assert "vrrp.vip" not in values_to_agree(check_settings(several(mine, theirs, both)))
 
 
 def test_what_must_agree_is_told_first_and_the_rest_after_that() -> None:

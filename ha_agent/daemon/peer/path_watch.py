@@ -42,7 +42,8 @@ class PathWatch:
         while self._link.paths.are_several:
             await self.look()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._asked.wait(), EVERY_S)
+                async with asyncio.timeout(EVERY_S):
+                    await self._asked.wait()
             self._asked.clear()
 
     async def look(self) -> None:
