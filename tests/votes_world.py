@@ -183,6 +183,27 @@ class World:
         node.kill_at = 0.0
         node.clock = Clock(self.true, self.random.uniform(1, 20), node.clock.rate)
 
+    def fence(self, name: str, command_s: float) -> None:
+        """``name`` has the other machine switched off from outside, by a command that takes ``command_s``.
+
+        That one may be on again before the command has ended."""
+        node = self.nodes[name]
+        holder = node.holder
+        if holder is None or node.paused_until > self.true:
+            return
+        began = node.clock.read(self.true)
+        self.reboot(node.other)
+        if self.random.random() < 0.5:
+            self.at(self.true + self.random.uniform(0, command_s), lambda: self.start_agent(node.other))
+
+        def told() -> None:
+            if node.holder is holder:
+                holder.peer_was_fenced(began, node.clock.read(self.true))
+                node.note = holder.note()
+                self._tick(node, self.true)
+
+        self.at(self.true + command_s, self._when_awake(name, told))
+
     def turn_clock(self, name: str, rate: float) -> None:
         node = self.nodes[name]
         node.clock.turn(self.true, rate)
