@@ -156,7 +156,7 @@ class World:
     def stop_agent(self, name: str) -> None:
         """The agent is killed; what runs runs on, and the keeper is there."""
         node = self.nodes[name]
-        node.holder, node.acts, node.paused_until = None, [], 0.0
+        node.holder, node.acts, node.paused_until, node.tick_at = None, [], 0.0, -1.0
 
     def start_agent(self, name: str) -> None:
         node = self.nodes[name]
