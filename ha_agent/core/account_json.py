@@ -16,6 +16,7 @@ from ha_agent.core.node_json import (
     RegistryJson,
     ReplicationJson,
     StandbyOrderJson,
+    VotesJson,
 )
 from ha_agent.core.obstacles import find_faults
 from ha_agent.core.peer_summary import LONGEST_OBSTACLE, MOST_OBSTACLES
@@ -42,6 +43,7 @@ def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[
         "left_running": account.left_running,
         "verifying": account.verifying,
         "ran_twice": account.ran_twice,
+        "votes": _describe_votes(account),
         "agreement": dict(account.agreement),
         "unfit": account.unfit,
         "notes_problem": account.notes_problem,
@@ -58,6 +60,23 @@ def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[
         "readiness": _describe_readiness(account),
         "programs": list(programs),
         "last_transition": account.last_transition or None,
+    }
+
+
+def _describe_votes(account: NodeAccount) -> VotesJson | None:
+    votes = account.votes
+    if votes is None:
+        return None
+    return {
+        "kind": votes.kind,
+        "promised": list(votes.promised),
+        "to": votes.to or None,
+        "used": votes.is_used,
+        "left_s": round(votes.left_s, 3) if votes.left_s is not None else None,
+        "adopts": votes.adopts,
+        "witness_silent_s": round(votes.witness_silent_s, 1) if votes.is_witness_silent else None,
+        "witness_problem": votes.witness_problem or None,
+        "keeper_problem": votes.keeper_problem,
     }
 
 

@@ -102,6 +102,18 @@ _ALERTS: tuple[Fault, ...] = (
         "ha-agent history shows the steps; after a failover find out what happened to the other node",
         Urgency.WARNING,
     ),
+    Fault(
+        "vote-missing",
+        "a node with a witness lacks one of the three votes: the loss of another one stops the programs",
+        "bring the witness, or the other node, back; ha-agent witness test says what it answers",
+        Urgency.WARNING,
+    ),
+    Fault(
+        "keeper-down",
+        "the keeper of the votes' deadline cannot be had: with witness.required nothing is started",
+        "systemctl enable --now ha-agent-keeper; journalctl -u ha-agent-keeper",
+        Urgency.CRITICAL,
+    ),
     Fault("role-standby", "this node has released and is standby", "nothing", Urgency.INFO),
     Fault(
         "no-active-node",

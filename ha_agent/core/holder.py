@@ -69,6 +69,11 @@ class Holder:
         self._held_until = max(self._held_until, until)
         return until
 
+    @property
+    def held_until(self) -> float:
+        """The latest time until when two promises ever lasted, also by the note; 0 after they were let go."""
+        return self._held_until
+
     def deadline(self) -> float:
         """When everything that runs must be killed; before that it may run."""
         return self.until() - self.terms.margin_s

@@ -297,4 +297,6 @@ def _build_peer(shared: SharedNode, group: Group, tools: Tools) -> PeerOperation
         shared.link,
         group.waker,
         group.loop.give_way,
+        group.votes,
+        shared.peer.name,
     )
