@@ -69,6 +69,8 @@ HAZARDS = {
     46: "the link breaks at any await of a push, a sync, an interlock, a forwarded command",
     47: "the standby's registry changes under an acknowledgement",
     51: "an operator's word is still in force when the reason for it is gone",
+    55: "links between the two nodes and the witness are cut, in any combination and direction",
+    56: "agent, keeper or witness is stopped or killed while programs run on votes",
     54: "inotify overflows, its reader starves, a watch is lost, with each watchdog that is in use",
 }
 
