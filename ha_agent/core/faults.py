@@ -391,6 +391,8 @@ _FINDINGS: tuple[Fault, ...] = (
     ),
     Fault("config", "the configuration cannot be used", "ha-agent config check"),
     Fault("peer-not-examined", "the peer could not be examined", "run ha-agent doctor there"),
+    Fault("witness-on-node", "the witness is on a machine of the pair", "put it on a third machine"),
+    Fault("keeper-optional", "programs may run without the keeper of their votes' deadline", "set witness.required"),
     Fault("program-missing", "an outer program that the agent needs is not installed", "install its package"),
     Fault(
         "directory-missing",
@@ -557,6 +559,7 @@ WELL: frozenset[str] = frozenset(
         "versions",
         "vip",
         "vrrp-options",
+        "witness",
         "xmlrpc-closed",
     }
 )
