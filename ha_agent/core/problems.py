@@ -79,6 +79,7 @@ REMEDIES: Mapping[str, str] = {
     "fenced": "end them by hand (ha-agent history names them), or reboot {node}",
     "takeover-held": "bring {peer} or the link to it back, it gives its word by itself; where {peer} is off and stays so, "
     "say that on {node}: ha-agent takeover --peer-is-off; a fence_command in [takeover] makes a start safe without either",
+    "votes-held": "bring the witness or {peer} back: it takes two of the three votes; ha-agent witness status",
     "standby-ordered": "ha-agent unstandby {node} ends that",
     "vote-missing": "bring the witness, or the other node, back: one more loss stops the programs; ha-agent witness test",
     "keeper-down": "systemctl enable --now ha-agent-keeper on {node}; journalctl -u ha-agent-keeper",
@@ -257,7 +258,8 @@ def _of_pair(nodes: Sequence[NodeJson], now: float) -> Iterator[Problem]:
     for holding in reachable:
         if held := holding.get("held"):
             words = {"node": holding["name"], "peer": _other(nodes, holding), "why": held}
-            yield Problem("takeover-held", "takeover-held", words, holding["name"])
+            remedy = "votes-held" if holding.get("votes") else ""
+            yield Problem("takeover-held", "takeover-held", words, holding["name"], remedy_key=remedy)
     yield from _of_vip(reachable)
     yield from _of_standby(reachable, now)
     yield from _of_agreement(reachable)

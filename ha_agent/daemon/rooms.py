@@ -209,6 +209,7 @@ def _build_orders(settings: Settings, shared: SharedNode, group: Group) -> Order
         group.loop.retry_now,
         group.waker.wake,
         shared.wall,
+        needs_votes=group.votes.is_needed,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
 import time
 
@@ -300,3 +301,56 @@ def test_a_fence_that_succeeds_saves_the_wait_for_the_promises(pair: Pair) -> No
     pair.await_runs(B, THREE, 10)
     assert time.monotonic() - began < 2.0
     assert pair.history(B, "interlock-settled")[-1]["fence_exit"] == 0
+
+
+def test_the_faces_say_which_vote_is_missing(pair: Pair) -> None:
+    """Votes on every face.
+
+    Fault: the witness is cut off from both nodes.
+    Answer: status, doctor, an alert and ``ha-agent witness`` say so on both nodes.
+    Bound: 15 s.
+    """
+    begin(pair)
+    wait_for("all votes", lambda: len(promised(pair, A)) == 3, 3 * TTL_S, 0.1)
+    for node in NODES:
+        assert pair.ha(node, "witness", "status").returncode == 0
+        tried = pair.ha(node, "witness", "test")
+        assert tried.returncode == 0 and "the record is node-a's" in tried.stdout, tried.stdout + tried.stderr
+    assert "3 of 3: self, node-b, witness" in pair.ha(B, "status").stdout
+    assert stays_quiet(pair), "a connection of its own leaves the agent's alone"
+    cut(pair, (A, WITNESS), (B, WITNESS))
+    wait_for("both tell of it", lambda: all("vote-missing" in pair.ha(n, "alert", "list").stdout for n in NODES), 20, 0.3)
+    said = pair.ha(A, "witness", "status")
+    assert said.returncode == 1 and "votes 2 of 3: self, node-b; witness silent for" in said.stdout
+    assert pair.ha(B, "witness", "test").returncode == 1
+    assert "WARNING" in pair.ha(A, "status").stdout.splitlines()[0]
+    assert json.loads(pair.ha(A, "witness", "status", "--json").stdout)["nodes"][0]["votes"]["witness_silent_s"] > TTL_S
+    assert "witness silent" in pair.ha(B, "doctor").stdout
+
+
+def stays_quiet(pair: Pair) -> bool:
+    """Whether no node has an alert of votes or keeper."""
+    return not any(word in pair.ha(n, "alert", "list").stdout for n in NODES for word in ("vote-missing", "keeper-down"))
+
+
+def test_a_witness_is_added_to_a_pair_at_work_and_taken_away_without_a_stop(pair: Pair) -> None:
+    """A witness for a pair at work.
+
+    Fault: none; agent.toml names a witness, and later none, and each agent is restarted, the standby's first.
+    Answer: no program stops or starts; the node holds votes after a moment, and none in the end.
+    Bound: 15 s.
+    """
+    pair.up(witness="ssh", overrides={"witness": {"kind": ""}})
+    pair.await_runs(A, THREE)
+    pair.await_in_sync(A)
+    before = pair.shell(A, "supervisorctl pid all")
+    for kind, old in (("ssh", ""), ("", "ssh")):
+        for node in (B, A):
+            pair.shell(node, f'sed -i \'s/^kind = "{old}"/kind = "{kind}"/\' /etc/ha-agent/agent.toml')
+            pair.kill_agent(node)
+            time.sleep(1.0)
+        if kind:
+            wait_for("votes are used", lambda: (pair.lab.status(A)["votes"] or {"used": False})["used"], 15, 0.1)
+        stays("the programs run", lambda: pair.runs(A) == THREE and not pair.runs(B), 2 * TTL_S)
+        assert pair.shell(A, "supervisorctl pid all") == before
+    assert pair.lab.status(A)["votes"] is None

@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 
 from ha_agent.adapters.supervisord import RereadRefused, SupervisordDown
 from ha_agent.core.peer_summary import PeerSummary
-from ha_agent.core.plans import outranks
 from ha_agent.core.settings import TakeoverSettings
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import Outcome, Step
@@ -83,9 +82,8 @@ class Takeover:
     async def _claim(self) -> dict[str, Any]:
         """Raises the epoch, on disk before anything else happens. The votes are asked for meanwhile."""
         self._votes.want()
-        peer, floor = self._peer(), Watermark(self._votes.seen_epoch, "")
-        heard = peer.mark if peer is not None and not outranks(floor, peer.mark) else floor
-        mark = await self._claims.claim(heard)
+        peer = self._peer()
+        mark = await self._claims.claim(peer.mark if peer else None, self._votes.seen_epoch)
         self._votes.note_epoch(mark.epoch)
         return {"epoch": mark.epoch}
 

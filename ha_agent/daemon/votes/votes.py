@@ -88,7 +88,7 @@ class NoVotes:
 
     @property
     def seen_epoch(self) -> int:
-        """The highest epoch that the witness's record has told of: no claim is below it."""
+        """The epoch that the witness's record tells of, the floor of the next claim; 0 for none."""
         return 0
 
     def note_epoch(self, epoch: int) -> None:
