@@ -105,6 +105,25 @@ def test_a_holder_knows_when_the_peer_has_renewed_and_who_was_heard() -> None:
     assert b.clock.read(world.true) - b.holder.peer_held[1] > 2 * TTL
 
 
+@pytest.mark.parametrize("phase", [0.02, 0.3, 0.6, 0.95])
+def test_a_standby_sees_each_write_of_the_record_soon_whatever_it_began_with(phase: float) -> None:
+    world = quiet_world()
+    world.stop_agent(B)
+    world.set_want(A, True)
+    world.advance(2 * TTL + phase)
+    world.start_agent(B)
+    world.advance(12.0)
+    node = world.nodes[B]
+    assert node.holder is not None
+    late: list[tuple[float, float]] = []
+    for _ in range(100):
+        world.advance(0.03)
+        watch = node.holder.watch
+        if watch.sight == world.sight and (not late or late[-1][0] != watch.first_seen):
+            late.append((watch.first_seen, watch.first_seen - node.clock.read(world.history[-1][0])))
+    assert late and max(lag for _, lag in late) < 0.25, late
+
+
 @pytest.mark.parametrize("lost", [B, W])
 def test_one_dead_voter_stops_nothing(lost: str) -> None:
     world = held_by(A)

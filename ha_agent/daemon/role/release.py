@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from ha_agent.adapters.procs import ProcessWatch
@@ -80,9 +80,9 @@ class Release:
         if not self._must_kill():
             await self._supervised.wait_loaded()
         try:
-            await self._stop_in_time()
+            await self._in_time(self._loader.stop())
         except ShuttingDown as error:
-            await self._sweeper.hurry_shutdown()
+            await self._in_time(self._sweeper.hurry_shutdown())
             return {"supervisord": str(error)}
         except SupervisordDown as error:
             self._hung = self._supervised.freeze()
@@ -93,9 +93,9 @@ class Release:
         left_s = self._votes.find_left_s()
         return left_s is not None and left_s <= 0
 
-    async def _stop_in_time(self) -> None:
-        """Stops as long as this node has its votes, which it goes on to renew meanwhile. Raises as ``Loader.stop`` does."""
-        stopping = asyncio.ensure_future(self._loader.stop())
+    async def _in_time(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does ``work``, as long as this node has its votes, which it goes on to renew meanwhile. Raises as that does."""
+        stopping = asyncio.ensure_future(work)
         try:
             while not stopping.done():
                 left_s = self._votes.find_left_s()
