@@ -382,3 +382,36 @@ def test_a_takeover_whose_votes_end_before_a_step_starts_nothing_by_it(tmp_path:
             assert world.running() == THREE or at is Step.ORPHANS
 
     run(tmp_path, work)
+
+
+@pytest.mark.parametrize(
+    ("is_linked", "renews", "gives_way"), [(False, True, True), (True, True, False), (False, False, False)]
+)
+def test_a_node_gives_the_vip_up_where_the_peer_renews_and_cannot_be_reached(
+    tmp_path: pathlib.Path, is_linked: bool, renews: bool, gives_way: bool
+) -> None:
+    async def work(node: Node, peer: Peer) -> None:
+        witness = node.world.witness
+        for counter in range(9, 12):
+            witness.sight = Sight(counter, Record("b", "x", counter, 0, 3000))
+            await asyncio.sleep(1.0)
+        node.link.is_up = is_linked
+        if not is_linked:
+            node.link.answer = None
+        peer.word = "silent"
+        node.report(VrrpState.MASTER)
+        for counter in range(12, 17):
+            if renews:
+                witness.sight = Sight(counter, Record("b", "x", counter, 0, 3000))
+            await asyncio.sleep(0.5)
+        node.group.waker.wake()
+        await asyncio.sleep(0.1)
+        holds = "the peer holds the votes, and cannot be reached"
+        assert (node.group.fitness.reason == holds) is gives_way
+        if gives_way:
+            await asyncio.sleep(2 * TERMS.ttl_s)
+            node.group.waker.wake()
+            await asyncio.sleep(0.1)
+            assert node.group.fitness.reason != holds, "it renews no more"
+
+    run(tmp_path, work, takeover=TakeoverSettings(silent_peer_s=1.0, retry_s=0.05))

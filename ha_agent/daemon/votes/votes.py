@@ -169,7 +169,7 @@ class Votes(NoVotes):
         self._failing_since: float | None = None
         self.keeper_problem: str | None = None
         """Why the keeper could not be had when it was asked last; None where it could."""
-        self._contended_at = 0.0
+        self._contended_at = self._linked_at = 0.0
         self._is_elsewhere = False
         self._lost_at: float | None = None
         self._told_unfit: str | None = None
@@ -429,13 +429,16 @@ class Votes(NoVotes):
         return None
 
     def _peer_holds(self, now: float) -> bool:
-        """Whether the peer has renewed after this node wanted the votes, and cannot be asked.
+        """Whether the peer has renewed after this node wanted the votes and the link went down.
 
-        Where it can, the interlock says who stays active."""
+        Where it can be asked the interlock says who stays active, and an agent that is being started again renews nothing.
+        """
         renewed_after, heard = self.holder.peer_held
-        if self._ports.is_linked() or now - heard > self.terms.ttl_s + self.terms.renew_s:
+        if is_linked := self._ports.is_linked():
+            self._linked_at = now
+        if is_linked or now - heard > self.terms.ttl_s + self.terms.renew_s:
             self._is_elsewhere = False
-        elif self.holder.wants and not self._uses and renewed_after > self._contended_at:
+        elif self.holder.wants and not self._uses and renewed_after > max(self._contended_at, self._linked_at):
             self._is_elsewhere = True
         return self._is_elsewhere
 
