@@ -116,6 +116,8 @@ class Interlock:
                     return word
                 if question is not None and question.asking.done():
                     patience.note_end(was_heard=question.heard.is_set())
+                    # It may have ended since it was listened to: what it ended with is of no use any more.
+                    await _end(question.asking)
                     question = None
                 patience.note_machine(is_up=is_up)
                 if is_enough() and not patience.is_off:
