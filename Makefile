@@ -31,7 +31,8 @@ help:
 	@echo "make check   style, types, spelling, unit tests (no root)"
 	@echo "make bench   side by side with what one would use instead (root)"
 	@echo "make bench-compare REF=a-commit: edit, takeover and release here and there, in turns (root)"
-	@echo "make chaos   SECONDS=600 SEED=n: a random schedule of faults on a real pair, and a check of every promise (root)"
+	@echo "make chaos   SECONDS=600 SEED=n: a random schedule of faults on a real pair, and a check of every promise (root);"
+	@echo "             WITNESS=ssh or etcd: of a pair with a witness, every partition among the faults"
 	@echo "make votes   SECONDS=600 SEED=n: the rules of the votes, at random, with every fault (docs/votes.md)"
 	@echo "make fuzz    COUNT=1000000 SECONDS=n SEED=n: random inputs for all that reads what strangers wrote (root: as the agent does it)"
 	@echo "make deb     the Debian package, in build/ (root, or debhelper and lintian installed)"
@@ -100,7 +101,7 @@ test-machines: root setup
 	@$(TIDY) SUITE=$(SUITE) tools/test-machines $(TESTS)
 
 chaos: root setup
-	@$(TIDY) $(SANDBOX) $(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED)
+	@$(TIDY) $(SANDBOX) $(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) --witness "$(WITNESS)"
 
 votes: .venv/ready
 	@$(BIN)/python -m tests.votes_model $(SECONDS) $(SEED)

@@ -27,6 +27,9 @@ ACTIVE = "active"
 ASIDE = "active.lapsed."
 """Beginning of the name that it has after the act."""
 
+KEEP_S = 2.0
+"""Time between two looks at the names of socket and state file, which somebody may have removed."""
+
 LOOK_S = 0.05
 """After a deadline has passed: time between two looks at the active set, for somebody who filled it again."""
 LONGEST_S = 600.0
@@ -135,7 +138,18 @@ class State:
     """The deadline on the run directory, for a keeper that is started again: ``DEADLINE PATH`` in a file of a fixed size."""
 
     def __init__(self, path: str) -> None:
+        self._path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with contextlib.suppress(OSError):
+            # It must not want for room when it is written.
+            os.posix_fallocate(self._fd, 0, STATE_BYTES)
+
+    def is_lost(self) -> bool:
+        """Whether another keeper would not find it."""
+        return not is_same(self._path, self._fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
 
     def read(self) -> tuple[float, str] | None:
         """The deadline and the path of cgroup.kill; None where there is none."""
@@ -146,10 +160,14 @@ class State:
             return None
 
     def write(self, deadline: float, kill_path: str) -> None:
-        os.pwrite(self._fd, f"{deadline!r} {kill_path}".encode().ljust(STATE_BYTES), 0)
+        """Where there is no room an earlier deadline stays, which is safe."""
+        with contextlib.suppress(OSError):
+            os.pwrite(self._fd, f"{deadline!r} {kill_path}".encode().ljust(STATE_BYTES), 0)
 
     def clear(self) -> None:
-        os.pwrite(self._fd, b" " * STATE_BYTES, 0)
+        """Leaves none."""
+        with contextlib.suppress(OSError):
+            os.pwrite(self._fd, b" " * STATE_BYTES, 0)
 
 
 class Keeper:
@@ -157,10 +175,11 @@ class Keeper:
 
     def __init__(self, run_dir: str) -> None:
         libc = Libc()
+        self._run_dir, self._kept_at = run_dir, read_clock()
         self._act = Act(libc, run_dir)
         self._timer = Timer(libc)
         self._state = State(os.path.join(run_dir, STATE))
-        self._listener = listen(os.path.join(run_dir, SOCKET))
+        self._listener, self._name = listen(os.path.join(run_dir, SOCKET))
         self._clients: dict[int, socket.socket] = {}
         self._poll = select.poll()
         self._poll.register(self._timer.fd, select.POLLIN)
@@ -192,7 +211,7 @@ class Keeper:
     def run(self) -> None:
         """Serves for ever."""
         while True:
-            ready = self._poll.poll(LOOK_S * 1000 if self.has_lapsed else None)
+            ready = self._poll.poll((LOOK_S if self.has_lapsed else KEEP_S) * 1000)
             if self.deadline and read_clock() >= self.deadline:
                 self._lapse()
             elif self.has_lapsed and self._act.is_refilled():
@@ -204,6 +223,26 @@ class Keeper:
                     self._accept()
                 elif fd in self._clients:
                     self._serve(fd)
+            if read_clock() - self._kept_at >= KEEP_S:
+                self._keep_names()
+
+    def _keep_names(self) -> None:
+        """Makes socket and state file again where somebody removed them; connections stay."""
+        self._kept_at = read_clock()
+        path = os.path.join(self._run_dir, SOCKET)
+        with contextlib.suppress(OSError):
+            if identity_of(path) != self._name:
+                fresh, self._name = listen(path)
+                self._poll.unregister(self._listener)
+                self._listener.close()
+                self._listener = fresh
+                self._poll.register(fresh, select.POLLIN)
+            if self._state.is_lost():
+                state = State(os.path.join(self._run_dir, STATE))
+                self._state.close()
+                self._state = state
+                if self.deadline:
+                    state.write(self.deadline, self._act.kill_path)
 
     def _lapse(self) -> None:
         self._act.do()
@@ -290,8 +329,26 @@ class Keeper:
         return f"state {word} {self.deadline!r} {self._act.count} {int(self.is_locked)} {int(self.is_realtime)}"
 
 
-def listen(path: str) -> socket.socket:
-    """The socket for root alone, in place of what a keeper that was killed has left. Raises ``OSError``."""
+def identity_of(path: str) -> tuple[int, int] | None:
+    """Device and inode of what ``path`` names; None where there is nothing."""
+    try:
+        seen = os.lstat(path)
+    except OSError:
+        return None
+    return seen.st_dev, seen.st_ino
+
+
+def is_same(path: str, fd: int) -> bool:
+    """Whether ``path`` names the open file ``fd``."""
+    held = os.fstat(fd)
+    return identity_of(path) == (held.st_dev, held.st_ino)
+
+
+def listen(path: str) -> tuple[socket.socket, tuple[int, int] | None]:
+    """The socket for root alone, in place of what a keeper that was killed has left, and what its name is known by.
+
+    Raises ``OSError``.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
@@ -302,7 +359,7 @@ def listen(path: str) -> socket.socket:
         os.umask(old)
     sock.listen(MOST_CLIENTS)
     sock.setblocking(False)
-    return sock
+    return sock, identity_of(path)
 
 
 def say(text: str) -> None:

@@ -72,6 +72,8 @@ HAZARDS = {
     55: "a VIP of several, or of IPv6, is left behind when the others move",
     56: "one of several VIPs cannot be put where the others are",
     57: "one of several paths between the nodes is cut",
+    58: "links between the two nodes and the witness are cut, in any combination and direction",
+    59: "agent, keeper or witness is stopped or killed while programs run on votes",
     54: "inotify overflows, its reader starves, a watch is lost, with each watchdog that is in use",
 }
 

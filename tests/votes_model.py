@@ -74,6 +74,10 @@ def reboot(world: World, random: Random) -> None:
     world.reboot(random.choice(NODES))
 
 
+def fence(world: World, random: Random) -> None:
+    world.fence(random.choice(NODES), random.choice((0.05, random.uniform(0, 2 * world.terms.ttl_s))))
+
+
 def turn_clock(world: World, random: Random) -> None:
     world.turn_clock(random.choice(NODES), random.choice((FASTEST, SLOWEST, 1.0)))
 
@@ -110,6 +114,7 @@ ALL: Weights = {
     pause_witness: 5,
     restart_agent: 12,
     reboot: 7,
+    fence: 5,
     turn_clock: 8,
     lose_data: 3,
     start: 7,

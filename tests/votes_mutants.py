@@ -15,9 +15,11 @@ from tests.votes_model import (
     Trial,
     Weights,
     cut_or_heal,
+    fence,
     lose_data,
     order,
     part,
+    pause,
     reboot,
     restart_agent,
     start,
@@ -142,6 +144,13 @@ class ForgetsToBeSilent(Holder):
         return replace(super().note(), silent_until=0.0)
 
 
+class BelievesAFenceForEver(Holder):
+    """What the peer counted is void from the end of the fence command on, however long that took."""
+
+    def peer_was_fenced(self, began: float, now: float) -> None:
+        super().peer_was_fenced(now, now)
+
+
 def _with_voter(mistaken: type[Voter]) -> HolderMaker:
     def make(who: Identity, terms: VoteTerms, now: float, note: VoteNote | None) -> Holder:
         made = Holder(who, terms, now, note)
@@ -178,7 +187,10 @@ OLD_DATA: Weights = {part: 40, lose_data: 12, order: 10, start: 5, restart_agent
 ORDERS: Weights = {order: 40, part: 5, start: 5, cut_or_heal: 2}
 RESTARTS: Weights = {restart_agent: 20, reboot: 10, part: 20, order: 20, start: 10}
 
+FENCED: Weights = {fence: 20, pause: 10, start: 20, order: 10, part: 10}
+
 RIGHT = {
+    "fenced": Trial(weights=FENCED),
     "parted": Trial(weights=PARTED),
     "old data": Trial(weights=OLD_DATA),
     "orders": Trial(weights=ORDERS),
@@ -214,6 +226,7 @@ WRONG: dict[str, tuple[Trial, int]] = {
     "counts from after the answer": (_holder(CountsFromAfterTheAnswer, PARTED), 2),
     "ignores the margin": (_holder(IgnoresTheMargin, PARTED), 2),
     "forgets that it must be silent": (_holder(ForgetsToBeSilent, RESTARTS), 1),
+    "believes a fence however long ago it was": (_holder(BelievesAFenceForEver, FENCED), 1),
     "has no keeper": (Trial(world=AgentKills, lives=False), 1),
 }
 """Each mistake, and the seed that shows it soon."""

@@ -156,7 +156,7 @@ class World:
     def stop_agent(self, name: str) -> None:
         """The agent is killed; what runs runs on, and the keeper is there."""
         node = self.nodes[name]
-        node.holder, node.acts, node.paused_until = None, [], 0.0
+        node.holder, node.acts, node.paused_until, node.tick_at = None, [], 0.0, -1.0
 
     def start_agent(self, name: str) -> None:
         node = self.nodes[name]
@@ -182,6 +182,27 @@ class World:
         node.generation += 1
         node.kill_at = 0.0
         node.clock = Clock(self.true, self.random.uniform(1, 20), node.clock.rate)
+
+    def fence(self, name: str, command_s: float) -> None:
+        """``name`` has the other machine switched off from outside, by a command that takes ``command_s``.
+
+        That one may be on again before the command has ended."""
+        node = self.nodes[name]
+        holder = node.holder
+        if holder is None or node.paused_until > self.true:
+            return
+        began = node.clock.read(self.true)
+        self.reboot(node.other)
+        if self.random.random() < 0.5:
+            self.at(self.true + self.random.uniform(0, command_s), lambda: self.start_agent(node.other))
+
+        def told() -> None:
+            if node.holder is holder:
+                holder.peer_was_fenced(began, node.clock.read(self.true))
+                node.note = holder.note()
+                self._tick(node, self.true)
+
+        self.at(self.true + command_s, self._when_awake(name, told))
 
     def turn_clock(self, name: str, rate: float) -> None:
         node = self.nodes[name]

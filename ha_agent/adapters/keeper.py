@@ -75,6 +75,10 @@ class KeeperClient:
         except TimeoutError:
             self.close()
             raise KeeperFailed(f"the keeper did not answer within {ANSWER_S:g} s") from None
+        except asyncio.CancelledError:
+            # Its answer would be taken for the next one's.
+            self.close()
+            raise
         except OSError as error:
             self.close()
             raise KeeperFailed(f"the keeper cannot be reached ({self._path}: {error.strerror})") from None

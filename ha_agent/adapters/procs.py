@@ -392,6 +392,13 @@ class ProcessTable:
         """Writes the file of the sessions again where it is not right; says whether it did. Raises ``OSError``."""
         return self._sessions.keep()
 
+    @property
+    def kill_path(self) -> str | None:
+        """The file by which all of supervisord's control group is killed; None where it has none of its own (version 2)."""
+        directory = self._group.directory
+        path = os.path.join(directory, "cgroup.kill") if directory is not None else ""
+        return path if path and os.path.exists(path) else None
+
     def find(self, kin: Kin) -> Found:
         """The registry's processes, by what ``kin`` knows. Blocks for one pass over /proc."""
         return self._look(kin)[0]

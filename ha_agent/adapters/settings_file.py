@@ -20,9 +20,4 @@ def read_settings(content: bytes) -> Settings:
         raw = tomllib.loads(content.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError([SettingsProblem("(file)", str(error), "TOML 1.0")]) from None
-    settings = check_settings(raw)
-    if settings.witness.kind:
-        # Whoever names a witness relies on it: better no agent than one that does not ask.
-        why = "none in this version: the roles do not ask a witness (docs/votes.md); leave the section out"
-        raise SettingsError([SettingsProblem("witness.kind", repr(settings.witness.kind), why)])
-    return settings
+    return check_settings(raw)

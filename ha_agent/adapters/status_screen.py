@@ -13,6 +13,7 @@ from ha_agent.core.node_json import NodeAccountJson, NodeJson
 from ha_agent.core.problems import age_text, find_problems, verdict
 from ha_agent.core.supervisor_words import State
 from ha_agent.core.vip import find_missing
+from ha_agent.core.votes_text import say_votes_of
 
 
 def _programs_text(node: NodeAccountJson) -> str:
@@ -74,6 +75,13 @@ def _readiness_text(node: NodeAccountJson) -> str:
     return text + (f", {len(readiness['warnings'])} incomplete" if readiness["warnings"] else "")
 
 
+def _votes_text(node: NodeJson) -> str:
+    if not node["reachable"]:
+        return "?"
+    votes = node.get("votes")
+    return say_votes_of(votes, node["name"]).removeprefix("votes ") if votes else "no witness"
+
+
 def _last_changes(nodes: Sequence[NodeJson], now: float) -> list[str]:
     """The last change of role that is known of, and why."""
     changes = [n.get("last_transition") for n in nodes if n["reachable"]]
@@ -103,9 +111,10 @@ def render_status(nodes: Sequence[NodeJson], now: float | None = None) -> str:
         lines += [paint(line, COLOURS[problem.severity]) for line in fit(problem.text, "  ", "! ")]
         lines += fit(problem.remedy, "     ", "  -> ")
     lines.append("")
-    columns = [[str(n["name"]), *_column(n, now)] for n in nodes]
+    has_votes = any(n["reachable"] and n.get("votes") for n in nodes)
+    columns = [[str(n["name"]), *_column(n, now), *([_votes_text(n)] if has_votes else [])] for n in nodes]
     widths = [max(map(len, column)) for column in columns]
-    for number, label in enumerate(("", *LABELS)):
+    for number, label in enumerate(("", *LABELS, *(("votes",) if has_votes else ()))):
         cells = [column[number].ljust(width) for column, width in zip(columns, widths, strict=True)]
         lines.append(f"{label:<12} {'   '.join(cells)}".rstrip())
     return "\n".join(lines + _last_changes(nodes, now))

@@ -31,6 +31,10 @@ class Witness(Protocol):
         """
         ...
 
+    async def run(self) -> None:
+        """Keeps up what connection there is until cancelled; returns at once where each question brings its own."""
+        ...
+
     @property
     def problem(self) -> str:
         """Why the last question had no answer; empty where it had one."""

@@ -12,16 +12,21 @@ import contextlib
 import http.client
 import json
 import socket
-import ssl
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ha_agent.adapters.witness import NoAnswer
 from ha_agent.core.witness_record import ABSENT, NOTHING_THERE, BadRecord, Record, Sight, parse_record
 from ha_agent.core.witness_watch import Outcome
+
+if TYPE_CHECKING:
+    import ssl
+
+HTTPS_PORT = 443
 
 THREADS = 3
 """Calls that may hang at once, in a name service that does not answer; further ones count as not answered."""
@@ -88,6 +93,19 @@ def _encode(text: str) -> str:
     return base64.b64encode(text.encode()).decode("ascii")
 
 
+class _TlsConnection(http.client.HTTPConnection):
+    """HTTPS, also where http.client was loaded without ssl."""
+
+    def __init__(self, host: str, port: int, timeout_s: float, context: ssl.SSLContext) -> None:
+        super().__init__(host, port, timeout=timeout_s)
+        self._context = context
+
+    def connect(self) -> None:
+        """Connects, and checks the certificate against the host's name. Raises ``OSError``."""
+        super().connect()
+        self.sock = self._context.wrap_socket(self.sock, server_hostname=self.host)
+
+
 class EtcdWitness:
     """The record under ``access.key``. Endpoints are asked in turn, beginning with the one that answered last; while
     there are others, one has no more than half of the time that is left."""
@@ -105,6 +123,9 @@ class EtcdWitness:
     @property
     def problem(self) -> str:
         return self._problem
+
+    async def run(self) -> None:
+        """Each question brings its own connection."""
 
     async def read(self, timeout_s: float) -> Sight:
         """The record, by a linearizable read. Raises ``NoAnswer``."""
@@ -231,11 +252,16 @@ class EtcdWitness:
         url = urlsplit(endpoint)
         timeout_s = attempt.left_s()
         if url.scheme == "https":
-            return http.client.HTTPSConnection(url.hostname or "", url.port, timeout=timeout_s, context=self._tls())
+            return _TlsConnection(url.hostname or "", url.port or HTTPS_PORT, timeout_s, self._tls())
         return http.client.HTTPConnection(url.hostname or "", url.port, timeout=timeout_s)
 
     def _tls(self) -> ssl.SSLContext:
         access = self._access
+        if sys.modules.get("ssl", sys) is None:
+            # The daemon does without until somebody needs it (cli/main.py).
+            del sys.modules["ssl"]
+        import ssl
+
         context = ssl.create_default_context(cafile=access.ca_file or None)
         if access.cert_file:
             context.load_cert_chain(access.cert_file, access.cert_key_file or None)

@@ -12,6 +12,7 @@ from ha_agent.core.visible import visible
 from ha_agent.core.words import Exit
 
 ALONE: Mapping[str, str] = {
+    "witness": "status",
     "maintenance": "show",
     "alert": "list",
     "kept": "list",

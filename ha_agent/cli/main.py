@@ -82,8 +82,9 @@ def _run_daemon(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="ha-agent daemon")
     parser.add_argument("--config", default=DEFAULT_PATH)
     options = parser.parse_args(words)
-    # The daemon speaks TLS with nobody, and hashes confs: OpenSSL would be 5 MiB of its memory. asyncio and http.client do
-    # without ssl, and hashlib then has CPython's own SHA-256: 2.4 microseconds for a conf where OpenSSL needs 0.9.
+    # The daemon speaks TLS with nobody but an etcd that asks for it, and hashes confs: OpenSSL would be 5 MiB of its memory.
+    # asyncio and http.client do without ssl, and hashlib then has CPython's own SHA-256: 2.4 microseconds for a conf where
+    # OpenSSL needs 0.9.
     for name in ("ssl", "_hashlib"):
         sys.modules[name] = None  # type: ignore[assignment]
     from ha_agent.daemon.main import run_daemon

@@ -38,6 +38,7 @@ MODULES = {
     "edit": "edit_cmd",
     "explain": "explain_cmd",
     "logs": "logs_cmd",
+    "witness": "witness_cmd",
     "pause": "maintenance_cmd",
     "resume": "maintenance_cmd",
 }
@@ -58,6 +59,7 @@ GROUPS = {
         "resume",
         "standby",
         "unstandby",
+        "witness",
     ),
     "alerts": ("alert",),
     "set-up": ("setup", "pair", "config", "keepalived", "listener", "install-units"),

@@ -57,6 +57,34 @@ class PushAccount:
 
 
 @dataclass(frozen=True, slots=True)
+class VotesAccount:
+    """What a node with a witness knows of the votes.
+
+    ``promised``: who has promised it one. ``to``: whose its own is; "" for nobody's. ``is_used``: programs may run on them,
+    for ``left_s`` seconds if nobody renews. ``adopts``: programs run that were started before there was a witness.
+    ``witness_silent_s``: since when the witness has not answered, ``witness_problem``: why. ``keeper_problem``: why the
+    keeper cannot be had.
+    """
+
+    kind: str
+    promised: tuple[str, ...] = ()
+    to: str = ""
+    is_used: bool = False
+    left_s: float | None = None
+    adopts: bool = False
+    witness_silent_s: float = 0.0
+    witness_problem: str = ""
+    keeper_problem: str | None = None
+    is_required: bool = True
+    ttl_s: float = 3.0
+
+    @property
+    def is_witness_silent(self) -> bool:
+        """Whether it has been for longer than a promise lasts."""
+        return self.witness_silent_s > self.ttl_s
+
+
+@dataclass(frozen=True, slots=True)
 class NodeAccount:
     """What this node knows of itself and of its peer. Times are wall clock seconds."""
 
@@ -87,6 +115,8 @@ class NodeAccount:
     """Whether programs of a takeover are still to come up."""
     ran_twice: Mapping[str, Any] | None = None
     """When both nodes were active lately: ``began``, ``ended``, ``groups``."""
+    votes: VotesAccount | None = None
+    """None where there is no witness."""
     agreement: Agreement = field(default_factory=dict)
     """This node's settings that must be the same on both."""
     unfit: str | None = None

@@ -17,6 +17,7 @@ from ha_agent.core.node_json import (
     RegistryJson,
     ReplicationJson,
     StandbyOrderJson,
+    VotesJson,
 )
 from ha_agent.core.obstacles import find_faults
 from ha_agent.core.peer_summary import LONGEST_OBSTACLE, MOST_OBSTACLES
@@ -45,6 +46,7 @@ def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[
         "left_running": account.left_running,
         "verifying": account.verifying,
         "ran_twice": account.ran_twice,
+        "votes": _describe_votes(account),
         "agreement": dict(account.agreement),
         "unfit": account.unfit,
         "notes_problem": account.notes_problem,
@@ -74,6 +76,23 @@ def _describe_paths(account: NodeAccount) -> list[PathJson]:
         }
         for path in account.paths
     ]
+
+
+def _describe_votes(account: NodeAccount) -> VotesJson | None:
+    votes = account.votes
+    if votes is None:
+        return None
+    return {
+        "kind": votes.kind,
+        "promised": list(votes.promised),
+        "to": votes.to or None,
+        "used": votes.is_used,
+        "left_s": round(votes.left_s, 3) if votes.left_s is not None else None,
+        "adopts": votes.adopts,
+        "witness_silent_s": round(votes.witness_silent_s, 1) if votes.is_witness_silent else None,
+        "witness_problem": votes.witness_problem or None,
+        "keeper_problem": votes.keeper_problem,
+    }
 
 
 def _describe_drill(account: NodeAccount) -> DrillJson | None:

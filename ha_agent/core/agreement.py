@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 Agreement = Mapping[str, str | float | bool]
 
-VITAL = frozenset({"vrrp.vip", "vrrp.router_id", "vrrp.advert_int_s"})
-"""Where one of these differs keepalived drops the other node's adverts, or serves another address: no failover works."""
+VITAL = frozenset({"vrrp.vip", "vrrp.router_id", "vrrp.advert_int_s", "witness.kind"})
+"""Where one of these differs keepalived drops the other node's adverts, or serves another address: no failover works. A node
+without a witness gives the other one no vote."""
 
 LONGEST_VALUE, MOST_KEYS = 200, 20
 
@@ -49,6 +50,8 @@ def describe_agreement(settings: Settings) -> dict[str, str | float | bool]:
         "vrrp.nopreempt": vrrp.nopreempt,
         "peer.addresses": count_text(len(settings.peer.paths), "path"),
         "takeover.on_interlock_timeout": takeover.on_interlock_timeout,
+        "witness.kind": settings.witness.kind,
+        "witness.ttl_s": settings.witness.ttl_s,
         "takeover.start_all": takeover.start_all,
         "registry.path": registry.path,
         "registry.mass_delete_fraction": registry.mass_delete_fraction,

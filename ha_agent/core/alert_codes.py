@@ -45,6 +45,8 @@ _TIMINGS: Mapping[str, Timing | None] = {
     "listener-silent": Timing(30.0, 150.0),
     "role-active": None,
     "role-standby": None,
+    "vote-missing": Timing(5.0, 5.0),
+    "keeper-down": Timing(5.0, 5.0),
     "no-active-node": Timing(15.0, 30.0),
     "split-brain": Timing(2.0, 15.0),
     "no-service": Timing(10.0, 5.0),

@@ -9,6 +9,7 @@ from ha_agent.core.account import NodeAccount
 from ha_agent.core.agreement import find_differences
 from ha_agent.core.alerts import Condition
 from ha_agent.core.vip import find_common, find_missing, join
+from ha_agent.core.votes_text import say_votes
 from ha_agent.core.words import OWNING_ROLES, Role
 
 MAX_PATHS = 200
@@ -26,6 +27,7 @@ def find_conditions(account: NodeAccount) -> list[Condition]:
         *_list_of_standby_fitness(account),
         *_list_of_agreement(account),
         *_list_of_node(account),
+        *_list_of_votes(account),
         *(_list_of_replication(account) if account.role is Role.ACTIVE else _list_of_standby(account)),
         *_list_of_confs(account),
     ]
@@ -36,7 +38,8 @@ def _list_of_pair(account: NodeAccount) -> Iterator[Condition]:
     if not account.link_up:
         why = account.link_problem or "no connection"
         text = f"{name} does not answer: {why}; {node} is {account.role.value}"
-        if account.role is Role.ACTIVE and peer is not None and peer.role in OWNING_ROLES:
+        has_votes = account.votes is not None and account.votes.is_used
+        if account.role is Role.ACTIVE and peer is not None and peer.role in OWNING_ROLES and not has_votes:
             # One alert: after a power cut that is all there is to it, in a partition it is what must be known.
             text += f"; {name} was {peer.role.value} when it was heard last: unless it is off it may run the same programs"
         yield Condition("peer-lost", name, text)
@@ -121,6 +124,18 @@ def _list_of_node(account: NodeAccount) -> Iterator[Condition]:
         yield Condition("plan-failed", node, f"{account.plan} on {node}: {account.last_failure}")
     if account.registry_problem:
         yield Condition("registry-unavailable", node, f"{account.registry_path}: {account.registry_problem}")
+
+
+def _list_of_votes(account: NodeAccount) -> Iterator[Condition]:
+    votes, node = account.votes, account.node
+    if votes is None:
+        return
+    if votes.is_witness_silent:
+        yield Condition("vote-missing", "witness", f"{node}: {say_votes(votes, node)}")
+    elif votes.is_used and account.peer_name not in votes.promised:
+        yield Condition("vote-missing", account.peer_name, f"{node}: {say_votes(votes, node)}")
+    if votes.keeper_problem is not None:
+        yield Condition("keeper-down", node, f"the keeper of the votes' deadline on {node}: {votes.keeper_problem}")
 
 
 def _list_of_replication(account: NodeAccount) -> Iterator[Condition]:

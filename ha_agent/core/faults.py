@@ -102,6 +102,18 @@ _ALERTS: tuple[Fault, ...] = (
         "ha-agent history shows the steps; after a failover find out what happened to the other node",
         Urgency.WARNING,
     ),
+    Fault(
+        "vote-missing",
+        "a node with a witness lacks one of the three votes: the loss of another one stops the programs",
+        "bring the witness, or the other node, back; ha-agent witness test says what it answers",
+        Urgency.WARNING,
+    ),
+    Fault(
+        "keeper-down",
+        "the keeper of the votes' deadline cannot be had: with witness.required nothing is started",
+        "systemctl enable --now ha-agent-keeper; journalctl -u ha-agent-keeper",
+        Urgency.CRITICAL,
+    ),
     Fault("role-standby", "this node has released and is standby", "nothing", Urgency.INFO),
     Fault(
         "no-active-node",
@@ -399,6 +411,8 @@ _FINDINGS: tuple[Fault, ...] = (
     ),
     Fault("config", "the configuration cannot be used", "ha-agent config check"),
     Fault("peer-not-examined", "the peer could not be examined", "run ha-agent doctor there"),
+    Fault("witness-on-node", "the witness is on a machine of the pair", "put it on a third machine"),
+    Fault("keeper-optional", "programs may run without the keeper of their votes' deadline", "set witness.required"),
     Fault("program-missing", "an outer program that the agent needs is not installed", "install its package"),
     Fault(
         "directory-missing",
@@ -588,6 +602,7 @@ WELL: frozenset[str] = frozenset(
         "versions",
         "vip",
         "vrrp-options",
+        "witness",
         "xmlrpc-closed",
     }
 )

@@ -79,6 +79,9 @@ TERMS: Mapping[str, str] = {
     "switchover": "a planned change of the active node: ha-agent switchover",
     "track file": "/run/ha-agent/track: by it the agent tells keepalived FAULT, so that this node cannot be MASTER",
     "unfit": "a node that must not be MASTER now; its track file says FAULT, and status says why",
+    "vote": "a promise of this node, its peer or the witness that one node may have programs running; it takes two of the "
+    "three (docs/votes.md)",
+    "keeper": "the process that kills what supervisord runs when the votes end, whatever the agent does then",
     "VIP": "the virtual address, which clients use and keepalived gives to one of the nodes",
     "VRRP": "the protocol by which the two keepalived agree who has the VIP (IP protocol 112)",
 }
@@ -216,6 +219,7 @@ CHECKS: Mapping[str, str] = {
     "versions": "that both nodes run the same version",
     "vip": "that the VIP is where it should be",
     "vrrp-options": "priority, preemption and timing of VRRP",
+    "witness": "that the witness is a third machine, and the keeper required",
     "xmlrpc-closed": "that supervisord cannot be controlled over the network",
 }
 

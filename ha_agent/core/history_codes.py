@@ -28,6 +28,7 @@ class EventCode:
 _EVENTS: tuple[EventCode, ...] = (
     # Why a role changed: the codes of core/rules.py, some of which are events of their own as well.
     EventCode("vrrp-master", "keepalived reports MASTER: a takeover begins"),
+    EventCode("votes-lost", "the votes end by which programs run here: they are killed", True),
     EventCode("superseded", "the peer has taken over with a newer epoch"),
     EventCode("interlock-refused", "the peer is active and stays so", True),
     EventCode("hand-over", "an operator asked for a switchover"),

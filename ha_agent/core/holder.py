@@ -17,6 +17,10 @@ from ha_agent.core.witness_watch import Look, Outcome, Swap, WitnessWatch
 
 WITNESS = "witness"
 
+EARLIER, AGAIN = 0.9, 0.15
+"""Parts of ``renew_s``. A node that waits for the peer's record looks soon after each of its writes: a little earlier each
+time, and once more where that was too early. Else two clocks of one rate could keep it a ``renew_s`` behind for ever."""
+
 Call = Ask | LetGo | Look | Swap
 """What is to be sent: ``Ask`` and ``LetGo`` to the peer, ``Look`` and ``Swap`` to the witness."""
 
@@ -41,6 +45,12 @@ class Holder:
         self.watch = WitnessWatch(who.me, who.start, terms.ttl_s, kept.mine if kept else None)
         self.epoch = 0
         self.wants = False
+        self._renews = True
+        self.heard_peer_at = self.heard_witness_at = now
+        """When something came from them last; at first the start, because nothing says that they are silent."""
+        self.peer_held = (0.0, 0.0)
+        """The newest sign that the peer renews: the moment after which it did, and when that was heard."""
+        self._off_until = 0.0
         self._peer_until = 0.0
         self._held_until = kept.held_until if kept else 0.0
         self._number = 0
@@ -63,6 +73,11 @@ class Holder:
         self._held_until = max(self._held_until, until)
         return until
 
+    @property
+    def held_until(self) -> float:
+        """The latest time until when two promises ever lasted, also by the note; 0 after they were let go."""
+        return self._held_until
+
     def deadline(self) -> float:
         """When everything that runs must be killed; before that it may run."""
         return self.until() - self.terms.margin_s
@@ -80,14 +95,19 @@ class Holder:
 
     def want(self) -> None:
         """From now on this node asks for the votes."""
-        self.wants = True
+        self.wants = self._renews = True
         self._ask_at = self._own_at = 0.0
+
+    def rest(self) -> None:
+        """From now on this node asks for nothing, and counts what it has until that ends: something is left running that
+        cannot be ended here, and the other node is to have the votes when the keeper has killed it."""
+        self._renews = False
 
     def let_go(self) -> list[Call]:
         """From now on this node counts nothing. To be called only when nothing is left running and nothing can be
         started."""
         was_asked = self._number > self._let_go_number
-        self.wants = False
+        self.wants, self._renews = False, True
         self._peer_until, self._held_until, self._let_go_number = 0.0, 0.0, self._number
         self._asked.clear()
         self.voter.drop_own()
@@ -96,7 +116,7 @@ class Holder:
     def due(self, now: float) -> list[Call]:
         """What is to be asked at ``now``, which was read before it is sent. Asks this node's own vote itself."""
         calls: list[Call] = []
-        asks = self.wants and not self.voter.is_promised_away(now)
+        asks = self.wants and self._renews and not self.voter.is_promised_away(now)
         if asks and now >= self._own_at:
             self.voter.answer(self._next_ask(now), now, self._held_until)
             self._own_at = now + self.terms.renew_s
@@ -136,7 +156,7 @@ class Holder:
     def next_at(self, now: float) -> float:
         """When ``due`` has something to do again, if no answer comes before."""
         times = [self._call.sent + self.terms.answer_s if self._call is not None else self._look_at]
-        if self.wants:
+        if self.wants and self._renews:
             away = self.voter.promise if self.voter.is_promised_away(now) else None
             times += [away.until] if away is not None else [self._own_at, self._ask_at]
             writable = self.watch.writable_at(now)
@@ -149,7 +169,10 @@ class Holder:
     def hear_ask(self, ask: Ask, now: float) -> Answer:
         """The peer asks for this node's vote. ``now`` was read after the question had come."""
         self.until()
+        self.heard_peer_at = now
         answer = self.voter.answer(ask, now, self._held_until)
+        if ask.holds:
+            self.peer_held = now, now
         return replace(answer, freed=self.watch.freed) if answer.promised else answer
 
     def hear_let_go(self, said: LetGo, now: float) -> None:
@@ -158,6 +181,7 @@ class Holder:
 
     def hear_answer(self, answer: Answer, now: float) -> None:
         """The peer's answer. One that came too late, or to a question that counts no more, is none."""
+        self.heard_peer_at = now
         sent = self._asked.pop(answer.number, None) if answer.boot == self._who.boot else None
         if sent is None or now - sent > self.terms.answer_s or not self.wants:
             return
@@ -177,10 +201,44 @@ class Holder:
         one: the call then takes its whole time, so that a witness that refuses at once is not asked without a pause."""
         if call is not self._call or now - call.sent > self.terms.answer_s or outcome is Outcome.UNKNOWN:
             return
-        self._call = None
+        self._call, self.heard_witness_at = None, now
+        before, seen_at = self.watch.sight, self.watch.last_seen
         if isinstance(call, Swap):
             self.watch.swapped(call, outcome, sight, now)
             if outcome is not Outcome.DONE:
                 self._look_at = now
         elif sight is not None:
             self.watch.see(sight, now)
+            self._look_at = call.sent + self._pace_s(sight != before, now)
+        record = sight.record if sight is not None else None
+        if record is not None and record.holder == self._who.peer:
+            if before is not None and sight != before:
+                # It was written after the last look that showed another one.
+                self.peer_held = seen_at, now
+            if now < self._off_until:
+                self.watch.handed = (record, self._off_until)
+
+    def _pace_s(self, is_new: bool, now: float) -> float:
+        """Seconds from one look to the next. ``is_new``: the record was another one the time before."""
+        sight, renew_s = self.watch.sight, self.terms.renew_s
+        record = sight.record if sight is not None else None
+        if record is None or record.holder != self._who.peer or now - self.watch.first_seen > 2 * renew_s:
+            return renew_s
+        return renew_s * (EARLIER if is_new else AGAIN)
+
+    def peer_was_fenced(self, began: float, now: float) -> None:
+        """The peer's machine was switched off from outside at some time since ``began``: what it counted then is void.
+
+        Frees this node's own vote, where it was promised before that. The record that the peer left may be taken at
+        once, within the time in which it could not have written another one, were it switched on again at ``began``: an
+        agent without a note must have seen the record for a ttl.
+        """
+        until = began + self.terms.ttl_s - self.terms.margin_s
+        if now >= until:
+            return
+        self._off_until = until
+        self.voter.forget(self._who.peer, began + self.terms.ttl_s)
+        record = self.watch.sight.record if self.watch.sight is not None else None
+        if record is not None and record.holder == self._who.peer:
+            self.watch.handed = (record, until)
+        self._own_at = self._look_at = 0.0

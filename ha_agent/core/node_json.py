@@ -43,6 +43,20 @@ class PathJson(TypedDict):
     link: bool
 
 
+class VotesJson(TypedDict):
+    """The votes of a node with a witness (``core/account.VotesAccount``)."""
+
+    kind: str
+    promised: list[str]
+    to: str | None
+    used: bool
+    left_s: float | None
+    adopts: bool
+    witness_silent_s: float | None
+    witness_problem: str | None
+    keeper_problem: str | None
+
+
 class RegistryJson(TypedDict):
     """The registry of a node. ``refused``: paths that are not replicated, and why."""
 
@@ -108,6 +122,7 @@ class NodeAccountJson(TypedDict):
     left_running: int
     verifying: NotRequired[bool]
     ran_twice: NotRequired[Mapping[str, Any] | None]
+    votes: NotRequired[VotesJson | None]
     agreement: NotRequired[dict[str, str | float | bool]]
     unfit: str | None
     notes_problem: NotRequired[str | None]

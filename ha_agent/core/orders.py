@@ -99,6 +99,7 @@ class TakeoverFacts:
     unfit: str | None = None
     in_maintenance: bool = False
     stays_standby: bool = False
+    needs_votes: bool = False
 
 
 def why_no_takeover_waits(facts: TakeoverFacts) -> str | None:
@@ -107,6 +108,11 @@ def why_no_takeover_waits(facts: TakeoverFacts) -> str | None:
     A takeover that waits for a silent agent, and is not held yet, is none: the other machine answers then.
     """
     node = facts.node
+    if facts.needs_votes:
+        return (
+            f"there is a witness, and no word stands for two of the three votes: bring the witness or {facts.peer} back, "
+            "see ha-agent witness status; where both are gone for good, leave [witness] out of agent.toml"
+        )
     if facts.in_maintenance:
         return f"maintenance is on at {node}; {END_MAINTENANCE}"
     if facts.role is Role.ACTIVE:

@@ -53,6 +53,11 @@ class RunPlaces:
         return self._at("keeper.state")
 
     @property
+    def votes(self) -> str:
+        """What an agent that is started again within this boot must know of the votes."""
+        return self._at("votes.json")
+
+    @property
     def lock(self) -> str:
         """What the one agent of this node holds locked."""
         return self._at("agent.lock")

@@ -25,8 +25,9 @@ RELEASE_STEPS: tuple[Step, ...] = (
     Step.BEFORE_STOP,
     Step.STOP,
     Step.SWEEP,
-    Step.UNLOAD,
+    # Before the last step, which is the peer's word and lets its votes go.
     Step.AFTER_STOP,
+    Step.UNLOAD,
 )
 HOOK_STEPS = frozenset({Step.BEFORE_START, Step.AFTER_START, Step.BEFORE_STOP, Step.AFTER_STOP})
 """Steps that a plan has only where a hook is configured for them."""

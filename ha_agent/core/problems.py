@@ -19,6 +19,7 @@ from ha_agent.core.node_json import NodeAccountJson, NodeJson, ProgramJson, Sile
 from ha_agent.core.obstacles import find_faults, is_unfit_by_order
 from ha_agent.core.supervisor_words import TROUBLED_STATES, State, is_deaf
 from ha_agent.core.vip import Presence, find_common, find_missing, join
+from ha_agent.core.votes_text import say_votes_of
 from ha_agent.core.words import Answer
 
 TEXTS: Mapping[str, str] = {
@@ -40,6 +41,9 @@ TEXTS: Mapping[str, str] = {
     "drill": "{node}: a failover-test by {by} is under way ({why})",
     "fenced": "{node} is fenced: {count} processes of the registry cannot be ended",
     "takeover-held": "{node} has taken over and starts nothing: {why}",
+    "vote-missing": "{node}: {votes}",
+    "keeper-down": "{node}: the keeper of the votes' deadline cannot be had ({why}): nothing is started without it",
+    "votes-adopted": "{node}: programs run that were started before there was a witness: they are not held by votes yet",
     "vip-on-both": "the VIP is on both nodes: clients may reach the wrong one",
     "vips-on-both": "{vips} is on both nodes: clients may reach the wrong one",
     "vip-on-neither": "the VIP is on neither node: no client reaches the pair",
@@ -79,7 +83,11 @@ REMEDIES: Mapping[str, str] = {
     "fenced": "end them by hand (ha-agent history names them), or reboot {node}",
     "takeover-held": "bring {peer} or the link to it back, it gives its word by itself; where {peer} is off and stays so, "
     "say that on {node}: ha-agent takeover --peer-is-off; a fence_command in [takeover] makes a start safe without either",
+    "votes-held": "bring the witness or {peer} back: it takes two of the three votes; ha-agent witness status",
     "standby-ordered": "ha-agent unstandby {node} ends that",
+    "vote-missing": "bring the witness, or the other node, back: one more loss stops the programs; ha-agent witness test",
+    "keeper-down": "systemctl enable --now ha-agent-keeper on {node}; journalctl -u ha-agent-keeper",
+    "votes-adopted": "wait some seconds; then see that the witness and the other node can be reached: ha-agent witness test",
     "vip-on-both": "take it off the standby: ip addr del",
     "vips-on-both": "take it off the standby: ip addr del",
     "vip-on-neither": "journalctl -u keepalived",
@@ -261,7 +269,8 @@ def _of_pair(nodes: Sequence[NodeJson], now: float) -> Iterator[Problem]:
     for holding in reachable:
         if held := holding.get("held"):
             words = {"node": holding["name"], "peer": _other(nodes, holding), "why": held}
-            yield Problem("takeover-held", "takeover-held", words, holding["name"])
+            remedy = "votes-held" if holding.get("votes") else ""
+            yield Problem("takeover-held", "takeover-held", words, holding["name"], remedy_key=remedy)
     for own in reachable:
         yield from _of_paths(own, _other(nodes, own))
     yield from _of_vip(reachable)
@@ -294,7 +303,8 @@ def _of_silent(node: SilentNodeJson, active: Sequence[NodeAccountJson], now: flo
     words["cause"] = find_cause(why).remedy.format(node=node["name"])
     key = "unreachable-active" if role in ("active", "taking_over", "releasing") and not active else "unreachable"
     yield Problem("peer-lost", key, words, node["name"], since)
-    if active and role in ("active", "taking_over") and heard:
+    votes = active[0].get("votes") if active else None
+    if active and role in ("active", "taking_over") and heard and not (votes and votes["used"]):
         said = {"peer": node["name"], "node": active[0]["name"], "role": role, "age": age_text(max(0.0, now - heard))}
         yield Problem("may-run-twice", "may-run-twice", said, since=heard)
 
@@ -406,6 +416,7 @@ def _of_node(node: NodeAccountJson, peer: str, now: float) -> Iterator[Problem]:
                 yield problem(f"{part}-down", "part-deaf", part=part, why=node[part])
                 continue
             yield problem(f"{part}-down", "part-down", part=part, why=why, unit=unit)
+    yield from _of_votes(node, peer)
     yield from _of_registry(node, peer, now)
     for program in failed_programs(node):
         words = {"name": program["name"], "state": program["state"], "why": program.get("problem") or "see its log"}
@@ -417,6 +428,18 @@ def _of_node(node: NodeAccountJson, peer: str, now: float) -> Iterator[Problem]:
         for path, why in sorted(paths.items()):
             code = code_of_conf(node["role"], is_loadable=path not in readiness["problems"])
             yield problem(code, key, path=path, why=why)
+
+
+def _of_votes(node: NodeAccountJson, peer: str) -> Iterator[Problem]:
+    votes, name = node.get("votes"), node["name"]
+    if not votes:
+        return
+    if votes["adopts"]:
+        yield Problem("vote-missing", "votes-adopted", {"node": name}, name)
+    elif votes["witness_silent_s"] is not None or (votes["used"] and peer not in votes["promised"]):
+        yield Problem("vote-missing", "vote-missing", {"node": name, "votes": say_votes_of(votes, name)}, name)
+    if votes["keeper_problem"] is not None:
+        yield Problem("keeper-down", "keeper-down", {"node": name, "why": votes["keeper_problem"]}, name)
 
 
 def _of_registry(node: NodeAccountJson, peer: str, now: float) -> Iterator[Problem]:

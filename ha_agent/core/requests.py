@@ -339,6 +339,26 @@ class ReleaseRequest(Request):
     claimed_by: str
 
 
+@dataclass(frozen=True, slots=True)
+class VoteRequest(Request):
+    """``vote``, of the peer: this node's vote is asked for (``core/voter.Ask``)."""
+
+    holder: str
+    boot: str
+    number: int
+    ttl_s: float
+    holds: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LetGoRequest(Request):
+    """``vote-let-go``, of the peer: it counts no promise any more of those up to ``number`` (``core/voter.LetGo``)."""
+
+    holder: str
+    boot: str
+    number: int
+
+
 _KINDS: dict[type[Request], dict[str, Any]] = {}
 
 

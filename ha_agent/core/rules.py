@@ -24,7 +24,8 @@ class Facts:
     operator asked for a switchover, ``hook_failed`` that a hook failed and this node gives way to a standby that is fit.
     ``supervisord_replaced``: the supervisord that the programs were loaded into has ended; ``supervisord_gone``: there has
     been none for longer than one may be missing. ``vrrp_asked``: no report of keepalived is there and it is being asked,
-    which takes a moment. ``stays_standby``: an operator ordered that.
+    which takes a moment. ``stays_standby``: an operator ordered that. ``votes_left_s``: seconds until all that runs on this
+    node's votes must be killed; None where nothing does.
     """
 
     now_mono: float
@@ -42,6 +43,7 @@ class Facts:
     supervisord_gone: bool = False
     vrrp_asked: bool = False
     stays_standby: bool = False
+    votes_left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Rule:
 
 def has_right(facts: Facts) -> bool:
     """Whether this node may be active: keepalived lives and says MASTER, the VIP and supervisord are here, nobody newer
-    owns the pair."""
+    owns the pair, and the votes that it uses last. A takeover gets them before anything is started."""
     return (
         facts.vrrp_state is VrrpState.MASTER
         and facts.keepalived_alive
@@ -69,6 +71,7 @@ def has_right(facts: Facts) -> bool:
         and not facts.hook_failed
         and not facts.stays_standby
         and not facts.supervisord_gone
+        and not _votes_over(facts)
     )
 
 
@@ -77,6 +80,10 @@ def _left_master(facts: Facts) -> bool:
     if facts.vrrp_state is VrrpState.UNKNOWN and facts.vrrp_asked:
         return False
     return facts.vrrp_state is not VrrpState.MASTER
+
+
+def _votes_over(facts: Facts) -> bool:
+    return facts.votes_left_s is not None and facts.votes_left_s <= 0
 
 
 def _keepalived_gone(facts: Facts) -> bool:
@@ -88,6 +95,7 @@ def _vip_gone(facts: Facts) -> bool:
 
 
 _LOSSES: tuple[tuple[str, Callable[[Facts], bool], str], ...] = (
+    ("votes-lost", _votes_over, "this node's votes end: neither the peer nor the witness has renewed them"),
     ("superseded", lambda f: f.superseded, "the peer has taken over with a newer epoch"),
     ("interlock-refused", lambda f: f.refused, "the peer is active and stays so: it is MASTER itself, or in maintenance"),
     ("hand-over", lambda f: f.handing_over, "an operator asked for a switchover"),

@@ -12,9 +12,9 @@ from ha_agent.core.schema import NOT_SHOWN
 from ha_agent.core.settings import NAMED_SECTIONS, SECTIONS, Settings
 from ha_agent.core.settings_sample import settings_as_dict
 
-HERE_ALONE = frozenset({"registry.path", "peer.addresses"})
-"""What must be the same and is set by root of each node alone: by the first the other node would choose where files are
-written, and of the second only the number is to be the same."""
+HERE_ALONE = frozenset({"registry.path", "peer.addresses", "witness.kind", "witness.ttl_s"})
+"""What must be the same and is set by root of each node alone: by the path the other node would choose where files are
+written, of the addresses only the number is to be the same, and a witness is more than its kind (docs/votes.md)."""
 
 CROSSED = {"node.name": "peer.name", "node.address": "peer.address", "node.addresses": "peer.addresses"}
 """What one node says of itself, and the other one of its peer."""

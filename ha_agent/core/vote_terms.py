@@ -12,6 +12,9 @@ CLOCK_RATES_DIFFER = 0.1
 """By how much of its length the two nodes' clocks may measure the same time differently. CLOCK_BOOTTIME follows adjtimex(2)
 (clock_gettime(2)); the fastest that a time daemon turns it is chronyd's maxslewrate, a twelfth (chrony.conf(5))."""
 
+LONGEST_EARLY_S = 0.25
+"""What the agent needs to end everything by itself, so that the keeper need not kill local programs with it."""
+
 LEAST_KILL_S = 0.1
 """What must remain of the margin, after the clocks, for killing: a wake-up and one write."""
 
@@ -34,3 +37,7 @@ class VoteTerms:
     def least_margin_s(self) -> float:
         """The shortest ``margin_s`` in which a node has killed everything, whichever of the clocks is the faster one."""
         return self.ttl_s * CLOCK_RATES_DIFFER + LEAST_KILL_S
+
+    def early_s(self) -> float:
+        """How long before the deadline the agent kills by itself; nothing where one lost answer would bring that."""
+        return min(LONGEST_EARLY_S, max(0.0, self.ttl_s - self.least_ttl_s()))

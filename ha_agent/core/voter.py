@@ -119,6 +119,11 @@ class Voter:
         """Whether this vote is promised to the peer."""
         return self.promise is not None and self.promise.holder != self.me and now < self.promise.until
 
+    def forget(self, holder: str, until: float) -> None:
+        """Frees the vote where it is promised to ``holder`` for no longer than ``until``: it is known not to count that."""
+        if self.promise is not None and self.promise.holder == holder and self.promise.until <= until:
+            self.promise = None
+
     def drop_own(self) -> None:
         """Frees the vote where it is promised to this node itself, which counts it no more."""
         if self.promised_to_me():

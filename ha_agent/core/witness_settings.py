@@ -21,7 +21,7 @@ class WitnessSettings:
     kind: str = key(
         "",
         'What keeps the record: "etcd", or "ssh" for a file on any third host with ha-agent-witness; empty for no '
-        "witness. The same on both nodes. This version refuses a configuration that names one: the roles do not ask it.",
+        "witness. The same on both nodes, where the unit ha-agent-keeper must run, too (docs/votes.md).",
         one_of("", "etcd", "ssh"),
     )
     record: str = key(

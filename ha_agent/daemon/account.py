@@ -25,6 +25,7 @@ from ha_agent.daemon.role.standby_order import StandbyOrders
 from ha_agent.daemon.role.verification import Verifier
 from ha_agent.daemon.standing import Standing
 from ha_agent.daemon.upkeep import Upkeep
+from ha_agent.daemon.votes.votes import NoVotes
 
 
 class Accountant:
@@ -59,6 +60,7 @@ class Accountant:
         patrol: Patrol,
         spells: Spells,
         verifier: Verifier,
+        votes: NoVotes,
     ) -> None:
         self._peer, self._vrrp, self._registry_path, self._lag_s = peer, vrrp, registry_path, lag_s
         self._standing, self._ledger, self._view = standing, ledger, view
@@ -68,7 +70,7 @@ class Accountant:
         self._upkeep, self._standby_order = upkeep, standby_order
         self._drill, self._link, self._conversation = drill, link, conversation
         self._silence, self._patrol = silence, patrol
-        self._spells, self._verifier = spells, verifier
+        self._spells, self._verifier, self._votes = spells, verifier, votes
 
     def gather(self, at_wall: float) -> NodeAccount:
         """The account as of now, which is ``at_wall`` by the wall clock."""
@@ -94,6 +96,7 @@ class Accountant:
             last_transition=standing.last_transition,
             verifying=self._verifier.is_under_way,
             ran_twice=self._spells.ran_twice,
+            votes=self._votes.describe(),
             agreement=self._conversation.agreement,
             unfit=self._fitness.reason,
             notes_problem=self._upkeep.problem,

@@ -14,10 +14,11 @@ from ha_agent.adapters import addresses
 from ha_agent.adapters.agent_lock import AgentLock
 from ha_agent.adapters.alert_store import AlertStore
 from ha_agent.adapters.conf_checker import ConfChecker
-from ha_agent.adapters.files import keep_note, make_dir
+from ha_agent.adapters.files import keep_note, make_dir, remove_note
 from ha_agent.adapters.hook_runner import HookRunner
 from ha_agent.adapters.journald import JournalSink, runs_under_journal
 from ha_agent.adapters.keepalived import Keepalived
+from ha_agent.adapters.keeper import KeeperClient, KeeperFailed
 from ha_agent.adapters.local_confs import LocalConfs
 from ha_agent.adapters.machine import Machine
 from ha_agent.adapters.procs import ProcessTable, ProcessWatch, read_pid_file
@@ -28,6 +29,7 @@ from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.store import History
 from ha_agent.adapters.supervisord import SocketAge, Supervisord, SupervisordFinder, environment_of
 from ha_agent.adapters.watch import Watcher, WatchError
+from ha_agent.adapters.witness_kinds import make_witness
 from ha_agent.core.account_json import describe_obstacles
 from ha_agent.core.agreement import describe_agreement
 from ha_agent.core.alerts import Book
@@ -85,7 +87,7 @@ class Agent:
         """Whether a part of the agent has failed, so that it must be started again."""
         self.begins_anew = False
         """Whether the process goes on with another agent when this one has ended."""
-        self._life = ""
+        self._life = read_life(self._run.life)
         self._watched = (0, 0)
         """Device and inode of the spool that is watched."""
         self._shared = self._build_shared()
@@ -137,6 +139,10 @@ class Agent:
             clock=self._loop.time,
             wall=time.time,
             logs=self._journal is None,
+            keeper=KeeperClient(paths.run_dir),
+            make_witness=lambda witness: make_witness(witness, settings.node.name, settings.peer.name, paths.run_dir),
+            life=self._life,
+            boot_clock=read_uptime_s,
         )
 
     def _build_alerts(self) -> None:
@@ -182,6 +188,7 @@ class Agent:
             patrol=group.patrol,
             spells=self._spells,
             verifier=group.verifier,
+            votes=group.votes,
         )
         book = Book(shared.name, settings.alerts.repeat_s)
         self._records = AlertRecords(AlertStore(settings.paths.state_dir), book, settings.sinks, settings.alerts.queue_max)
@@ -243,6 +250,8 @@ class Agent:
         """Starts, works until ``stop``, and ends without touching a program. Raises what makes a start impossible."""
         group, shared = self._group, self._shared
         await self._load(group)
+        if not group.votes.is_needed:
+            await self._end_votes()
         await group.view.start()
         monitor = addresses.open_monitor()
         self._loop.add_reader(monitor.fileno(), self._addresses_changed, monitor)
@@ -259,6 +268,7 @@ class Agent:
             keep_running("judging confs", group.readiness.run, group.events),
             group.patrol.run(),
             self._alerting.run(),
+            *group.votes.works(),
         ):
             self._start(work)
         self._drill.resume()
@@ -291,12 +301,21 @@ class Agent:
             group.events.add("state-damaged", remark)
         await group.receiver.recover()
         self._alerting.load()
-        self._life = read_life(self._run.life)
         self._shared.maintenance.load(self._life)
         self._shared.standby_order.load()
         await group.loop.resume()
         if group.standing.loaded_into is not None:
             self._finder.hint = group.standing.loaded_into[:2]
+
+    async def _end_votes(self) -> None:
+        """Ends what an agent of this boot with a witness has left: its deadline would end what needs no votes now."""
+        if os.path.exists(self._run.votes):
+            try:
+                await self._shared.keeper.disarm()
+            except KeeperFailed:
+                # One that is started again must not take it up.
+                remove_note(self._run.keeper_state)
+            remove_note(self._run.votes)
 
     def stop(self, *, begins_anew: bool = False) -> None:
         """Ends ``run`` soon. Programs, active set and role stay as they are.
@@ -316,6 +335,7 @@ class Agent:
         await self._peer_server.close()
         await self._group.ledger.close()
         shared = self._shared
+        self._group.votes.close()
         await shared.checker.close()
         shared.keepalived.close()
         shared.supervised.close()

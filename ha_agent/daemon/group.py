@@ -16,12 +16,14 @@ from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.adapters.files import make_dir
 from ha_agent.adapters.hook_runner import HookRunner
 from ha_agent.adapters.keepalived import Keepalived
+from ha_agent.adapters.keeper import KeeperClient
 from ha_agent.adapters.machine import Machine
 from ha_agent.adapters.procs import ProcessTable, ProcessWatch
 from ha_agent.adapters.spool import read_ticks
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.store import Store
 from ha_agent.adapters.watch import Watcher
+from ha_agent.adapters.witness import Witness
 from ha_agent.core.hooks import HookSettings
 from ha_agent.core.orders import Orders
 from ha_agent.core.places import RunPlaces, StatePlaces
@@ -37,6 +39,7 @@ from ha_agent.core.settings import (
     VrrpSettings,
 )
 from ha_agent.core.vip import bare
+from ha_agent.core.witness_settings import WitnessSettings
 from ha_agent.core.words import Role
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.peer.conversation import Conversation
@@ -73,6 +76,8 @@ from ha_agent.daemon.role.takeover import Takeover
 from ha_agent.daemon.role.verification import Verifier
 from ha_agent.daemon.standing import Standing
 from ha_agent.daemon.upkeep import Upkeep
+from ha_agent.daemon.votes.building import VotesParts, build_votes
+from ha_agent.daemon.votes.votes import NoVotes
 from ha_agent.daemon.waker import Waker
 
 log = logging.getLogger(__name__)
@@ -96,6 +101,7 @@ class GroupSettings:
     run_dir: str
     state_dir: str
     keep_generations: int
+    witness: WitnessSettings
 
 
 def default_group(settings: Settings) -> GroupSettings:
@@ -112,6 +118,7 @@ def default_group(settings: Settings) -> GroupSettings:
         paths.run_dir,
         paths.state_dir,
         paths.keep_generations,
+        settings.witness,
     )
 
 
@@ -120,8 +127,9 @@ class SharedNode:
     """What all groups of a node share.
 
     ``keepalived`` watches its process, ``keepalived_unit`` asks, stops and starts it. ``clock``: monotonic, ``wall``: wall
-    clock seconds. ``hook_runner`` makes what runs a group's hooks, from the path of the file that says which process runs.
-    ``logs``: changes go to the log, because no journal takes events.
+    clock seconds, ``boot_clock``: those of CLOCK_BOOTTIME. ``hook_runner`` makes what runs a group's hooks, from the path of
+    the file that says which process runs. ``logs``: changes go to the log, because no journal takes events. ``life``: what
+    tells this boot from every other.
     """
 
     name: str
@@ -147,6 +155,10 @@ class SharedNode:
     clock: Callable[[], float]
     wall: Callable[[], float]
     logs: bool
+    keeper: KeeperClient
+    make_witness: Callable[[WitnessSettings], Witness]
+    life: str
+    boot_clock: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +192,7 @@ class Group:
     patrol: Patrol
     loop: RoleLoop
     peer_off: PeerOffWord
+    votes: NoVotes
     is_peer_machine_up: Callable[[float], Awaitable[bool]]
     """Asks the peer's machine, without its agent, within a limit in seconds."""
 
@@ -256,8 +269,10 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
     waker = Waker()
     standing = Standing(shared.name, RunPlaces(settings.run_dir).role)
     registry = _build_registry(settings, shared, events, waker, standing)
+    votes = _build_votes(settings, shared, waker)
+    registry.conversation.on_heard.append(votes.hear_peer)
     programs = _build_programs(settings, shared, events, standing, registry.view)
-    role = _build_role(settings, shared, events, waker, standing, registry, programs)
+    role = _build_role(settings, shared, events, waker, standing, registry, programs, votes)
 
     def settled() -> None:
         if standing.role is Role.ACTIVE:
@@ -299,7 +314,27 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
         patrol=role.patrol,
         loop=role.loop,
         peer_off=role.peer_off,
+        votes=votes,
         is_peer_machine_up=functools.partial(shared.machine.answers_anywhere, shared.peer.paths, shared.peer.ssh_port),
+    )
+
+
+def _build_votes(settings: GroupSettings, shared: SharedNode, waker: Waker) -> NoVotes:
+    return build_votes(
+        settings.witness,
+        VotesParts(
+            node=shared.name,
+            peer=shared.peer.name,
+            life=shared.life,
+            note=RunPlaces(settings.run_dir).votes,
+            link=shared.link,
+            keeper=shared.keeper,
+            make_witness=shared.make_witness,
+            find_kill_path=lambda: shared.table.kill_path,
+            clock=shared.boot_clock,
+            wake=waker.wake,
+            wake_in=lambda seconds: waker.wake_at(shared.clock() + seconds),
+        ),
     )
 
 
@@ -397,8 +432,9 @@ def _build_role(
     standing: Standing,
     registry: _Registry,
     programs: _Programs,
+    votes: NoVotes,
 ) -> _Role:
-    steps = _build_procedures(settings, shared, events, waker, standing, registry, programs)
+    steps = _build_procedures(settings, shared, events, waker, standing, registry, programs, votes)
     watchers = _build_watchers(settings, shared, events, waker, standing, registry, programs, steps.fitness)
     loop = RoleLoop(
         standing,
@@ -415,6 +451,7 @@ def _build_role(
         shared.standby_order,
         shared.upkeep,
         registry.conversation,
+        votes,
         programs.loaded,
         events,
         waker,
@@ -448,6 +485,7 @@ def _build_procedures(
     standing: Standing,
     registry: _Registry,
     programs: _Programs,
+    votes: NoVotes,
 ) -> _Procedures:
     run, limits, peer = RunPlaces(settings.run_dir), settings.takeover, shared.peer
     is_machine_up = functools.partial(shared.machine.answers_anywhere, peer.paths, peer.ssh_port, limits.peer_probe_s)
@@ -462,6 +500,10 @@ def _build_procedures(
         fitness.give_way_for_hook(shared.clock(), reason)
         waker.wake()
 
+    def has_votes() -> bool:
+        left_s = votes.find_left_s()
+        return left_s is None or left_s > 0
+
     hooks = HookSteps(
         settings.hooks,
         (shared.name, peer.name, settings.label or "default"),
@@ -470,6 +512,7 @@ def _build_procedures(
         shared.hook_runner(run.hook).run,
         lambda: registry.conversation.peer if shared.link.is_up else None,
         give_way_for_hook,
+        has_votes,
         shared.clock,
     )
     claims = Claims(standing, registry.ledger, events, registry.replicator.retry_now)
@@ -492,6 +535,7 @@ def _build_procedures(
         is_connected=functools.partial(shared.machine.any_answers, limits.require_any, REQUIRE_S),
         give_way=give_way,
         peer_off=peer_off,
+        votes=votes,
     )
     release = Release(
         standing,
@@ -502,6 +546,7 @@ def _build_procedures(
         shared.keepalived,
         hooks,
         events,
+        votes,
         _make_remover(settings, shared),
     )
     verifier = Verifier(standing, programs.active_set, programs.loader, events, shared.clock)

@@ -226,6 +226,7 @@ def _build_orders(settings: Settings, shared: SharedNode, group: Group) -> Order
         group.loop.retry_now,
         group.waker.wake,
         shared.wall,
+        needs_votes=group.votes.is_needed,
     )
 
 
@@ -328,4 +329,6 @@ def _build_peer(shared: SharedNode, group: Group, tools: Tools) -> PeerOperation
         shared.link,
         group.waker,
         group.loop.give_way,
+        group.votes,
+        shared.peer.name,
     )

@@ -15,11 +15,22 @@ from ha_agent.adapters.status_screen import render_status
 from ha_agent.core.width import pad
 from ha_agent.core.words import Exit
 from ha_agent.lab.control import Lab, LabFailed
-from ha_agent.lab.layout import BLOCKS, DEFAULT_NAME, NODES, PREFIX, VIP, default_root, lab_command
+from ha_agent.lab.layout import (
+    BLOCKS,
+    DEFAULT_NAME,
+    MEMBERS,
+    NODES,
+    PREFIX,
+    VIP,
+    WITNESS,
+    WITNESS_KINDS,
+    default_root,
+    lab_command,
+)
 from ha_agent.lab.network import MOST_PATHS
-from ha_agent.lab.node_init import UNITS
+from ha_agent.lab.node_init import ETCD, KEEPER, UNITS
 
-UNIT_NAMES = [unit.name for unit in UNITS]
+UNIT_NAMES = [unit.name for unit in (*UNITS, KEEPER, ETCD)]
 
 SAMPLE_CONF = """\
 [program:sample-{number}]
@@ -45,27 +56,36 @@ def build_parser() -> argparse.ArgumentParser:
     up.add_argument("--paths", type=int, default=1, choices=range(1, MOST_PATHS + 1), help="networks between the nodes")
     vip_help = f"a virtual address, IPv4 or IPv6; again for several (default {VIP}/{PREFIX})"
     up.add_argument("--vip", action="append", default=[], metavar="ADDRESS/BITS", help=vip_help)
+    up.add_argument(
+        "--witness", choices=WITNESS_KINDS, default="", help="a third node as the witness of the votes, and the keepers"
+    )
     up.set_defaults(run=_up)
     commands.add_parser("down", help="end everything and remove it").set_defaults(run=_down)
     commands.add_parser("status", help="what both nodes say of the pair").set_defaults(run=_status)
     run = commands.add_parser("exec", help="run a command on a node", usage="ha-agent lab exec NODE -- CMD...")
-    run.add_argument("node", choices=NODES)
+    run.add_argument("node", choices=MEMBERS)
     run.add_argument("words", nargs=argparse.REMAINDER, metavar="CMD")
     run.set_defaults(run=_exec)
     commands.add_parser("ls", help="the labs that there are, and whether they are up").set_defaults(run=_ls)
     for name, text in (
         ("power-off", "cut a node's power: SIGKILL to everything, an empty /run afterwards"),
         ("power-on", "boot it again"),
-        ("cut", "pull its network cables, or that of one path"),
-        ("heal", "plug them in again"),
         ("freeze", "stop all its processes (SIGSTOP), as a hypervisor or a dying disk does; its kernel still answers"),
         ("thaw", "let them continue"),
     ):
         command = commands.add_parser(name, help=text)
-        command.add_argument("node", choices=NODES)
-        if name in ("cut", "heal"):
-            command.add_argument("--path", type=int, metavar="N", help="of this path alone, from 1")
+        command.add_argument("node", choices=MEMBERS)
         command.set_defaults(run=_power)
+    for name, text, end in (
+        ("cut", "pull a node's network cable, or have nothing get through between two", "nothing gets through to this one"),
+        ("heal", "lift that", "of a cut between two"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("node", choices=MEMBERS)
+        command.add_argument("other", nargs="?", choices=MEMBERS, help=f"{end}; its own cable stays in")
+        command.add_argument("--one-way", action="store_true", help="only what NODE sends to OTHER")
+        command.add_argument("--path", type=int, metavar="N", help="the cable of this path alone, from 1")
+        command.set_defaults(run=_cut)
     block = commands.add_parser("block", help="drop one kind of traffic with the peer, or some of all; the carrier stays")
     unblock = commands.add_parser("unblock", help="lift that")
     block.add_argument("--path", type=int, metavar="N", help="on this path alone, from 1")
@@ -75,11 +95,11 @@ def build_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run_it)
     block.add_argument("--percent", type=int, default=50, metavar="N", help="loss: how much is lost either way (default 50)")
     logs = commands.add_parser("logs", help="print a node's logs")
-    logs.add_argument("node", choices=NODES)
+    logs.add_argument("node", choices=MEMBERS)
     logs.add_argument("unit", nargs="?", choices=[*UNIT_NAMES, "init"], default="ha-agent")
     logs.set_defaults(run=_logs)
     unit = commands.add_parser("unit", help="start, stop, restart or kill a unit of a node, or show them")
-    unit.add_argument("node", choices=NODES)
+    unit.add_argument("node", choices=MEMBERS)
     unit.add_argument("action", choices=("start", "stop", "restart", "kill", "show"))
     unit.add_argument("unit", nargs="?", choices=UNIT_NAMES, default="ha-agent")
     unit.set_defaults(run=_unit)
@@ -102,9 +122,10 @@ def main(argv: Sequence[str]) -> int:
 def _up(lab: Lab, options: argparse.Namespace) -> int:
     began = time.monotonic()
     confs = {f"sample-{n}.conf": SAMPLE_CONF.format(number=n) for n in range(1, options.programs + 1)}
-    lab.up(confs=confs, paths=options.paths, vips=options.vip)
+    lab.up(confs=confs, paths=options.paths, vips=options.vip, witness=options.witness)
+    nodes = " and ".join(NODES) + (f", {WITNESS} ({options.witness})" if options.witness else "")
     vips = ", ".join(vip.split("/")[0] for vip in options.vip) or VIP
-    print(f"lab {lab.paths.name} is up after {time.monotonic() - began:.1f} s: {' and '.join(NODES)}, VIP {vips}")
+    print(f"lab {lab.paths.name} is up after {time.monotonic() - began:.1f} s: {nodes}, VIP {vips}")
     print(f"try: {lab_command(lab.paths.name)} exec {NODES[0]} -- ha-agent status")
     return Exit.DONE
 
@@ -151,8 +172,17 @@ def _exec(lab: Lab, options: argparse.Namespace) -> int:
 
 
 def _power(lab: Lab, options: argparse.Namespace) -> int:
-    more = {"path": options.path} if "path" in options else {}
-    getattr(lab, options.command.replace("-", "_"))(options.node, **more)
+    getattr(lab, options.command.replace("-", "_"))(options.node)
+    return Exit.DONE
+
+
+def _cut(lab: Lab, options: argparse.Namespace) -> int:
+    node, far = options.node, options.other
+    if far is None:
+        getattr(lab, options.command)(node, options.path)
+        return Exit.DONE
+    for source, target in ((node, far), *(() if options.one_way else ((far, node),))):
+        (lab.sever if options.command == "cut" else lab.join)(source, target)
     return Exit.DONE
 
 

@@ -28,7 +28,20 @@ from ha_agent.core.settings import check_settings
 from ha_agent.core.settings_sample import sample_toml
 from ha_agent.lab import cgroups
 from ha_agent.lab.keys import make_key_pair
-from ha_agent.lab.layout import DISK_DIRS, NODES, PREFIX, PRIORITIES, VIP, LabPaths, lab_command, other
+from ha_agent.lab.layout import (
+    ADDRESSES,
+    ETCD_PORT,
+    MEMBERS,
+    NODES,
+    PREFIX,
+    PRIORITIES,
+    VIP,
+    WITNESS,
+    LabPaths,
+    disk_dirs,
+    lab_command,
+    other,
+)
 from ha_agent.lab.network import LabNetwork, address_of, bridge_of, interface_of, port_of
 from ha_agent.lab.node_init import SOCKET
 from ha_agent.lab.sandbox import INNER, NEEDED, PATH, SYSROOT, missing_programs, mount, unshare_words
@@ -168,11 +181,13 @@ class Lab:
         disk_bytes: int | None = None,
         paths: int = 1,
         vips: Sequence[str] = (),
+        witness: str = "",
     ) -> None:
-        """Builds the pair and boots both nodes. ``confs`` fill node-a's registry, ``overrides`` change agent.toml.
+        """Builds the pair and boots both nodes, and the ``witness`` of that kind before them.
 
-        ``paths``: how many networks there are between the nodes. ``vips``: the virtual addresses with their prefix lengths,
-        in place of the lab's one; with one of IPv6 the paths have IPv6.
+        ``confs`` fill node-a's registry, ``overrides`` change agent.toml. ``paths``: how many networks there are between the
+        nodes. ``vips``: the virtual addresses with their prefix lengths, in place of the lab's one; with one of IPv6 the
+        paths have IPv6.
         ``owner_pid``: the lab goes when that process does. ``prepare`` may add to the disks before the boot. ``wait``: until
         the pair has settled. ``disk_bytes``: each node's disk is a tmpfs of that size, which is mounted here and goes with
         ``down``; only in a mount namespace of its own (the sandbox). Raises ``LabFailed``, with nothing left behind.
@@ -191,13 +206,12 @@ class Lab:
             if disk_bytes is not None:
                 self._mount_disks(disk_bytes)
             LabNetwork.of_vips(paths, vips).save(self.paths.directory)
-            self._make_disks(
-                confs or {}, {**(overrides or {}), "vrrp": {**_vip_keys(vips), **(overrides or {}).get("vrrp", {})}}
-            )
+            said = {**(overrides or {}), "vrrp": {**_vip_keys(vips), **(overrides or {}).get("vrrp", {})}}
+            self._make_disks(confs or {}, said, witness)
             if prepare is not None:
                 prepare(self)
             self._start_switch(owner_pid)
-            for node in NODES:
+            for node in (*((WITNESS,) if witness else ()), *NODES):
                 # One after the other, so that it is the first one that becomes MASTER.
                 self._boot(node)
                 self.wait_booted(node)
@@ -214,7 +228,7 @@ class Lab:
         except (LabFailed, ValueError):
             processes = {}
         own = os.getpid()
-        for name in (*NODES, *(f"{n}.unshare" for n in NODES), "switch"):
+        for name in (*MEMBERS, *(f"{n}.unshare" for n in MEMBERS), "switch"):
             process = processes.get(name)
             if process is not None and process.is_alive and process.pid != own:
                 _kill(process)
@@ -225,7 +239,7 @@ class Lab:
         for child in self._children:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(10.0)
-        for node in NODES:
+        for node in MEMBERS:
             self._remove_cgroup(node)
             if os.path.ismount(self.paths.node(node)):
                 subprocess.run(["umount", "--lazy", self.paths.node(node)], check=False)
@@ -238,10 +252,11 @@ class Lab:
             os.makedirs(self.paths.node(node))
             mount("tmpfs", self.paths.node(node), "tmpfs", 0, f"mode=755,size={disk_bytes}")
 
-    def _make_disks(self, confs: Mapping[str, str], overrides: Mapping[str, Mapping[str, Any]]) -> None:
-        for node in NODES:
-            for folder in DISK_DIRS:
+    def _make_disks(self, confs: Mapping[str, str], overrides: Mapping[str, Mapping[str, Any]], witness: str) -> None:
+        for node in (*NODES, *((WITNESS,) if witness else ())):
+            for folder in disk_dirs(node):
                 os.makedirs(self.paths.disk(node, folder))
+        for node in NODES:
             os.chmod(self.paths.disk(node, "etc-supervisor"), 0o755)
             os.makedirs(self.paths.registry(node))
             os.makedirs(os.path.join(self.paths.disk(node, "etc-supervisor"), "local.d"))
@@ -250,8 +265,8 @@ class Lab:
             listener = render_listener(os.path.join(sys.prefix, "bin", "ha-agent-listener"))
             _write(os.path.join(self.paths.disk(node, "etc-supervisor"), "local.d", "ha-agent-listener.conf"), listener)
             _write(os.path.join(self.paths.disk(node, "etc-ssh"), "sshd_config"), SSHD_CONF)
-            self._write_settings(node, overrides)
-        self._exchange_keys()
+            self._write_settings(node, _with_witness(overrides, witness))
+        self._exchange_keys(witness)
         for name, text in confs.items():
             path = os.path.join(self.paths.registry(NODES[0]), name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -290,12 +305,41 @@ class Lab:
             if os.path.exists(options):
                 shutil.copyfile(options, os.path.join(keepalived, BUILD_OPTIONS))
 
-    def _exchange_keys(self) -> None:
+    @property
+    def witness_kind(self) -> str:
+        """Of which kind this lab's witness is; "" where it has none."""
+        try:
+            with open(os.path.join(self.paths.node(WITNESS), "kind"), encoding="ascii") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def _exchange_keys(self, witness: str) -> None:
+        keys = self._exchange_peer_keys()
+        if not witness:
+            return
+        _write(os.path.join(self.paths.node(WITNESS), "kind"), witness)
+        program = os.path.join(sys.prefix, "bin", "ha-agent-witness")
+        host_private, host_public = make_key_pair(WITNESS)
+        folder = self.paths.disk(WITNESS, "etc-ssh")
+        _write(os.path.join(folder, "sshd_config"), SSHD_CONF)
+        _write(os.path.join(folder, "ssh_host_ed25519_key"), host_private)
+        lines = [f'restrict,command="{program} --record pair" {public}\n' for public in keys]
+        _write(os.path.join(folder, "ha-agent_authorized_keys"), "".join(lines))
+        for node in NODES:
+            path = os.path.join(self.paths.disk(node, "etc-ha-agent"), "ssh", "known_hosts")
+            with open(path, "a", encoding="ascii") as file:
+                file.write(f"{ADDRESSES[WITNESS]} {host_public}\n")
+
+    def _exchange_peer_keys(self) -> list[str]:
+        """Returns both agents' public keys."""
+        keys = []
         peer_program = os.path.join(sys.prefix, "bin", "ha-agent-peer")
         for node in NODES:
             ssh_dir = os.path.join(self.paths.disk(node, "etc-ha-agent"), "ssh")
             host_private, host_public = make_key_pair(node)
             private, public = make_key_pair(f"ha-agent@{node}")
+            keys.append(public)
             _write(os.path.join(self.paths.disk(node, "etc-ssh"), "ssh_host_ed25519_key"), host_private)
             _write(os.path.join(ssh_dir, "id_ed25519"), private)
             peer = other(node)
@@ -303,6 +347,7 @@ class Lab:
             _write(os.path.join(self.paths.disk(peer, "etc-ssh"), "ha-agent_authorized_keys"), line)
             known = os.path.join(self.paths.disk(peer, "etc-ha-agent"), "ssh", "known_hosts")
             _write(known, f"{node} {host_public}\n")
+        return keys
 
     def _start_switch(self, owner_pid: int | None) -> None:
         words = [
@@ -337,6 +382,7 @@ class Lab:
         cgroup = self._make_cgroup(node)
         words = [*unshare_words(cgroup), sys.executable, "-m", "ha_agent.lab.node_init", self.paths.directory, node]
         words += ["--cgroup"] if cgroup else []
+        words += [f"--witness={self.witness_kind}"] if self.witness_kind else []
         with open(self.paths.log(node, "init"), "ab") as log:
             process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_inner_environment()
@@ -455,6 +501,20 @@ class Lab:
             return self.network.pick(path)
         except ValueError as error:
             raise LabFailed(str(error)) from None
+
+    def sever(self, source: str, target: str) -> None:
+        """Has the switch forward nothing from ``source`` to ``target``, which may be the witness. Idempotent."""
+        self.join(source, target)
+        name = f"lab-cut-{source}-{target}"
+        ports = [(port_of(source, path), port_of(target, path)) for path in self.network.numbers]
+        rules = "\n ".join(f"iifname {one} oifname {other} drop" for one, other in ports)
+        chain = f"chain forward {{\n type filter hook forward priority 0\n {rules}\n }}"
+        self._in_switch("nft", f"table bridge {name} {{\n {chain}\n }}")
+
+    def join(self, source: str, target: str) -> None:
+        """Lifts ``sever``. Idempotent."""
+        with contextlib.suppress(LabFailed):
+            self._in_switch("nft", f"delete table bridge lab-cut-{source}-{target}")
 
     def block(self, node: str, what: str, percent: int = 50, path: int | None = None) -> None:
         """Has the node's firewall drop ``vrrp`` (adverts), ``tcp``, ``ip`` (all but adverts) or ``all`` with the peer.
@@ -594,6 +654,19 @@ def _vip_keys(vips: Sequence[str]) -> dict[str, Any]:
     if len(vips) > 1:
         return {"vips": list(vips)}
     return {"vip": vips[0] if vips else f"{VIP}/{PREFIX}"}
+
+
+def _with_witness(overrides: Mapping[str, Mapping[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
+    """``overrides`` with what agent.toml says of the witness; what they say of it themselves counts."""
+    made = {section: dict(keys) for section, keys in overrides.items()}
+    own: dict[str, Any] = {"kind": kind}
+    if kind == "etcd":
+        own["endpoints"] = [f"http://{ADDRESSES[WITNESS]}:{ETCD_PORT}"]
+    elif kind == "ssh":
+        own.update(host=ADDRESSES[WITNESS], ssh_user="root")
+    if kind:
+        made["witness"] = {**own, **made.get("witness", {})}
+    return made
 
 
 def _leave_bridge(switch_pid: int, port: str, bridge: str) -> None:

@@ -9,8 +9,13 @@ import sys
 from dataclasses import dataclass
 
 NODES = ("node-a", "node-b")
+WITNESS = "witness"
+"""The third node, of a lab that has one."""
+MEMBERS = (*NODES, WITNESS)
+WITNESS_KINDS = ("etcd", "ssh")
+ETCD_PORT = 2379
 CLIENT_ADDRESS = "10.77.0.1"
-ADDRESSES = {"node-a": "10.77.0.11", "node-b": "10.77.0.12"}
+ADDRESSES = {"node-a": "10.77.0.11", "node-b": "10.77.0.12", WITNESS: "10.77.0.13"}
 PRIORITIES = {"node-a": 110, "node-b": 100}
 VIP = "10.77.0.100"
 PREFIX = 24
@@ -27,6 +32,20 @@ DISK_DIRS = {
     "log": "/var/log",
 }
 """What a node keeps when its power is cut: folder in the lab's directory, and where the node sees it."""
+
+WITNESS_DIRS = {
+    "etc-ssh": "/etc/ssh",
+    "records": "/var/lib/ha-agent-witness",
+    "etcd": "/var/lib/etcd",
+    "log": "/var/log",
+}
+"""The same of the witness."""
+
+
+def disk_dirs(node: str) -> dict[str, str]:
+    """What ``node`` keeps: folder and place."""
+    return WITNESS_DIRS if node == WITNESS else DISK_DIRS
+
 
 REGISTRY = "/etc/supervisor/conf.d"
 
@@ -74,7 +93,7 @@ class LabPaths:
         return os.path.join(self.directory, node)
 
     def disk(self, node: str, folder: str) -> str:
-        """One of ``DISK_DIRS`` of ``node``."""
+        """One of the folders (``disk_dirs``) of ``node``."""
         return os.path.join(self.directory, node, folder)
 
     def registry(self, node: str) -> str:

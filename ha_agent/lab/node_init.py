@@ -24,7 +24,7 @@ from typing import IO
 
 from ha_agent.adapters.resources import find_resource
 from ha_agent.lab import cgroups
-from ha_agent.lab.layout import ADDRESSES, DISK_DIRS, NODES
+from ha_agent.lab.layout import ADDRESSES, ETCD_PORT, MEMBERS, WITNESS, disk_dirs
 from ha_agent.lab.network import LabNetwork, interface_of, list_commands_of_node
 from ha_agent.lab.sandbox import INNER, PATH, SandboxFailed, bind, build_file_system, mount_cgroups
 
@@ -115,6 +115,38 @@ UNITS = (
 )
 
 
+KEEPER = Unit(
+    "keeper",
+    (sys.executable, "-m", "ha_agent.keeper", "--run-dir", "/run/ha-agent"),
+    0.1,
+    ready_path="/run/ha-agent/keeper.sock",
+    service="ha-agent-keeper",
+)
+"""Of the nodes of a pair with a witness."""
+
+_ETCD_URL = f"http://{ADDRESSES[WITNESS]}:{ETCD_PORT}"
+
+ETCD = Unit(
+    "etcd",
+    (
+        *("/usr/bin/etcd", "--name", WITNESS, "--data-dir", "/var/lib/etcd/data", "--logger", "zap"),
+        *("--listen-client-urls", _ETCD_URL, "--advertise-client-urls", _ETCD_URL),
+    ),
+    1.0,
+    service="etcd",
+)
+
+WITNESS_UNITS = {"ssh": (UNITS[0],), "etcd": (ETCD,)}
+"""What a witness runs, by its kind."""
+
+
+def units_of(node: str, witness: str) -> tuple[Unit, ...]:
+    """The units of ``node`` in a lab with a witness of that kind; "" for none. In the order of their starts."""
+    if node == WITNESS:
+        return WITNESS_UNITS[witness]
+    return (KEEPER, *UNITS) if witness else UNITS
+
+
 @dataclass(slots=True)
 class Running:
     """The state of one unit."""
@@ -138,11 +170,11 @@ class Running:
 class UnitGroups:
     """The processes of each unit: by control groups (``has_cgroups``), else by a mark in their environment."""
 
-    def __init__(self, *, has_cgroups: bool) -> None:
+    def __init__(self, units: tuple[Unit, ...], *, has_cgroups: bool) -> None:
         """Makes the groups, and enters that of process 1."""
         self._has_cgroups = has_cgroups
         if has_cgroups:
-            for name in ("init.scope", *(f"system.slice/{unit.service}.service" for unit in UNITS)):
+            for name in ("init.scope", *(f"system.slice/{unit.service}.service" for unit in units)):
                 os.makedirs(os.path.join(cgroups.ROOT, name), exist_ok=True)
             _enter(os.path.join(cgroups.ROOT, "init.scope"))
 
@@ -179,12 +211,12 @@ def _enter(path: str) -> None:
 class Init:
     """Owns the units; one loop serves commands, reaps children, and restarts what ended."""
 
-    def __init__(self, node: str, groups: UnitGroups) -> None:
+    def __init__(self, node: str, units: tuple[Unit, ...], groups: UnitGroups) -> None:
         self.node = node
         self.groups = groups
         self.units = {
             unit.name: Running(unit, restart_s=unit.restart_s, ends_group=unit.ends_group, interval_s=unit.interval_s)
-            for unit in UNITS
+            for unit in units
         }
         self.looked_mono = time.monotonic()
         self.notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -408,7 +440,7 @@ def _make_tmpfiles(path: str) -> None:
 
 def _set_up(directory: str, node: str) -> None:
     build_file_system(keep=[directory])
-    for folder, target in DISK_DIRS.items():
+    for folder, target in disk_dirs(node).items():
         os.makedirs(target, exist_ok=True)
         bind(os.path.join(directory, node, folder), target)
     os.makedirs("/var/log/supervisor", exist_ok=True)
@@ -419,21 +451,24 @@ def _set_up(directory: str, node: str) -> None:
         os.fchmod(file.fileno(), 0o755)
     socket.sethostname(node)
     with open("/etc/hosts", "w", encoding="ascii") as file:
-        file.write("127.0.0.1 localhost\n" + "".join(f"{ADDRESSES[n]} {n}\n" for n in NODES))
+        file.write("127.0.0.1 localhost\n" + "".join(f"{ADDRESSES[n]} {n}\n" for n in MEMBERS))
     _bring_up_network(node, LabNetwork.load(directory))
 
 
 def main() -> int:
-    """Command line: ``python -m ha_agent.lab.node_init LAB-DIRECTORY NODE [--cgroup]``, as process 1 of a node's namespaces.
+    """Command line: ``python -m ha_agent.lab.node_init LAB-DIRECTORY NODE [--cgroup] [--witness=KIND]``, as process 1 of a
+    node's namespaces.
 
-    ``--cgroup``: it is in a control group of its own, too.
+    ``--cgroup``: it is in a control group of its own, too. ``--witness``: the lab has one of that kind.
     """
     directory, node = sys.argv[1:3]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         _set_up(directory, node)
-        init = Init(node, UnitGroups(has_cgroups="--cgroup" in sys.argv and mount_cgroups()))
-        for unit in UNITS:
+        kinds = [word.partition("=")[2] for word in sys.argv[3:] if word.startswith("--witness=")]
+        units = units_of(node, kinds[0] if kinds else "")
+        init = Init(node, units, UnitGroups(units, has_cgroups="--cgroup" in sys.argv and mount_cgroups()))
+        for unit in units:
             init.start(unit.name)
     except (SandboxFailed, OSError, subprocess.CalledProcessError) as error:
         print(f"{node}: {error}", file=sys.stderr, flush=True)

@@ -53,6 +53,7 @@ class _View:
         if self._problems is not None:
             yield from _judgement(self._problems)
         yield from _roles(node, self._pair)
+        yield from _votes(node)
         yield from _replication(node)
         yield from _programs(self._view["programs"])
         yield from _alerts(self._view["alerts"])
@@ -106,6 +107,17 @@ def _roles(node: Mapping[str, Any], pair: str) -> Iterator[Metric]:
     yield _gauge("left_running_processes", "Processes of the registry that cannot be ended", node["left_running"])
     if transition := node.get("last_transition"):
         yield _gauge("last_transition_timestamp_seconds", "When the role changed last", transition["at"])
+
+
+def _votes(node: Mapping[str, Any]) -> Iterator[Metric]:
+    """Only of a node with a witness."""
+    votes = node.get("votes")
+    if not votes:
+        return
+    yield _gauge("votes", "Votes that this node has been promised, of three", len(votes["promised"]))
+    yield _gauge("votes_used", "1 while programs may run here on votes", int(votes["used"]))
+    yield _gauge("witness_up", "1 where the witness answers this node", int(votes["witness_silent_s"] is None))
+    yield _gauge("keeper_up", "1 where the keeper of the deadline can be had", int(votes["keeper_problem"] is None))
 
 
 def _replication(node: Mapping[str, Any]) -> Iterator[Metric]:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -17,7 +18,16 @@ from typing import Any
 
 from ha_agent.core.names import is_parked_name
 from ha_agent.lab.control import Lab, LabFailed
-from ha_agent.lab.layout import ADDRESSES, BLOCKS, NODES, PREFIX, default_root, fresh_directory
+from ha_agent.lab.layout import (
+    ADDRESSES,
+    BLOCKS,
+    NODES,
+    PREFIX,
+    WITNESS,
+    WITNESS_KINDS,
+    default_root,
+    fresh_directory,
+)
 from ha_agent.lab.probe import Probe
 from tests.chaos import checker
 from tests.chaos.checker import Injected, Violation
@@ -52,8 +62,8 @@ OPERATED = {f"{TOGGLED}.conf": f"[program:{TOGGLED}]\ncommand=/bin/sleep infinit
 class Run:
     """One chaos run: the lab, what is done to it, and what was recorded. ``done`` counts episodes."""
 
-    def __init__(self, seed: int, directory: str) -> None:
-        self.lab = Lab(directory)
+    def __init__(self, seed: int, directory: str, witness: str = "") -> None:
+        self.lab, self.witness = Lab(directory), witness
         self.probe = Probe()
         self.injector = Injector(self.lab, self.probe)
         self.editor = Editor(self.lab, seed)
@@ -65,7 +75,7 @@ class Run:
 
     def up(self) -> None:
         """Boots the pair and begins to watch and to edit."""
-        self.lab.up(confs={**PROGRAMS, **OPERATED}, owner_pid=os.getpid(), disk_bytes=DISK_BYTES)
+        self.lab.up(confs={**PROGRAMS, **OPERATED}, owner_pid=os.getpid(), disk_bytes=DISK_BYTES, witness=self.witness)
         for node in NODES:
             self.probe.watch_node(node, self.lab.init_pid(node))
         self.probe.start()
@@ -109,6 +119,12 @@ class Run:
         return Violation(f"not settled {SETTLE_S:g} s after the last fault: {brief}, running {self._running()}", began)
 
     def _repair(self) -> None:
+        if self.witness:
+            self.injector.join_all()
+            with contextlib.suppress(LabFailed):
+                self.lab.thaw(WITNESS)
+            if not self.lab.is_on(WITNESS):
+                self.lab.power_on(WITNESS)
         for node in NODES:
             with contextlib.suppress(LabFailed):
                 self.lab.rejoin(node)
@@ -126,7 +142,9 @@ class Run:
             with contextlib.suppress(LabFailed):
                 self.lab.run(node, "rm", "-f", "/run/filler")
             self.injector.correct_settings(node)
-            for unit in ("sshd", "supervisord", "ha-agent", "keepalived"):
+            if self.witness:
+                self.lab.unit(node, "kill", "keeper", signal.SIGCONT)
+            for unit in (*(("keeper",) if self.witness else ()), "sshd", "supervisord", "ha-agent", "keepalived"):
                 self.lab.unit(node, "start", unit)
 
     def _running(self) -> dict[str, list[str]]:
@@ -210,7 +228,7 @@ class Run:
 
     def check(self) -> list[Violation]:
         """What can be judged at any time: overlaps, second copies, and the agents' own complaints."""
-        found = checker.check_overlaps(self.probe.stretches(), list(self.injected))
+        found = checker.check_overlaps(self.probe.stretches(), list(self.injected), votes=bool(self.witness))
         doubles = {key: at for key, at in self.probe.doubles.items() if key[0] != ESCAPED}
         found += checker.check_doubles(doubles, list(self.injected))
         for node in NODES:
@@ -279,7 +297,7 @@ def print_violation(run: Run, violation: Violation) -> None:
 def play(run: Run, seed: int, seconds: float) -> list[Violation]:
     """Episodes until the time is over or a promise was broken; returns what was broken."""
     until = time.monotonic() + seconds
-    for episode in make_episodes(seed):
+    for episode in make_episodes(seed, votes=bool(run.witness)):
         if time.monotonic() >= until:
             return run.finish() + run.check()
         text = ", ".join(f"{f.kind} {f.node[-1]} {f.begins_s:g}-{f.ends_s:g}" for f in episode.faults)
@@ -311,10 +329,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--witness", choices=("", *WITNESS_KINDS), default="")
     options = parser.parse_args()
     print(f"chaos with seed {options.seed} for {options.seconds:g} s; schedule {digest(options.seed)}")
     print("episode: fault, node, from-to in seconds")
-    run = Run(options.seed, fresh_directory(f"chaos-{options.seed}"))
+    run = Run(options.seed, fresh_directory(f"chaos-{options.seed}"), options.witness)
     began = time.monotonic()
     try:
         run.up()

@@ -1,8 +1,8 @@
 """Judges a chaos run from what was recorded of it. Pure: records in, violations out.
 
 What is promised (docs/guarantees.md): no program on both nodes, except while the two machines cannot reach each other by
-IP and for ``RESOLVE_S`` afterwards; never two copies on one node; after the last fault was lifted the pair settles; no
-acknowledged edit is lost, and no content at all.
+IP and for ``RESOLVE_S`` afterwards (not then either with a witness); never two copies on one node; after the last fault was
+lifted the pair settles; no acknowledged edit is lost, and no content at all.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.chaos.editor import TOGGLED, Edit, Toggle, number_of
-from tests.chaos.schedule import KINDS
+from tests.chaos.schedule import ALL_KINDS
 
 RESOLVE_S = 15.0
 """After the machines can reach each other again: the link gives its dead connection up, connects, and one node stops."""
@@ -75,14 +75,22 @@ def find_overlaps(stretches: Iterable[Stretch]) -> list[Overlap]:
     return sorted(found, key=lambda o: o.began_mono)
 
 
-def allowed_windows(injected: Iterable[Injected]) -> list[Window]:
-    """When an overlap is within what is promised."""
-    return [(f.began_mono, f.ended_mono + RESOLVE_S) for f in injected if KINDS[f.kind].severs]
+THAWED = frozenset({"freeze", "pause"})
+THAW_S = 1.0
+"""A machine that its host paused runs what it ran until its keeper has the processor (docs/votes.md). The lab continues one
+process after the other."""
 
 
-def check_overlaps(stretches: Iterable[Stretch], injected: Sequence[Injected]) -> list[Violation]:
+def allowed_windows(injected: Iterable[Injected], *, votes: bool = False) -> list[Window]:
+    """When an overlap is within what is promised. ``votes``: of a pair with a witness."""
+    if votes:
+        return [(f.ended_mono - THAW_S, f.ended_mono + THAW_S) for f in injected if f.kind in THAWED]
+    return [(f.began_mono, f.ended_mono + RESOLVE_S) for f in injected if ALL_KINDS[f.kind].severs]
+
+
+def check_overlaps(stretches: Iterable[Stretch], injected: Sequence[Injected], *, votes: bool = False) -> list[Violation]:
     """Overlaps that nothing allows."""
-    windows = allowed_windows(injected)
+    windows = allowed_windows(injected, votes=votes)
     return [
         Violation(f"{o.program} ran on both nodes for {o.took_s:.2f} s", o.began_mono)
         for o in find_overlaps(stretches)
@@ -92,7 +100,7 @@ def check_overlaps(stretches: Iterable[Stretch], injected: Sequence[Injected]) -
 
 def longest_resolution(stretches: Iterable[Stretch], injected: Sequence[Injected]) -> float:
     """For how long at most an overlap lasted after the machines could reach each other again, seconds."""
-    severed = [f for f in injected if KINDS[f.kind].severs]
+    severed = [f for f in injected if ALL_KINDS[f.kind].severs]
     longest = 0.0
     for overlap in find_overlaps(stretches):
         healed = max((f.ended_mono for f in severed if f.began_mono <= overlap.ended_mono), default=overlap.began_mono)
@@ -102,7 +110,7 @@ def longest_resolution(stretches: Iterable[Stretch], injected: Sequence[Injected
 
 def check_doubles(doubles: Mapping[tuple[str, str], float], injected: Sequence[Injected]) -> list[Violation]:
     """Two copies on one node are allowed only where supervisord began anew within its process, for ``RELOADED_S``."""
-    begun = [(f.node, f.began_mono, f.ended_mono + RELOADED_S) for f in injected if KINDS[f.kind].doubles]
+    begun = [(f.node, f.began_mono, f.ended_mono + RELOADED_S) for f in injected if ALL_KINDS[f.kind].doubles]
     return [
         Violation(f"two copies of {program} ran on {node}", at)
         for (program, node), at in doubles.items()

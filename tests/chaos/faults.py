@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import subprocess
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from ha_agent.lab.control import Lab, LabFailed
-from ha_agent.lab.layout import ADDRESSES, PREFIX, VIP
+from ha_agent.lab.layout import ADDRESSES, MEMBERS, PREFIX, VIP, WITNESS, other
 from ha_agent.lab.probe import Probe
 from tests.chaos.schedule import Fault
 
@@ -299,3 +300,77 @@ class Injector:
 
     def _end_hand_over(self, fault: Fault, _: random.Random) -> None:
         self._sh(fault, f"echo 0 > {TRACK}")
+
+    # ---- of a pair with a witness ------------------------------------------------------------------------------
+
+    def _sever(self, *ways: tuple[str, str]) -> None:
+        for source, target in ways:
+            self._lab.sever(source, target)
+
+    def _join(self, *ways: tuple[str, str]) -> None:
+        for source, target in ways:
+            self._lab.join(source, target)
+
+    def _begin_cut_peer(self, fault: Fault, _: random.Random) -> None:
+        self._sever((fault.node, other(fault.node)), (other(fault.node), fault.node))
+
+    def _end_cut_peer(self, fault: Fault, _: random.Random) -> None:
+        self._join((fault.node, other(fault.node)), (other(fault.node), fault.node))
+
+    def _begin_cut_peer_one_way(self, fault: Fault, _: random.Random) -> None:
+        self._sever((fault.node, other(fault.node)))
+
+    _end_cut_peer_one_way = _end_cut_peer
+
+    def _begin_cut_witness(self, fault: Fault, _: random.Random) -> None:
+        self._sever((fault.node, WITNESS), (WITNESS, fault.node))
+
+    def _end_cut_witness(self, fault: Fault, _: random.Random) -> None:
+        self._join((fault.node, WITNESS), (WITNESS, fault.node))
+
+    def _begin_cut_witness_one_way(self, fault: Fault, rng: random.Random) -> None:
+        self._sever(rng.choice(((fault.node, WITNESS), (WITNESS, fault.node))))
+
+    _end_cut_witness_one_way = _end_cut_witness
+
+    def _begin_cut_off(self, fault: Fault, _: random.Random) -> None:
+        """The node reaches neither the peer nor the witness."""
+        self._sever(*((fault.node, m) for m in MEMBERS if m != fault.node))
+        self._sever(*((m, fault.node) for m in MEMBERS if m != fault.node))
+
+    def _end_cut_off(self, fault: Fault, _: random.Random) -> None:
+        self.join_all()
+
+    def _begin_cut_all(self, _fault: Fault, _: random.Random) -> None:
+        self._sever(*itertools.permutations(MEMBERS, 2))
+
+    _end_cut_all = _end_cut_off
+
+    def join_all(self) -> None:
+        """Lifts every cut between two of the three."""
+        self._join(*itertools.permutations(MEMBERS, 2))
+
+    def _begin_witness_kill(self, _fault: Fault, _: random.Random) -> None:
+        script = "cd /proc; for p in [0-9]*; do [ $p -eq 1 ] || [ $p -eq $$ ] || kill -KILL $p || true; done"
+        self._lab.run(WITNESS, "sh", "-c", script, timeout_s=20.0)
+
+    def _begin_witness_freeze(self, _fault: Fault, _: random.Random) -> None:
+        self._lab.freeze(WITNESS)
+
+    def _end_witness_freeze(self, _fault: Fault, _: random.Random) -> None:
+        self._lab.thaw(WITNESS)
+
+    def _begin_witness_power(self, _fault: Fault, _: random.Random) -> None:
+        self._lab.power_off(WITNESS)
+
+    def _end_witness_power(self, _fault: Fault, _: random.Random) -> None:
+        self._lab.power_on(WITNESS)
+
+    def _begin_keeper_kill(self, fault: Fault, _: random.Random) -> None:
+        self._lab.unit(fault.node, "kill", "keeper", 9)
+
+    def _begin_keeper_hang(self, fault: Fault, _: random.Random) -> None:
+        self._lab.unit(fault.node, "kill", "keeper", 19)
+
+    def _end_keeper_hang(self, fault: Fault, _: random.Random) -> None:
+        self._lab.unit(fault.node, "kill", "keeper", 18)

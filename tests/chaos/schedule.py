@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 NODES = ("node-a", "node-b")
@@ -73,6 +73,27 @@ KINDS = {
 }
 
 
+VOTE_KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("cut-peer", 5, (0.5, 8.0), severs=True),
+        Kind("cut-peer-one-way", 3, (0.5, 8.0), severs=True),
+        Kind("cut-witness", 5, (0.5, 8.0)),
+        Kind("cut-witness-one-way", 3, (0.5, 8.0)),
+        Kind("cut-off", 5, (0.5, 8.0), severs=True),
+        Kind("cut-all", 4, (0.5, 8.0), severs=True),
+        Kind("witness-kill", 3, (0.1, 3.0)),
+        Kind("witness-freeze", 3, (0.5, 8.0)),
+        Kind("witness-power", 3, (0.5, 6.0)),
+        Kind("keeper-kill", 4, (0.1, 3.0)),
+        Kind("keeper-hang", 2, (0.5, 8.0), mutes=True),
+    )
+}
+"""What else there is to do to a pair with a witness. A keeper that hangs mutes nothing, but must not beside its agent."""
+
+ALL_KINDS = {**KINDS, **VOTE_KINDS}
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault: ``begins_s`` and ``ends_s`` after the beginning of its episode."""
@@ -92,23 +113,23 @@ class Episode:
     seed: int
 
 
-def make_episodes(seed: int) -> Iterator[Episode]:
-    """Episodes without end."""
+def make_episodes(seed: int, *, votes: bool = False) -> Iterator[Episode]:
+    """Episodes without end. ``votes``: of a pair with a witness."""
     for number in itertools.count():
-        yield _make_episode(number, random.Random(f"{seed}/{number}"))
+        yield _make_episode(number, random.Random(f"{seed}/{number}"), ALL_KINDS if votes else KINDS)
 
 
-def _make_episode(number: int, rng: random.Random) -> Episode:
+def _make_episode(number: int, rng: random.Random, kinds: Mapping[str, Kind]) -> Episode:
     chosen: list[Fault] = []
     for _ in range(rng.choice((1, 1, 2, 2, 2, 3, 3, 4))):
-        fault = _draw(rng)
+        fault = _draw(rng, kinds)
         if not any(_clash(fault, other) for other in chosen):
             chosen.append(fault)
     return Episode(number, tuple(sorted(chosen, key=lambda f: (f.begins_s, f.kind, f.node))), rng.getrandbits(32))
 
 
-def _draw(rng: random.Random) -> Fault:
-    kind = rng.choices(list(KINDS.values()), [k.weight for k in KINDS.values()])[0]
+def _draw(rng: random.Random, kinds: Mapping[str, Kind]) -> Fault:
+    kind = rng.choices(list(kinds.values()), [k.weight for k in kinds.values()])[0]
     begins = round(rng.uniform(0.0, 4.0), 2)
     return Fault(kind.name, rng.choice(NODES), begins, round(begins + rng.uniform(*kind.lasts_s), 2))
 
@@ -119,9 +140,16 @@ def _clash(one: Fault, two: Fault) -> bool:
     The same kind on the same node; two that mute the same node (together they could outlast ``takeover.silent_peer_s``,
     which is a stated limit and has a test of its own); a node that is off or frozen cannot be done anything else to.
     """
+    if one.kind == two.kind and one.kind.startswith("witness-"):
+        return True
+    if {one.kind, two.kind} <= {"witness-freeze", "witness-power", "witness-kill"}:
+        return True
     if one.node != two.node:
         return False
-    if one.kind == two.kind or (KINDS[one.kind].mutes and KINDS[two.kind].mutes):
+    if one.kind == two.kind or (ALL_KINDS[one.kind].mutes and ALL_KINDS[two.kind].mutes):
+        return True
+    if "keeper-hang" in (one.kind, two.kind) and "agent-kill" in (one.kind, two.kind):
+        # Without the agent a keeper that is stopped holds nothing (docs/votes.md).
         return True
     numb = {"power", "freeze", "pause"}
     overlap = one.begins_s - 0.3 < two.ends_s and two.begins_s - 0.3 < one.ends_s

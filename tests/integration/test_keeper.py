@@ -258,6 +258,21 @@ def test_rubbish_on_the_socket_costs_nothing(node: Node) -> None:
         sock.close()
 
 
+def test_a_socket_and_a_state_file_that_were_removed_are_made_again_and_hold_the_deadline(node: Node) -> None:
+    held = node.arm(30.0)
+    for name in ("keeper.sock", "keeper.state"):
+        (node.run_dir / name).unlink()
+    until = time.monotonic() + 5.0
+    while not ((node.run_dir / "keeper.sock").exists() and (node.run_dir / "keeper.state").exists()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.connect(str(node.run_dir / "keeper.sock"))
+        sock.send(b"state")
+        assert sock.recv(1000).split()[1:3] == [b"armed", repr(held).encode()]
+    assert (node.run_dir / "keeper.state").read_text(encoding="ascii").split()[0] == repr(held)
+
+
 def test_it_is_roots_alone_and_locked_in_memory_within_24_mib(node: Node) -> None:
     assert (node.run_dir / "keeper.sock").stat().st_mode & 0o777 == 0o600
     assert node.state().is_locked and node.keeper is not None

@@ -20,6 +20,7 @@ from typing import Any
 from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.adapters.hook_runner import HookRunner
 from ha_agent.adapters.keepalived import Keepalived
+from ha_agent.adapters.keeper import KeeperClient, KeeperFailed, KeeperState
 from ha_agent.adapters.local_confs import LocalConfs
 from ha_agent.adapters.machine import Machine
 from ha_agent.adapters.procs import ProcessTable, ProcessWatch
@@ -28,6 +29,7 @@ from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.store import History
 from ha_agent.adapters.supervisord import Fault, ProcessInfo, RereadRefused, SocketAge, Supervisord, SupervisordDown
 from ha_agent.adapters.watch import HintSink, Watcher
+from ha_agent.adapters.witness import NoAnswer
 from ha_agent.core.confs import Program, Verdict
 from ha_agent.core.frames import Message
 from ha_agent.core.hooks import HookEnd, HookSettings
@@ -42,6 +44,9 @@ from ha_agent.core.settings import (
     TakeoverSettings,
     VrrpSettings,
 )
+from ha_agent.core.witness_record import NOTHING_THERE, Record, Sight
+from ha_agent.core.witness_settings import WitnessSettings
+from ha_agent.core.witness_watch import Outcome
 from ha_agent.core.words import Role, VrrpState
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.group import Group, GroupSettings, SharedNode, build_group
@@ -100,6 +105,10 @@ class World:
     hook_environments: list[dict[str, str]] = field(default_factory=list)
     hook_codes: dict[str, int | None] = field(default_factory=dict)
     """How commands end, by their first word: None for never, 0 where there is none."""
+    witness: FakeWitness = field(default_factory=lambda: FakeWitness())
+    keeper_deadline: float = 0.0
+    """What the keeper holds; 0 for nothing."""
+    is_keeper_there: bool = True
 
     def running(self) -> list[str]:
         """The groups of what runs, one name a process, sorted."""
@@ -226,7 +235,7 @@ class FakeSupervisord(Supervisord):
 
 
 class FakeTable(ProcessTable):
-    """The processes of a world. A signal is obeyed at once; waiting never takes any time."""
+    """The processes of a world. A signal is obeyed at once; waiting for nothing takes no time, and else a millisecond."""
 
     def __init__(self, world: World) -> None:
         super().__init__("/nowhere", "/nowhere/sessions")
@@ -234,6 +243,10 @@ class FakeTable(ProcessTable):
 
     def note_supervisord(self, pid: int, started_ticks: int) -> None:
         pass
+
+    @property
+    def kill_path(self) -> str | None:
+        return "/sys/fs/cgroup/system.slice/supervisor.service/cgroup.kill"
 
     def find(self, kin: Kin) -> Found:
         world = self.world
@@ -252,7 +265,7 @@ class FakeTable(ProcessTable):
             self.world.end(process.pid)
 
     async def wait_ended(self, pids: Iterable[int], timeout_s: float) -> bool:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001 if any(pid in self.world.processes for pid in pids) else 0)
         return not any(pid in self.world.processes for pid in pids)
 
 
@@ -278,6 +291,66 @@ class FakeWatch(ProcessWatch):
 
     def send(self, number: signal.Signals) -> None:
         self.sent.append(number)
+
+
+class FakeWitness:
+    """A record in memory. ``is_deaf``: nothing is answered."""
+
+    def __init__(self) -> None:
+        self.sight, self.is_deaf, self.problem = NOTHING_THERE, False, ""
+
+    async def read(self, timeout_s: float) -> Sight:
+        await asyncio.sleep(0)
+        if self.is_deaf:
+            raise NoAnswer("refused")
+        return self.sight
+
+    async def swap(self, expected: Sight, record: Record, timeout_s: float) -> tuple[Outcome, Sight | None]:
+        await asyncio.sleep(0)
+        if self.is_deaf:
+            return Outcome.UNKNOWN, None
+        if expected != self.sight:
+            return Outcome.OTHER, self.sight
+        self.sight = Sight(self.sight.revision + 1, record)
+        return Outcome.DONE, self.sight
+
+    async def run(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class FakeKeeper(KeeperClient):
+    """The keeper of a world: it holds the deadline, and the test lets it act."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__("/nowhere")
+        self.world = world
+
+    def _require(self) -> None:
+        if not self.world.is_keeper_there:
+            raise KeeperFailed("nobody is there")
+
+    async def arm(self, deadline: float, kill_path: str) -> None:
+        await asyncio.sleep(0)
+        self._require()
+        if deadline <= asyncio.get_running_loop().time():
+            raise KeeperFailed("the deadline had passed")
+        self.world.keeper_deadline = deadline
+        self.world.log.append(("arm", kill_path))
+
+    async def disarm(self) -> None:
+        await asyncio.sleep(0)
+        self._require()
+        self.world.keeper_deadline = 0.0
+        self.world.log.append(("disarm", ""))
+
+    async def read_state(self) -> KeeperState:
+        await asyncio.sleep(0)
+        self._require()
+        deadline = self.world.keeper_deadline
+        return KeeperState("armed" if deadline else "idle", deadline, 0, True, True)
 
 
 class FakeKeepalived(Keepalived):
@@ -459,6 +532,7 @@ class Node:
         label: str | None = None,
         takeover: TakeoverSettings | None = None,
         hooks: Mapping[str, HookSettings] | None = None,
+        witness: WitnessSettings | None = None,
         shared: SharedNode | None = None,
     ) -> None:
         self.world = world
@@ -486,6 +560,7 @@ class Node:
             str(self.run_dir),
             str(self.state_dir),
             5,
+            witness or WitnessSettings(),
         )
         self.group: Group = build_group(settings, self.shared)
 
@@ -527,6 +602,10 @@ class Node:
             clock=loop.time,
             wall=lambda: 1000.0,
             logs=True,
+            keeper=FakeKeeper(world),
+            make_witness=lambda _settings: world.witness,
+            life="boot",
+            boot_clock=loop.time,
         )
 
     def start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -546,6 +625,8 @@ class Node:
         await group.view.start()
         self.shared.upkeep.look()
         group.fitness.begin()
+        for work in group.votes.works():
+            self.start_task(work)
         self.start_task(group.loop.run())
 
     async def kill(self) -> None:

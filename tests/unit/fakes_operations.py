@@ -17,6 +17,7 @@ from typing import Any
 from ha_agent.adapters.alert_store import AlertStore
 from ha_agent.adapters.conf_checker import CheckerFailed, ConfChecker
 from ha_agent.adapters.hook_runner import HookRunner
+from ha_agent.adapters.keeper import KeeperClient
 from ha_agent.adapters.local_confs import LocalConfs
 from ha_agent.adapters.machine import Machine
 from ha_agent.adapters.procs import ProcessTable, ProcessWatch
@@ -71,7 +72,7 @@ from ha_agent.daemon.role.spells import Spells
 from ha_agent.daemon.role.standby_order import StandbyOrders
 from ha_agent.daemon.rooms import AlertParts, build_rooms, build_tools
 from ha_agent.daemon.upkeep import Upkeep
-from tests.unit.fakes import FakeKeepalived
+from tests.unit.fakes import FakeKeepalived, FakeWitness
 
 BAD_NAME, ALREADY_STARTED, NOT_RUNNING, SPAWN_ERROR, ALREADY_ADDED, STILL_RUNNING = 10, 60, 70, 50, 90, 91
 
@@ -522,6 +523,10 @@ class Node:
             clock=self.clock,
             wall=self.wall,
             logs=False,
+            keeper=KeeperClient(str(self.run_dir)),
+            make_witness=lambda _settings: FakeWitness(),
+            life="boot",
+            boot_clock=self.clock,
         )
         self.group = build_group(default_group(settings), self.shared)
         self.standing = self.group.standing
@@ -573,6 +578,7 @@ class Node:
             patrol=group.patrol,
             spells=self.spells,
             verifier=group.verifier,
+            votes=group.votes,
         )
         self.receivers = FakeReceivers()
         names = {id(sink): name for name, sink in settings.sinks.items()}

@@ -44,6 +44,9 @@ class FakeWitness:
         self.sight = Sight(self.sight.revision + 1, record)
         return Outcome.DONE, self.sight
 
+    async def run(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

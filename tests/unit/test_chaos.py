@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.chaos import checker
 from tests.chaos.checker import RELOADED_S, RESOLVE_S, Injected
 from tests.chaos.editor import TOGGLED, Edit, Toggle
-from tests.chaos.schedule import KINDS, digest, make_episodes
+from tests.chaos.faults import Injector
+from tests.chaos.schedule import ALL_KINDS, KINDS, digest, make_episodes
 
 
 def test_the_same_seed_gives_the_same_schedule_and_another_one_another() -> None:
@@ -22,6 +23,20 @@ def test_the_same_seed_gives_the_same_schedule_and_another_one_another() -> None
 def test_every_kind_of_fault_is_drawn() -> None:
     drawn = {f.kind for episode in itertools.islice(make_episodes(1), 300) for f in episode.faults}
     assert drawn == set(KINDS)
+
+
+def test_a_pair_with_a_witness_has_every_kind_and_the_others_none_of_its_own() -> None:
+    drawn = {f.kind for episode in itertools.islice(make_episodes(1, votes=True), 400) for f in episode.faults}
+    assert drawn == set(ALL_KINDS)
+    assert all(hasattr(Injector, f"_begin_{kind.replace('-', '_')}") for kind in ALL_KINDS)
+
+
+@given(st.integers(min_value=0, max_value=10**6))
+def test_a_keeper_hangs_beside_no_agent_that_is_down(seed: int) -> None:
+    for episode in itertools.islice(make_episodes(seed, votes=True), 20):
+        for one in (f for f in episode.faults if f.kind == "keeper-hang"):
+            beside = {f.kind for f in episode.faults if f.node == one.node} - {"keeper-hang"}
+            assert not beside & {kind.name for kind in ALL_KINDS.values() if kind.mutes or kind.name == "agent-kill"}
 
 
 @given(st.integers(min_value=0, max_value=10**6))
@@ -54,6 +69,13 @@ def test_an_overlap_is_allowed_only_while_the_machines_are_severed_and_a_stated_
 ) -> None:
     seen = [("p", A, -50.0, 10.0), ("p", B, 9.0, 20.0)]
     assert (not checker.check_overlaps(seen, [Injected(kind, A, -40.0, ended)])) is allowed
+
+
+def test_with_a_witness_no_partition_allows_an_overlap_and_a_thawed_machine_a_moment() -> None:
+    seen = [("p", A, -50.0, 10.0), ("p", B, 9.5, 20.0)]
+    assert checker.check_overlaps(seen, [Injected("block-all", A, -40.0, 9.9)], votes=True)
+    assert not checker.check_overlaps(seen, [Injected("pause", A, -40.0, 9.5)], votes=True)
+    assert checker.check_overlaps(seen, [Injected("pause", A, -40.0, 5.0)], votes=True)
 
 
 def test_a_second_copy_is_a_violation_whatever_else_is_broken() -> None:

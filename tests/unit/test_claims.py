@@ -40,6 +40,19 @@ class Rig:
 MARKS = st.builds(Watermark, st.integers(0, 9), st.sampled_from(["a", "b"]))
 
 
+@pytest.mark.parametrize(("witnessed", "epoch"), [(0, 8), (7, 8), (41, 42), (2**40, 8)])
+def test_the_witness_has_the_floor_of_a_claim_unless_it_tells_what_cannot_be(
+    tmp_path: pathlib.Path, witnessed: int, epoch: int
+) -> None:
+    async def main() -> None:
+        rig = Rig(tmp_path)
+        rig.ledger.learn(Watermark(7, "b"))
+        assert await rig.claims.claim(None, witnessed) == Watermark(epoch, "a")
+        assert (await rig.claims.claim(None, witnessed)).epoch == epoch, "begun again"
+
+    asyncio.run(main())
+
+
 @given(known=MARKS, heard=st.none() | MARKS)
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_claim_is_above_all_that_was_heard_of_and_on_the_disk(

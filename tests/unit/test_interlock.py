@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import pathlib
 from collections.abc import Callable
 
@@ -49,9 +50,14 @@ class Node:
     """Node ``alfa`` with the claim 5."""
 
     def __init__(
-        self, tmp_path: pathlib.Path, link: ScriptedLink, machine_is_up: Callable[[], bool] = lambda: False
+        self,
+        tmp_path: pathlib.Path,
+        link: ScriptedLink,
+        machine_is_up: Callable[[], bool] = lambda: False,
+        look_s: float = 0.0,
     ) -> None:
         async def is_machine_up() -> bool:
+            await asyncio.sleep(look_s)
             return machine_is_up()
 
         tmp_path.mkdir(exist_ok=True)
@@ -132,6 +138,19 @@ def test_what_is_made_of_a_peer_whose_machine_is_off(
         assert ("because" in word.to_dict()) == (outcome is not Outcome.RELEASED)
 
     run_timeless(main())
+
+
+def test_a_question_that_ends_while_the_machine_is_looked_for_leaves_nothing_behind(tmp_path: pathlib.Path) -> None:
+    left: list[str] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: left.append(str(context["message"])))
+        link = AskedLink(Disconnected("silent for 6 s"), heard=False, after_s=0.3)
+        await Node(tmp_path, link, look_s=0.5).interlock.ask()
+        gc.collect()
+
+    run_timeless(main())
+    assert left == []
 
 
 def test_a_link_that_is_down_is_not_asked(tmp_path: pathlib.Path) -> None:

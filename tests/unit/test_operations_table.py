@@ -90,6 +90,8 @@ PEERS: dict[str, tuple[str, Message]] = {
     "manifest": ("peer.manifest", {}),
     "transaction": ("peer.transaction", {"txn": {}}),
     "release": ("peer.release", {"epoch": 1, "claimed_by": "b"}),
+    "vote": ("peer.vote", {"holder": "b", "boot": "x", "number": 1, "ttl_s": 3.0}),
+    "vote-let-go": ("peer.let_go_vote", {"holder": "b", "boot": "x", "number": 1}),
 }
 """What the peer's agent asks for itself."""
 

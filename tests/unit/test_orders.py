@@ -21,6 +21,7 @@ def test_a_takeover_that_is_held_beside_a_dead_machine_may_go_on() -> None:
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
+        (replace(HELD, needs_votes=True), "no word stands for two of the three votes"),
         (replace(HELD, in_maintenance=True), "ha-agent maintenance off"),
         (replace(HELD, role=Role.ACTIVE, held=None), "a is active already"),
         (replace(HELD, role=Role.STANDBY, stays_standby=True, unfit="by order"), "ha-agent unstandby a"),

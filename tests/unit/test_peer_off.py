@@ -41,6 +41,7 @@ def operations(node: Node) -> OrderOperations:
         group.loop.retry_now,
         group.waker.wake,
         lambda: 1000.0,
+        needs_votes=node.group.votes.is_needed,
     )
 
 

@@ -77,6 +77,16 @@ FORMS: dict[str, tuple[type[Request], dict[str, Any], frozenset[str]]] = {
     "at-peer": (req.AtPeerRequest, {"ask": {"op": "view"}, "timeout_s": 3.0}, frozenset({"ask"})),
     "transaction": (req.TransactionRequest, {"txn": {"epoch": 1}}, frozenset()),
     "release": (req.ReleaseRequest, {"epoch": 3, "claimed_by": "b"}, frozenset({"epoch", "claimed_by"})),
+    "vote": (
+        req.VoteRequest,
+        {"holder": "b", "boot": "x", "number": 7, "ttl_s": 3.0, "holds": True},
+        frozenset({"holder", "boot", "number", "ttl_s"}),
+    ),
+    "vote-let-go": (
+        req.LetGoRequest,
+        {"holder": "b", "boot": "x", "number": 7},
+        frozenset({"holder", "boot", "number"}),
+    ),
 }
 """Each form with a message that fills every field, and the fields that must be there."""
 

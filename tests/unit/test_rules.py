@@ -44,6 +44,8 @@ def test_a_standby_with_the_right_takes_over() -> None:
 @pytest.mark.parametrize(
     ("loss", "code"),
     [
+        ({"votes_left_s": 0.0}, "votes-lost"),
+        ({"votes_left_s": -1.0, "superseded": True}, "votes-lost"),
         ({"vrrp_state": VrrpState.BACKUP}, "vrrp-left-master"),
         ({"vrrp_state": VrrpState.FAULT}, "vrrp-left-master"),
         ({"vrrp_state": VrrpState.STOP}, "vrrp-left-master"),

@@ -7,7 +7,6 @@ import tomllib
 
 import pytest
 
-from ha_agent.adapters.settings_file import load_settings
 from ha_agent.adapters.settings_paths import SOCKET, read_places
 from ha_agent.core.places import DEFAULT_RUN_DIR
 from ha_agent.core.schema import SettingsError
@@ -262,12 +261,3 @@ def test_both_nodes_of_a_pair_name_the_same_record() -> None:
     assert record_name(settings, "a", "b") == record_name(settings, "b", "a") == "a+b"
     named = check_settings(tomllib.loads(ETCD + 'record = "pair-7"\n')).witness
     assert record_name(named, "a", "b") == "pair-7"
-
-
-def test_a_configuration_that_names_a_witness_is_refused_as_long_as_no_role_asks_one(tmp_path: pathlib.Path) -> None:
-    path = tmp_path / "agent.toml"
-    path.write_text(ETCD)
-    with pytest.raises(SettingsError, match=r"witness\.kind: 'etcd'; allowed: none in this version"):
-        load_settings(str(path))
-    path.write_text(GOOD)
-    assert load_settings(str(path)).witness.kind == ""

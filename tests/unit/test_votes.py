@@ -59,7 +59,69 @@ def test_a_dead_peer_costs_the_rest_of_the_promises() -> None:
     world.advance(TTL - VoteTerms().renew_s - 0.1)
     assert not world.nodes[B].running
     world.advance(1.3)
-    assert world.nodes[B].running and set(votes_of(world, B)) == {B, W}
+    assert world.nodes[B].running and {B, W} <= set(votes_of(world, B))
+
+
+def test_a_dead_peer_that_was_fenced_costs_nothing_and_one_whose_fence_took_a_ttl_saves_nothing() -> None:
+    for command_s, is_soon in ((0.2, True), (TTL, False)):
+        world = held_by(A)
+        world.set_want(B, True)
+        world.advance(1.0)
+        world.random = Random(4)
+        world.fence(B, command_s)
+        world.advance(0.4)
+        assert world.nodes[B].running is is_soon, command_s
+        world.advance(TTL)
+        assert world.nodes[B].running and {B, W} <= set(votes_of(world, B))
+
+
+def test_a_node_that_rests_counts_what_it_has_until_that_ends() -> None:
+    world = held_by(A)
+    world.set_want(B, True)
+    holder = world.nodes[A].holder
+    assert holder is not None
+    holder.rest()
+    assert world.holders() == [A]
+    world.advance(TTL)
+    assert not world.nodes[A].running and world.kills == 1
+    world.advance(2.0)
+    assert world.holders() == [B]
+
+
+def test_a_holder_knows_when_the_peer_has_renewed_and_who_was_heard() -> None:
+    world = held_by(A)
+    b = world.nodes[B]
+    assert b.holder is not None
+    now = b.clock.read(world.true)
+    assert now - b.holder.heard_peer_at < 1.2 and now - b.holder.heard_witness_at < 1.2
+    assert now - b.holder.peer_held[0] < 1.2
+    world.cut = {(A, B), (B, A)}
+    world.advance(3 * TTL)
+    since, heard = b.holder.peer_held
+    now = b.clock.read(world.true)
+    assert now - heard < 1.5 and since < heard, "the record tells of it"
+    world.cut |= {(A, W), (W, A)}
+    world.advance(3 * TTL)
+    assert b.clock.read(world.true) - b.holder.peer_held[1] > 2 * TTL
+
+
+@pytest.mark.parametrize("phase", [0.02, 0.3, 0.6, 0.95])
+def test_a_standby_sees_each_write_of_the_record_soon_whatever_it_began_with(phase: float) -> None:
+    world = quiet_world()
+    world.stop_agent(B)
+    world.set_want(A, True)
+    world.advance(2 * TTL + phase)
+    world.start_agent(B)
+    world.advance(12.0)
+    node = world.nodes[B]
+    assert node.holder is not None
+    late: list[tuple[float, float]] = []
+    for _ in range(100):
+        world.advance(0.03)
+        watch = node.holder.watch
+        if watch.sight == world.sight and (not late or late[-1][0] != watch.first_seen):
+            late.append((watch.first_seen, watch.first_seen - node.clock.read(world.history[-1][0])))
+    assert late and max(lag for _, lag in late) < 0.25, late
 
 
 @pytest.mark.parametrize("lost", [B, W])

@@ -71,6 +71,10 @@ class Pair(RuleBasedStateMachine):
     def reboot(self, name: str) -> None:
         self.world.reboot(name)
 
+    @rule(name=NODE, command_s=st.floats(0, 7))
+    def fence(self, name: str, command_s: float) -> None:
+        self.world.fence(name, command_s)
+
     @rule(name=NODE, rate=st.floats(SLOWEST, FASTEST))
     def turn_clock(self, name: str, rate: float) -> None:
         self.world.turn_clock(name, rate)

@@ -9,8 +9,19 @@ from typing import Any
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.core.answers import HoldingAnswer, NodeAnswer
 from ha_agent.core.peer_summary import WrongPeer
-from ha_agent.core.requests import Malformed, ManifestRequest, ReleaseRequest, Request, SummaryRequest, TransactionRequest
+from ha_agent.core.requests import (
+    LetGoRequest,
+    Malformed,
+    ManifestRequest,
+    ReleaseRequest,
+    Request,
+    SummaryRequest,
+    TransactionRequest,
+    VoteRequest,
+)
 from ha_agent.core.transaction import MOST_EPOCH, Watermark
+from ha_agent.core.vote_frames import answer_message, is_sound
+from ha_agent.core.voter import Ask, LetGo
 from ha_agent.daemon.operations.call import Call
 from ha_agent.daemon.operations.status import StatusReporter
 from ha_agent.daemon.peer.conversation import Conversation
@@ -18,13 +29,14 @@ from ha_agent.daemon.peer.interlock import Interlock
 from ha_agent.daemon.replication.receiver import Receiver
 from ha_agent.daemon.role.maintenance import Maintenance
 from ha_agent.daemon.role.patrol import Patrol
+from ha_agent.daemon.votes.votes import NoVotes, Votes
 from ha_agent.daemon.waker import Waker
 
 MAX_NODE_NAME = 64
 
 
 class PeerOperations:
-    """``give_way`` has keepalived give up MASTER here."""
+    """``give_way`` has keepalived give up MASTER here. ``peer``: the name of the other node, which alone asks for a vote."""
 
     def __init__(
         self,
@@ -37,7 +49,10 @@ class PeerOperations:
         link: PeerLink,
         waker: Waker,
         give_way: Callable[[str], None],
+        votes: NoVotes,
+        peer: str,
     ) -> None:
+        self._votes, self._peer = votes, peer
         self._conversation, self._interlock, self._receiver = conversation, interlock, receiver
         self._patrol, self._status, self._maintenance, self._link = patrol, status, maintenance, link
         self._waker, self._give_way = waker, give_way
@@ -79,3 +94,26 @@ class PeerOperations:
             give_way=self._give_way,
             wake=self._waker.wake,
         )
+
+    async def vote(self, request: VoteRequest, _call: Call) -> Mapping[str, Any]:
+        """The peer asks for this node's vote; a promise is in the note before the answer leaves."""
+        asked = request
+        if asked.holder != self._peer or not is_sound(asked.holder, asked.boot, asked.number, asked.ttl_s):
+            raise Malformed("vote: that is no question of the peer's")
+        ask = Ask(asked.holder, asked.boot, asked.number, asked.ttl_s, asked.holds)
+        try:
+            return answer_message(self._find_votes().hear_ask(ask))
+        except OSError as error:
+            raise Malformed(f"vote: the note of it cannot be kept: {error}") from None
+
+    async def let_go_vote(self, request: LetGoRequest, _call: Call) -> Mapping[str, Any]:
+        """The peer counts no promise of this node's any more."""
+        if request.holder != self._peer or not is_sound(request.holder, request.boot, request.number):
+            raise Malformed("vote-let-go: that is no word of the peer's")
+        self._find_votes().hear_let_go(LetGo(request.holder, request.boot, request.number))
+        return {}
+
+    def _find_votes(self) -> Votes:
+        if not isinstance(self._votes, Votes):
+            raise Malformed("there is no witness in this node's configuration, so it gives no vote")
+        return self._votes

@@ -37,6 +37,7 @@ class OrderOperations:
     """``peer``: the name of the other node. ``is_machine_up`` asks its machine within a limit in seconds.
 
     ``retry`` has the takeover tried again at once, ``wake`` has the rules asked. ``wall``: the wall clock, in seconds.
+    ``needs_votes``: there is a witness.
     """
 
     def __init__(
@@ -53,7 +54,10 @@ class OrderOperations:
         retry: Callable[[], None],
         wake: Callable[[], None],
         wall: Callable[[], float],
+        *,
+        needs_votes: bool,
     ) -> None:
+        self._needs_votes = needs_votes
         self._peer, self._standing, self._maintenance = peer, standing, maintenance
         self._standby_order, self._fitness, self._peer_off = standby_order, fitness, peer_off
         self._conversation, self._link = conversation, link
@@ -132,4 +136,5 @@ class OrderOperations:
             self._fitness.reason,
             self._maintenance.is_on,
             self._standby_order.order is not None,
+            self._needs_votes,
         )

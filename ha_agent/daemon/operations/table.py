@@ -17,6 +17,7 @@ from ha_agent.core import requests as req
 from ha_agent.core.frames import Message
 from ha_agent.core.guard import READ_ONLY, Access
 from ha_agent.core.requests import Malformed, NotPermitted, Request
+from ha_agent.core.vote_frames import LET_GO, VOTE
 from ha_agent.daemon.operations.alerts import AlertOperations
 from ha_agent.daemon.operations.call import Call, call_of_peer, call_of_user
 from ha_agent.daemon.operations.drill import DrillOperations
@@ -152,6 +153,8 @@ OPERATIONS: tuple[Operation[Any], ...] = (
     Operation("manifest", req.ManifestRequest, lambda r: r.peer.manifest, PEER),
     Operation("transaction", req.TransactionRequest, lambda r: r.peer.transaction, PEER),
     Operation("release", req.ReleaseRequest, lambda r: r.peer.release, PEER),
+    Operation(VOTE, req.VoteRequest, lambda r: r.peer.vote, PEER),
+    Operation(LET_GO, req.LetGoRequest, lambda r: r.peer.let_go_vote, PEER),
 )
 
 _OF_USERS = {one.name: one for one in OPERATIONS if one.who is not PEER}

@@ -97,12 +97,13 @@ class Interlock:
 
     # ---- the node that takes over -------------------------------------------------------------------------
 
-    async def ask(self) -> PeerWord:
+    async def ask(self, is_enough: Callable[[], bool] = lambda: False) -> PeerWord:
         """Asks for the release and waits for the word.
 
         A peer whose machine gives no sign of life is off after ``peer_probe_s``. One whose machine does has
         ``silent_peer_s`` to say that it heard, counted anew when it did and the link broke after that. A question that is
         under way stays so: a new connection would need many more packets to get through than the rest of this one.
+        ``is_enough``: whether the word of a peer that does not say that it heard is not needed any more.
         """
         question: _Question | None = None
         patience = _Patience(self._limits, self._clock)
@@ -115,8 +116,12 @@ class Interlock:
                     return word
                 if question is not None and question.asking.done():
                     patience.note_end(was_heard=question.heard.is_set())
+                    # It may have ended since it was listened to: what it ended with is of no use any more.
+                    await _end(question.asking)
                     question = None
                 patience.note_machine(is_up=is_up)
+                if is_enough() and not patience.is_off:
+                    return word
                 if patience.is_over:
                     self._link.give_up("no answer to the interlock")
                     return word if patience.is_off else self._silent()

@@ -124,9 +124,10 @@ class Sweeper:
 
     # ---- ending -------------------------------------------------------------------------------------------
 
-    async def sweep(self) -> list[Marked]:
-        """Ends every process of the registry. Returns what could not be ended."""
-        return await self._end_all(self.find_left)
+    async def sweep(self, *, at_once: bool = False) -> list[Marked]:
+        """Ends every process of the registry, with KILL ``at_once`` where there is no time. Returns what could not be
+        ended."""
+        return await self._end_all(self.find_left, at_once=at_once)
 
     async def end_orphans(self) -> list[Marked]:
         """Ends what a supervisord that is no more has left running. Returns what could not be ended."""
@@ -157,14 +158,15 @@ class Sweeper:
             self._table.send(process, signal.SIGTERM)
         await self._supervised.wait_end(self._release.stop_timeout_s)
 
-    async def _end_all(self, find: Find) -> list[Marked]:
+    async def _end_all(self, find: Find, *, at_once: bool = False) -> list[Marked]:
         """TERM, a grace, KILL; several rounds, as a process may have just forked."""
         left = await find()
         if not left:
             return []
-        for process in left:
-            self._table.send(process, signal.SIGTERM)
-        await self._table.wait_ended([p.pid for p in left], self._release.sweep_grace_s)
+        if not at_once:
+            for process in left:
+                self._table.send(process, signal.SIGTERM)
+            await self._table.wait_ended([p.pid for p in left], self._release.sweep_grace_s)
         for _ in range(2):
             left = await self._freeze_all(find)
             if not left:

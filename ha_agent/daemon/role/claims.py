@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from ha_agent.core.plans import claim_epoch, outranks
-from ha_agent.core.transaction import Watermark
+from ha_agent.core.transaction import Watermark, is_jump
 from ha_agent.core.words import Role
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.replication.ledger import Ledger
@@ -24,12 +24,15 @@ class Claims:
         self._on_raised = on_raised
         self.resuming = False
 
-    async def claim(self, heard: Watermark | None) -> Watermark:
+    async def claim(self, heard: Watermark | None, witnessed: int = 0) -> Watermark:
         """Claims the epoch above every known one, durably, before anything else happens. Raises ``OSError``.
 
-        ``heard``: what the peer last said of its own.
+        ``heard``: what the peer last said of its own. ``witnessed``: the epoch that the witness's record tells of; one that
+        is too far above what is known here is not believed, because others may write there.
         """
         known = self._ledger.known
+        if witnessed > known.epoch and not is_jump(floor := Watermark(witnessed, ""), known):
+            known = floor
         if heard is not None and outranks(heard, known):
             known = heard
         mark = claim_epoch(known, self._standing.node, resuming=self.resuming)

@@ -103,17 +103,18 @@ class Fitness:
         peer_owns: bool,
         notes_problem: str | None = None,
         isolated: str | None = None,
+        voteless: str | None = None,
     ) -> None:
         """Makes the track file say what is true now, and again with each look where it could not be written.
 
         ``peer_owns``: the peer was last heard of as owning the pair. ``notes_problem``: why no takeover could be finished.
-        ``isolated``: why this node reaches nobody.
+        ``isolated``: why this node reaches nobody. ``voteless``: why it could not have the votes.
         """
         self._end_hold(now, vrrp_state, peer_owns)
         if self._is_vip_lost(now, vrrp_state, vip_here):
             self._events.add("vip-lost", "keepalived still says MASTER without the VIP: told to give up")
             self.give_way(now, "keepalived said MASTER without the VIP", HOLD_LEAST_S)
-        self.reason = self._find_reason(role, supervisord_gone, notes_problem, isolated)
+        self.reason = self._find_reason(role, supervisord_gone, notes_problem, isolated, voteless)
         unfit = self.reason is not None
         # Somebody else may write the file, too: an operator's 1 stays, but a 0 does not lift what still holds.
         content = read_note(self._path)
@@ -122,7 +123,12 @@ class Fitness:
             self._tell(unfit)
 
     def _find_reason(
-        self, role: Role, supervisord_gone: bool, notes_problem: str | None, isolated: str | None
+        self,
+        role: Role,
+        supervisord_gone: bool,
+        notes_problem: str | None,
+        isolated: str | None,
+        voteless: str | None,
     ) -> str | None:
         if role is Role.FENCED:
             return "processes of the registry cannot be ended here"
@@ -130,8 +136,8 @@ class Fitness:
             return "supervisord is gone"
         if notes_problem is not None and role is not Role.ACTIVE:
             return f"it could not take over: {notes_problem}"
-        if isolated is not None:
-            return isolated
+        if isolated is not None or voteless is not None:
+            return isolated or voteless
         if (order := self._find_order()) is not None:
             return order
         return self._hold_reason if self.gives_way else None

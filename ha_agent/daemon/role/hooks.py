@@ -29,7 +29,8 @@ class HookSteps:
     """For one group. ``takeover`` and ``release`` have the steps for which there is a hook; where there is none, nothing.
 
     ``names``: of this node, the peer and the group. ``peer``: what was last heard of the other node, None without a link.
-    ``give_way`` has keepalived give up MASTER here. ``clock``: the loop's monotonic clock.
+    ``give_way`` has keepalived give up MASTER here. ``has_votes``: no votes of this node have ended. ``clock``: the loop's
+    monotonic clock.
     """
 
     def __init__(
@@ -41,10 +42,12 @@ class HookSteps:
         run: RunHook,
         peer: Callable[[], PeerSummary | None],
         give_way: Callable[[str], None],
+        has_votes: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
         self._hooks, self._names, self._standing, self._events = hooks, names, standing, events
         self._run, self._peer, self._give_way, self._clock = run, peer, give_way, clock
+        self._has_votes = has_votes
         self._gave_way: tuple[float, int] | None = None
         """When this node last did, by the clock, and in which epoch."""
         self._told: tuple[int, str] | None = None
@@ -56,6 +59,10 @@ class HookSteps:
         """Runs the hooks of one step, one after the other, until one fails that says "stop"."""
         ends: list[dict[str, Any]] = []
         result: dict[str, Any] = {"hooks": ends}
+        if self._is_passed_over(step):
+            return {}
+        if step not in AT_RELEASE and not self._has_votes():
+            raise StepFailed("the votes have ended: no hook is run")
         for name, hook in hooks_at(self._hooks, step):
             end = await self._run(hook.command, hook.timeout_s, self._environment(step), functools.partial(_tell, name))
             ends.append({"hook": name, "took_s": end.took_s, **({} if end.is_good else {"failed": end.describe()})})
@@ -68,6 +75,12 @@ class HookSteps:
                 self._stop(step, text, result)
                 break
         return result
+
+    def _is_passed_over(self, step: Step) -> bool:
+        """Nothing waits for a hook where everything is to be killed at once, and none takes down what is still in use."""
+        if step is Step.BEFORE_STOP:
+            return not self._has_votes()
+        return step is Step.AFTER_STOP and self._standing.left_running > 0
 
     def _tell_failure(self, text: str, **fields: Any) -> None:
         """Tells each failure once an epoch: a plan that fails is tried again and again."""

@@ -31,6 +31,7 @@ from ha_agent.daemon.role.takeover import Takeover
 from ha_agent.daemon.role.verification import Verifier
 from ha_agent.daemon.standing import Standing
 from ha_agent.daemon.upkeep import Upkeep
+from ha_agent.daemon.votes.votes import NoVotes
 from ha_agent.daemon.waker import Waker
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class RoleLoop:
         standby_order: StandbyOrders,
         upkeep: Upkeep,
         conversation: Conversation,
+        votes: NoVotes,
         loaded: LoadedGroups,
         events: Events,
         waker: Waker,
@@ -82,7 +84,7 @@ class RoleLoop:
         self._patrol = patrol
         self._fitness, self._obedience, self._addresses = fitness, obedience, addresses
         self._maintenance, self._standby_order = maintenance, standby_order
-        self._upkeep, self._conversation = upkeep, conversation
+        self._upkeep, self._conversation, self._votes = upkeep, conversation, votes
         self._loaded, self._events = loaded, events
         self._waker, self._start_task, self._clock = waker, start_task, clock
         self._takeover_retry_s, self._release_retry_s = retry_s
@@ -108,6 +110,7 @@ class RoleLoop:
         if damage is not None:
             self._events.add("role-damaged", damage)
         await self._patrol.resume()
+        self._votes.resume(standing.role)
         standing.note_transition(await asyncio.to_thread(self._find_last_transition))
         self._claims.learn_own()
         self._claims.resuming = standing.owns
@@ -182,6 +185,7 @@ class RoleLoop:
             supervisord_gone=supervisord_gone,
             vrrp_asked=senses.is_asking,
             stays_standby=self._standby_order.order is not None,
+            votes_left_s=self._votes.find_left_s(),
         )
 
     def _note_vrrp(self, now: float) -> None:
@@ -215,6 +219,7 @@ class RoleLoop:
             peer_owns=self._conversation.peer_owns,
             notes_problem=self._upkeep.vital_problem,
             isolated=self._addresses.find_isolation(now),
+            voteless=self._votes.find_unfitness(),
         )
         self._obedience.update(now, self._fitness.reason, standing.vrrp_state, standing.vip_here)
         self._addresses.remove_stray(now)

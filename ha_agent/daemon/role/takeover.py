@@ -24,10 +24,14 @@ from ha_agent.daemon.role.hooks import HookSteps
 from ha_agent.daemon.role.peer_off import PeerOffWord
 from ha_agent.daemon.role.plan_run import StepCode, StepFailed
 from ha_agent.daemon.standing import Standing
+from ha_agent.daemon.votes.votes import NoVotes, VotesMissing
 
 log = logging.getLogger(__name__)
 
 LOAD_ATTEMPTS = 30
+
+VOTES_WAIT_S = 10.0
+"""A wait for votes that takes longer is told: it is not the end of a dead peer's promises any more, by the defaults."""
 
 REFUSALS = {
     Outcome.REFUSED: "the peer is active and MASTER itself",
@@ -58,6 +62,7 @@ class Takeover:
         is_connected: Callable[[], Awaitable[bool]],
         give_way: Callable[[str], None],
         peer_off: PeerOffWord,
+        votes: NoVotes,
     ) -> None:
         """``peer``: what was last heard of the other node. ``fence`` runs the operator's fence command and returns its exit
         status. ``is_connected``: whether one of ``require_any`` answers. ``give_way`` has keepalived give up MASTER here."""
@@ -65,7 +70,7 @@ class Takeover:
         self._view, self._active_set, self._supervised, self._loaded = view, active_set, supervised, loaded
         self._loader, self._orphans, self._events = loader, orphans, events
         self._peer, self._fence, self._is_connected, self._give_way = peer, fence, is_connected, give_way
-        self._peer_off = peer_off
+        self._peer_off, self._votes = peer_off, votes
         self._last_settled: tuple[Watermark, str] | None = None
         self.steps: dict[Step, StepCode] = {
             Step.CLAIM: self._claim,
@@ -77,27 +82,72 @@ class Takeover:
         }
 
     async def _claim(self) -> dict[str, Any]:
-        """Raises the epoch, on disk before anything else happens."""
+        """Raises the epoch, on disk before anything else happens. The votes are asked for meanwhile."""
+        self._votes.want()
         peer = self._peer()
-        mark = await self._claims.claim(peer.mark if peer else None)
+        mark = await self._claims.claim(peer.mark if peer else None, self._votes.seen_epoch)
+        self._votes.note_epoch(mark.epoch)
         return {"epoch": mark.epoch}
 
     async def _get_word(self) -> dict[str, Any]:
         """Gets the peer's word that nothing is left running there, or settles by the stated policy that it will not come.
 
-        What an earlier supervisord has left here is looked for meanwhile.
+        Where there is a witness, this node must hold two of the three votes besides; then it needs no word. What an earlier
+        supervisord has left here is looked for meanwhile.
         """
         self._orphans.begin()
-        word = await self._interlock.ask()
+        word = await self._interlock.ask(self._votes.is_held)
         if word.outcome not in OFF:
             self._peer_off.withdraw(f"it was asked once more, and what came of it is {word.outcome.value!r}")
         if word.outcome is Outcome.RELEASED:
-            self._standing.note_held(None)
-            return word.to_dict()
+            return {**word.to_dict(), **await self._get_votes("")}
         if word.outcome in REFUSALS:
             self._give_way(REFUSALS[word.outcome])
             raise StepFailed(REFUSALS[word.outcome])
-        return await self._settle(word)
+        return await (self._settle_by_votes(word) if self._votes.is_needed else self._settle(word))
+
+    async def _settle_by_votes(self, word: PeerWord) -> dict[str, Any]:
+        """What is done without the peer's word where there is a witness: the votes alone decide, and a fence saves the wait.
+
+        A node that does not hear the witness could not have them, and fences nobody.
+        """
+        limits, result = self._limits, word.to_dict()
+        words = _describe(word)
+        if limits.fence_command and not self._votes.is_held() and self._votes.hears_witness:
+            began = self._votes.read_clock()
+            fenced = result["fence_exit"] = await self._fence()
+            if fenced == 0:
+                self._votes.peer_was_fenced(began)
+            words += "; fence_command succeeded" if fenced == 0 else f"; fence_command failed ({fenced})"
+        result.update(await self._get_votes(f"no word of the peer: {words}; "))
+        promised = ", ".join(result["votes"])
+        self._note_settled(f"no word of the peer: {words}; votes of {promised}: the programs are started", True, result)
+        return result
+
+    async def _get_votes(self, why: str) -> dict[str, Any]:
+        """Waits until this node holds the votes, as long as the takeover goes on, and has the keeper hold their deadline.
+
+        ``why``: what is said before of a wait that takes longer than a dead peer's promises can last.
+        """
+        votes, standing = self._votes, self._standing
+        if not votes.is_needed:
+            standing.note_held(None)
+            return {}
+        while not await votes.wait_held(VOTES_WAIT_S):
+            standing.note_held(f"{why}it has not got two of the three votes, but {_name_all(votes.promised)}")
+        try:
+            await votes.begin_use()
+        except VotesMissing as error:
+            standing.note_held(str(error))
+            raise StepFailed(str(error)) from None
+        standing.note_held(None)
+        return {"votes": list(votes.promised)}
+
+    def _require_votes(self) -> None:
+        try:
+            self._votes.require()
+        except VotesMissing as error:
+            raise StepFailed(str(error)) from None
 
     async def _settle(self, word: PeerWord) -> dict[str, Any]:
         """What is done without the peer's word: fence it, else what the policy says (``core/settings.POLICIES``).
@@ -168,6 +218,7 @@ class Takeover:
     async def _activate(self) -> dict[str, Any]:
         """Puts every conf that this node can load into the active set and names the others."""
         selection = await self._active_set.judge(self._view.manifest)
+        self._require_votes()
         await self._active_set.write(keep_last_good=False)
         self._loaded.remember(selection.groups)
         for path, problem in selection.problems.items():
@@ -179,6 +230,7 @@ class Takeover:
 
         Fails where supervisord was replaced meanwhile: the new one has found an empty active set.
         """
+        self._require_votes()
         self._supervised.note_process()
         supervisord = self._supervised.life
         if supervisord is None:
@@ -217,3 +269,7 @@ class Takeover:
 
 def _describe(word: PeerWord) -> str:
     return f"{word.outcome.value} ({word.because or 'no reason given'})"
+
+
+def _name_all(names: tuple[str, ...]) -> str:
+    return ", ".join(names) or "none"

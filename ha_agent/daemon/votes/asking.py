@@ -78,6 +78,16 @@ class Asking:
         self._send(calls)
         self._wake.set()
 
+    def rest(self) -> None:
+        """From now on this node asks for nothing, and counts what it has until that ends."""
+        self._holder.rest()
+        self._wake.set()
+
+    def peer_was_fenced(self, began: float) -> None:
+        """The peer's machine was switched off from outside, at some time since ``began``."""
+        self._holder.peer_was_fenced(began, self._clock())
+        self._heard()
+
     def hear_ask(self, ask: Ask) -> Answer:
         """The peer asks. The promise is in the note before this returns. Raises ``OSError`` where it cannot be kept."""
         answer = self._holder.hear_ask(ask, self._clock())
