@@ -106,15 +106,20 @@ class HookRunner:
             os.close(go)
             os.close(write)
         ended = asyncio.ensure_future(process.wait())
+        problem: OSError | None = None
         try:
             make_ordinary(process.pid)
             write_note(self._note, b"%d %d\n" % (process.pid, start_ticks(process.pid) or 0), 0o600)
             os.write(word, b"go\n")
-        except BaseException:
-            os.close(read)
-            raise
+        except OSError as error:
+            problem = error
         finally:
             os.close(word)
+        if problem is not None:
+            os.close(read)
+            # Without the word it ends by itself.
+            await ended
+            raise problem
         return _Run(process, ended, read)
 
     async def _finish(self, run: _Run, reading: asyncio.Future[None]) -> None:
