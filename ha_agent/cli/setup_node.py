@@ -50,7 +50,7 @@ from ha_agent.core.names import PARKED
 from ha_agent.core.places import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, RunPlaces, StatePlaces
 from ha_agent.core.schema import NAME, SettingsError
 from ha_agent.core.settings import LinkSettings, Settings, SupervisorSettings, VrrpSettings, check_settings
-from ha_agent.core.settings_edit import UneditableText, changed_values, set_values
+from ha_agent.core.settings_edit import UneditableText, changed_values, dropped_values, set_values
 from ha_agent.core.settings_sample import flat_values, sample_toml
 from ha_agent.core.setup_plan import (
     PENDING_KEY,
@@ -233,7 +233,7 @@ def _settings(request: dict[str, Any]) -> tuple[Settings, str]:
     if present is not None:
         # What somebody has written besides stays, comments and all, where the file can be changed line by line.
         with contextlib.suppress(UneditableText):
-            return settings, set_values(present, changed_values(raw, merged))
+            return settings, set_values(present, changed_values(raw, merged), dropped_values(before, merged))
     return settings, sample_toml(flat_values(merged))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ha_agent.core.settings_sample import toml_value
@@ -21,15 +21,20 @@ class UneditableText(ValueError):
     """The text is laid out in a way that is not understood here; nothing of it was changed."""
 
 
-def set_values(text: str, values: Mapping[str, Any]) -> str:
-    """The TOML ``text`` with ``values`` set, by names such as ``vrrp.vip``. Raises ``UneditableText``."""
+def set_values(text: str, values: Mapping[str, Any], dropped: Collection[str] = ()) -> str:
+    """The TOML ``text`` with ``values`` set, by names such as ``vrrp.vip``, and those ``dropped`` made comments.
+
+    Raises ``UneditableText``.
+    """
     lines = text.splitlines()
+    for name in dropped:
+        lines = _drop(lines, *name.rsplit(".", 1))
     for name, value in values.items():
         section, _, key = name.rpartition(".")
         lines = _set(lines, section, key, toml_value(value))
     edited = "\n".join(lines) + "\n"
     try:
-        wanted = _with(tomllib.loads(text), values)
+        wanted = _with(_without(tomllib.loads(text), dropped), values)
         found = tomllib.loads(edited)
     except tomllib.TOMLDecodeError as error:
         raise UneditableText(str(error)) from None
@@ -39,7 +44,7 @@ def set_values(text: str, values: Mapping[str, Any]) -> str:
 
 
 def changed_values(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``set_values`` must set to make the tables ``after`` of ``before``, which has nothing that ``after`` lacks."""
+    """What ``set_values`` must set to make the tables ``after`` of ``before``; see ``dropped_values``."""
     found: dict[str, Any] = {}
     for section, table in after.items():
         present = before.get(section, {})
@@ -47,6 +52,31 @@ def changed_values(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[
             if not isinstance(present, Mapping) or key not in present or present[key] != value:
                 found[f"{section}.{key}"] = value
     return found
+
+
+def dropped_values(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What stands in ``before``, in a section that is in both, and no longer in ``after``."""
+    tables = {section: table for section, table in before.items() if isinstance(table, Mapping) and section in after}
+    return [f"{section}.{key}" for section, table in tables.items() for key in table if key not in after[section]]
+
+
+def _without(tables: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    for name in names:
+        *sections, key = name.split(".")
+        table: Any = tables
+        for section in sections:
+            table = table[section]
+        del table[key]
+    return tables
+
+
+def _drop(lines: list[str], section: str, key: str) -> list[str]:
+    begin, end = _find_section(lines, section)
+    present = re.compile(rf"\s*{re.escape(key)}\s*=\s*{_VALUE}\s*(?:#.*)?")
+    for number in range(begin if begin is not None else end, end):
+        if present.fullmatch(lines[number]):
+            return [*lines[:number], f"#{lines[number].lstrip()}", *lines[number + 1 :]]
+    return lines
 
 
 def _with(tables: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ha_agent.adapters.settings_change import plan_settings, replace_settings
 from ha_agent.core.schema import SettingsError
-from ha_agent.core.settings_edit import UneditableText, set_values
+from ha_agent.core.settings_edit import UneditableText, changed_values, dropped_values, set_values
 from ha_agent.core.settings_sample import sample_toml
 
 HAND_MADE = """\
@@ -102,3 +102,19 @@ def test_a_file_is_checked_as_a_whole_and_the_former_one_is_kept_with_its_mode(t
     assert planned.vrrp.router_id == 40 and "\nrouter_id = 40\n" in path.read_text()
     assert pathlib.Path(kept).read_text() == text
     assert [stat.S_IMODE(p.stat().st_mode) for p in sorted(tmp_path.iterdir())] == [0o640, 0o640]
+
+
+def test_one_address_becomes_several_and_one_again_with_every_comment() -> None:
+    text = '# ours\n[vrrp]\nvip = "192.0.2.10/24"  # the gateway\'s\n#vips = []\nrouter_id = 7\n'
+    before = tomllib.loads(text)
+    after = {"vrrp": {"vips": ["192.0.2.10/24", "2001:db8::10/64"], "router_id": 7}}
+    several = set_values(text, changed_values(before, after), dropped_values(before, after))
+    assert several.splitlines()[2] == '#vip = "192.0.2.10/24"  # the gateway\'s' and tomllib.loads(several) == after
+    back = set_values(several, changed_values(after, before), dropped_values(after, before))
+    assert tomllib.loads(back) == before and "# ours" in back
+
+
+def test_a_value_that_stands_on_several_lines_cannot_be_dropped() -> None:
+    text = '[vrrp]\nvips = [\n  "192.0.2.10/24",\n]\n'
+    with pytest.raises(UneditableText):
+        set_values(text, {"vrrp.vip": "192.0.2.10/24"}, ["vrrp.vips"])
