@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pathlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -422,3 +423,20 @@ def test_a_node_gives_the_vip_up_where_the_peer_renews_and_cannot_be_reached(
             assert node.group.fitness.reason != holds, "it renews no more"
 
     run(tmp_path, work, takeover=TakeoverSettings(silent_peer_s=1.0, retry_s=0.05))
+
+
+def test_no_hook_before_a_stop_keeps_programs_running_beyond_the_votes(tmp_path: pathlib.Path) -> None:
+    """Without a keeper the agent itself must kill in time, whatever an operator's hook is waiting for."""
+
+    async def work(node: Node, _peer: Peer) -> None:
+        node.report(VrrpState.MASTER)
+        await node.await_role(Role.ACTIVE)
+        node.world.hook_codes["/hook/everywhere"] = None
+        node.report(VrrpState.BACKUP)
+        await asyncio.sleep(0.5)
+        assert node.world.running() == THREE, "the hook is under way"
+        node.world.witness.is_deaf, node.link.answer = True, None
+        await asyncio.sleep(TERMS.ttl_s)
+        assert node.world.running() == []
+
+    run(tmp_path, work, replace(WITNESS, required=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 
 AGAIN_S = 600.0
 """A node gives way for a failing hook once in this time: a fault that both nodes have must not throw the VIP to and fro."""
+
+VOTES_LOOK_S = 0.05
+"""How often it is looked, while a hook runs before a stop, whether the votes have ended: less than the shortest margin."""
 
 RunHook = Callable[[Sequence[str], float, Mapping[str, str], Callable[[str], None]], Awaitable[HookEnd]]
 
@@ -64,7 +68,10 @@ class HookSteps:
         if step not in AT_RELEASE and not self._has_votes():
             raise StepFailed("the votes have ended: no hook is run")
         for name, hook in hooks_at(self._hooks, step):
-            end = await self._run(hook.command, hook.timeout_s, self._environment(step), functools.partial(_tell, name))
+            work = self._run(hook.command, hook.timeout_s, self._environment(step), functools.partial(_tell, name))
+            end = await (self._in_time(work) if step is Step.BEFORE_STOP else work)
+            if end is None:
+                break
             ends.append({"hook": name, "took_s": end.took_s, **({} if end.is_good else {"failed": end.describe()})})
             if end.is_good:
                 continue
@@ -75,6 +82,22 @@ class HookSteps:
                 self._stop(step, text, result)
                 break
         return result
+
+    async def _in_time(self, work: Awaitable[HookEnd]) -> HookEnd | None:
+        """Does ``work`` as long as this node has its votes; None where they end before: no program may run on for it."""
+        running = asyncio.ensure_future(work)
+        try:
+            while self._has_votes():
+                done, _ = await asyncio.wait({running}, timeout=VOTES_LOOK_S)
+                if done:
+                    return running.result()
+        except asyncio.CancelledError:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            raise
+        # The hook is ended beside the kill of the programs, which does not wait for it.
+        running.cancel()
+        return None
 
     def _is_passed_over(self, step: Step) -> bool:
         """Nothing waits for a hook where everything is to be killed at once, and none takes down what is still in use."""
