@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from ha_agent.adapters.files import free_bytes, sync_file_system
 from ha_agent.adapters.journal import Journal, JournalPlace
 from ha_agent.adapters.kept import Kept, write_kept, write_new
-from ha_agent.adapters.registry import read_file
+from ha_agent.adapters.registry import Found, read_file, read_open
 from ha_agent.core.manifest import Entry, Manifest
 from ha_agent.core.places import StatePlaces
 from ha_agent.core.transaction import MODE_MASK, BadTransaction, Transaction, parse_transaction
@@ -269,21 +269,33 @@ class Committer:
         return found
 
     def _apply(self, txn: Transaction, report: Committed) -> None:
+        known = {kept.path: kept.sha256 for kept in report.kept}
         for path in txn.deletes:
             with _collect_failure(report, path):
-                self._delete(path)
+                self._keep_late(path, self._delete(path), {known.get(path)}, txn, report)
         for entry in txn.puts:
             with _collect_failure(report, entry.path):
-                self._put(entry, txn)
+                self._keep_late(entry.path, self._put(entry, txn), {known.get(entry.path), entry.sha256}, txn, report)
 
-    def _put(self, entry: Entry, txn: Transaction) -> None:
+    def _keep_late(self, path: str, gone: Found | None, known: set[str | None], txn: Transaction, report: Committed) -> None:
+        """Keeps what left the registry where somebody wrote it after the journal had taken the old content.
+
+        What a power failure left without its content is nothing to keep. Raises ``OSError``.
+        """
+        if gone is None or gone.entry.sha256 in known or not gone.content.strip(b"\0"):
+            return
+        kept = Kept(path, gone.entry.mode, gone.entry.sha256, gone.content, "written while it was replaced", True)
+        write_kept(os.path.join(self._kept_dir, f"{txn.epoch}.{txn.generation}"), kept)
+        report.kept.append(kept)
+
+    def _put(self, entry: Entry, txn: Transaction) -> Found | None:
         data = txn.contents[entry.sha256] if entry.sha256 in txn.contents else self._staged(txn, entry.sha256)
         with _open_parent(self.root, entry.path, create=True) as (parent, name):
             _clear_way(parent, name)
-            self._install(parent, name, data, entry.mode)
+            return self._install(parent, name, data, entry.mode)
 
-    def _install(self, parent: int, name: str, data: bytes, mode: int) -> None:
-        """Puts ``data`` at ``name`` in one step.
+    def _install(self, parent: int, name: str, data: bytes, mode: int) -> Found | None:
+        """Puts ``data`` at ``name`` in one step; returns what stood there, None where that cannot be told.
 
         The new file is made in the staging directory, where no watcher looks, and exchanged with the old one: a rename
         over an existing file makes ext4 write the new one's data first, an exchange does not (the journal has it).
@@ -292,8 +304,7 @@ class Committer:
             staging = os.open(self._staging, _DIR)
             try:
                 # What was exchanged out of the registry stays here until the next checkpoint.
-                _install_from(staging, parent, name, data, mode)
-                return
+                return _read_leftover(staging, _install_from(staging, parent, name, data, mode))
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
@@ -301,14 +312,19 @@ class Committer:
             finally:
                 os.close(staging)
         leftover = _install_from(parent, parent, name, data, mode)
+        found = _read_leftover(parent, leftover)
         if leftover is not None:
             os.unlink(leftover, dir_fd=parent)
+        return found
 
-    def _delete(self, path: str) -> None:
+    def _delete(self, path: str) -> Found | None:
+        """Removes a file; returns what it held at last."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             with _open_parent(self.root, path, create=False) as (parent, name):
-                os.unlink(name, dir_fd=parent)
+                found = _unlink(parent, name)
             _remove_empty_parents(self.root, path)
+            return found
+        return None
 
 
 @contextlib.contextmanager
@@ -334,6 +350,33 @@ def _install_from(workshop: int, parent: int, name: str, data: bytes, mode: int)
     except OSError:
         os.unlink(temporary, dir_fd=workshop)
         raise
+
+
+def _read_leftover(workshop: int, name: str | None) -> Found | None:
+    """What a file that left the registry holds; None where there is none, or none that can be read as a conf."""
+    if name is None:
+        return None
+    with contextlib.suppress(OSError, ValueError), open(_open_file(name, workshop), "rb") as file:
+        return read_open(file.fileno(), name)
+    return None
+
+
+def _unlink(parent: int, name: str) -> Found | None:
+    """Removes ``name`` and returns what it held when its name was gone. Raises ``OSError``."""
+    try:
+        fd = _open_file(name, parent)
+    except OSError:
+        os.unlink(name, dir_fd=parent)
+        return None
+    with open(fd, "rb"):
+        os.unlink(name, dir_fd=parent)
+        with contextlib.suppress(OSError, ValueError):
+            return read_open(fd, name)
+    return None
+
+
+def _open_file(name: str, directory: int) -> int:
+    return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
 
 
 def _exchange(workshop: int, temporary: str, parent: int, name: str) -> bool:

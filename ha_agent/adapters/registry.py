@@ -113,14 +113,22 @@ def read_file(root: str, path: str) -> Found | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
-            return None
-        if info.st_size > MAX_CONF_BYTES:
-            raise ValueError(f"{info.st_size} bytes; a conf may have {MAX_CONF_BYTES}")
-        content = _read_all(fd, info.st_size)
+        return read_open(fd, path)
     finally:
         os.close(fd)
+
+
+def read_open(fd: int, path: str) -> Found | None:
+    """What the open file ``fd`` holds, as the registry file ``path``; None where it is something else than a regular file.
+
+    Raises ``OSError`` where it cannot be read, and ``ValueError`` where it is longer than a conf may be.
+    """
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
+        return None
+    if info.st_size > MAX_CONF_BYTES:
+        raise ValueError(f"{info.st_size} bytes; a conf may have {MAX_CONF_BYTES}")
+    content = _read_all(fd, info.st_size)
     entry = Entry(path, stat.S_IMODE(info.st_mode) & 0o777, hashlib.sha256(content).hexdigest())
     return Found(entry, content, _settled(info, time.time_ns()), info.st_nlink, find_stranger(info))
 

@@ -106,6 +106,26 @@ def test_what_is_replaced_or_deleted_is_kept_with_its_reason(place: tuple[str, s
     assert kept["1.7/local.conf"] == b"local edit"
 
 
+@pytest.mark.parametrize("path", ["put.conf", "deleted.conf", "equal.conf"])
+def test_what_is_written_while_it_is_replaced_is_kept(place: tuple[str, str], path: str) -> None:
+    root, state = place
+    for name in ("put.conf", "deleted.conf", "equal.conf"):
+        write(root, name, b"agreed")
+    agreed = Manifest.of([Entry(name, 0o644, sha(b"agreed")) for name in ("put.conf", "deleted.conf", "equal.conf")])
+    committer = Committer(root, state)
+    append = committer.journal.append
+
+    def append_late(record: dict[str, Any]) -> None:
+        append(record)
+        write(root, path, b"of the last moment")
+
+    committer.journal.append = append_late  # type: ignore[method-assign]
+    report = committer.commit(make(root, {"put.conf": b"2", "equal.conf": b"agreed"}, ("deleted.conf",)), agreed)
+    assert [(k.path, k.content) for k in report.kept if k.divergence] == [(path, b"of the last moment")]
+    committer.settle()
+    assert b"of the last moment" in kept_files(state).values()
+
+
 def test_symbolic_links_are_neither_followed_nor_left_in_the_way(place: tuple[str, str], tmp_path: os.PathLike[str]) -> None:
     root, state = place
     outside = os.path.join(tmp_path, "outside")
