@@ -60,17 +60,30 @@ def test_a_dry_run_shows_and_changes_nothing_and_without_a_terminal_nothing_is_a
 
 
 def test_a_switchover_waits_for_the_changes_of_the_last_moment_and_loses_none(pair: Pair) -> None:
+    """What was there at the hand-over is on the new active node; what came later is in the old one's conf or kept there.
+
+    Within a heartbeat the new active node's content replaces what was written on the standby.
+    """
     up(pair)
-    edit = 'for i in $(seq 200); do echo "; $i" >> /etc/supervisor/conf.d/p1.conf; sleep 0.01; done'
+    edit = 'for i in $(seq 200); do echo "; $i" >> /etc/supervisor/conf.d/p1.conf; sleep 0.01; done; touch /tmp/edited'
     pair.shell("node-a", f"({edit}) >/dev/null 2>&1 &")
     result = document(pair, "node-b", "switchover", "--yes")
     assert result["outcome"] == "done", result
-    wait_for("the editor's end", lambda: "; 200" in pair.files("node-a")["p1.conf"][1].decode(), 10)
-    here, there = (pair.files(node)["p1.conf"][1].decode() for node in ("node-a", "node-b"))
-    handed = max(int(line[2:]) for line in there.splitlines() if line.startswith("; "))
-    assert handed > 0 and here.startswith(there), "what was there at the hand-over is on the new active node"
-    later = pair.lab.status("node-a")["replication"]["local_changes"]
-    assert later == ["p1.conf"], "what came after it was made on a standby, and is said to be"
+    wait_for("the editor's end", lambda: pair.shell("node-a", "ls /tmp/edited 2>/dev/null || true"), 30, 0.1)
+
+    def lines(content: str) -> set[int]:
+        return {int(line[2:]) for line in content.splitlines() if line.startswith("; ")}
+
+    handed = lines(pair.files("node-b")["p1.conf"][1].decode())
+    assert handed == set(range(1, len(handed) + 1)) and handed, "the new active node has a conf without a gap"
+    assert lines(pair.files("node-a")["p1.conf"][1].decode()) >= handed
+    told = pair.history("node-a", "standby-edit") + pair.history("node-a", "divergence-kept")
+    assert any("p1.conf" in event["paths"] for event in told), "what came later was made on a standby, and is said to be"
+    pair.ha("node-b", "sync")
+    assert pair.files("node-a")["p1.conf"] == pair.files("node-b")["p1.conf"]
+    kept = {row["name"] for row in document(pair, "node-a", "kept", "list", "p1.conf")["kept"] if row["node"] == "node-a"}
+    found = handed.union(*(lines(pair.ha("node-a", "kept", "show", name).stdout) for name in kept))
+    assert found == set(range(1, 201)), f"lost: {sorted(set(range(1, 201)) - found)}"
 
 
 def test_a_switchover_to_a_standby_that_can_not_run_everything_is_refused_with_the_reason(pair: Pair) -> None:
