@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import time
@@ -63,14 +64,19 @@ for number in range(rounds + 10):
 
 
 def time_edits(lab: BenchLab, count: int, pause_s: float) -> list[float]:
-    """Edits one of fifty confs after the other; the first ones only warm up."""
+    """Edits one of fifty confs after the other; the first ones only warm up.
+
+    The pauses are ``pause_s`` on average and no rhythm: what an agent does a fixed time after an edit could otherwise always
+    fall into a pause, or always on the next edit.
+    """
+    pauses = random.Random(1)
     arrivals = Arrivals(lab.paths.registry("node-a"), lab.paths.registry("node-b"))
     took = []
     try:
         for number in range(-10, count):
             text = CONF.format(number=number % 50, autostart="false", stamp=time.time_ns())
             took.append(arrivals.edit(f"b{number % 50}.conf", text))
-            time.sleep(pause_s)
+            time.sleep(pauses.uniform(0.05, 1.95) * pause_s)
     finally:
         arrivals.close()
     return took[10:]
