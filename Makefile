@@ -1,7 +1,10 @@
 # The commands of this project. `make demo` and `make test` install what is missing through `make setup`.
 
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
+# A file of pip's that says which versions of the libraries are taken (tests/debian/).
+CONSTRAINTS ?=
 SANDBOX := $(BIN)/python -m ha_agent.lab.sandbox --
 TEST_LIMIT_S ?= 2400
 WORKERS ?= auto
@@ -23,11 +26,12 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 # The lab's nodes run the code from here and leave byte code beside it; it goes at the end, also after Ctrl-C.
 TIDY := trap 'find ha_agent bench tests -name __pycache__ -prune -exec rm -rf {} +' EXIT; trap : INT TERM;
 
-.PHONY: screenshots help setup demo test check bench bench-compare chaos votes fuzz deb test-machines docs manuals clean root
+.PHONY: screenshots help setup demo test test-debian check bench bench-compare chaos votes fuzz deb test-machines docs manuals clean root
 
 help:
 	@echo "make demo    the main job on a real pair in namespaces, with a measured summary (root)"
 	@echo "make test    all tests, several at once, in a place of their own with nothing but a loopback network (root); TESTS=... some"
+	@echo "make test-debian  the same with the versions of the libraries that Debian 12 has; SUITE=trixie: that Debian 13 has (root)"
 	@echo "make check   style, types, spelling, unit tests (no root)"
 	@echo "make bench   side by side with what one would use instead (root)"
 	@echo "make bench-compare REF=a-commit: edit, takeover and release here and there, in turns (root)"
@@ -43,19 +47,19 @@ help:
 	@echo "make manuals write share/ (man pages, bash completion) from the command line's grammar"
 	@echo "make setup   what these need: .venv/ and build/; clean removes both"
 
-setup: .venv/ready build/sysroot/.packages build/versions/ready
+setup: $(VENV)/ready build/sysroot/.packages build/versions/ready
 
-.venv/ready: pyproject.toml tools/setup-venv
-	@tools/setup-venv $(PYTHON)
+$(VENV)/ready: pyproject.toml tools/setup-venv $(CONSTRAINTS)
+	@tools/setup-venv $(PYTHON) $(VENV) $(CONSTRAINTS)
 	@touch $@
 
-build/sysroot/.packages: .venv/ready ha_agent/lab/packages.py
+build/sysroot/.packages: ha_agent/lab/packages.py | $(VENV)/ready
 	@mkdir -p build
 	@$(BIN)/python -m ha_agent.lab.packages tests --into build/sysroot
 	@touch $@
 
 # The watchdogs of Debian 12 and 13, beside the newest, which .venv has: the tests try all of them.
-build/versions/ready: .venv/ready
+build/versions/ready: | $(VENV)/ready
 	@for v in 2.2.1 6.0.0; do \
 		$(BIN)/python -m pip install -q --no-deps --upgrade --target build/versions/watchdog-$$v watchdog==$$v || exit 1; done
 	@touch $@
@@ -69,7 +73,11 @@ demo: root setup
 test: root setup
 	@$(TIDY) timeout --foreground --kill-after=30 $(TEST_LIMIT_S) $(SANDBOX) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
-check: .venv/ready
+# The environment of the other libraries lies in build/ and is made once.
+test-debian: root
+	@$(MAKE) --no-print-directory test VENV=build/venv-$(SUITE) CONSTRAINTS=tests/debian/$(SUITE).txt TESTS="$(TESTS)"
+
+check: $(VENV)/ready
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/codespell $(PROSE)
@@ -83,14 +91,14 @@ bench-compare: root setup
 	@[ -n "$(REF)" ] || { echo "bench-compare: with what? make bench-compare REF=a-commit [ROUNDS=5]" >&2; exit 2; }
 	@$(TIDY) $(BIN)/python -m bench.compare $(REF) --rounds $(ROUNDS)
 
-docs: .venv/ready
+docs: $(VENV)/ready
 	@$(BIN)/python -m tests.faults_doc
 	@$(BIN)/python -m tests.alerts_doc
 	@$(BIN)/python -m tests.rules_doc
 	@$(BIN)/python -m tests.glossary_doc
 	@$(BIN)/python -m tests.lint_doc
 
-manuals: .venv/ready
+manuals: $(VENV)/ready
 	@$(BIN)/python -m pip install -q shtab argparse-manpage
 	@PYTHONPATH=. $(BIN)/python tools/make-manuals
 
@@ -103,10 +111,10 @@ test-machines: root setup
 chaos: root setup
 	@$(TIDY) $(SANDBOX) $(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) --witness "$(WITNESS)"
 
-votes: .venv/ready
+votes: $(VENV)/ready
 	@$(BIN)/python -m tests.votes_model $(SECONDS) $(SEED)
 
-fuzz: .venv/ready
+fuzz: $(VENV)/ready
 	@$(BIN)/python -m tests.fuzz --count $(COUNT) --seed $(SEED) $(if $(filter command environment,$(firstword $(origin SECONDS))),--seconds $(SECONDS))
 
 clean:
