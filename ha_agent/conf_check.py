@@ -35,9 +35,15 @@ from io import StringIO
 
 
 class Later(types.ModuleType):
-    """A module that is imported when something of it is used for the first time."""
+    """A module that is imported when something of it is used for the first time.
+
+    Whoever looks through all modules (inspect, hypothesis) asks for what every module has, and uses nothing: Debian 13's
+    Python need not have this module at all.
+    """
 
     def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
         sys.modules.pop(self.__name__, None)
         return getattr(importlib.import_module(self.__name__), name)
 

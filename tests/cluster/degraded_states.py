@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import ha_agent
-from ha_agent import conf_check
+from ha_agent.adapters.conf_checker import SCRIPT
 from ha_agent.adapters.control import ask_daemon
 from ha_agent.lab.layout import NODES, VIP, other
 from tests.lab_support import Pair, wait_for
@@ -364,12 +364,12 @@ BY_STANDBY = (
     State(
         name="parser does not answer",
         what="supervisord's parser cannot be asked on the standby about the confs.",
-        make=cover(conf_check.__file__, "import sys; sys.exit(9)"),
-        lift=uncover(conf_check.__file__),
+        make=cover(SCRIPT, "import sys; sys.exit(9)"),
+        lift=uncover(SCRIPT),
         code="standby-unfit",
         word=f"{UNFIT}: the confs could not be checked",
         also=frozenset({"standby-not-ready"}),
-        truth=lambda pair: pair.shell("node-b", f"grep -q 'sys.exit(9)' {conf_check.__file__}"),
+        truth=lambda pair: pair.shell("node-b", f"grep -q 'sys.exit(9)' {SCRIPT}"),
     ),
     State(
         name="standby edited",
