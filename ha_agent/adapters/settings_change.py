@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+import tomllib
 from collections.abc import Mapping
 from typing import Any
 
 from ha_agent.adapters.files import write_atomic
 from ha_agent.adapters.settings_file import read_settings
-from ha_agent.core.settings import Settings
+from ha_agent.core.settings import ALTERNATIVES, Settings
 from ha_agent.core.settings_edit import set_values
 
 FORMER = ".former"
@@ -19,13 +20,25 @@ FORMER = ".former"
 def plan_settings(path: str, values: Mapping[str, Any]) -> tuple[Settings, bytes]:
     """What the file ``path`` would say with ``values`` set, by names such as ``vrrp.vip``, and its new content.
 
-    Raises ``SettingsError``, also where the file is not right as it is, ``UneditableText`` and ``OSError``.
+    The key for a single value becomes a comment where the one for several is set, and the other way round. Raises
+    ``SettingsError``, also where the file is not right as it is, ``UneditableText`` and ``OSError``.
     """
     with open(path, "rb") as file:
         content = file.read()
     read_settings(content)
-    edited = set_values(content.decode("utf-8"), values).encode()
+    text = content.decode("utf-8")
+    edited = set_values(text, values, _find_replaced(tomllib.loads(text), values)).encode()
     return read_settings(edited), edited
+
+
+def _find_replaced(tables: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
+    """The keys of the file in whose places others are set."""
+    return [
+        f"{section}.{former}"
+        for section, *pair in ALTERNATIVES
+        for former, taken in (pair, pair[::-1])
+        if f"{section}.{taken}" in values and f"{section}.{former}" not in values and former in tables.get(section, {})
+    ]
 
 
 def replace_settings(path: str, content: bytes) -> str:

@@ -13,9 +13,11 @@ from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands, settings_of
 from ha_agent.core.schema import SettingsError
 from ha_agent.core.settings_compare import (
+    VIP_KEYS,
     Kind,
     SettingRow,
     compare_settings,
+    keys_that_travel,
     keys_to_agree,
     values_in_force,
     values_to_agree,
@@ -145,7 +147,7 @@ def _shown(value: Any) -> str:
 
 def _say_what_to_do(rows: list[SettingRow], nodes: Nodes) -> None:
     told = {row.key for row in rows if row.kind is Kind.MUST_AGREE}
-    travels = told & values_to_agree(nodes.settings).keys()
+    travels = told & keys_that_travel(nodes.settings)
     if not any(row.kind is not Kind.MAY_DIFFER for row in rows):
         print("what both nodes must say alike is alike")
     if travels:
@@ -164,8 +166,11 @@ def run_apply(options: argparse.Namespace) -> int:
     in_force = nodes.ask_own({"op": "settings"})["values"]
     if stale := sorted(key for key in wanted if in_force.get(key) != wanted[key]):
         complain(f"note: the agent here does not work with {', '.join(stale)} yet: systemctl reload ha-agent")
-    rows = [r for r in _compare(options, nodes) if r.key in wanted and r.kind is Kind.MUST_AGREE]
-    due = {row.key: wanted[row.key] for row in rows}
+    travels = keys_that_travel(nodes.settings)
+    rows = [r for r in _compare(options, nodes) if r.key in travels and r.kind is Kind.MUST_AGREE]
+    differing = {row.key for row in rows}
+    differing |= VIP_KEYS if differing & VIP_KEYS else set()
+    due = {key: value for key, value in wanted.items() if key in differing}
     if not options.json:
         for row in rows:
             print(visible(f"{nodes.peer_name}: {row.key} = {_shown(row.own)} (was {_shown(row.peer)})"))
@@ -193,7 +198,7 @@ def _say_applied(options: argparse.Namespace, nodes: Nodes, answer: dict[str, An
         print(f"what both nodes must say alike is alike on {nodes.peer_name}")
     else:
         print(f"{nodes.peer_name}: {', '.join(changed)} set; the former file is {answer['kept']}, and the agent begins anew")
-        if set(changed) & {"vrrp.vip", "vrrp.router_id", "vrrp.advert_int_s", "vrrp.nopreempt"}:
+        if set(changed) & {*VIP_KEYS, "vrrp.router_id", "vrrp.advert_int_s", "vrrp.nopreempt"}:
             print(
                 f"keepalived there works with the old ones: at {nodes.peer_name}: ha-agent keepalived write, and reload it"
             )

@@ -55,6 +55,8 @@ def adapt_requests(
     if settings.peer.ssh_port != ssh_port:
         own["peer"]["ssh_port"] = ssh_port
     peer["vrrp"]["priority"] = lower_priority(settings.vrrp.priority)
+    for key in ("vip", "vips"):
+        peer.get("vrrp", {}).pop(key, None)
     for name, value in values_to_agree(settings).items():
         section, _, key = name.rpartition(".")
         peer.setdefault(section, {})[key] = value

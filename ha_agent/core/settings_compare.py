@@ -19,6 +19,9 @@ written, of the addresses only the number is to be the same, and a witness is mo
 CROSSED = {"node.name": "peer.name", "node.address": "peer.address", "node.addresses": "peer.addresses"}
 """What one node says of itself, and the other one of its peer."""
 
+VIP_KEYS = frozenset({"vrrp.vip", "vrrp.vips"})
+"""The one for a single address or the other one for several: a file has one of them."""
+
 OWN = frozenset({"vrrp.priority", "vrrp.interface", "vrrp.path_interfaces", "peer.ssh_port", "peer.ssh_user"})
 """What is each node's own, and nothing to compare."""
 
@@ -66,9 +69,16 @@ def keys_to_agree(settings: Settings) -> frozenset[str]:
 
 
 def values_to_agree(settings: Settings) -> dict[str, Any]:
-    """What the peer's file is to say as this one does, and may be told over the link. Several VIPs are set by root there."""
-    kept = HERE_ALONE | (frozenset({"vrrp.vip"}) if settings.vrrp.vips else frozenset())
-    return {key: value for key, value in describe_agreement(settings).items() if key not in kept}
+    """What the peer's file is to say as this one does, and may be told over the link; one of ``VIP_KEYS`` is among it."""
+    said = describe_agreement(settings)
+    vrrp = settings.vrrp
+    vips: dict[str, Any] = {"vrrp.vips": [*vrrp.vips]} if vrrp.vips else {"vrrp.vip": said["vrrp.vip"]}
+    return vips | {key: value for key, value in said.items() if key not in HERE_ALONE | VIP_KEYS}
+
+
+def keys_that_travel(settings: Settings) -> frozenset[str]:
+    """The keys that a node may set in its peer's file."""
+    return VIP_KEYS | values_to_agree(settings).keys()
 
 
 def compare_settings(own: Mapping[str, Any], peer: Mapping[str, Any], agreed: frozenset[str]) -> Iterator[SettingRow]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 
 from ha_agent.lab.layout import VIP
 from tests.lab_support import Pair, wait_for
@@ -87,3 +89,43 @@ def test_what_would_take_the_service_down_or_name_a_place_is_refused(pair: Pair)
     assert pair.shell("node-a", f"cat {FILE}") == before
     assert not os.path.exists(os.path.join(pair.lab.paths.disk("node-a", "etc-ha-agent"), "agent.toml.former"))
     assert pair.runs("node-a") == THREE
+
+
+def test_an_address_is_added_and_taken_away_while_the_programs_run(pair: Pair) -> None:
+    """The steps of docs/day2.md for a further virtual address, and back.
+
+    Fault: `vip` becomes `vips` on one node, and later the other way round.
+    Answer: `config apply --peer` sets it at the other one, whose former line stays as a comment; after `keepalived write`
+    both addresses are where the programs are, and after the way back the first alone; no program is touched.
+    Bound: none needed.
+    """
+    up(pair)
+    pids = pair.sup("node-a", "status", "all").stdout
+    both, one = f'vips = ["{VIP}/24", "10.77.0.101/24"]', f'vip = "{VIP}/24"'
+    for line, wanted in ((both, {VIP, "10.77.0.101"}), (one, {VIP})):
+        assert pair.ha("node-a", "maintenance", "on", "--for", "10min", "--reason", "addresses").returncode == 0
+        pair.shell("node-a", f"sed -i '/^vips\\? = /d; s|^\\[vrrp\\].*|&\\n{line}|' {FILE}; ha-agent config check")
+        done = pair.ha("node-a", "config", "apply", "--peer", "--yes")
+        assert done.returncode == 0 and "ha-agent keepalived write" in done.stdout, done
+        pair.lab.unit("node-a", "kill", "ha-agent", signal.SIGHUP)
+        wait_for("both agree", lambda: pair.ha("node-b", "config", "diff", "--peer").returncode == 0, 20, 0.3)
+        for node in ("node-a", "node-b"):
+            assert pair.ha(node, "keepalived", "write").returncode == 0
+            # The lab's nodes have the hook where it may differ from node to node.
+            pair.shell(node, "sed -i s,/usr/lib/ha-agent/,/etc/keepalived/, /etc/keepalived/keepalived.conf")
+            pair.lab.unit(node, "kill", "keepalived", signal.SIGHUP)
+        wait_for("the addresses", lambda w=wanted: addresses(pair, "node-a") == w, 10, 0.2)  # type: ignore[misc]
+        assert pair.ha("node-a", "maintenance", "off").returncode == 0
+        pair.lab.wait_settled()
+        assert not addresses(pair, "node-b") and pair.runs("node-a") == THREE
+        assert re.findall(r"pid \d+", pair.sup("node-a", "status", "all").stdout) == re.findall(r"pid \d+", pids)
+        assert pair.ha("node-a", "doctor", "--peer").returncode == 0
+    text = pair.shell("node-b", f"cat {FILE}")
+    assert f"\n{one}" in text and "\n#vips = [" in text
+    assert pair.ha("node-a", "switchover", "--yes").returncode == 0
+    pair.await_runs("node-b", THREE)
+
+
+def addresses(pair: Pair, node: str) -> set[str]:
+    """Which virtual addresses are on the node, as its kernel says."""
+    return {VIP, "10.77.0.101"} & set(re.findall(r"inet ([^/ ]+)/", pair.shell(node, "ip -o addr show dev eth0")))

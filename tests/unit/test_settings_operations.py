@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
+import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from ha_agent.adapters.store import History
 from ha_agent.core.requests import Request, SettingsApplyRequest
 from ha_agent.core.schema import NOT_SHOWN
-from ha_agent.core.settings import check_settings
+from ha_agent.core.settings import Settings, check_settings
 from ha_agent.core.settings_compare import Kind, compare_settings, keys_to_agree, values_in_force, values_to_agree
 from ha_agent.core.settings_sample import sample_toml
 from ha_agent.core.words import Outcome, Role
@@ -63,7 +64,8 @@ def test_several_addresses_of_either_kind_are_compared_as_what_they_mean() -> No
     assert compare(several(mine, theirs, both), several(theirs, mine, both[:1])) == [("vrrp.vips", Kind.MUST_AGREE)]
     assert compare(several(mine, theirs, both), several(theirs, mine[::-1], both)) == [("node.addresses", Kind.MUST_NAME)]
     assert {kind for _, kind in compare({**raw(A, B), **hook}, raw(B, A))} == {Kind.MAY_DIFFER}
-    assert "vrrp.vip" not in values_to_agree(check_settings(several(mine, theirs, both)))
+    to_agree = values_to_agree(check_settings(several(mine, theirs, both)))
+    assert to_agree["vrrp.vips"] == both and "vrrp.vip" not in to_agree
 
 
 def test_what_must_agree_is_told_first_and_the_rest_after_that() -> None:
@@ -132,17 +134,20 @@ class Desk:
         history = History(str(directory), "node-b", 10**6)
         self.standing = Standing("node-b", str(directory / "role.json"))
         self.maintenance = Maintenance(str(directory / "m.json"), Events(history), lambda: 1000.0, lambda: 10.0)
-        settings = check_settings(raw(B, A))
-        self.operations = SettingsOperations(
+        self.history = history
+        self.operations = self.begin(check_settings(raw(B, A)))
+
+    def begin(self, settings: Settings) -> SettingsOperations:
+        """The operations of an agent that was started with ``settings``."""
+        return SettingsOperations(
             str(self.path),
             settings,
             self.standing,
             self.maintenance,
-            Events(history),
+            Events(self.history),
             lambda address: address in self.here,
             self._reload,
         )
-        self.history = history
 
     def _reload(self) -> None:
         self.reloads += 1
@@ -161,6 +166,20 @@ def test_values_are_set_the_former_file_is_kept_and_the_agent_begins_anew(tmp_pa
     assert pathlib.Path(answer["kept"]).read_text() == desk.text
     (event,) = desk.history.read(10)
     assert event["code"] == "settings-applied" and event["by"] == "root" and "vrrp.router_id = 7" in event["text"]
+
+
+def test_an_address_is_added_and_taken_away_and_the_other_key_becomes_a_comment(tmp_path: pathlib.Path) -> None:
+    desk = Desk(tmp_path)
+    both = ["192.0.2.10/24", "192.0.2.20/24"]
+    answer = desk.apply({"vrrp.vips": both})
+    assert (answer["outcome"], answer["changed"]) == (Outcome.DONE, ["vrrp.vips"])
+    text = desk.path.read_text()
+    assert '\nvips = ["192.0.2.10/24", "192.0.2.20/24"]\n' in text and '\n#vip = "192.0.2.10/24"' in text
+    settings = check_settings(tomllib.loads(text))
+    desk.operations = desk.begin(settings)
+    assert desk.apply({"vrrp.vips": both}) == {"outcome": Outcome.DONE, "changed": [], "kept": None}
+    assert desk.apply({"vrrp.vip": "192.0.2.10/24"})["changed"] == ["vrrp.vip"]
+    assert check_settings(tomllib.loads(desk.path.read_text())).vrrp.all_vips == ("192.0.2.10/24",)
 
 
 def test_what_is_so_already_changes_nothing(tmp_path: pathlib.Path) -> None:
@@ -185,6 +204,12 @@ def test_what_is_so_already_changes_nothing(tmp_path: pathlib.Path) -> None:
         {"vrrp.vip": {"x": 1}},
         {"vrrp.vip": None},
         {"vrrp.advert_int_s": float("nan")},
+        {"vrrp.vips": ["192.0.2.10/24", "192.0.2.77/24"]},
+        {"vrrp.vips": ["192.0.2.10/24", "192.0.2.11/24"]},
+        {"vrrp.vips": ["192.0.2.10/24", 7]},
+        {"vrrp.vips": []},
+        {"vrrp.vips": "192.0.2.20/24", "vrrp.vip": "192.0.2.20/24"},
+        {"vrrp.vips": ["192.0.2.20/24"], "vrrp.vip": "192.0.2.20/24"},
         {"vrrp.vip": "192.0.2.12/24"},
         {"vrrp.vip": "192.0.2.11/24"},
         {"vrrp.vip": "192.0.2.77/24"},

@@ -15,7 +15,7 @@ from ha_agent.core.answers import SettingsAnswer, SettingsAppliedAnswer
 from ha_agent.core.requests import Request, SettingsApplyRequest
 from ha_agent.core.schema import SettingsError
 from ha_agent.core.settings import Settings
-from ha_agent.core.settings_compare import values_in_force, values_to_agree
+from ha_agent.core.settings_compare import VIP_KEYS, keys_that_travel, values_in_force, values_to_agree
 from ha_agent.core.settings_edit import UneditableText
 from ha_agent.core.words import OWNING_ROLES, Outcome
 from ha_agent.daemon.events import Events
@@ -54,8 +54,7 @@ class SettingsOperations:
 
         Refused as a whole where one of them is of another kind or not allowed; the file is as it was then.
         """
-        may_be_set = values_to_agree(self._settings)
-        if others := sorted(set(request.values) - set(may_be_set)):
+        if others := sorted(set(request.values) - keys_that_travel(self._settings)):
             return _refused(f"{', '.join(others)[:200]} is set by root of each node alone")
         try:
             planned, content = await asyncio.to_thread(plan_settings, self._path, request.values)
@@ -63,8 +62,8 @@ class SettingsOperations:
             return _refused(f"{self._path}: {error}")
         except OSError as error:
             return {"outcome": Outcome.FAILED, "reason": f"{self._path}: {error.strerror or error}"}
-        wanted = values_to_agree(planned)
-        changed = sorted(key for key in request.values if wanted[key] != may_be_set[key])
+        present, wanted = values_to_agree(self._settings), values_to_agree(planned)
+        changed = sorted(key for key in request.values if wanted.get(key) != present.get(key))
         if not changed:
             return {"outcome": Outcome.DONE, "changed": [], "kept": None}
         if (obstacle := self._find_obstacle(planned, changed)) is not None:
@@ -81,13 +80,14 @@ class SettingsOperations:
     def _find_obstacle(self, planned: Settings, changed: list[str]) -> str | None:
         """Why these values must not be taken here now."""
         role = self._standing.role
-        if set(changed) & VITAL and role in OWNING_ROLES and not self._maintenance.is_on:
+        if set(changed) & (VITAL | VIP_KEYS) and role in OWNING_ROLES and not self._maintenance.is_on:
             return f"this node is {role.value}, and would lose the VIP by that: ha-agent maintenance on, first"
-        address = planned.vrrp.vip.partition("/")[0]
-        ours = (planned.node.address, planned.peer.address)
-        if "vrrp.vip" in changed and (address in ours or self._has_address(address) is not False):
-            # The agent takes a VIP off where it must not be: it must not be made to take another address off.
-            return f"{address} is an address of this machine, or of the other one, already"
+        ours = (*planned.node.paths, *planned.peer.paths)
+        for vip in sorted(set(planned.vrrp.all_vips) - set(self._settings.vrrp.all_vips)):
+            address = vip.partition("/")[0]
+            if address in ours or self._has_address(address) is not False:
+                # The agent takes a VIP off where it must not be: it must not be made to take another address off.
+                return f"{address} is an address of this machine, or of the other one, already"
         return None
 
 
