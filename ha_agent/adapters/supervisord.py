@@ -137,6 +137,14 @@ class Supervisord:
             return False
         return True
 
+    def works(self, timeout_s: float = 2.0) -> bool:
+        """Whether supervisord answers within ``timeout_s`` and is not shutting down, for its end or for a reload."""
+        try:
+            self._call("supervisor.getState", timeout_s=timeout_s)
+        except SupervisordDown:
+            return False
+        return True
+
     def read_pid(self) -> int:
         """supervisord's process id. Raises ``SupervisordDown``."""
         return int(self._call("supervisor.getPID"))

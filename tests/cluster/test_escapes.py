@@ -119,6 +119,22 @@ def test_a_reload_that_nobody_tells_of_is_seen_by_the_new_socket(pair: Pair) -> 
     pair.await_role("node-a", "active")
 
 
+def test_a_role_that_goes_while_supervisord_reloads_is_let_go_of_at_once(pair: Pair) -> None:
+    """Hazard 40: `supervisorctl reload`, and the node must release while supervisord waits for its programs to stop.
+
+    Fault: a reload on the active node, one of whose programs needs 3 s to stop; keepalived is stopped at the same moment.
+    Answer: what is left is told to end; the release goes on once supervisord has begun anew, within the same process.
+    Bound: the program's 3 s and a few more, not release.stop_timeout_s.
+    """
+    slow = "[program:slow]\ncommand=/bin/sh -c 'trap \"sleep 3; exit\" TERM; sleep 77777 & wait'\nstopwaitsecs=20\n"
+    pair.up({"slow.conf": slow, **sleepers(2)})
+    pair.await_runs("node-a", {"slow", "p0", "p1"})
+    pair.shell("node-a", "supervisorctl reload")
+    pair.lab.unit("node-a", "stop", "keepalived")
+    pair.await_runs("node-b", {"slow", "p0", "p1"}, 20)
+    assert not pair.probe.doubles and not pair.runs("node-a")
+
+
 def test_a_supervisord_that_lost_its_socket_is_no_dead_one(pair: Pair) -> None:
     """Hazard 41: supervisord's socket file is deleted while supervisord lives; then the agent restarts.
 

@@ -160,6 +160,7 @@ class MemorySupervisord(Supervisord):
         self.changed: list[str] = []
         self.calls: list[tuple[str, Any]] = []
         self.down: str | None = None
+        self.shuts_down = False
         self.down_at: str | None = None
         """The method from which on it does not answer."""
         self.refuses: dict[str, Fault] = {}
@@ -178,6 +179,10 @@ class MemorySupervisord(Supervisord):
     def is_up(self, timeout_s: float = 2.0) -> bool:
         """Whether it answers."""
         return self.down is None
+
+    def works(self, timeout_s: float = 2.0) -> bool:
+        """Whether it answers and goes on."""
+        return self.down is None and not self.shuts_down
 
     def read_processes(self) -> list[ProcessInfo]:
         """Everything."""

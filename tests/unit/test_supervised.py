@@ -10,8 +10,9 @@ import threading
 import pytest
 
 from ha_agent.adapters.supervisord import ProcessInfo, SupervisordDown
+from ha_agent.core.kinship import Marked
 from ha_agent.daemon.programs.supervised import OPERATOR_WORKERS, SPAWN_S, Lane, Supervised
-from tests.unit.fakes_programs import Machine, MemorySupervisord, info
+from tests.unit.fakes_programs import Machine, MemorySupervisord, Running, info
 from tests.unit.timeless import run_timeless
 
 
@@ -156,13 +157,35 @@ def test_a_supervisord_that_hangs_is_stopped_and_then_killed(tmp_path: pathlib.P
         machine = Machine(tmp_path)
         assert machine.supervised.freeze()
         await machine.supervised.end()
-        await machine.supervised.wait_end(1.0)
+        await machine.supervised.wait_shutdown(1.0)
         assert machine.watch.sent == [signal.SIGSTOP, signal.SIGKILL]
         machine.watch.found = None
         assert not machine.supervised.freeze()
         await machine.supervised.end()
-        await machine.supervised.wait_end(1.0)
+        await machine.supervised.wait_shutdown(1.0)
         assert machine.watch.sent.count(signal.SIGKILL) == 1
+
+    run_timeless(main())
+
+
+@pytest.mark.parametrize(
+    ("anew_s", "ended_s", "waited_s"), [(2.0, None, 2.0), (None, 3.0, 3.0), (None, None, 60.0), (0.0, None, 0.0)]
+)
+def test_a_shutdown_is_over_where_supervisord_begins_anew_within_its_process(
+    tmp_path: pathlib.Path, anew_s: float | None, ended_s: float | None, waited_s: float
+) -> None:
+    async def main() -> None:
+        machine = Machine(tmp_path)
+        loop = asyncio.get_running_loop()
+        machine.table.live[77] = Running(Marked(77, 1, 100, "supervisord", "supervisord"))
+        machine.supervisord.shuts_down = True
+        if anew_s is not None:
+            loop.call_later(anew_s, setattr, machine.supervisord, "shuts_down", False)
+        if ended_s is not None:
+            loop.call_later(ended_s, machine.table.live.pop, 77)
+        began = loop.time()
+        await machine.supervised.wait_shutdown(60.0)
+        assert waited_s <= loop.time() - began <= waited_s + 0.5
 
     run_timeless(main())
 

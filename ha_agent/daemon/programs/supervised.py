@@ -32,6 +32,8 @@ SPAWN_S = 0.02
 GLANCE_S = 0.5
 """supervisord needs 0.2 s to describe 500 processes; a peer's question for the status waits a little longer than this."""
 
+SHUTDOWN_LOOK_S = 0.25
+
 OPERATOR_WORKERS = 2
 END_LIMIT_S = 5.0
 
@@ -188,10 +190,18 @@ class Supervised:
         self.process.send(signal.SIGSTOP)
         return self.process.is_alive
 
-    async def wait_end(self, limit_s: float) -> None:
-        """Waits for the end of supervisord's process, ``limit_s`` at most."""
-        if (identity := self.process.identity) is not None:
-            await self._table.wait_ended([identity[0]], limit_s)
+    async def wait_shutdown(self, limit_s: float) -> None:
+        """Waits for the end of a shutdown of supervisord's, ``limit_s`` at most: its process ends, or has begun anew.
+
+        A reload begins anew within the same process (supervisor's ``supervisord.main``).
+        """
+        clock = asyncio.get_running_loop().time
+        until = clock() + limit_s
+        while (identity := self.process.identity) is not None and (left_s := until - clock()) > 0:
+            if await self._table.wait_ended([identity[0]], min(left_s, SHUTDOWN_LOOK_S)):
+                return
+            if await asyncio.to_thread(self.client.works, self._settings.hung_s):
+                return
 
     async def end(self) -> None:
         """Kills supervisord and waits for its end. systemd starts it again."""

@@ -149,14 +149,14 @@ class Sweeper:
         return await self._end_all(find)
 
     async def hurry_shutdown(self) -> None:
-        """Waits for the end of a supervisord that is shutting down, ``stop_timeout_s`` at most.
+        """Waits until a supervisord that is shutting down has ended or begun anew, ``stop_timeout_s`` at most.
 
         It stops one group after the other, about one a second (supervisor's ``ordered_stop_groups_phase_1``), and starts
         nothing any more: so its programs are all told at once.
         """
         for process in await self.find_left():
             self._table.send(process, signal.SIGTERM)
-        await self._supervised.wait_end(self._release.stop_timeout_s)
+        await self._supervised.wait_shutdown(self._release.stop_timeout_s)
 
     async def _end_all(self, find: Find, *, at_once: bool = False) -> list[Marked]:
         """TERM, a grace, KILL; several rounds, as a process may have just forked."""
