@@ -39,6 +39,9 @@ from tests.lab_support import ESCAPER
 SETTLE_S = 90.0
 """Stated bound: so long after the last fault of an episode was lifted, one node is active and the programs run there."""
 
+SLOW_S = 10.0
+"""A pair that needs longer to settle has kept a promise, and is worth a look."""
+
 SYNC_S = 30.0
 """Stated bound: so long after that both nodes hold the same registry."""
 
@@ -304,6 +307,8 @@ def play(run: Run, seed: int, seconds: float) -> list[Violation]:
         print(f"{episode.number:4}  {text}", flush=True)
         run.play(episode)
         unsettled = run.settle()
+        if unsettled is None and run.settled_s[-1] > SLOW_S:
+            print(f"      settled {run.settled_s[-1]:.1f} s after the last fault", flush=True)
         found = ([unsettled] if unsettled else []) + run.check()
         if found:
             return found
