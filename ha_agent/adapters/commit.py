@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from ha_agent.adapters.files import free_bytes, sync_file_system
-from ha_agent.adapters.journal import Journal, JournalPlace
+from ha_agent.adapters.journal import FIRST_BYTES, Journal, JournalPlace
 from ha_agent.adapters.kept import Kept, write_kept, write_new
 from ha_agent.adapters.registry import Found, read_file, read_open
 from ha_agent.core.manifest import Entry, Manifest
@@ -63,9 +63,9 @@ class Committed:
 
 
 class Committer:
-    """Applies transactions to one registry. Not for several threads at once."""
+    """Applies transactions to one registry. Not for several threads at once. ``journal_bytes``: as a new journal begins."""
 
-    def __init__(self, root: str, state_dir: str) -> None:
+    def __init__(self, root: str, state_dir: str, journal_bytes: int = FIRST_BYTES) -> None:
         self.root = root
         places = StatePlaces(state_dir)
         self._staging, self._kept_dir = places.staging, places.kept
@@ -75,7 +75,7 @@ class Committer:
         """A claim may write kept copies while a checkpoint does: each copy is made once."""
         self._one_mount = True
         """Whether staging and registry are one mount, so that a file can be moved from one to the other; found by trying."""
-        self.journal = Journal(places.journal)
+        self.journal = Journal(places.journal, journal_bytes)
 
     def unkept(self) -> list[tuple[str, Kept]]:
         """The copies that the journal alone holds until the next checkpoint, with their generation. From any thread."""

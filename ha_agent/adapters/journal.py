@@ -21,16 +21,22 @@ FIRST_BYTES = 4 * 1024 * 1024
 
 _MAGIC = b"HAJ1"
 
+_HEADER_BYTES = 256
+"""No first line of a record is longer."""
+
 
 JournalPlace = tuple[bytes, int]
 """Where the next record goes: it changes with each record, and when the journal is cleared."""
 
 
 class Journal:
-    """Transactions that the agreed manifest on disk does not include yet."""
+    """Transactions that the agreed manifest on disk does not include yet.
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    ``first_bytes``: the size of a new file. What is written beyond it is safe as well, but slower.
+    """
+
+    def __init__(self, path: str, first_bytes: int = FIRST_BYTES) -> None:
+        self._path, self._first_bytes = path, first_bytes
         self._fd: int | None = None
         self._round = secrets.token_hex(8).encode()
         self.size = 0
@@ -77,7 +83,7 @@ class Journal:
         temporary = self._path + ".new"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            write_all(fd, bytes(FIRST_BYTES))
+            write_all(fd, bytes(self._first_bytes))
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -87,36 +93,22 @@ class Journal:
     def _continue(self, fd: int) -> None:
         """Continues behind the whole records that are there."""
         self.size = 0
-        for round_id, end, _ in self._records(_read_from_start(fd)):
+        for round_id, end, _ in _records(fd):
             self._round, self.size = round_id, end
-
-    @staticmethod
-    def _records(raw: bytes) -> Iterator[tuple[bytes, int, bytes]]:
-        at, first = 0, None
-        while (end := raw.find(b"\n", at, at + 256)) >= 0:
-            parts = raw[at:end].split(b" ")
-            if len(parts) != 4 or parts[0] != _MAGIC or not parts[2].isdigit() or first not in (None, parts[1]):
-                return
-            body = raw[end + 1 : end + 1 + int(parts[2])]
-            if hashlib.sha256(body).hexdigest().encode() != parts[3]:
-                return
-            first = parts[1]
-            at = end + 1 + len(body) + 1
-            yield parts[1], at, body
 
     def read(self) -> list[dict[str, Any]]:
         """All whole records, oldest first. Stops at the first record that is not whole. Raises ``OSError``."""
         if not os.path.exists(self._path):
             return []
-        return [json.loads(body) for _, _, body in self._records(_read_from_start(self._open()))]
+        return [json.loads(body) for _, _, body in _records(self._open())]
 
     def clear(self) -> None:
         """Forgets all records, durably. Raises ``OSError``."""
         if self.size == 0 and self._fd is not None:
             return
         fd = self._open()
-        if self.size > FIRST_BYTES:
-            os.ftruncate(fd, FIRST_BYTES)
+        if self.size > self._first_bytes:
+            os.ftruncate(fd, self._first_bytes)
         os.pwrite(fd, bytes(64), 0)
         os.fdatasync(fd)
         self._round = secrets.token_hex(8).encode()
@@ -129,9 +121,26 @@ class Journal:
             self._fd = None
 
 
-def _read_from_start(fd: int) -> bytes:
-    chunks, at = [], 0
-    while chunk := os.pread(fd, 1024 * 1024, at):
+def _records(fd: int) -> Iterator[tuple[bytes, int, bytes]]:
+    """The whole records: round, end and body of each. What lies behind the last one is not read: it is most of the file."""
+    at, first, limit = 0, None, os.fstat(fd).st_size
+    while (length := (header := os.pread(fd, _HEADER_BYTES, at)).find(b"\n")) >= 0:
+        parts = header[:length].split(b" ")
+        if len(parts) != 4 or parts[0] != _MAGIC or not parts[2].isdigit() or first not in (None, parts[1]):
+            return
+        at += length + 1
+        body = _read_exactly(fd, min(int(parts[2]), limit), at)
+        if hashlib.sha256(body).hexdigest().encode() != parts[3]:
+            return
+        first = parts[1]
+        at += len(body) + 1
+        yield parts[1], at, body
+
+
+def _read_exactly(fd: int, length: int, at: int) -> bytes:
+    """``length`` bytes from ``at`` on, or all that there are."""
+    chunks = []
+    while length and (chunk := os.pread(fd, length, at)):
         chunks.append(chunk)
-        at += len(chunk)
+        at, length = at + len(chunk), length - len(chunk)
     return b"".join(chunks)

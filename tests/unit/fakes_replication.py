@@ -34,6 +34,8 @@ from ha_agent.daemon.standing import Standing
 LIMITS = LinkSettings(inline_max_bytes=64, answer_timeout_s=1.0)
 WALL_S = 1_700_000_000.0
 FIRST = Watermark(1, "alfa")
+JOURNAL_BYTES = 16 * 1024
+"""What a new journal occupies: the agent's own is larger, and thousands of nodes are made here."""
 
 
 def digest(content: bytes) -> str:
@@ -242,7 +244,7 @@ class PairNode:
         settings, name, other_name = self.registry_settings, self.name, self.peer_settings.name
         self.store = Store(str(self.state_dir))
         self.store.prepare()
-        self.committer = Committer(str(self.registry_dir), str(self.state_dir))
+        self.committer = Committer(str(self.registry_dir), str(self.state_dir), JOURNAL_BYTES)
         self.ledger = Ledger(self.store, self.committer, 10_000)
         self.events = TestEvents(self.state_dir, name)
         self.watcher = QuietWatcher()
