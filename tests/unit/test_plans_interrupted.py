@@ -421,8 +421,13 @@ def test_a_release_that_overtakes_a_takeover_waits_for_the_step_under_way_unless
             while f"{at.value} begins" not in log:
                 await asyncio.sleep(0.001)
         node.report(VrrpState.BACKUP)
-        await asyncio.sleep(0.02)
-        assert ("disarm begins" in log) == (at in BREAKABLE_STEPS), "two plans never overlap"
+        if at in BREAKABLE_STEPS:
+            async with asyncio.timeout(5.0):
+                while "disarm begins" not in log:
+                    await asyncio.sleep(0.001)
+        else:
+            await asyncio.sleep(0.02)
+            assert "disarm begins" not in log, "two plans never overlap"
         go.set()
         await node.await_role(Role.STANDBY)
         assert node.world.running() == []
