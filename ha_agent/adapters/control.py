@@ -6,7 +6,6 @@ import os
 import socket
 from collections.abc import Callable
 
-from ha_agent.adapters.procs import find_agent
 from ha_agent.core.frames import FrameDecoder, FrameError, Message, encode_frame
 from ha_agent.core.places import RunPlaces
 
@@ -62,6 +61,9 @@ def _connect(sock: socket.socket, run_dir: str) -> None:
 
 def _explain(path: str, error: OSError) -> str:
     """Why nobody answers at ``path``, and what to do. An agent that runs makes a missing socket again by itself."""
+    # Whoever is answered looks at no process: a command starts sooner without.
+    from ha_agent.adapters.procs import find_agent
+
     pid = find_agent()
     if pid is None:
         return f"the agent is not running on this node ({path}: {error.strerror}); systemctl start ha-agent"

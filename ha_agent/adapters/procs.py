@@ -1,8 +1,10 @@
-"""Processes, seen through /proc and held by pidfds: who carries supervisord's marks, and who has ended."""
+"""Processes, seen through /proc and held by pidfds: who carries supervisord's marks, and who has ended.
+
+asyncio is imported by what waits in a loop alone: each command and the listener look at processes, too, and start sooner.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -183,6 +185,8 @@ def send_signal(process: Marked, number: signal.Signals) -> None:
 
 async def wait_ended(pids: Iterable[int], timeout_s: float) -> bool:
     """Waits until every one of ``pids`` has ended; says whether that was so within ``timeout_s``. No polling."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     fds: list[int] = []
     done = loop.create_future()
@@ -279,6 +283,8 @@ class ProcessWatch:
         if started is None:
             os.close(fd)
             return
+        import asyncio
+
         self._fd, self.pid, self.started_ticks = fd, pid, started
         asyncio.get_running_loop().add_reader(fd, self._ended)
 
@@ -295,6 +301,8 @@ class ProcessWatch:
     def close(self) -> None:
         """Lets go of the process. Idempotent."""
         if self._fd is not None:
+            import asyncio
+
             asyncio.get_running_loop().remove_reader(self._fd)
             os.close(self._fd)
             self._fd = None

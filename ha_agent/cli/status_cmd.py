@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ha_agent.adapters.control import NoDaemon
-from ha_agent.adapters.glimpse import glimpse_node
 from ha_agent.adapters.status_screen import render_glimpse, render_status
 from ha_agent.adapters.terminal import is_terminal, redraw
 from ha_agent.cli.nodes import Nodes
@@ -55,11 +54,18 @@ def run(options: argparse.Namespace) -> int:
     try:
         seen = nodes.status()
     except NoDaemon as error:
-        return _show_glimpse(glimpse_node(settings, str(error)), options)
+        return _show_glimpse(_glimpse(settings, error), options)
     print(json.dumps(status_document(seen), indent=2) if options.json else render_status(seen))
     if options.check:
         return int(verdict(seen, find_problems(seen, time.time()))[0])
     return Exit.DONE if all(n["reachable"] for n in seen) else Exit.PEER_UNREACHABLE
+
+
+def _glimpse(settings: Settings, error: NoDaemon) -> Glimpse:
+    """What is seen of this node without its agent. The looks are imported here alone: mostly the agent answers."""
+    from ha_agent.adapters.glimpse import glimpse_node
+
+    return glimpse_node(settings, str(error))
 
 
 def _show_glimpse(seen: Glimpse, options: argparse.Namespace) -> int:
@@ -95,7 +101,7 @@ def _look(settings: Settings, nodes: Nodes) -> _Look:
     try:
         seen = nodes.status()
     except NoDaemon as error:
-        glimpse = glimpse_node(settings, str(error))
+        glimpse = _glimpse(settings, error)
         return _Look(_without_times([glimpse.to_dict()]), render_glimpse(glimpse), glimpse_document(glimpse))
     except TimeoutError as error:
         said = str(error) or "the agent does not answer"

@@ -277,6 +277,38 @@ def test_paramiko_is_never_imported_when_a_module_is() -> None:
         assert not any(name.split(".")[0] == "paramiko" for name in top), path
 
 
+def imported_at_start(module: str) -> set[str]:
+    """All that is imported with ``module``: what a function imports is not."""
+    found: set[str] = set()
+    fresh = {module}
+    while fresh:
+        found |= fresh
+        named: set[str] = set()
+        for name in fresh & MODULES.keys():
+            for item in tree_of(MODULES[name]).body:
+                if isinstance(item, ast.Import):
+                    named |= {alias.name for alias in item.names}
+                elif isinstance(item, ast.ImportFrom) and item.module:
+                    named |= {f"{item.module}.{alias.name}" for alias in item.names} | {item.module}
+        fresh = named - found
+    return found
+
+
+def test_what_is_answered_by_the_agent_starts_without_an_event_loop() -> None:
+    """asyncio is a third of what these would import, and the listener stays in memory."""
+    for name in (
+        "listener",
+        "peer_entry",
+        "cli.main",
+        "cli.status_cmd",
+        "cli.check_cmd",
+        "cli.switchover_cmd",
+        "supzcli.main",
+    ):
+        assert "asyncio" not in imported_at_start(f"ha_agent.{name}"), name
+    assert "asyncio" in imported_at_start("ha_agent.daemon.main"), "or this test finds nothing"
+
+
 def test_the_parser_process_needs_nothing_but_the_standard_library_and_supervisor() -> None:
     used = {module.split(".")[0] for module in imports_of(PACKAGE / "conf_check.py")}
     assert used - {"supervisor"} <= set(sys.stdlib_module_names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import os
@@ -13,9 +12,7 @@ from dataclasses import dataclass, field
 
 from ha_agent.adapters.addresses import find_address
 from ha_agent.adapters.control import CommandFailed, NoDaemon, NotAllowed
-from ha_agent.adapters.machine import SSH_PORT
 from ha_agent.adapters.program_path import SAFE_PATH
-from ha_agent.adapters.reach import is_machine_up
 from ha_agent.cli.nodes import Nodes
 from ha_agent.core.faults import Face, former_code
 from ha_agent.core.findings import Finding, Severity
@@ -89,6 +86,11 @@ class Context:
 
     def is_there(self, host: str) -> bool:
         """Whether the machine at the IP address ``host`` gives a sign of life within ``ANSWER_S``."""
+        import asyncio
+
+        from ha_agent.adapters.machine import SSH_PORT
+        from ha_agent.adapters.reach import is_machine_up
+
         return asyncio.run(is_machine_up(host, SSH_PORT, ANSWER_S))
 
     def interfaces_of(self, address: str) -> list[str] | None:
