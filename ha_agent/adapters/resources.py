@@ -16,3 +16,9 @@ def find_resource(name: str) -> str:
         if os.path.isfile(path):
             return path
     raise FileNotFoundError(f"{name} is not installed; looked in {', '.join(places)}")
+
+
+def read_module_text(name: str) -> str:
+    """The source of the module ``name`` on top of the package: some are sent to other machines. Raises ``OSError``."""
+    with open(os.path.join(_SOURCE, "ha_agent", f"{name}.py"), encoding="utf-8") as file:
+        return file.read()

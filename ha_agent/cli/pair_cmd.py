@@ -98,6 +98,8 @@ def _rotate(options: argparse.Namespace) -> int:
         rotate_keys(sides, seen)
     await_link(Nodes(settings), settings.peer.name)
     print("both agents have new keys, the old ones are let in nowhere, and the link is up")
+    if settings.witness.kind == "ssh" and settings.witness.key_file == settings.link.key_file:
+        print(visible(f"the witness knows the old ones: ha-agent witness install {settings.witness.host} --replace"))
     return Exit.DONE
 
 

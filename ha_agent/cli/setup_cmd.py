@@ -65,7 +65,7 @@ def add_parser(commands: Commands) -> None:
         "--replace", metavar="NODE", help="on the node that works: a new machine takes the place of the dead NODE"
     )
     part = commands.add("setup-node", "one node's part of setup, which runs it", "ha-agent setup-node facts", _run_part)
-    part.add_argument("part", choices=("facts", "plan", "key", "keys", "apply", "service", "undo"))
+    part.add_argument("part", choices=("facts", "plan", "key", "keys", "apply", "service", "undo", "witness"))
 
 
 def _run_part(options: argparse.Namespace) -> int:

@@ -42,6 +42,7 @@ from ha_agent.cli.setup_look import (
     read_running,
     read_text,
 )
+from ha_agent.cli.setup_witness import WitnessPartFailed, run_witness_part
 from ha_agent.core.host_profile import DEBIAN, LOCAL_DIR
 from ha_agent.core.keepalived_plan import KeepalivedPlan, describe_instances
 from ha_agent.core.listener_conf import GROUP, LISTENER_CONF, render_listener
@@ -94,10 +95,11 @@ def run_part(part: str, request: dict[str, Any]) -> dict[str, Any]:
         "service": _service,
         "address": _address,
         "undo": _undo,
+        "witness": run_witness_part,
     }
     try:
         return parts[part](request)
-    except (OSError, UnusableConf, KeysFailed) as error:
+    except (OSError, UnusableConf, KeysFailed, WitnessPartFailed) as error:
         raise SetupFailed(str(error)) from None
 
 

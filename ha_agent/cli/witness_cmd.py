@@ -4,45 +4,31 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
-import tempfile
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-from ha_agent.adapters.witness import NoAnswer, Witness
-from ha_agent.adapters.witness_kinds import make_witness
 from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.options import Commands, settings_of
+from ha_agent.cli.witness_install import add_install
+from ha_agent.cli.witness_try import Tried, say_tried, try_witness
 from ha_agent.core.node_json import NodeJson
 from ha_agent.core.settings import Settings
 from ha_agent.core.votes_text import say_votes_of
-from ha_agent.core.witness_record import Record
 from ha_agent.core.words import Exit
 
 SCHEMA = 1
-CONNECT_S = 8.0
-READS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """What came of asking the witness: ``took_ms`` of each answer, and the record; ``problem`` where none came."""
-
-    problem: str
-    took_ms: tuple[float, ...] = ()
-    record: Record | None = None
 
 
 def add_parser(commands: Commands) -> None:
     """Adds the command's grammar."""
     summary = "the votes of a pair with a witness (docs/votes.md)"
-    parts = commands.add_group("witness", summary, "ha-agent witness status", "status|test")
+    parts = commands.add_group("witness", summary, "ha-agent witness status", "status|test|install")
     status = parts.add("status", "show both nodes' votes, witness and keeper", "ha-agent witness status", _run_status)
     test = parts.add("test", "ask the witness from this node, without the agent", "ha-agent witness test", _run_test)
     for parser in (status, test):
         parser.add_argument("--json", action="store_true", help="as JSON (docs/json.md)")
+    add_install(parts)
 
 
 # ---- status -------------------------------------------------------------------------------------------------
@@ -97,38 +83,8 @@ def _run_test(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(to_document(settings, tried), indent=2))
     else:
-        print(say(settings, tried))
+        print(say_tried(settings, tried))
     return Exit.FAILED if tried.problem else Exit.DONE
-
-
-async def try_witness(settings: Settings) -> Tried:
-    """Reads the record some times over a connection of its own. Writes nothing."""
-    with tempfile.TemporaryDirectory() as directory:
-        witness = make_witness(settings.witness, settings.node.name, settings.peer.name, directory)
-        running = asyncio.ensure_future(witness.run())
-        try:
-            return await _read_some(witness, settings.witness.answer_s)
-        finally:
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
-            witness.close()
-
-
-async def _read_some(witness: Witness, answer_s: float) -> Tried:
-    until = time.monotonic() + CONNECT_S
-    took: list[float] = []
-    while len(took) < READS:
-        began = time.monotonic()
-        try:
-            sight = await witness.read(answer_s)
-        except NoAnswer as error:
-            if time.monotonic() >= until:
-                return Tried(str(error) or f"no answer within {answer_s:g} s", tuple(took))
-            await asyncio.sleep(0.1)
-            continue
-        took.append(round((time.monotonic() - began) * 1000, 2))
-    return Tried("", tuple(took), sight.record)
 
 
 def to_document(settings: Settings, tried: Tried) -> dict[str, Any]:
@@ -141,18 +97,3 @@ def to_document(settings: Settings, tried: Tried) -> dict[str, Any]:
         "took_ms": list(tried.took_ms),
         "record": asdict(tried.record) if tried.record is not None else None,
     }
-
-
-def say(settings: Settings, tried: Tried) -> str:
-    """As text."""
-    kind = settings.witness.kind
-    if tried.problem:
-        return f"the witness ({kind}) does not answer {settings.node.name}: {tried.problem}"
-    took = sorted(tried.took_ms)[len(tried.took_ms) // 2]
-    limit = settings.witness.answer_s * 1000
-    text = f"the witness ({kind}) answers {settings.node.name} in {took:g} ms; answer_s leaves it {limit:g} ms"
-    record = tried.record
-    if record is None:
-        return f"{text}\nit keeps no record yet"
-    holder = f"{record.holder}'s" if record.holder else "nobody's"
-    return f"{text}\nthe record is {holder}, written {record.counter} times, epoch {record.epoch}"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import signal
+import sys
 import time
 
 import pytest
 
-from ha_agent.lab.layout import MEMBERS, NODES, WITNESS
+from ha_agent.lab.keys import make_key_pair
+from ha_agent.lab.layout import ADDRESSES, MEMBERS, NODES, WITNESS
 from tests.lab_support import SLEEPER, Pair, stays, wait_for
 
 THREE = {"p0", "p1", "p2"}
@@ -361,3 +363,95 @@ def test_a_witness_is_added_to_a_pair_at_work_and_taken_away_without_a_stop(pair
         stays("the programs run", lambda: pair.runs(A) == THREE and not pair.runs(B), 2 * TTL_S)
         assert pair.shell(A, "supervisorctl pid all") == before
     assert pair.lab.status(A)["votes"] is None
+
+
+# ---- witness install ---------------------------------------------------------------------------------------------
+
+OPERATOR = """\
+sed -i -e /^KexAlgorithms/d -e 's/^PermitRootLogin .*/PermitRootLogin prohibit-password/' \\
+    -e 's|^AuthorizedKeysFile .*|AuthorizedKeysFile {files}|' /etc/ssh/sshd_config
+echo 'SetEnv PATH={path}' >> /etc/ssh/sshd_config
+mkdir -p -m 700 /run/lab/home/.ssh /root/.ssh
+cat > {home}/.ssh/authorized_keys
+chmod 600 {home}/.ssh/authorized_keys
+kill -HUP $(cat /run/sshd.pid)
+"""
+"""Has a lab node's sshd let an operator in as root, as an ordinary machine's does, and root's commands find ha-agent."""
+
+
+def let_operator_in(pair: Pair) -> dict[str, str]:
+    """Gives node-a's root a key of his own that all three let in; returns each machine's fingerprint."""
+    private, public = make_key_pair("operator")
+    home = "/run/lab/home"
+    pair.shell(A, f"umask 077; mkdir -p {home}/.ssh; echo '{private}' > {home}/.ssh/id_ed25519")
+    for member in MEMBERS:
+        ours = f"{sys.prefix}/bin:" if member != WITNESS else ""
+        path = f"{ours}/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        own = "/etc/ssh/ha-agent_authorized_keys" if member != WITNESS else ""
+        # The key of the peer's agent stands first on the nodes; the witness is a machine as it was installed.
+        files = f"{own} .ssh/authorized_keys".strip()
+        script = OPERATOR.format(files=files, path=path, home=home).replace("cat >", f"echo '{public}' >")
+        pair.shell(member, script)
+        pair.shell(member, "ssh-keygen -y -f /etc/ssh/ssh_host_ed25519_key > /etc/ssh/ssh_host_ed25519_key.pub")
+    words = "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"
+    return {member: pair.shell(member, words).split()[1] for member in MEMBERS}
+
+
+def test_a_witness_is_installed_on_a_third_host_over_ssh_and_taken_back(pair: Pair) -> None:
+    """Witness install.
+
+    Fault: none; a third host has sshd and python3, and nothing else.
+    Answer: one command on one node makes it the witness of both: a user, one file, two keys, the host key pinned; nothing is
+    changed before it is shown; a second run changes nothing; --remove leaves no trace.
+    Bound: none needed.
+    """
+    pair.up(witness="ssh", overrides={"witness": {"kind": "", "host": "", "ssh_user": "ha-agent-witness"}})
+    pair.await_runs(A, THREE)
+    prints = let_operator_in(pair)
+    host = ADDRESSES[WITNESS]
+    pair.shell(WITNESS, "rm -f /etc/ssh/ha-agent_authorized_keys")
+    # What a lab has of /usr can only be read.
+    over = "mkdir /tmp/upper /tmp/work; mount -t overlay over /usr/local/lib -o lowerdir=/usr/local/lib,upperdir=/tmp/upper"
+    pair.shell(WITNESS, f"{over},workdir=/tmp/work")
+    for node in NODES:
+        pair.shell(node, f"sed -i '/^{host}/d' /etc/ha-agent/ssh/known_hosts")
+    words = ["witness", "install", host, "--fingerprint", prints[WITNESS], "--peer-fingerprint", prints[B]]
+    files = "cat /etc/ha-agent/agent.toml /etc/ha-agent/ssh/known_hosts"
+    before = {node: pair.shell(node, files) for node in NODES}
+
+    shown = pair.run_as(A, "root", "ha-agent", *words, "--dry-run")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "nothing was changed" in shown.stdout and '+kind = "ssh"' in shown.stdout and "+restrict,command=" in shown.stdout
+    assert {node: pair.shell(node, files) for node in NODES} == before
+    assert "ha-agent-witness" not in pair.shell(WITNESS, "cat /etc/passwd")
+    known = ("--fingerprint", prints[B], *words[5:])
+    refused = pair.run_as(A, "root", "ha-agent", "witness", "install", ADDRESSES[B], *known, "--yes")
+    assert refused.returncode == 1 and "is a node of the pair" in refused.stderr, refused.stderr
+
+    done = pair.run_as(A, "root", "ha-agent", *words, "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "node-a: the witness (ssh) answers" in done.stdout and "node-b: the witness (ssh) answers" in done.stdout
+    for node in NODES:
+        tried = pair.ha(node, "witness", "test")
+        assert tried.returncode == 0 and "it keeps no record yet" in tried.stdout, tried.stdout
+    again = pair.run_as(A, "root", "ha-agent", *words, "--yes")
+    assert again.returncode == 0 and "already" in again.stdout and "+++" not in again.stdout, again.stdout
+    for node in (B, A):
+        pair.lab.unit(node, "restart", "ha-agent")
+        wait_for("it holds or knows the votes", lambda n=node: pair.lab.status(n)["votes"] is not None, 15, 0.1)  # type: ignore[misc]
+    wait_for("all three votes", lambda: len(promised(pair, A)) == 3, 15, 0.1)
+    assert pair.runs(A) == THREE
+
+    refused = pair.run_as(A, "root", "ha-agent", *words, "--yes", "--remove")
+    assert refused.returncode == 3 and "works with this witness" in refused.stderr, refused.stderr
+    for node in (B, A):
+        pair.shell(node, 'sed -i \'s/^kind = "ssh"/kind = ""/\' /etc/ha-agent/agent.toml')
+        pair.lab.unit(node, "restart", "ha-agent")
+        wait_for("no votes", lambda n=node: pair.lab.status(n)["votes"] is None, 15, 0.1)  # type: ignore[misc]
+    pair.lab.wait_settled()
+    gone = pair.run_as(A, "root", "ha-agent", *words, "--yes", "--remove")
+    assert gone.returncode == 0, gone.stdout + gone.stderr
+    assert host not in pair.shell(A, "cat /etc/ha-agent/ssh/known_hosts")
+    assert "ha-agent-witness" not in pair.shell(WITNESS, "cat /etc/passwd"), gone.stdout
+    places = "/var/lib/ha-agent-witness /usr/local/lib/ha-agent-witness"
+    assert pair.shell(WITNESS, f"find {places} -mindepth 1 2>/dev/null || true") == "", gone.stdout

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "peer_entry": {"core", "adapters"},
     "conf_check": set(),
     "witness_entry": set(),
+    "witness_host": set(),
     "keeper": set(),
     "__main__": {"cli"},
     "__init__": set(),
@@ -315,8 +316,8 @@ def test_the_parser_process_needs_nothing_but_the_standard_library_and_superviso
 
 
 def test_what_runs_alone_needs_nothing_but_the_standard_library() -> None:
-    """One is copied to hosts that have nothing else of the project, the other is locked in memory."""
-    for name in ("witness_entry.py", "keeper.py"):
+    """Two go to hosts that have nothing else of the project, the third is locked in memory."""
+    for name in ("witness_entry.py", "witness_host.py", "keeper.py"):
         assert {module.split(".")[0] for module in imports_of(PACKAGE / name)} <= set(sys.stdlib_module_names)
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from ha_agent.cli.doctor.context import Context, run_checks
 from ha_agent.cli.doctor.votes import CHECKS
-from ha_agent.cli.witness_cmd import Tried, is_whole, list_lines, say, to_document
+from ha_agent.cli.witness_cmd import is_whole, list_lines, to_document
+from ha_agent.cli.witness_try import Tried, say_tried
 from ha_agent.core.account import NodeAccount, VotesAccount
 from ha_agent.core.account_json import describe_account
 from ha_agent.core.conditions import find_conditions
@@ -101,9 +102,9 @@ def settings(**witness: Any) -> Settings:
 def test_what_a_test_of_the_witness_found_is_said() -> None:
     record = Record("node-b", "x", 17, 4, 3000)
     good = Tried("", (1.5, 9.0, 2.0), record)
-    assert "in 2 ms" in say(settings(), good) and "node-b's, written 17 times, epoch 4" in say(settings(), good)
-    assert "keeps no record yet" in say(settings(), Tried("", (1.0,)))
-    assert "does not answer node-a: refused" in say(settings(), Tried("refused"))
+    assert "in 2 ms" in say_tried(settings(), good) and "node-b's, written 17 times, epoch 4" in say_tried(settings(), good)
+    assert "keeps no record yet" in say_tried(settings(), Tried("", (1.0,)))
+    assert "does not answer node-a: refused" in say_tried(settings(), Tried("refused"))
     document = to_document(settings(), good)
     assert document["record"]["holder"] == "node-b" and document["problem"] is None
     assert to_document(settings(), Tried("refused"))["record"] is None
