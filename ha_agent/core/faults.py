@@ -412,6 +412,25 @@ _FINDINGS: tuple[Fault, ...] = (
     Fault("config", "the configuration cannot be used", "ha-agent config check"),
     Fault("peer-not-examined", "the peer could not be examined", "run ha-agent doctor there"),
     Fault("witness-on-node", "the witness is on a machine of the pair", "put it on a third machine"),
+    Fault("witness-silent", "the witness does not answer this node", "ha-agent witness test"),
+    Fault("witness-slow", "the witness answers hardly in time", "a faster witness, or a longer answer_s and ttl_s"),
+    Fault(
+        "witness-same-way",
+        "the witness and the peer are reached over one gateway: with it go two votes at once",
+        "another way to the witness",
+    ),
+    Fault("keeper-unarmed", "programs run by votes, and the keeper is not armed", "journalctl -u ha-agent-keeper"),
+    Fault(
+        "keeper-soft",
+        "the keeper of the votes' deadline is not locked in memory, or not real-time",
+        "install the unit of the package",
+    ),
+    Fault("clock-rate", "the nodes' clocks do not run at one rate", "look at chronyc tracking and the clock source"),
+    Fault(
+        "votes-kill",
+        "programs would be killed sooner than their stopwaitsecs says where two votes are lost at once",
+        "raise witness.ttl_s on both nodes",
+    ),
     Fault("keeper-optional", "programs may run without the keeper of their votes' deadline", "set witness.required"),
     Fault("program-missing", "an outer program that the agent needs is not installed", "install its package"),
     Fault(
@@ -603,6 +622,11 @@ WELL: frozenset[str] = frozenset(
         "vip",
         "vrrp-options",
         "witness",
+        "witness-answers",
+        "witness-way",
+        "keeper",
+        "clock-rate",
+        "votes-kill",
         "xmlrpc-closed",
     }
 )

@@ -326,6 +326,12 @@ def test_the_faces_say_which_vote_is_missing(pair: Pair) -> None:
         tried = pair.ha(node, "witness", "test")
         assert tried.returncode == 0 and "the record is node-a's" in tried.stdout, tried.stdout + tried.stderr
     assert "3 of 3: self, node-b, witness" in pair.ha(B, "status").stdout
+    for node in NODES:
+        looked = pair.ha(node, "doctor", "--all", "--json")
+        found = {f["code"]: f for f in json.loads(looked.stdout)["nodes"][0]["findings"]}
+        ours = ("witness", "witness-answers", "witness-way", "clock-rate", "votes-kill")
+        assert [found[code]["severity"] for code in ours] == ["ok"] * len(ours), found
+        assert not found.keys() & {"keeper-unarmed", "keeper-down"}, found
     assert stays_quiet(pair), "a connection of its own leaves the agent's alone"
     cut(pair, (A, WITNESS), (B, WITNESS))
     wait_for("both tell of it", lambda: all("vote-missing" in pair.ha(n, "alert", "list").stdout for n in NODES), 20, 0.3)

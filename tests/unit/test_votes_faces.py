@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ha_agent.cli.doctor.context import Context, run_checks
-from ha_agent.cli.doctor.votes import CHECKS
+from ha_agent.cli.doctor.votes import check_witness
 from ha_agent.cli.witness_cmd import is_whole, list_lines, to_document
 from ha_agent.cli.witness_try import Tried, say_tried
 from ha_agent.core.account import NodeAccount, VotesAccount
@@ -126,5 +126,5 @@ def test_what_a_test_of_the_witness_found_is_said() -> None:
 def test_doctor_finds_a_witness_on_a_node_of_the_pair(
     tmp_path: pathlib.Path, witness: dict[str, Any], codes: set[str]
 ) -> None:
-    found = run_checks(CHECKS, Context(settings(**witness), str(tmp_path / "agent.toml")))
+    found = run_checks({"witness": check_witness}, Context(settings(**witness), str(tmp_path / "agent.toml")))
     assert {finding.code for finding in found} == codes

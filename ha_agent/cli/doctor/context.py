@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ha_agent.adapters.addresses import find_address
 from ha_agent.adapters.control import CommandFailed, NoDaemon, NotAllowed
 from ha_agent.adapters.program_path import SAFE_PATH
-from ha_agent.cli.nodes import Nodes
+from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.core.faults import Face, former_code
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.node_json import NodeJson
 from ha_agent.core.settings import Settings
+from ha_agent.core.vote_checks import ClockRates, Way, rate_of
+
+if TYPE_CHECKING:
+    # Whoever needs them imports them: with asyncio they are most of what a check costs.
+    from ha_agent.adapters.keeper import KeeperState
+    from ha_agent.cli.witness_try import Tried
 
 PROGRAM_LIMIT_S = 10.0
 ANSWER_S = 0.5
+RATES_S = 2.0
+"""With answers within a few ms a difference of a fifth of a percent is seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,57 @@ class Context:
 
         return asyncio.run(is_machine_up(host, SSH_PORT, ANSWER_S))
 
+    def clock_rates(self) -> ClockRates:
+        """How fast this node's clock and the peer's run, measured over ``RATES_S``."""
+        peer = self._ask_peers_clock()
+        raw, boot = _read_clocks()
+        time.sleep(RATES_S)
+        raw_2, boot_2 = _read_clocks()
+        again = self._ask_peers_clock() if peer is not None else None
+        turned = (boot_2 - boot) / (raw_2 - raw) - 1
+        if peer is None or again is None:
+            return ClockRates(turned, None, 0.0)
+        return ClockRates(turned, *rate_of(peer, again))
+
+    def _ask_peers_clock(self) -> tuple[float, float, float] | None:
+        try:
+            began = time.clock_gettime(time.CLOCK_BOOTTIME)
+            at = float(Nodes(self.settings).ask_peer({"op": "history", "count": 1})["at"])
+            return began, at, time.clock_gettime(time.CLOCK_BOOTTIME)
+        except (PeerUnreachable, CommandFailed, NoDaemon, TimeoutError):
+            return None
+
+    def way_to(self, address: str) -> Way | None:
+        """How this machine would reach ``address`` (ip-route(8)); None where it would not."""
+        try:
+            (found,) = json.loads(self.run("ip", "-j", "route", "get", address).output)
+            return Way(str(found.get("dev", "")), str(found.get("gateway", "")))
+        except (ValueError, AttributeError):
+            return None
+
+    def keeper_state(self) -> KeeperState:
+        """How the keeper of the votes' deadline is. Raises ``KeeperFailed``."""
+        import asyncio
+
+        from ha_agent.adapters.keeper import KeeperClient
+
+        async def ask() -> KeeperState:
+            client = KeeperClient(self.settings.paths.run_dir)
+            try:
+                return await client.read_state()
+            finally:
+                client.close()
+
+        return asyncio.run(ask())
+
+    def try_witness(self) -> Tried:
+        """Whether the witness answers this node, over a connection of its own."""
+        import asyncio
+
+        from ha_agent.cli.witness_try import try_witness
+
+        return asyncio.run(try_witness(self.settings))
+
     def interfaces_of(self, address: str) -> list[str] | None:
         """On which interfaces of this machine ``address`` is; None where the kernel does not tell."""
         try:
@@ -104,6 +166,11 @@ class Context:
     def has_systemd(self) -> bool:
         """Whether systemd runs this machine."""
         return os.path.isdir("/run/systemd/system")
+
+
+def _read_clocks() -> tuple[float, float]:
+    """The clock as the hardware runs, and as it is turned, by which votes are counted (clock_gettime(2))."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC_RAW), time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 Check = Callable[[Context], Iterator[Finding]]
