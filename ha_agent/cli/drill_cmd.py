@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import secrets
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,14 +22,16 @@ from ha_agent.cli.options import Commands, duration, settings_of
 from ha_agent.cli.probes import BadProbe, ProbeRun, parse_probe
 from ha_agent.cli.registry_cmd import compare_registries
 from ha_agent.cli.switchover_cmd import hand_over
-from ha_agent.core.drill import MODES, MOVES, Sightings, build_report
+from ha_agent.core.drill import CUTS, MODES, MOVES, Sightings, build_report, cut_lasts_s
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.history import Event
 from ha_agent.core.node_json import NodeJson
 from ha_agent.core.prechecks import find_active, find_obstacles, find_standby
 from ha_agent.core.problems import failed_programs
+from ha_agent.core.settings import Settings
 from ha_agent.core.settings_sample import settings_as_dict
 from ha_agent.core.supervisor_words import UNSETTLED_STATES, State
+from ha_agent.core.witness_settings import witness_hosts
 from ha_agent.core.words import CommandOutcome, Exit, Outcome
 
 SCHEMA = 1
@@ -37,6 +41,7 @@ HOLD_S = 20.0
 """Faults that last end by themselves after this time, whatever becomes of the command."""
 
 GRACE_S = 180.0
+VOTERS = ("self", "peer", "witness")
 OFFSET_TRIES = 5
 
 WHAT = {
@@ -45,6 +50,10 @@ WHAT = {
     "agent-kill": "the agent is killed on {source} (SIGKILL); systemd starts it again, and no program may notice",
     "supervisord-kill": "supervisord is killed on {source} (SIGKILL) and started again by systemd; the agent does the rest",
     "link-down": "the interface of {source} goes down and comes up again {hold:g} s later; {target} must take over",
+    "partition": "{source} is cut off from {target}, not from the witness, for {hold:g} s: it must go on, and {target} must "
+    "start nothing; ssh sessions between the two hang as long",
+    "witness-cut": "{source} is cut off from the witness for {hold:g} s: nothing may happen; ssh sessions between these two "
+    "hang as long",
     "power": "{source} is reset as by a power cut (reboot(2) without any shutdown); {target} must take over",
 }
 
@@ -163,7 +172,10 @@ def _check(nodes: Nodes, options: argparse.Namespace, say: Callable[[str], None]
     if options.mode in ("power", "link-down") and not (options.yes_really or nodes.settings.drill.dangerous_modes):
         complain(f"refused: --mode {options.mode} breaks {source} for real; add --yes-really if that is meant")
         return Exit.REFUSED
-    say(WHAT[options.mode].format(source=source, target=target, hold=HOLD_S))
+    if options.mode in CUTS and (refused := why_no_cut(nodes.settings, options, seen, os.environ)) is not None:
+        complain(f"refused: {refused}; nothing was changed")
+        return Exit.REFUSED
+    say(WHAT[options.mode].format(source=source, target=target, hold=hold_s(nodes.settings, options.mode)))
     if options.and_back:
         say(f"afterwards {source} becomes the active node again")
     if options.dry_run:
@@ -175,6 +187,37 @@ def _check(nodes: Nodes, options: argparse.Namespace, say: Callable[[str], None]
         complain("nothing was done; --yes does it without asking")
         return Exit.REFUSED
     return None
+
+
+def hold_s(settings: Settings, mode: str) -> float:
+    """Seconds that a fault of ``mode`` lasts where it does not end at once."""
+    return cut_lasts_s(HOLD_S, settings.witness.ttl_s) if mode in CUTS else HOLD_S
+
+
+def why_no_cut(
+    settings: Settings, options: argparse.Namespace, seen: Sequence[NodeJson], environ: Mapping[str, str]
+) -> str | None:
+    """Why a mode that takes a vote away is not done; None where it may be."""
+    if not settings.witness.kind:
+        return f"{options.mode} needs a pair with a witness (docs/votes.md): without one both nodes would run the programs"
+    active = find_active(list(seen))
+    votes = active.get("votes") if active is not None else None
+    if not votes or len(votes["promised"]) < len(VOTERS):
+        return f"{options.mode} takes one of the three votes away, and not all three are there: ha-agent witness status"
+    client = environ.get("SSH_CONNECTION", "").split(" ")[0]
+    cut = {*settings.node.paths, *settings.peer.paths} if options.mode == "partition" else _addresses_of_witness(settings)
+    if client in cut and not options.yes_really:
+        hold = hold_s(settings, options.mode)
+        return f"your own session comes from {client}, and may hang for {hold:g} s; add --yes-really if that is meant"
+    return None
+
+
+def _addresses_of_witness(settings: Settings) -> set[str]:
+    found: set[str] = set()
+    for host in witness_hosts(settings.witness):
+        with contextlib.suppress(OSError):
+            found |= {str(row[4][0]) for row in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    return found
 
 
 def _document(outcome: CommandOutcome, obstacles: Sequence[Finding]) -> str:
@@ -310,7 +353,7 @@ class FailoverTest:
                 "op": "drill-fault",
                 "drill": self._id,
                 "mode": mode,
-                "hold_s": HOLD_S,
+                "hold_s": hold_s(self._nodes.settings, mode),
                 "really": self._options.yes_really,
             }
             answer = self._nodes.ask(source, message)
@@ -324,8 +367,12 @@ class FailoverTest:
         """Waits until the pair is as it must be after the fault; says whether that came in time."""
         deadline = time.monotonic() + self._options.timeout
         active = target if self._options.mode in MOVES else source
-        # What the fault brings about needs a moment to begin.
-        time.sleep(max(0.0, self._fault_at + 0.3 - time.time()))
+        # What the fault brings about needs a moment to begin; a cut is to bring about nothing for as long as it lasts.
+        lasts_s = hold_s(self._nodes.settings, self._options.mode) if self._options.mode in CUTS else 0.0
+        deadline += lasts_s
+        while (left_s := self._fault_at + lasts_s + 0.3 - time.time()) > 0:
+            self._show_events()
+            time.sleep(min(left_s, POLL_S if lasts_s else left_s))
         while time.monotonic() < deadline:
             self._show_events()
             node = self._status().get(active)
@@ -339,6 +386,8 @@ class FailoverTest:
             return False
         if any(p["state"] in UNSETTLED_STATES for p in node["programs"]):
             return False
+        if self._options.mode in CUTS:
+            return True
         # What was done about the fault ends with a line in the history; before that all may look well.
         wanted = "agent-resumed" if self._options.mode == "agent-kill" else "takeover-verified"
         return any(e["code"] == wanted and e["node"] == node["name"] for e in self._events(self._fault_at))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ha_agent.adapters.terminal import paint
+from ha_agent.core.drill import CUTS
 
 Report = Mapping[str, Any]
 
@@ -22,6 +23,12 @@ FIGURES = (
     ("last_program_s", "last program started"),
     ("all_running_s", "every program RUNNING or failed"),
 )
+
+FIGURES_OF_CUTS = (
+    ("cut_s", "cut for"),
+    ("vip_both_s", "VIP on both nodes: keepalived knows of no votes, and is told to give up again"),
+)
+"""What a cut is about, in place of the figures of a takeover that must not come."""
 
 WIDTH, LEFT, RIGHT, ROW = 1000, 190, 20, 22
 COLOURS = ("#2f6f9f", "#c46a1b")
@@ -46,7 +53,8 @@ def measured_text(row: Mapping[str, Any]) -> str:
 
 def figure_rows(report: Report) -> list[tuple[str, str]]:
     """The measured figures as (what, value)."""
-    rows = [(text, seconds_text(report["figures"].get(name))) for name, text in FIGURES]
+    figures = FIGURES_OF_CUTS if report["mode"] in CUTS else FIGURES
+    rows = [(text, seconds_text(report["figures"].get(name))) for name, text in figures]
     rows += [(f"outage seen by {name}", seconds_text(value)) for name, value in report["outage_s"].items()]
     gaps = report["program_gap_s"]
     if gaps:

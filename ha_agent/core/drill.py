@@ -10,10 +10,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-MODES = ("switchover", "keepalived-kill", "agent-kill", "supervisord-kill", "link-down", "power")
+MODES = (
+    "switchover",
+    "keepalived-kill",
+    "agent-kill",
+    "supervisord-kill",
+    "link-down",
+    "power",
+    "partition",
+    "witness-cut",
+)
 
 MOVES = frozenset({"switchover", "keepalived-kill", "link-down", "power"})
 """Modes after which the other node must be active; after the others the same one is."""
+
+CUTS = frozenset({"partition", "witness-cut"})
+"""Modes of a pair with a witness that leave the active node two votes: nothing may stop, and nothing may run twice."""
+
+CUT_LASTS_TTLS = 4
+"""A cut lasts so many times ``witness.ttl_s`` at least: every promise from before it has ended by then."""
+
+
+def cut_lasts_s(usual_s: float, ttl_s: float) -> float:
+    """Seconds that a cut is left alone; ``usual_s`` is what other faults last."""
+    return max(usual_s, CUT_LASTS_TTLS * ttl_s)
+
 
 Event = Mapping[str, Any]
 
@@ -153,7 +174,14 @@ def build_report(seen: Sightings, objectives: Mapping[str, float]) -> dict[str, 
         },
         "ended_s": round(seen.ended_at - seen.fault_at, 3),
     }
+    if seen.mode in CUTS:
+        figures["cut_s"] = _cut_s(seen, events)
+        figures["vip_both_s"] = _vip_on_both_s(seen)
+        # What a witness is for is no matter of objectives.
+        objectives = {**objectives, "overlap_s": 0.0}
     report["objectives"] = _judge(report, objectives)
+    if seen.mode in CUTS:
+        report["objectives"].append(_judge_stay(gaps, here))
     report["passed"] = all(row["met"] for row in report["objectives"])
     return report
 
@@ -195,6 +223,22 @@ def _measure(
     }
 
 
+def _cut_s(seen: Sightings, events: Sequence[Event]) -> float | None:
+    """How long the cut lasted, by the node that made it."""
+    over = _first(events, seen.source, "drill-undone", seen.fault_at)
+    return None if over is None else round(float(over["at"]) - seen.fault_at, 3)
+
+
+def _vip_on_both_s(seen: Sightings) -> float:
+    """Seconds for which both nodes had the VIP: keepalived knows of no votes, and the agent has it give up again."""
+    holds = {
+        node: [{"at": s["at"], "running": ["vip"] if s.get("vip") else []} for s in seen.samples.get(node, ())]
+        for node in (seen.source, seen.target)
+    }
+    here, there = (find_stretches(rows, seen.ended_at) for rows in holds.values())
+    return find_overlaps(here, there).get("vip", 0.0)
+
+
 def _first(events: Sequence[Event], node: str, code: str, at: float) -> Event | None:
     return next((e for e in events if e["node"] == node and e["code"] == code and e["at"] >= at), None)
 
@@ -218,6 +262,18 @@ def _timeline(seen: Sightings, events: Sequence[Event]) -> list[dict[str, Any]]:
             back = {"s": round(begin + gap[1], 3), "node": "probe", "code": "probe-back", "text": f"{name} answers again"}
             rows.append(back)
     return sorted(rows, key=lambda r: float(r["s"]))
+
+
+def _judge_stay(gaps: Mapping[str, float], here: Mapping[str, object]) -> dict[str, Any]:
+    """The row of a cut: with two votes left every program of ``here`` ran all the time."""
+    worst = max(gaps.values(), default=None)
+    return {
+        "name": "stay_s",
+        "text": "a program that did not run meanwhile, with two votes left",
+        "limit": 0.0,
+        "measured": worst,
+        "met": bool(here) and worst == 0.0,
+    }
 
 
 def _judge(report: Mapping[str, Any], objectives: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -108,6 +108,13 @@ def record_name(settings: WitnessSettings, node: str, peer: str) -> str:
     return settings.record or "+".join(sorted((node, peer)))
 
 
+def witness_hosts(settings: WitnessSettings) -> tuple[str, ...]:
+    """The machines that keep the record; none without a witness."""
+    if not settings.kind:
+        return ()
+    return (settings.host,) if settings.kind == "ssh" else tuple(urlsplit(url).hostname or "" for url in settings.endpoints)
+
+
 def check_witness(settings: WitnessSettings, addresses: tuple[str, ...]) -> Iterator[SettingsProblem]:
     """What is wrong with the section as a whole. ``addresses``: names and addresses of the two nodes."""
     if not settings.kind:

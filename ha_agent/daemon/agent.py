@@ -37,13 +37,14 @@ from ha_agent.core.guard import Access
 from ha_agent.core.places import RunPlaces, StatePlaces
 from ha_agent.core.settings import Settings
 from ha_agent.core.vip import bare
+from ha_agent.core.witness_settings import witness_hosts
 from ha_agent.daemon.account import Accountant
 from ha_agent.daemon.alerts.alerting import Alerting
 from ha_agent.daemon.alerts.delivery import Delivery
 from ha_agent.daemon.alerts.program_watcher import ProgramWatcher
 from ha_agent.daemon.alerts.records import AlertRecords
 from ha_agent.daemon.alerts.takeover_summary import TakeoverSummary
-from ha_agent.daemon.drill import Drill
+from ha_agent.daemon.drill import Drill, Voters
 from ha_agent.daemon.events import Events, JournalTeller
 from ha_agent.daemon.group import Group, SharedNode, build_group, default_group
 from ha_agent.daemon.operations.figures import Figures
@@ -157,6 +158,12 @@ class Agent:
             shared.supervised,
             group.sweeper,
             group.events,
+            Voters(
+                settings.peer.paths,
+                settings.vrrp.router_id,
+                witness_hosts(settings.witness),
+                lambda: group.votes.promised,
+            ),
             self._start,
         )
         self._watcher = ProgramWatcher(

@@ -14,16 +14,19 @@ import json
 import logging
 import os
 import signal
+import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ha_agent.adapters.cut import cut_off, has_nft, restore
 from ha_agent.adapters.files import keep_note, read_note, remove_note, write_note
 from ha_agent.adapters.interface import SavedInterface, bring_up, save_interface, take_down
 from ha_agent.adapters.procs import ProcessWatch
 from ha_agent.adapters.runner import ProgramMissing, run_program
+from ha_agent.core.drill import CUTS
 from ha_agent.core.settings import DrillSettings
 from ha_agent.core.supervisor_words import full_name
 from ha_agent.core.vip import find_missing
@@ -38,6 +41,9 @@ log = logging.getLogger(__name__)
 
 SAMPLE_S = 0.02
 LONGEST_S = 1800.0
+LONGEST_CUT_S = 1300.0
+"""Four of the longest ``witness.ttl_s``, and some more."""
+
 ANSWER_FIRST_S = 0.1
 """A fault begins this much later than its answer is sent, which must still leave this node."""
 
@@ -61,10 +67,26 @@ class Record:
     interface: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Voters:
+    """Where the other two voters are, and the pair's VRRP router. ``witness_hosts``: names or addresses, none without a
+    witness. ``promised``: who has promised this node a vote now. ``cut_off`` and ``restore``: as those of ``adapters.cut``.
+    """
+
+    peer: tuple[str, ...]
+    router_id: int
+    witness_hosts: tuple[str, ...]
+    promised: Callable[[], tuple[str, ...]]
+    cut_off: Callable[[Collection[str], int | None, float], Coroutine[Any, Any, None]] = cut_off
+    restore: Callable[[], Coroutine[Any, Any, None]] = restore
+    can_cut: Callable[[], bool] = has_nft
+
+
 class Drill:
     """For one node. ``paths``: the file of what is under way, and that of what is seen; both below the run directory.
 
-    ``interface``: the network interface of the VIP. ``start_task`` has a coroutine done as one of the agent's tasks.
+    ``interface``: the network interface of the VIP. ``voters``: what a cut cuts off.
+    ``start_task`` has a coroutine done as one of the agent's tasks.
     ``clock``: monotonic, ``wall``: wall clock seconds; ``pause`` waits so many seconds between two looks.
     """
 
@@ -79,6 +101,7 @@ class Drill:
         supervised: Supervised,
         sweeper: Sweeper,
         events: Events,
+        voters: Voters,
         start_task: Callable[[Coroutine[Any, Any, None]], object],
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -89,6 +112,7 @@ class Drill:
         self._standing, self._maintenance = standing, maintenance
         self._keepalived, self._supervised = keepalived, supervised
         self._sweeper, self._events, self._start_task = sweeper, events, start_task
+        self.voters = voters
         self._clock, self._wall, self._pause = clock, wall, pause
         self.record: Record | None = None
         self._last: tuple[Any, ...] | None = None
@@ -156,9 +180,13 @@ class Drill:
             "supervisord-kill": self._kill_supervisord,
             "link-down": self._take_link_down,
             "power": self._cut_power,
+            "partition": self._cut_peer_off,
+            "witness-cut": self._cut_witness_off,
         }
         if mode not in faults:
             raise DrillRefused(f"there is no mode {mode!r:.40}")
+        if mode in CUTS:
+            self._check_cut(mode, hold_s)
         if mode == "link-down":
             record.interface = asdict(await save_interface(self._interface, self._standing.vips.keys()))
         record.mode, record.undo_mono = mode, self._clock() + ANSWER_FIRST_S + min(hold_s, LONGEST_S)
@@ -175,6 +203,42 @@ class Drill:
 
         self._start_task(later())
         return self._wall() + ANSWER_FIRST_S
+
+    def _check_cut(self, mode: str, hold_s: float) -> None:
+        """A cut takes one vote away: it needs all three. Raises ``DrillRefused``."""
+        voters = self.voters
+        if not voters.witness_hosts:
+            raise DrillRefused(f"{mode} needs a pair with a witness: without one both nodes would run the programs")
+        if len(voters.promised()) < len(("self", "peer", "witness")):
+            said = ", ".join(voters.promised()) or "nobody"
+            raise DrillRefused(f"{mode} takes one of the three votes away, and only {said} votes for this node now")
+        if hold_s > LONGEST_CUT_S:
+            raise DrillRefused(f"{mode} for {hold_s:g} s: {LONGEST_CUT_S:g} s are the longest")
+        if not voters.can_cut():
+            raise DrillRefused(f"{mode} needs nft: apt install nftables")
+
+    def _left_s(self) -> float:
+        """Seconds until the fault is over."""
+        record = self.record
+        return 0.0 if record is None or record.undo_mono is None else record.undo_mono - self._clock()
+
+    async def _cut_peer_off(self) -> None:
+        await self._cut(self.voters.peer, self.voters.router_id)
+
+    async def _cut_witness_off(self) -> None:
+        found: set[str] = set()
+        for host in self.voters.witness_hosts:
+            with contextlib.suppress(OSError):
+                rows = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+                found |= {str(row[4][0]) for row in rows}
+        await self._cut(sorted(found), None)
+
+    async def _cut(self, addresses: Collection[str], router_id: int | None) -> None:
+        """Cuts off for what is left, and what the kernel's rounding to seconds needs; the kernel ends it, whatever dies."""
+        try:
+            await self.voters.cut_off(addresses, router_id, self._left_s())
+        except (OSError, ProgramMissing) as error:
+            self._events.add("drill-failed", f"failover-test: nothing was cut off: {error}")
 
     async def _kill_keepalived(self) -> None:
         self._keepalived.send(signal.SIGKILL)
@@ -206,6 +270,8 @@ class Drill:
                 await self._start_keepalived()
             elif record.mode == "link-down" and record.interface is not None:
                 await bring_up(SavedInterface(**record.interface))
+            elif record.mode in CUTS:
+                await self.voters.restore()
         except (OSError, ProgramMissing) as error:
             self._events.add("drill-failed", f"failover-test: {record.mode} could not be ended: {error}")
             record.undo_mono = self._clock() + 5.0

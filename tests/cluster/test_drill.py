@@ -252,3 +252,90 @@ def test_two_tests_at_once_are_refused(pair: Pair) -> None:
                 os.kill(pid, signal.SIGCONT)
         out, errors = first.communicate(timeout=60)
     assert first.returncode == 0, (out, errors)
+
+
+# ---- cuts of a pair with a witness -----------------------------------------------------------------------------
+
+
+def up_with_witness(pair: Pair) -> None:
+    """A whole pair with a witness, whose active node has all three votes."""
+    pair.up(witness="ssh")
+    pair.lab.wait_settled()
+    pair.await_runs("node-a", THREE)
+    wait_for("all three votes", lambda: len((pair.lab.status("node-a")["votes"] or {})["promised"]) == 3, 15, 0.1)
+    wait_for("the pair is whole", lambda: pair_is_whole(pair), 20, 0.2, lambda: _tell(pair))
+
+
+CUT_TABLE = "nft list table inet ha_agent_drill 2>/dev/null || true"
+
+
+def is_cut(pair: Pair) -> bool:
+    """Whether the kernel of node-a drops anything of the other two now."""
+    return "timeout" in pair.shell("node-a", "nft list table inet ha_agent_drill 2>/dev/null | grep elements || true")
+
+
+@pytest.mark.parametrize(("mode", "node"), [("partition", "node-a"), ("partition", "node-b"), ("witness-cut", "node-b")])
+def test_a_cut_that_leaves_two_votes_stops_nothing_and_is_proven_from_both_sides(pair: Pair, mode: str, node: str) -> None:
+    """Hazard 58.
+
+    Fault: failover-test cuts the active node off from its peer, or from the witness, by rules of its own that end.
+    Answer: no program stops, none runs twice; the report has both nodes' word for it; nothing is left of the rules.
+    Bound: none needed; the cut is over after 20 s.
+    """
+    up_with_witness(pair)
+    pids = pair.shell("node-a", "pgrep -x sleep | sort | tr '\\n' ' '")
+    shown = pair.ha(node, "failover-test", "--mode", mode, "--dry-run")
+    assert shown.returncode == 0 and "nothing was changed" in shown.stdout and "for 20 s" in shown.stdout, shown.stderr
+    report = run_test(pair, node, mode)
+    assert (report["mode"], report["from"], report["to"], report["passed"]) == (mode, "node-a", "node-a", True)
+    assert report["overlap_s"] == {} and set(report["program_gap_s"].values()) == {0.0}
+    assert 19.0 < report["figures"]["cut_s"] < 23.0
+    assert {row["name"]: row["met"] for row in report["objectives"]}["stay_s"] is True
+    assert (report["figures"]["vip_both_s"] > 0) is (mode == "partition"), "keepalived knows of no votes"
+    assert pair.shell("node-a", "pgrep -x sleep | sort | tr '\\n' ' '") == pids
+    assert pair.shell("node-a", CUT_TABLE) == ""
+
+
+def test_a_cut_is_refused_where_nobody_would_have_two_votes(pair: Pair) -> None:
+    up_with_witness(pair)
+    pair.lab.freeze("witness")
+    wait_for("it is missed", lambda: len((pair.lab.status("node-a")["votes"] or {})["promised"]) == 2, 15, 0.1)
+    done = pair.ha("node-a", "failover-test", "--mode", "partition", "--yes")
+    assert done.returncode == 3 and "nothing was changed" in done.stderr, done.stdout + done.stderr
+    pair.lab.thaw("witness")
+    assert pair.shell("node-a", CUT_TABLE) == "" and pair.runs("node-a") == THREE
+
+
+def test_a_pair_without_a_witness_is_not_partitioned(pair: Pair) -> None:
+    up(pair)
+    for mode in ("partition", "witness-cut"):
+        done = pair.ha("node-a", "failover-test", "--mode", mode, "--yes")
+        assert done.returncode == 3 and "needs a pair with a witness" in done.stderr, done.stderr
+    assert not pair.history("node-a", "drill-fault")
+
+
+@pytest.mark.parametrize("who", ["command", "agent"])
+def test_a_cut_ends_by_itself_though_its_command_or_its_agent_died(pair: Pair, who: str) -> None:
+    """Hazard 39: a failover test that nobody can end.
+
+    Fault: mode partition; the command gets SIGKILL, or the agent that made the cut is stopped for good (SIGSTOP) meanwhile.
+    Answer: the kernel's own timer ends the cut. An agent that is stopped has its programs killed, and the peer takes over.
+    Bound: 21 s after the fault.
+    """
+    up_with_witness(pair)
+    command = begin(pair, "node-b", "partition")
+    wait_for("the cut", lambda: is_cut(pair), 20, 0.05)
+    began = time.monotonic()
+    if who == "command":
+        send(pair, "node-b", signal.SIGKILL)
+        command.communicate(timeout=30)
+    else:
+        pair.lab.unit("node-a", "kill", "ha-agent", signal.SIGSTOP)
+    wait_for("the cut is over", lambda: not is_cut(pair), 30, 0.1)
+    assert time.monotonic() - began < 22.0
+    if who == "agent":
+        pair.lab.unit("node-a", "kill", "ha-agent", signal.SIGCONT)
+        send(pair, "node-b", signal.SIGKILL)
+        command.communicate(timeout=30)
+    wait_for("the pair is whole", lambda: pair_is_whole(pair), 60, 0.2, lambda: _tell(pair))
+    assert pair.shell("node-a", "nft list tables").count("ha_agent_drill") <= 1

@@ -11,7 +11,7 @@ import json
 import os
 import pathlib
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from ha_agent.adapters.alert_store import AlertStore
@@ -60,7 +60,7 @@ from ha_agent.daemon.alerts.delivery import Delivery
 from ha_agent.daemon.alerts.program_watcher import ProgramWatcher
 from ha_agent.daemon.alerts.records import AlertRecords
 from ha_agent.daemon.alerts.takeover_summary import TakeoverSummary
-from ha_agent.daemon.drill import Drill
+from ha_agent.daemon.drill import Drill, Voters
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.group import SharedNode, build_group, default_group
 from ha_agent.daemon.operations.call import Call
@@ -452,6 +452,39 @@ class FakeReceivers:
         return Ended(status, "", f"status {status}")
 
 
+class FakeVoters:
+    """A pair with a witness, and what was cut off: addresses, router and seconds of each cut; None of its end."""
+
+    def __init__(self) -> None:
+        self.witness_hosts: tuple[str, ...] = ("127.0.0.9",)
+        self.promised: tuple[str, ...] = ("a", "b", "witness")
+        self.has_nft = True
+        self.failure: OSError | None = None
+        self.cuts: list[tuple[list[str], int | None, float] | None] = []
+
+    def make(self) -> Voters:
+        """As the drill has it."""
+        return Voters(
+            ("192.0.2.2",),
+            51,
+            self.witness_hosts,
+            lambda: self.promised,
+            self.cut_off,
+            self.restore,
+            lambda: self.has_nft,
+        )
+
+    async def cut_off(self, addresses: Collection[str], router_id: int | None, for_s: float) -> None:
+        """Notes a cut, or does not take it."""
+        if self.failure is not None:
+            raise self.failure
+        self.cuts.append((list(addresses), router_id, for_s))
+
+    async def restore(self) -> None:
+        """Notes its end."""
+        self.cuts.append(None)
+
+
 class Node:
     """Node a of the pair a and b, standby. Needs a running loop; ``close`` ends its threads."""
 
@@ -493,6 +526,7 @@ class Node:
         self.maintenance = Maintenance(str(self.state_dir / "maintenance.json"), self.events, self.wall, self.wall)
         self.maintenance.load("this life")
         self.standby_order = StandbyOrders(str(self.state_dir / "standby.json"), self.events, self.wall)
+        self.voters = FakeVoters()
         self._build_group()
         self._build_alerts()
         self._build_operations()
@@ -544,6 +578,7 @@ class Node:
             self.supervised,
             group.sweeper,
             self.events,
+            self.voters.make(),
             self.start,
             self.clock,
             self.wall,

@@ -102,6 +102,62 @@ def test_keepalived_is_killed_after_the_answer_and_started_again_when_the_fault_
     on_node(tmp_path, work, confs=CONFS, active=True)
 
 
+@pytest.mark.parametrize(
+    ("mode", "addresses", "router"), [("partition", "192.0.2.2", 51), ("witness-cut", "127.0.0.9", None)]
+)
+def test_a_cut_is_made_with_its_end_and_ended_by_the_node_where_that_comes_first(
+    tmp_path: pathlib.Path, mode: str, addresses: str, router: int | None
+) -> None:
+    async def work(node: Node) -> None:
+        node.drill.begin("x", 60.0, "alice")
+        await node.drill.make_fault("x", mode, 20.0, really=False)
+        await until(lambda: bool(node.voters.cuts))
+        (cut,) = [one for one in node.voters.cuts if one is not None]
+        assert cut[:2] == ([addresses], router) and cut[2] == pytest.approx(ANSWER_FIRST_S + 20.0)
+        node.clock.now += ANSWER_FIRST_S + 20.0
+        await until(lambda: "drill-undone" in node.codes())
+        assert node.voters.cuts[1:] == [None]
+
+    on_node(tmp_path, work, confs=CONFS, active=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "hold_s", "reason"),
+    [
+        ({"witness_hosts": ()}, 20.0, "needs a pair with a witness"),
+        ({"promised": ("a", "b")}, 20.0, "only a, b votes for this node"),
+        ({"promised": ()}, 20.0, "only nobody votes"),
+        ({"has_nft": False}, 20.0, "apt install nftables"),
+        ({}, 5000.0, "are the longest"),
+    ],
+)
+def test_a_cut_is_refused_where_it_would_stop_the_programs_or_cannot_be_made(
+    tmp_path: pathlib.Path, change: dict[str, object], hold_s: float, reason: str
+) -> None:
+    async def work(node: Node) -> None:
+        for name, value in change.items():
+            setattr(node.voters, name, value)
+        # What was promised is looked at when it is asked for.
+        node.drill.begin("x", 60.0, "alice")
+        node.drill.voters = node.voters.make()
+        with pytest.raises(DrillRefused, match=reason):
+            await node.drill.make_fault("x", "partition", hold_s, really=True)
+        await asyncio.sleep(0.005)
+        assert node.voters.cuts == [] and node.drill.record is not None and node.drill.record.mode is None
+
+    on_node(tmp_path, work, confs=CONFS, active=True)
+
+
+def test_a_cut_that_the_kernel_does_not_take_is_told(tmp_path: pathlib.Path) -> None:
+    async def work(node: Node) -> None:
+        node.voters.failure = OSError("nft: no such thing")
+        node.drill.begin("x", 60.0, "alice")
+        await node.drill.make_fault("x", "partition", 20.0, really=False)
+        await until(lambda: "drill-failed" in node.codes())
+
+    on_node(tmp_path, work, confs=CONFS, active=True)
+
+
 def test_a_test_that_was_ended_before_its_fault_makes_none(tmp_path: pathlib.Path) -> None:
     async def work(node: Node) -> None:
         node.drill.begin("x", 60.0, "alice")

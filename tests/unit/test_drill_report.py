@@ -85,6 +85,26 @@ def full(report: dict[str, Any]) -> dict[str, Any]:
     return {**head, **report}
 
 
+def test_a_cut_is_passed_where_nothing_stopped_and_nothing_ran_twice_whatever_the_objectives_allow() -> None:
+    """keepalived has the VIP on both nodes for a while, which is told and no fault."""
+    over = {"at": 120.0, "node": "a", "code": "drill-undone", "text": "over"}
+    stays = {"a": [sample(99, "p", vip=True)], "b": [sample(99), sample(103.5, vip=True), sample(105.0, vip=False)]}
+
+    def judge(samples: dict[str, Any]) -> dict[str, Any]:
+        told = seen(samples=samples, events=[over], attempts={}, ended_at=125.0)
+        told.mode = "partition"
+        return build_report(told, {"failover_s": 100.0, "overlap_s": 100.0})
+
+    report = judge(stays)
+    assert report["passed"] and report["to"] == "a"
+    assert (report["figures"]["cut_s"], report["figures"]["vip_both_s"]) == (20.0, 1.5)
+    assert "VIP on both nodes" in render_text(full(report)) and "1.500 s" in render_text(full(report))
+    stopped = judge({**stays, "a": [sample(99, "p"), sample(104), sample(106, "p")]})
+    assert [row["name"] for row in stopped["objectives"] if not row["met"]] == ["stay_s"]
+    twice = judge({**stays, "b": [sample(99), sample(104, "p"), sample(104.2)]})
+    assert [row["name"] for row in twice["objectives"] if not row["met"]] == ["overlap_s"]
+
+
 def test_every_figure_comes_from_the_node_that_it_belongs_to() -> None:
     report = build_report(seen(), LIMITS)
     figures = report["figures"]

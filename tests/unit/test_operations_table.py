@@ -293,9 +293,10 @@ def test_the_journal_of_another_unit_takes_root_here_or_root_there() -> None:
     assert not desk.may({**other, "by": "alice", "access": "operate"}, None)
 
 
-def test_a_fault_that_the_settings_do_not_allow_takes_root_here_or_root_there() -> None:
+@pytest.mark.parametrize("fault", [{"mode": "power", "really": True}, {"mode": "partition"}, {"mode": "witness-cut"}])
+def test_a_fault_that_the_settings_do_not_allow_and_a_cut_take_root_here_or_root_there(fault: Message) -> None:
     desk = Desk()
-    really: Message = {"op": "drill-fault", "drill": "x", "mode": "power", "hold_s": 1.0, "really": True}
+    really: Message = {"op": "drill-fault", "drill": "x", "hold_s": 1.0, **fault}
     assert desk.ask(really, ROOT) == "drill.make_fault"
     for caller in (OPERATOR, READER):
         with pytest.raises(NotPermitted):

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from ha_agent.adapters.keeper import KeeperFailed
 from ha_agent.cli.doctor.context import Check, Context, error, ok, warning
@@ -20,7 +19,7 @@ from ha_agent.core.vote_checks import (
     shared_gateway,
     time_to_kill_s,
 )
-from ha_agent.core.witness_settings import WitnessSettings
+from ha_agent.core.witness_settings import witness_hosts
 
 KEEPER_UNIT = "ha-agent-keeper"
 SLOW_PART = 0.5
@@ -45,11 +44,6 @@ def check_witness(context: Context) -> Iterator[Finding]:
         yield warning("keeper-optional", text, "set it to true; systemctl enable --now ha-agent-keeper")
     else:
         yield ok("witness", f"{', '.join(hosts)} ({witness.kind}), and the keeper is required")
-
-
-def witness_hosts(witness: WitnessSettings) -> list[str]:
-    """The machines that keep the record."""
-    return [witness.host] if witness.kind == "ssh" else [urlsplit(url).hostname or "" for url in witness.endpoints]
 
 
 def resolve(host: str) -> frozenset[str]:
@@ -82,7 +76,7 @@ def check_answer(context: Context) -> Iterator[Finding]:
 def check_ways(context: Context) -> Iterator[Finding]:
     """Whether one gateway leads to both other voters: its loss would leave each node with its own vote alone."""
     settings = context.settings
-    hosts = witness_hosts(settings.witness) if settings.witness.kind else []
+    hosts = witness_hosts(settings.witness)
     peer = context.way_to(settings.peer.address) if hosts else None
     if peer is None:
         return

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from ha_agent.adapters.rpc import Caller, Progress
 from ha_agent.core import requests as req
+from ha_agent.core.drill import CUTS
 from ha_agent.core.frames import Message
 from ha_agent.core.guard import READ_ONLY, Access
 from ha_agent.core.requests import Malformed, NotPermitted, Request
@@ -128,7 +129,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         lambda r: r.drill.make_fault,
         OPERATOR,
         at_peer=True,
-        root_if=lambda q: q.really,
+        root_if=lambda q: q.really or q.mode in CUTS,
     ),
     Operation("drill-end", req.DrillRequest, lambda r: r.drill.end, OPERATOR, at_peer=True),
     Operation("report-save", req.ReportRequest, lambda r: r.drill.save_report, OPERATOR),
