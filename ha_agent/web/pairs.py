@@ -215,6 +215,9 @@ class Pair(ABC):
 def _news_of(view: Mapping[str, Any]) -> str:
     """A digest of those parts of a view that are worth showing again: not the time of the answer, and no figures."""
     node = {key: value for key, value in view["node"].items() if key != "at"}
+    if votes := node.get("votes"):
+        # The page counts on by itself for how long the witness has been silent, and does not show what is left.
+        node["votes"] = {**votes, "left_s": None, "witness_silent_s": votes["witness_silent_s"] is not None}
     alerts = {key: value for key, value in view["alerts"].items() if key != "at"}
     view["figures"]["started"], view["figures"]["history_events"]
     return hashlib.sha256(json.dumps([node, view["programs"], alerts], sort_keys=True).encode()).hexdigest()

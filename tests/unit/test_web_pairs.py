@@ -10,7 +10,7 @@ import pytest
 
 from ha_agent.core.words import CommandOutcome, Outcome
 from ha_agent.web.agent_client import AgentClient
-from ha_agent.web.pairs import REFRESH_S, LocalPair
+from ha_agent.web.pairs import REFRESH_S, LocalPair, _news_of
 from tests.unit.timeless import run_timeless
 
 Answer = Callable[[Mapping[str, Any]], Any]
@@ -26,6 +26,18 @@ def view_of(node: str, state: str) -> dict[str, Any]:
         "alerts": {"at": 0.0},
         "figures": {"started": 1.0, "history_events": 1},
     }
+
+
+def test_what_is_left_of_votes_and_how_long_the_witness_is_silent_is_no_news() -> None:
+    """Both change with every look, and would send the page again each time."""
+    votes = {"promised": ["node-a"], "left_s": 2.5, "witness_silent_s": 4.0}
+
+    def news(**change: Any) -> str:
+        view = view_of("node-a", "RUNNING")
+        return _news_of({**view, "node": {**view["node"], "votes": {**votes, **change}}})
+
+    assert news() == news(left_s=1.0, witness_silent_s=5.0)
+    assert len({news(), news(witness_silent_s=None), news(promised=["node-a", "node-b"])}) == 3
 
 
 class Pair:
