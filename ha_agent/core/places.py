@@ -98,6 +98,11 @@ class RunPlaces:
         return self._at("groups")
 
     @property
+    def epoch(self) -> str:
+        """The number of the takeover, for programs."""
+        return self._at("epoch")
+
+    @property
     def partial_groups(self) -> str:
         """Groups that were loaded without all of their programs."""
         return self._at("partial-groups.json")

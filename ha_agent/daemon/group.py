@@ -252,6 +252,7 @@ class _Programs:
 class _Role:
     """The role's side of a group."""
 
+    claims: Claims
     interlock: Interlock
     fitness: Fitness
     senses: Senses
@@ -354,6 +355,7 @@ def _add_upkeep(
     upkeep.add("the list of groups", programs.loaded.keep, vital=True)
     upkeep.add("the active set", programs.readiness.keep, vital=True)
     upkeep.add("the track file", role.fitness.keep)
+    upkeep.add("the epoch for programs", role.claims.keep)
 
 
 def _build_registry(
@@ -465,6 +467,7 @@ def _build_role(
     loop.on_transition.append(steps.peer_off.hear_transition)
     registry.conversation.on_heard.append(steps.peer_off.hear_peer)
     return _Role(
+        steps.claims,
         steps.interlock,
         steps.fitness,
         watchers.senses,
@@ -515,7 +518,7 @@ def _build_procedures(
         has_votes,
         shared.clock,
     )
-    claims = Claims(standing, registry.ledger, events, registry.replicator.retry_now)
+    claims = Claims(standing, registry.ledger, events, registry.replicator.retry_now, RunPlaces(settings.run_dir).epoch)
     peer_off = PeerOffWord(peer.name, events)
     takeover = Takeover(
         limits,

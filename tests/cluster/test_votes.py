@@ -293,6 +293,8 @@ def test_a_planned_move_hands_the_votes_over(pair: Pair) -> None:
     began = time.monotonic()
     pair.await_runs(B, THREE, 5)
     assert time.monotonic() - began < 1.5
+    epochs = [int(pair.shell(node, "setpriv --reuid=65534 cat /run/ha-agent/epoch").partition("=")[2]) for node in NODES]
+    assert epochs[1] > epochs[0] > 0, "every program may know the number of the takeover, which grows"
 
 
 def test_a_fence_that_succeeds_saves_the_wait_for_the_promises(pair: Pair) -> None:

@@ -31,7 +31,8 @@ class Rig:
         self.standing = Standing("a", str(tmp_path / "role.json"))
         self.raised = 0
         events = Events(History(str(state), "a", 10**6))
-        self.claims = Claims(self.standing, self.ledger, events, self.on_raised)
+        self.note = tmp_path / "epoch"
+        self.claims = Claims(self.standing, self.ledger, events, self.on_raised, str(self.note))
 
     def on_raised(self) -> None:
         self.raised += 1
@@ -49,6 +50,25 @@ def test_the_witness_has_the_floor_of_a_claim_unless_it_tells_what_cannot_be(
         rig.ledger.learn(Watermark(7, "b"))
         assert await rig.claims.claim(None, witnessed) == Watermark(epoch, "a")
         assert (await rig.claims.claim(None, witnessed)).epoch == epoch, "begun again"
+
+    asyncio.run(main())
+
+
+def test_programs_find_the_epoch_in_a_note_that_grows_with_every_takeover_and_is_kept_right(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        rig = Rig(tmp_path)
+        rig.ledger.learn(Watermark(7, "b"))
+        await rig.claims.claim(None)
+        assert rig.note.read_text() == "HA_AGENT_EPOCH=8\n" and rig.note.stat().st_mode & 0o777 == 0o644
+        assert not rig.claims.keep()
+        rig.standing.become(Role.ACTIVE)
+        rig.note.write_text("HA_AGENT_EPOCH=99\n")
+        assert rig.claims.keep() and rig.note.read_text() == "HA_AGENT_EPOCH=8\n"
+        await rig.claims.raise_above(Watermark(11, "b"))
+        assert rig.note.read_text() == "HA_AGENT_EPOCH=12\n"
+        rig.standing.become(Role.STANDBY)
+        rig.note.unlink()
+        assert not rig.claims.keep(), "a standby has no programs that would read it"
 
     asyncio.run(main())
 
