@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import fcntl
 import gc
 import math
 import os
@@ -20,6 +21,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 
 SOCKET, STATE = "keeper.sock", "keeper.state"
 ACTIVE = "active"
@@ -40,6 +42,9 @@ STATE_BYTES = 1024
 MCL_CURRENT, MCL_FUTURE = 1, 2
 TFD_TIMER_ABSTIME = 1
 CLOCK_BOOTTIME = 7
+WDIOC_SETTIMEOUT = 0xC0045706
+"""linux/watchdog.h: an int of seconds; the kernel answers with those that it took."""
+
 TFD_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK
 """TFD_CLOEXEC and TFD_NONBLOCK have these values (timerfd_create(2))."""
 
@@ -95,6 +100,14 @@ class Act:
         """After the act: makes the next one ready."""
         self._name_aside()
 
+    def is_empty(self) -> bool:
+        """Whether nobody is left in the control group: one in disk sleep stays (cgroup-v2.rst, cgroup.events)."""
+        try:
+            with open(os.path.join(os.path.dirname(self.kill_path), "cgroup.events"), encoding="ascii") as file:
+                return "populated 0" in file.read()
+        except OSError:
+            return True
+
     def is_refilled(self) -> bool:
         """Whether there is an active set again with something in it."""
         with contextlib.suppress(OSError), os.scandir(os.path.join(self._run_dir, ACTIVE)) as found:
@@ -134,8 +147,63 @@ class Timer:
             raise OSError(ctypes.get_errno(), "timerfd_settime")
 
 
+class WatchdogFailed(Exception):
+    """The watchdog cannot be had as it was asked for; the text says why."""
+
+
+class Watchdog:
+    """The machine's own watchdog, behind the keeper: where nobody writes to it for so many seconds it resets the machine.
+
+    Open while a deadline is held, and written to as long as that lies ahead (watchdog-api.rst: the letter V before the close
+    switches it off; a close without it, as of a process that is killed, does not). ``ioctl`` as fcntl's.
+    """
+
+    def __init__(self, path: str, ioctl: Callable[[int, int, bytes], bytes]) -> None:
+        self._path, self._ioctl = path, ioctl
+        self._fd = -1
+        self.seconds = 0
+
+    def open(self, seconds: int) -> None:
+        """Switches it on, for ``seconds`` at most. Idempotent. Raises ``WatchdogFailed``; it is off then."""
+        if self._fd >= 0 and self.seconds == seconds:
+            return
+        try:
+            fd = self._fd if self._fd >= 0 else os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise WatchdogFailed(f"{self._path}: {error.strerror}") from None
+        self._fd, self.seconds = fd, seconds
+        try:
+            (granted,) = struct.unpack("i", self._ioctl(fd, WDIOC_SETTIMEOUT, struct.pack("i", seconds)))
+        except OSError as error:
+            self.release()
+            raise WatchdogFailed(f"{self._path} takes no {seconds} s: {error.strerror}") from None
+        if granted > seconds:
+            self.release()
+            raise WatchdogFailed(f"{self._path} waits {granted} s at least, and {seconds} s are asked for")
+        self.write()
+
+    @property
+    def is_open(self) -> bool:
+        return self._fd >= 0
+
+    def write(self) -> None:
+        """The machine runs on for so many seconds more."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.write(self._fd, b"\0")
+
+    def release(self) -> None:
+        """Switches it off, where the kernel lets that be (nowayout). Idempotent."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.write(self._fd, b"V")
+            os.close(self._fd)
+            self._fd, self.seconds = -1, 0
+
+
 class State:
-    """The deadline on the run directory, for a keeper that is started again: ``DEADLINE PATH`` in a file of a fixed size."""
+    """The deadline on the run directory, for a keeper that is started again: ``DEADLINE PATH SECONDS`` in a file of a fixed
+    size, the watchdog's seconds last."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -151,18 +219,18 @@ class State:
     def close(self) -> None:
         os.close(self._fd)
 
-    def read(self) -> tuple[float, str] | None:
-        """The deadline and the path of cgroup.kill; None where there is none."""
+    def read(self) -> tuple[float, str, int] | None:
+        """The deadline, the path of cgroup.kill, and the watchdog's seconds, 0 for none; None where there is none."""
         words = os.pread(self._fd, STATE_BYTES, 0).decode("utf-8", "replace").split()
         try:
-            return (float(words[0]), words[1]) if len(words) == 2 else None
+            return (float(words[0]), words[1], int(*words[2:])) if len(words) in (2, 3) else None
         except ValueError:
             return None
 
-    def write(self, deadline: float, kill_path: str) -> None:
+    def write(self, deadline: float, kill_path: str, watchdog_s: int) -> None:
         """Where there is no room an earlier deadline stays, which is safe."""
         with contextlib.suppress(OSError):
-            os.pwrite(self._fd, f"{deadline!r} {kill_path}".encode().ljust(STATE_BYTES), 0)
+            os.pwrite(self._fd, f"{deadline!r} {kill_path} {watchdog_s}".encode().ljust(STATE_BYTES), 0)
 
     def clear(self) -> None:
         """Leaves none."""
@@ -173,8 +241,9 @@ class State:
 class Keeper:
     """Holds one deadline. ``is_locked`` and ``is_realtime`` say what the system allowed."""
 
-    def __init__(self, run_dir: str) -> None:
+    def __init__(self, run_dir: str, watchdog: Watchdog) -> None:
         libc = Libc()
+        self._watchdog, self._watchdog_s = watchdog, 0
         self._run_dir, self._kept_at = run_dir, read_clock()
         self._act = Act(libc, run_dir)
         self._timer = Timer(libc)
@@ -199,6 +268,11 @@ class Keeper:
             self.deadline = kept[0]
             self._act.aim(kept[1])
             self._timer.set(self.deadline)
+            self._watchdog_s = kept[2]
+            if self._watchdog_s:
+                # It was left running by the keeper before this one, and resets the machine unless somebody writes.
+                with contextlib.suppress(WatchdogFailed):
+                    self._watchdog.open(self._watchdog_s)
 
     def _harden(self, libc: Libc) -> None:
         self.is_locked = libc.mlockall(MCL_CURRENT | MCL_FUTURE) == 0
@@ -211,13 +285,14 @@ class Keeper:
     def run(self) -> None:
         """Serves for ever."""
         while True:
-            ready = self._poll.poll((LOOK_S if self.has_lapsed else KEEP_S) * 1000)
+            ready = self._poll.poll(self._pause_s() * 1000)
             if self.deadline and read_clock() >= self.deadline:
                 self._lapse()
             elif self.has_lapsed and self._act.is_refilled():
                 self._act.do()
                 self._act.prepare_again()
                 say("the active set was filled again without a deadline: killed again")
+            self.watch()
             for fd, _ in ready:
                 if fd == self._listener.fileno():
                     self._accept()
@@ -225,6 +300,25 @@ class Keeper:
                     self._serve(fd)
             if read_clock() - self._kept_at >= KEEP_S:
                 self._keep_names()
+
+    def _pause_s(self) -> float:
+        """Until the next look: often enough for the watchdog, too."""
+        if self.has_lapsed:
+            return LOOK_S
+        return min(KEEP_S, self._watchdog.seconds / 4) if self._watchdog.is_open else KEEP_S
+
+    def watch(self) -> None:
+        """Writes to the watchdog while the deadline lies ahead.
+
+        After it, it is switched off when the kill was done and nobody is left in the group. Where that does not come, the
+        machine is reset.
+        """
+        if not self._watchdog.is_open:
+            return
+        if self.deadline and read_clock() < self.deadline:
+            self._watchdog.write()
+        elif self.has_lapsed and self._act.was_done and self._act.is_empty():
+            self._watchdog.release()
 
     def _keep_names(self) -> None:
         """Makes socket and state file again where somebody removed them; connections stay."""
@@ -242,7 +336,7 @@ class Keeper:
                 self._state.close()
                 self._state = state
                 if self.deadline:
-                    state.write(self.deadline, self._act.kill_path)
+                    state.write(self.deadline, self._act.kill_path, self._watchdog_s)
 
     def _lapse(self) -> None:
         self._act.do()
@@ -283,8 +377,11 @@ class Keeper:
         self._drop(fd)
 
     def answer(self, asked: str) -> str:
-        """The answer to one message: ``arm DEADLINE PATH``, ``disarm`` or ``state``."""
+        """The answer to one message: ``watchdog SECONDS`` (0 for none), ``arm DEADLINE PATH``, ``disarm`` or ``state``."""
         words = asked.split(" ", 2)
+        if words[0] == "watchdog" and len(words) == 2 and words[1].isdecimal():
+            self._watchdog_s = int(words[1])
+            return f"watchdog {self._watchdog_s}"
         if words[0] == "arm" and len(words) == 3:
             return self._arm(words[1], words[2])
         if asked == "disarm":
@@ -308,12 +405,17 @@ class Keeper:
             return "refused not the path of a cgroup.kill"
         if kill_path != self._act.kill_path and not os.access(kill_path, os.W_OK):
             return f"refused {kill_path} cannot be written"
+        if self._watchdog_s:
+            try:
+                self._watchdog.open(self._watchdog_s)
+            except WatchdogFailed as error:
+                return f"refused {error}"
         self._act.aim(kill_path)
         if self.has_lapsed:
             self._act.remove_aside()
         self._timer.set(deadline)
         self.deadline, self.has_lapsed = deadline, False
-        self._state.write(deadline, kill_path)
+        self._state.write(deadline, kill_path, self._watchdog_s)
         return f"armed {deadline!r}"
 
     def _disarm(self) -> str:
@@ -321,6 +423,8 @@ class Keeper:
         self.deadline, self.has_lapsed = 0.0, False
         self._timer.set(0.0)
         self._state.clear()
+        self._watchdog.release()
+        self._watchdog_s = 0
         self._act.remove_aside()
         return "disarmed"
 
@@ -372,11 +476,13 @@ def main() -> int:
     """The command line; ends with 1 where there is no run directory or no timer."""
     parser = argparse.ArgumentParser(prog="ha-agent-keeper", description=__doc__)
     parser.add_argument("--run-dir", default="/run/ha-agent", help="where the active set is (default: %(default)s)")
+    watchdog = "used where the agent asks for it (default: %(default)s)"
+    parser.add_argument("--watchdog", default="/dev/watchdog", help=watchdog)
     options = parser.parse_args()
     with contextlib.suppress(OSError):
         os.set_blocking(2, False)
     try:
-        keeper = Keeper(options.run_dir)
+        keeper = Keeper(options.run_dir, Watchdog(options.watchdog, fcntl.ioctl))
     except OSError as error:
         say(f"cannot start: {error}")
         return 1

@@ -32,7 +32,9 @@ class KeeperState:
 class KeeperClient:
     """One connection, made again when it is lost. One message at a time."""
 
-    def __init__(self, run_dir: str) -> None:
+    def __init__(self, run_dir: str, watchdog_s: int = 0) -> None:
+        """``watchdog_s``: of the machine's watchdog behind the keeper; 0 for none."""
+        self._watchdog_s = watchdog_s
         self._path = RunPlaces(run_dir).keeper_socket
         self._sock: socket.socket | None = None
 
@@ -41,6 +43,10 @@ class KeeperClient:
 
         Raises ``KeeperFailed``: then what it held before is held still, and no program may be started on the new deadline.
         """
+        if self._watchdog_s:
+            wanted = f"watchdog {self._watchdog_s}"
+            if (said := await self._ask(wanted)) != wanted:
+                raise KeeperFailed(f"the keeper: {said}")
         said = await self._ask(f"arm {deadline!r} {kill_path}")
         if said != f"armed {deadline!r}":
             raise KeeperFailed("the deadline had passed" if said == "lapsed" else f"the keeper: {said}")

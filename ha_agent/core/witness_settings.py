@@ -54,6 +54,13 @@ class WitnessSettings:
         "clocks of different rates: at least ttl_s / 10 + 0.1.",
         between(0.15, 60.0, "s"),
     )
+    watchdog_s: int = key(
+        0,
+        "Seconds after which /dev/watchdog resets the machine where the keeper itself cannot kill: it is stopped, or what "
+        "it killed does not end. 0: not used. kill_margin_s must be longer by as much. Nobody else may use it (systemd's "
+        "RuntimeWatchdogSec, the package watchdog).",
+        between(0, 60, "s"),
+    )
     required: bool = key(
         True,
         "true: no program is started while the keeper, which kills at the deadline also where the agent hangs, is not "
@@ -129,13 +136,14 @@ def check_witness(settings: WitnessSettings, addresses: tuple[str, ...]) -> Iter
 
 
 def _check_times(settings: WitnessSettings) -> Iterator[SettingsProblem]:
-    least_ttl, least_margin = settings.terms.least_ttl_s(), settings.terms.least_margin_s()
+    least_ttl, least_margin = settings.terms.least_ttl_s(), settings.terms.least_margin_s() + settings.watchdog_s
     # What a decimal fraction loses as a binary one is no problem of the configuration.
     if settings.ttl_s < least_ttl - 1e-9:
         why = f"renew_s + 2 * answer_s + kill_margin_s = {least_ttl:g} at least, so that one lost answer costs nothing"
         yield SettingsProblem("witness.ttl_s", f"{settings.ttl_s:g}", why)
     if settings.kill_margin_s < least_margin - 1e-9:
-        why = f"ttl_s * {CLOCK_RATES_DIFFER:g} + {LEAST_KILL_S:g} = {least_margin:g} at least, for clocks of different rates"
+        formula = f"ttl_s * {CLOCK_RATES_DIFFER:g} + {LEAST_KILL_S:g}" + (" + watchdog_s" if settings.watchdog_s else "")
+        why = f"{formula} = {least_margin:g} at least, for clocks of different rates"
         yield SettingsProblem("witness.kill_margin_s", f"{settings.kill_margin_s:g}", why)
 
 

@@ -140,7 +140,7 @@ class Agent:
             clock=self._loop.time,
             wall=time.time,
             logs=self._journal is None,
-            keeper=KeeperClient(paths.run_dir),
+            keeper=KeeperClient(paths.run_dir, settings.witness.watchdog_s),
             make_witness=lambda witness: make_witness(witness, settings.node.name, settings.peer.name, paths.run_dir),
             life=self._life,
             boot_clock=read_uptime_s,

@@ -51,6 +51,32 @@ class Node:
             self.keeper = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.wait(lambda: self.try_state() is not None)
 
+    def start_watched_keeper(self, granted_s: int | None = None) -> None:
+        """One whose watchdog is a file, for a kernel that takes every time, or ``granted_s`` at least."""
+        takes = f"struct.pack('i', {granted_s})" if granted_s else "data"
+        fake = f"import ha_agent.keeper as k, struct, sys; k.fcntl.ioctl = lambda fd, op, data: {takes}; sys.exit(k.main())"
+        (self.run_dir / "watchdog").touch()
+        words = [sys.executable, "-c", fake, "--run-dir", str(self.run_dir), "--watchdog", str(self.run_dir / "watchdog")]
+        with open(self.run_dir / "keeper.log", "ab") as log:
+            self.keeper = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.wait(lambda: self.try_state() is not None)
+
+    def arm_watched(self, after_s: float) -> None:
+        deadline = read_clock() + after_s
+
+        async def ask() -> None:
+            client = KeeperClient(str(self.run_dir), 1)
+            try:
+                await client.arm(deadline, self.kill_path)
+            finally:
+                client.close()
+
+        asyncio.run(ask())
+
+    def written(self) -> bytes:
+        """What the watchdog was given."""
+        return (self.run_dir / "watchdog").read_bytes()
+
     def signal_keeper(self, number: signal.Signals) -> None:
         assert self.keeper is not None
         self.keeper.send_signal(number)
@@ -116,6 +142,14 @@ class Node:
         cgroups.remove(self.group)
         for program in self.programs:
             program.wait()
+
+
+@pytest.fixture
+def bare(tmp_path: pathlib.Path) -> Iterator[Node]:
+    """Without a keeper."""
+    made = Node(tmp_path)
+    yield made
+    made.down()
 
 
 @pytest.fixture
@@ -293,3 +327,70 @@ def test_it_is_in_time_on_a_machine_whose_processors_are_busy(node: Node) -> Non
         for process in busy:
             process.kill()
             process.wait()
+
+
+# ---- the machine's watchdog behind it --------------------------------------------------------------------------
+
+
+def test_the_watchdog_is_written_to_until_the_deadline_and_switched_off_when_the_kill_has_worked(bare: Node) -> None:
+    bare.start_watched_keeper()
+    bare.run(FORKS)
+    bare.arm_watched(1.2)
+    time.sleep(1.0)
+    assert bare.written().count(b"\0") >= 4 and b"V" not in bare.written(), "the machine runs on"
+    bare.wait(lambda: not bare.members())
+    bare.wait(lambda: bare.written().endswith(b"V"))
+
+
+def test_a_disarmed_keeper_leaves_the_watchdog_off_and_so_does_one_without_a_watchdog(bare: Node) -> None:
+    bare.start_watched_keeper()
+    bare.run()
+    bare.arm_watched(5.0)
+    bare.disarm()
+    assert bare.written().endswith(b"V")
+    before = bare.written()
+    bare.arm(5.0)
+    time.sleep(0.6)
+    assert bare.written() == before and bare.members()
+    bare.disarm()
+
+
+def test_a_kill_that_does_not_work_leaves_the_machine_to_its_watchdog(bare: Node) -> None:
+    """Somebody has taken the control group's file away: what runs goes on, and nobody writes to the watchdog any more."""
+    bare.start_watched_keeper()
+    bare.arm_watched(0.6)
+    os.rmdir(bare.group)
+    time.sleep(1.0)
+    assert "THE KILL FAILED" in bare.log() and b"V" not in bare.written()
+    before = bare.written()
+    time.sleep(0.6)
+    assert bare.written() == before
+    os.mkdir(bare.group)
+
+
+def test_a_keeper_that_was_killed_takes_the_watchdog_up_again(bare: Node) -> None:
+    bare.start_watched_keeper()
+    bare.run()
+    bare.arm_watched(4.0)
+    bare.signal_keeper(signal.SIGKILL)
+    assert b"V" not in bare.written(), "it ticks on"
+    bare.start_watched_keeper()
+    (bare.run_dir / "watchdog").write_bytes(b"")
+    time.sleep(0.6)
+    assert bare.written().strip(b"\0") == b"" and bare.written()
+    bare.disarm()
+
+
+@pytest.mark.parametrize("granted_s", [None, 30])
+def test_a_watchdog_that_cannot_be_had_as_asked_for_refuses_the_deadline(bare: Node, granted_s: int | None) -> None:
+    """No program is started then, where the keeper is required. A file is no watchdog; nor is one that waits longer."""
+    if granted_s is None:
+        (bare.run_dir / "watchdog").touch()
+        words = [sys.executable, "-IS", keeper_module.__file__, "--run-dir", str(bare.run_dir)]
+        bare.keeper = subprocess.Popen([*words, "--watchdog", str(bare.run_dir / "watchdog")])
+        bare.wait(lambda: bare.try_state() is not None)
+    else:
+        bare.start_watched_keeper(granted_s)
+    with pytest.raises(KeeperFailed, match="takes no 1 s" if granted_s is None else "waits 30 s at least"):
+        bare.arm_watched(5.0)
+    assert bare.state().word == "idle"

@@ -73,9 +73,7 @@ class Pair(RuleBasedStateMachine):
         self.take_over(0, True)
 
     def make_claims(self, node: PairNode) -> Claims:
-        claims = Claims(
-            node.standing, node.ledger, node.events, node.replicator.retry_now, str(node.root / "epoch")
-        )
+        claims = Claims(node.standing, node.ledger, node.events, node.replicator.retry_now, str(node.root / "epoch"))
         node.replicator.on_stale.append(self.hear_of(claims))
         return claims
 

@@ -228,6 +228,7 @@ def test_a_witness_with_the_usual_times_is_good(text: str) -> None:
     [
         (ETCD + "ttl_s = 2.4\n", "witness.ttl_s", "renew_s + 2 * answer_s + kill_margin_s = 2.5 at least"),
         (ETCD + "ttl_s = 6\n", "witness.kill_margin_s", "ttl_s * 0.1 + 0.1 = 0.7 at least"),
+        (ETCD + "watchdog_s = 1\n", "witness.kill_margin_s", "ttl_s * 0.1 + 0.1 + watchdog_s = 1.4 at least"),
         (ETCD + "renew_s = 1.6\n", "witness.ttl_s", "3.1 at least"),
         (ETCD + "answer_s = 1\n", "witness.ttl_s", "3.5 at least"),
         (WITNESS + 'kind = "etcd"\n', "witness.endpoints", "needed by kind etcd"),
@@ -252,7 +253,11 @@ def test_a_witness_that_cannot_work_is_refused_with_one_problem(text: str, key: 
 
 
 def test_times_at_their_bounds_are_good_whatever_a_fraction_loses() -> None:
-    for text in ("ttl_s = 2.7\nrenew_s = 0.9\nanswer_s = 0.7\nkill_margin_s = 0.4\n", "ttl_s = 3.3\nkill_margin_s = 0.43\n"):
+    for text in (
+        "ttl_s = 2.7\nrenew_s = 0.9\nanswer_s = 0.7\nkill_margin_s = 0.4\n",
+        "ttl_s = 3.3\nkill_margin_s = 0.43\n",
+        "ttl_s = 3.5\nkill_margin_s = 1.5\nwatchdog_s = 1\n",
+    ):
         assert check_settings(tomllib.loads(ETCD + text)).witness.kind == "etcd"
 
 
