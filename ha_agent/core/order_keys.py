@@ -11,10 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ha_agent.core.confs import as_lines
-
 MARK = "ha-agent:"
 _LINE = re.compile(r"[;#]\s*ha-agent:(.*)")
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _HEADER = re.compile(r"\[(.+)\]")
 _SECTIONS = ("program:", "fcgi-program:", "group:")
 
@@ -115,7 +114,7 @@ def read_order(text: str) -> tuple[dict[str, OrderKeys], list[Mistake]]:
     drafts: dict[str, _Draft] = {}
     mistakes: list[Mistake] = []
     section: str | None = None
-    for number, raw in enumerate(as_lines(text).split("\n"), 1):
+    for number, raw in enumerate(_LINE_END.split(text), 1):
         line = raw.strip()
         if match := _LINE.fullmatch(line):
             if section is None:

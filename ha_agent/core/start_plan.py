@@ -6,7 +6,7 @@ has its whole group wait, because supervisord starts the members of a group toge
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ha_agent.core.order_keys import TIMEOUTS, Address, OrderKeys, is_address, parse_address
@@ -45,9 +45,9 @@ class StartPlan:
         """The groups that are not started with the others."""
         return frozenset(self.needs)
 
-    def users(self, group: str) -> frozenset[str]:
-        """The groups that wait for ``group``: they are stopped before it."""
-        return frozenset(user for user, needs in self.needs.items() if any(need.group == group for need in needs))
+    def find_users(self, groups: Collection[str]) -> frozenset[str]:
+        """The groups that wait for one of ``groups``: they are stopped before it."""
+        return frozenset(user for user, needs in self.needs.items() if any(need.group in groups for need in needs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,10 @@ class How(StrEnum):
     """It is not in the registry any more, or cannot be loaded."""
 
 
+MISSING_S = 10.0
+"""A group whose conf cannot be loaded for so long is not waited with any more. One that is being edited comes back."""
+
+
 STARTED = frozenset({How.READY, How.LATE, How.BY_HAND})
 NOT_STARTED = frozenset({How.SKIPPED, How.FAILED})
 
@@ -83,6 +87,8 @@ class StartRun:
         self.ended: dict[str, Ended] = {}
         self._came: dict[str, float] = {}
         """When each word was seen up for the first time."""
+        self._missing: dict[str, float] = {}
+        """Since when a group is not among those that can be loaded."""
         self._unmet: dict[str, tuple[str, ...]] = {}
         """What was not up at the last look, by group."""
 
@@ -134,7 +140,9 @@ class StartRun:
         if group in sight.loaded:
             return Ended(sight.now, How.BY_HAND)
         if group not in sight.groups:
-            return Ended(sight.now, How.GONE)
+            since = self._missing.setdefault(group, sight.now)
+            return Ended(sight.now, How.GONE) if sight.now - since >= MISSING_S else None
+        self._missing.pop(group, None)
         needs = plan.needs.get(group, ())
         unmet = [need for need in needs if not _is_met(need, sight)]
         if not unmet:
@@ -243,7 +251,7 @@ def next_stops(plan: StartPlan, live: Iterable[str]) -> frozenset[str]:
     Never empty where anything runs: the plan has no circles.
     """
     running = frozenset(live)
-    return frozenset(group for group in running if not plan.users(group) & running)
+    return running - {need.group for user in running for need in plan.needs.get(user, ())}
 
 
 def say_path(path: Sequence[tuple[str, float]]) -> str:

@@ -66,6 +66,7 @@ class FaultCode(IntEnum):
     ALREADY_STARTED = 60
     NOT_RUNNING = 70
     SUCCESS = 80
+    ALREADY_ADDED = 90
 
 
 _DEAF = "its socket is gone"
