@@ -92,6 +92,8 @@ class WaitAccount:
     """
 
     group: str
+    processes: tuple[str, ...]
+    """Their full names, as supervisorctl would show them."""
     words: tuple[str, ...]
     since_wall: float
     given_up_wall: float | None = None

@@ -307,6 +307,18 @@ _ALERTS: tuple[Fault, ...] = (
         Urgency.CRITICAL,
     ),
     Fault(
+        "order-unmet",
+        "a program is not started, because what it waits for did not come",
+        "see why that did not come (its log, ha-agent history); then: supzcli start NAME",
+        Urgency.CRITICAL,
+    ),
+    Fault(
+        "wait-timed-out",
+        "what a program waits for did not come in time",
+        "see why it did not come; docs/order.md says what is done then, and how long is waited",
+        Urgency.WARNING,
+    ),
+    Fault(
         "notes-failing",
         "the agent cannot keep its notes below its run directory: this node could not take over",
         "the text names the file and the reason; make room on /run, or put away what is in its place",

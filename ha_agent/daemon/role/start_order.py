@@ -20,7 +20,7 @@ from ha_agent.core.order_keys import Address
 from ha_agent.core.settings import OrderSettings
 from ha_agent.core.start_plan import NOBODY, Known, Process, StartPlan, plan_start
 from ha_agent.core.start_run import Ended, How, Sight, StartRun, critical_path, say_path
-from ha_agent.core.supervisor_words import FaultCode, State
+from ha_agent.core.supervisor_words import FaultCode, State, full_name
 from ha_agent.core.transitions import Transition
 from ha_agent.core.words import Role
 from ha_agent.daemon.events import Events
@@ -105,9 +105,15 @@ class StartOrder:
         if run is None:
             return ()
         offset = now_wall - self._clock()
-        open_ = [WaitAccount(w.group, w.words, w.since + offset, None) for w in run.waiting(self.find_plan())]
-        lost = [WaitAccount(g, e.words, run.began + offset, e.at + offset) for g, e in run.not_started().items()]
-        return (*open_, *lost)
+        waiting, lost = run.waiting(self.find_plan()), run.not_started()
+        found = [WaitAccount(w.group, self._name(w.group), w.words, w.since + offset) for w in waiting]
+        found += [WaitAccount(g, self._name(g), e.words, run.began + offset, e.at + offset) for g, e in lost.items()]
+        return tuple(found)
+
+    def _name(self, group: str) -> tuple[str, ...]:
+        selection = self._active_set.selection
+        members = selection.groups.get(group, ())
+        return tuple(full_name(group, name) for p in members for name in selection.processes.get(p, (p,)))
 
     def wake(self) -> None:
         """Says that a program changed its state, or that the role did."""
