@@ -57,7 +57,7 @@ def begun(pair: Pair, node: str) -> bool:
 
 
 def test_one_starts_when_the_other_answers_and_stops_before_it(pair: Pair) -> None:
-    """A program waits for an address that another one serves, a third for the second; then the pair is moved.
+    """Hazard 60: a program waits for an address that another one serves, a third for the second; then the pair is moved.
 
     Fault: the first program needs its time.
     Answer: what waits for nothing runs at once; each other starts when its turn comes, on either node; status, supzcli and
@@ -91,7 +91,7 @@ def test_one_starts_when_the_other_answers_and_stops_before_it(pair: Pair) -> No
 
 
 def test_what_never_comes_is_answered_as_each_conf_says(pair: Pair) -> None:
-    """Three programs wait for one that never answers: started late, skipped, and failed where a standby is fit.
+    """Hazard 60: three programs wait for one that never answers: started late, skipped, and failed where a standby is fit.
 
     Fault: a program does not come up on node-a.
     Answer: one is started without it, one is not and an alert says so, and the third one moves the pair to node-b, where the
@@ -120,7 +120,7 @@ def test_what_never_comes_is_answered_as_each_conf_says(pair: Pair) -> None:
 
 
 def test_by_hand_nothing_waits(pair: Pair) -> None:
-    """An operator starts a program that waits, with supzcli, and another one with supervisorctl.
+    """Hazard 60: an operator starts a program that waits, with supzcli, and another one with supervisorctl.
 
     Fault: what they wait for does not come.
     Answer: both start at once and once; the order goes on without them.
@@ -143,7 +143,7 @@ def test_by_hand_nothing_waits(pair: Pair) -> None:
 
 
 def test_a_kill_and_a_move_in_the_middle_of_a_wait(pair: Pair) -> None:
-    """The agent is killed while a program waits, and the pair is moved while it waits again.
+    """Hazard 60: the agent is killed while a program waits, and the pair is moved while it waits again.
 
     Fault: kill -9 of the agent in a wait; a switchover in a wait.
     Answer: the next agent goes on with the wait and starts the program once; the move ends the wait at once, and the program

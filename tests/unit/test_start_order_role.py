@@ -224,6 +224,21 @@ def test_a_start_by_hand_does_not_wait_and_is_not_repeated(tmp_path: pathlib.Pat
     run(tmp_path, work, {"a": conf("a"), "b": ordered("b", "a")}, limit_s=30.0)
 
 
+def test_in_maintenance_nothing_that_waits_is_started(tmp_path: pathlib.Path) -> None:
+    async def work(node: Node) -> None:
+        node.world.starting.add("a")
+        node.report(VrrpState.MASTER)
+        await node.await_role(Role.ACTIVE)
+        node.shared.maintenance.begin(60.0, "work", "root")
+        await up(node, "a")
+        await asyncio.sleep(0.5)
+        assert starts(node) == ["a"]
+        node.shared.maintenance.end("root")
+        await await_true(lambda: starts(node) == ["a", "b"])
+
+    run(tmp_path, work, {"a": conf("a"), "b": ordered("b", "a")}, limit_s=30.0)
+
+
 @pytest.mark.parametrize("state", [VrrpState.BACKUP, VrrpState.FAULT])
 def test_a_change_of_role_during_a_wait_ends_it_at_once(tmp_path: pathlib.Path, state: VrrpState) -> None:
     async def work(node: Node) -> None:
