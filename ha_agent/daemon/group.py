@@ -570,8 +570,16 @@ def _build_procedures(
     def peer_waits() -> bool:
         """Whether the other node starts nothing before this one's word: else every second counts, and order does not."""
         other = registry.conversation.peer
-        is_known_not_to_run = shared.link.is_up and other is not None and other.role is not Role.ACTIVE
-        return is_known_not_to_run and shared.keepalived.is_alive and standing.vrrp_state is not VrrpState.FAULT
+        return shared.link.is_up and other is not None and other.role is not Role.ACTIVE and shared.keepalived.is_alive
+
+    def find_stop_order() -> StopOrder:
+        # A node that gives way on purpose has told keepalived FAULT itself.
+        is_meant = fitness.gives_way_by_choice or shared.standby_order.order is not None
+        return StopOrder(
+            start_order.find_plan(),
+            settings.order.stop_s,
+            lambda: peer_waits() and (is_meant or standing.vrrp_state is not VrrpState.FAULT),
+        )
 
     release = Release(
         standing,
@@ -583,7 +591,7 @@ def _build_procedures(
         hooks,
         events,
         votes,
-        lambda: StopOrder(start_order.find_plan(), settings.order.stop_s, peer_waits),
+        find_stop_order,
         _make_remover(settings, shared),
     )
     verifier = Verifier(standing, programs.active_set, programs.loader, events, shared.clock, start_order.count_open)

@@ -84,10 +84,11 @@ def test_one_starts_when_the_other_answers_and_stops_before_it(pair: Pair) -> No
     assert "longest chain" in pair.ha("node-a", "history", "-n", "20").stdout
 
     let_go(pair, "node-b")
-    assert pair.ha("node-a", "switchover", "--yes").returncode == 0
+    drilled = pair.ha("node-a", "failover-test", "--mode", "switchover", "--yes", timeout_s=120.0)
+    assert re.search(r"programs that wait for others +\d.* -> b .* -> c ", drilled.stdout), drilled.stdout + drilled.stderr
     wait_for("all of them there", lambda: loaded(pair, "node-b") == {"a", "b", "c", "d"}, 20.0)
     ended = {name: float(pair.shell("node-a", f"tail -n1 /var/log/supervisor/ended-{name}")) for name in "bc"}
-    assert ended["c"] < ended["b"]
+    assert ended["c"] < ended["b"], "b was told when c had ended"
 
 
 def test_what_never_comes_is_answered_as_each_conf_says(pair: Pair) -> None:

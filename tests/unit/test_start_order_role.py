@@ -15,6 +15,7 @@ from ha_agent.core.settings import OrderSettings
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import Role, VrrpState
 from tests.unit.fakes import Node, World, conf
+from tests.unit.timeless import run_timeless
 
 Work = Callable[[Node], Awaitable[None]]
 PORT = ("127.0.0.1", 6379)
@@ -42,7 +43,7 @@ def run(tmp_path: pathlib.Path, work: Work, confs: dict[str, str], **limits: Any
             await node.kill()
             node.close()
 
-    asyncio.run(main())
+    run_timeless(main())
 
 
 async def begin(node: Node) -> None:
@@ -146,7 +147,7 @@ def test_a_wait_that_is_over_is_told_and_answered_as_the_conf_says(tmp_path: pat
         (event,) = events(node, "wait-timed-out")
         assert event["words"] == ["a"]
         if word == "start":
-            assert event["how"] == "late" and event["text"].startswith("b is started without a, which did not come in 0.")
+            assert event["how"] == "late" and event["text"].startswith("b is started without a, which did not come in 0.3 s")
             assert starts(node) == ["a", "b"] and node.group.start_order.describe(0.0) == ()
             return
         assert starts(node) == ["a"] and event["text"].startswith("b is not started: a")
@@ -361,14 +362,19 @@ def test_a_note_that_cannot_be_read_is_told(tmp_path: pathlib.Path) -> None:
     run(tmp_path, work, CHAIN)
 
 
-def test_stops_go_the_other_way_round_while_the_peer_waits(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("state", [VrrpState.BACKUP, VrrpState.FAULT])
+def test_stops_go_the_other_way_round_while_the_peer_waits(tmp_path: pathlib.Path, state: VrrpState) -> None:
+    """Where this node hands over, keepalived says FAULT because it was told to."""
+
     async def work(node: Node) -> None:
         node.report(VrrpState.MASTER)
         hear(node)
         await node.await_role(Role.ACTIVE)
         await node.await_code("order-done")
         node.world.requests.clear()
-        node.report(VrrpState.BACKUP)
+        if state is VrrpState.FAULT:
+            node.group.fitness.hand_over(asyncio.get_running_loop().time(), "an operator asked", 5.0)
+        node.report(state)
         await node.await_role(Role.STANDBY)
         assert [group for verb, group in node.world.log if verb == "end"] == ["c", "d", "b", "a"]
         assert node.world.requests[:3] == [("stopProcess",) * 2, ("stopProcess",), ("stopProcess",)]

@@ -22,6 +22,7 @@ from ha_agent.core.start_plan import NOBODY, Known, Process, StartPlan, plan_sta
 from ha_agent.core.start_run import Ended, How, Sight, StartRun, critical_path, say_path
 from ha_agent.core.supervisor_words import FaultCode, State, full_name
 from ha_agent.core.transitions import Transition
+from ha_agent.core.width import count_text
 from ha_agent.core.words import Role
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.programs.active_set import ActiveSet
@@ -127,8 +128,10 @@ class StartOrder:
     def _break_off(self, reason: str) -> None:
         run, self._run = self._run, None
         if run is not None and run.open:
-            text = f"{_count(run.open)} not started yet, and {'is' if len(run.open) == 1 else 'are'} not to be: {reason}"
-            self._events.add("order-broken-off", text, waits=_describe_waits(run, self.find_plan()))
+            waits = _describe_waits(run, self.find_plan())
+            said = "; ".join(f"{wait['group']} for {', '.join(wait['for'])}" for wait in waits[:SHOWN])
+            text = f"{count_text(len(waits), 'program')} not started that waited ({said}): {reason}"
+            self._events.add("order-broken-off", text, waits=waits)
         if run is not None:
             self._standing.note_waits(None)
         self.wake()
