@@ -74,6 +74,7 @@ HAZARDS = {
     57: "one of several paths between the nodes is cut",
     58: "links between the two nodes and the witness are cut, in any combination and direction",
     59: "agent, keeper or witness is stopped or killed while programs run on votes",
+    60: "a program is started before what it needs is up, or waits for what never comes",
     54: "inotify overflows, its reader starves, a watch is lost, with each watchdog that is in use",
 }
 

@@ -11,8 +11,10 @@ from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 from ha_agent.adapters import addresses
+from ha_agent.adapters.answering import takes_connection
 from ha_agent.adapters.reach import is_machine_up
 from ha_agent.adapters.runner import ProgramMissing, find_program, run_program
+from ha_agent.core.order_keys import Address
 from ha_agent.core.vip import bare
 
 log = logging.getLogger(__name__)
@@ -76,6 +78,10 @@ class Machine:
         Never raises for what the network does.
         """
         return await _any([is_machine_up(host, SSH_PORT, limit_s) for host in hosts])
+
+    async def takes_connection(self, address: Address, limit_s: float) -> bool:
+        """Whether something takes a connection at an IP address and a port within ``limit_s``."""
+        return await takes_connection(address, limit_s)
 
     async def fence(self, command: Sequence[str], limit_s: float) -> int | None:
         """Runs the operator's fence command; returns its exit status, None where it did not end in time or is missing."""

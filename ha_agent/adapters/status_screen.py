@@ -14,6 +14,7 @@ from ha_agent.core.problems import age_text, find_problems, verdict
 from ha_agent.core.supervisor_words import State
 from ha_agent.core.vip import find_missing
 from ha_agent.core.votes_text import say_votes_of
+from ha_agent.core.wait_texts import say_wait
 
 
 def _programs_text(node: NodeAccountJson) -> str:
@@ -96,6 +97,16 @@ def _last_changes(nodes: Sequence[NodeJson], now: float) -> list[str]:
     ]
 
 
+def _waits(nodes: Sequence[NodeJson], now: float) -> list[str]:
+    """Who is started after others, and what has not come yet; who was not started is among the problems."""
+    rows = [(n["name"], w) for n in nodes if n["reachable"] for w in n.get("waits", []) if w["given_up"] is None]
+    said = [f"{name}: {wait['group']} {say_wait(wait['waits_for'], now - wait['since'])}" for name, wait in rows]
+    more = [f"and {len(said) - MOST_WAITS} more"] if len(said) > MOST_WAITS else []
+    return ["", *said[:MOST_WAITS], *more] if said else []
+
+
+MOST_WAITS = 20
+
 COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.ERROR: "red", Severity.UNKNOWN: "yellow"}
 
 LABELS = ("role", "VRRP", "VIP", "takeover", "registry", "replication", "readiness", "programs")
@@ -117,7 +128,7 @@ def render_status(nodes: Sequence[NodeJson], now: float | None = None) -> str:
     for number, label in enumerate(("", *LABELS, *(("votes",) if has_votes else ()))):
         cells = [column[number].ljust(width) for column, width in zip(columns, widths, strict=True)]
         lines.append(f"{label:<12} {'   '.join(cells)}".rstrip())
-    return "\n".join(lines + _last_changes(nodes, now))
+    return "\n".join(lines + _waits(nodes, now) + _last_changes(nodes, now))
 
 
 def render_glimpse(seen: Glimpse, now: float | None = None) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ha_agent.adapters.terminal import paint
 from ha_agent.core.drill import CUTS
+from ha_agent.core.start_run import say_path
 
 Report = Mapping[str, Any]
 
@@ -63,6 +64,9 @@ def figure_rows(report: Report) -> list[tuple[str, str]]:
         rows.append(
             (f"out of service, {len(gaps)} programs", f"{middle} median, {seconds_text(float(ordered[-1]))} longest")
         )
+    if order := report.get("order"):
+        chain = say_path([(str(step["name"]), float(step["at_s"])) for step in order["path"] or ()])
+        rows.append(("programs that wait for others", f"{seconds_text(order['took_s'])}: {chain or 'none was started'}"))
     doubled = ", ".join(f"{name} for {seconds_text(s)}" for name, s in report["overlap_s"].items())
     rows.append(("programs seen on both nodes", doubled or "none"))
     failed = ", ".join(f"{name} ({why})" for name, why in report["failed"].items())

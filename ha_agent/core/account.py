@@ -85,6 +85,21 @@ class VotesAccount:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitAccount:
+    """A group that waits for ``words`` since ``since_wall``, or that was not started for want of them, at ``given_up_wall``.
+
+    Wall clock seconds.
+    """
+
+    group: str
+    processes: tuple[str, ...]
+    """Their full names, as supervisorctl would show them."""
+    words: tuple[str, ...]
+    since_wall: float
+    given_up_wall: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeAccount:
     """What this node knows of itself and of its peer. Times are wall clock seconds."""
 
@@ -113,6 +128,8 @@ class NodeAccount:
     last_transition: Mapping[str, Any] = field(default_factory=dict)
     verifying: bool = False
     """Whether programs of a takeover are still to come up."""
+    waits: tuple[WaitAccount, ...] = ()
+    """Groups that an order of starts has not started yet, or not at all."""
     ran_twice: Mapping[str, Any] | None = None
     """When both nodes were active lately: ``began``, ``ended``, ``groups``."""
     votes: VotesAccount | None = None

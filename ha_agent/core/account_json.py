@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ha_agent import __version__
-from ha_agent.core.account import NodeAccount
+from ha_agent.core.account import NodeAccount, WaitAccount
 from ha_agent.core.names import is_parked_name
 from ha_agent.core.node_json import (
     DrillJson,
@@ -18,6 +18,7 @@ from ha_agent.core.node_json import (
     ReplicationJson,
     StandbyOrderJson,
     VotesJson,
+    WaitJson,
 )
 from ha_agent.core.obstacles import find_faults
 from ha_agent.core.peer_summary import LONGEST_OBSTACLE, MOST_OBSTACLES
@@ -45,6 +46,7 @@ def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[
         "generation": account.generation,
         "left_running": account.left_running,
         "verifying": account.verifying,
+        "waits": describe_waits(account.waits),
         "ran_twice": account.ran_twice,
         "votes": _describe_votes(account),
         "agreement": dict(account.agreement),
@@ -75,6 +77,20 @@ def _describe_paths(account: NodeAccount) -> list[PathJson]:
             "link": account.link_up and path.address == account.link_path,
         }
         for path in account.paths
+    ]
+
+
+def describe_waits(waits: Sequence[WaitAccount]) -> list[WaitJson]:
+    """Programs that are started after others and are not yet."""
+    return [
+        {
+            "group": wait.group,
+            "programs": list(wait.processes),
+            "waits_for": list(wait.words),
+            "since": round(wait.since_wall, 3),
+            "given_up": round(wait.given_up_wall, 3) if wait.given_up_wall is not None else None,
+        }
+        for wait in waits
     ]
 
 

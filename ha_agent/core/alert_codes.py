@@ -74,6 +74,8 @@ _TIMINGS: Mapping[str, Timing | None] = {
     "program-adrift": Timing(0.0, 0.0),
     "takeover-held": Timing(0.0, 5.0),
     "plan-failed": Timing(3.0, 10.0),
+    "order-unmet": Timing(0.0, 0.0),
+    "wait-timed-out": None,
     "notes-failing": Timing(3.0, 5.0),
     "run-full": Timing(5.0, 5.0),
     "stalled": None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
-from ha_agent.core.node_json import NodeAccountJson, NodeJson
+from ha_agent.core.node_json import NodeAccountJson, NodeJson, WaitJson
 from ha_agent.core.words import Outcome
 
 
@@ -230,6 +230,8 @@ class ProgramsAnswer(OutcomeAnswer):
     autostart: NotRequired[Sequence[str]]
     groups: NotRequired[Mapping[str, Sequence[str]]]
     problems: NotRequired[Mapping[str, str]]
+    waits: NotRequired[Sequence[WaitJson]]
+    at: NotRequired[float]
 
 
 class SupervisorAnswer(OutcomeAnswer):

@@ -10,6 +10,7 @@ from ha_agent.core.agreement import find_differences
 from ha_agent.core.alerts import Condition
 from ha_agent.core.vip import find_common, find_missing, join
 from ha_agent.core.votes_text import say_votes
+from ha_agent.core.wait_texts import say_unmet
 from ha_agent.core.words import OWNING_ROLES, Role
 
 MAX_PATHS = 200
@@ -122,6 +123,9 @@ def _list_of_node(account: NodeAccount) -> Iterator[Condition]:
         yield Condition("takeover-held", node, f"{node} has taken over and starts nothing: {account.held}")
     elif account.last_failure is not None and account.plan is not None:
         yield Condition("plan-failed", node, f"{account.plan} on {node}: {account.last_failure}")
+    for wait in account.waits:
+        if wait.given_up_wall is not None:
+            yield Condition("order-unmet", wait.group, f"{wait.group} on {node}: {say_unmet(wait.words)}")
     if account.registry_problem:
         yield Condition("registry-unavailable", node, f"{account.registry_path}: {account.registry_problem}")
 

@@ -12,6 +12,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from ha_agent.core.order_keys import OrderKeys
+
 _HEADER = re.compile(r"^\[([^\]\n]+)\]", re.MULTILINE)
 DEFAULT_PRIORITY = 999
 
@@ -40,6 +42,8 @@ class Verdict:
     """Supervisor's ``priority`` of each program and group: lower ones are started first."""
     taken: tuple[str, ...] = ()
     """Names that a program or group outside the registry has on this node: the reason of the problem."""
+    order_keys: Mapping[str, OrderKeys] = field(default_factory=dict)
+    """What its sections say of the order of starts, by the section's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,10 @@ class Selection:
     """Programs that say ``autostart=false``."""
     order: tuple[str, ...] = ()
     """The groups in the order in which supervisor starts them: by priority, then by name."""
+    order_keys: Mapping[str, OrderKeys] = field(default_factory=dict)
+    """What sections of the loadable confs say of the order of starts."""
+    processes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By program the names of its processes. Empty where no section says anything of an order."""
 
 
 def as_lines(text: str) -> str:
@@ -156,6 +164,7 @@ def select_confs(verdicts: Mapping[str, Verdict]) -> Selection:
         lacking = [f"{p.name}: {m}" for p in verdict.programs for m in p.missing]
         if lacking and path not in problems:
             warnings[path] = "; ".join(lacking)
+    order_keys = {name: said for path, v in verdicts.items() if path not in problems for name, said in v.order_keys.items()}
     priorities = {name: p for path, v in verdicts.items() if path not in problems for name, p in v.priorities.items()}
     return Selection(
         loadable=tuple(path for path in sorted(verdicts) if path not in problems),
@@ -164,7 +173,13 @@ def select_confs(verdicts: Mapping[str, Verdict]) -> Selection:
         groups=groups,
         order=tuple(sorted(groups, key=lambda name: (priorities.get(name, DEFAULT_PRIORITY), name))),
         not_started=frozenset(p.name for v in verdicts.values() for p in v.programs if not p.autostart and p.name in owner),
+        order_keys=order_keys,
+        processes=_list_processes(verdicts, owner) if order_keys else {},
     )
+
+
+def _list_processes(verdicts: Mapping[str, Verdict], owner: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    return {p.name: p.processes for path, v in verdicts.items() for p in v.programs if owner.get(p.name) == path}
 
 
 def _resolve_groups(

@@ -163,6 +163,7 @@ def build_report(seen: Sightings, objectives: Mapping[str, float]) -> dict[str, 
         "outage_s": outage_s,
         "program_gap_s": gaps,
         "overlap_s": overlaps,
+        "order": _find_order(seen, events),
         "failed": dict(seen.failed),
         "registry_equal": seen.registry_equal,
         "settled": seen.settled,
@@ -237,6 +238,12 @@ def _vip_on_both_s(seen: Sightings) -> float:
     }
     here, there = (find_stretches(rows, seen.ended_at) for rows in holds.values())
     return find_overlaps(here, there).get("vip", 0.0)
+
+
+def _find_order(seen: Sightings, events: Sequence[Event]) -> dict[str, Any] | None:
+    """What programs that wait for others cost: seconds after the load, each wait, and the chain that determined the time."""
+    done = _first(events, seen.target if seen.mode in MOVES else seen.source, "order-done", seen.fault_at)
+    return {key: done.get(key) for key in ("took_s", "waits", "path")} if done is not None else None
 
 
 def _first(events: Sequence[Event], node: str, code: str, at: float) -> Event | None:

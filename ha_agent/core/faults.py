@@ -307,6 +307,18 @@ _ALERTS: tuple[Fault, ...] = (
         Urgency.CRITICAL,
     ),
     Fault(
+        "order-unmet",
+        "a program is not started, because what it waits for did not come",
+        "see why that did not come (its log, ha-agent history); then: supzcli start NAME",
+        Urgency.CRITICAL,
+    ),
+    Fault(
+        "wait-timed-out",
+        "what a program waits for did not come in time",
+        "see why it did not come; docs/order.md says what is done then, and how long is waited",
+        Urgency.WARNING,
+    ),
+    Fault(
         "notes-failing",
         "the agent cannot keep its notes below its run directory: this node could not take over",
         "the text names the file and the reason; make room on /run, or put away what is in its place",
@@ -575,6 +587,14 @@ _FINDINGS: tuple[Fault, ...] = (
     ),
     Fault("not-started", "a program says autostart=false: no failover starts it", "autostart=true, where that is not meant"),
     Fault("unknown-member", "a group has a program that no conf defines", "correct the name"),
+    Fault(
+        "bad-order-key",
+        "a line of ha-agent: in a conf says nothing that it understands",
+        "; ha-agent: after=NAME, wait_s= or on_timeout=, in a program's or a group's section (docs/order.md)",
+    ),
+    Fault("bad-order-address", "an address in after= cannot be waited for", "tcp://ADDRESS:PORT, without a name"),
+    Fault("unknown-in-order", "after= has a name that no conf defines", "correct the name, or add the conf"),
+    Fault("order-circle", "programs would wait for each other", "take one after= of the circle away"),
     Fault("no-node", "confs were checked as those of other machines: there is no agent.toml", "ha-agent lint on a node"),
     Fault("missing-user", "the user of a program does not exist", "create the user"),
     Fault("missing-log-directory", "the directory of a log does not exist", "create the directory"),

@@ -15,7 +15,7 @@ from ha_agent.core.alert_codes import CODES
 from ha_agent.core.faults import FAULTS, WELL, Fault
 from ha_agent.core.history_codes import EVENTS
 from ha_agent.core.settings import SECTIONS
-from ha_agent.core.supervisor_words import PARKED_STATE, State
+from ha_agent.core.supervisor_words import PARKED_STATE, WAITING_STATE, State
 from ha_agent.core.words import Answer, CommandOutcome, Exit, Outcome, Role, Step, VrrpState
 
 
@@ -124,6 +124,7 @@ PROGRAM_STATES: Mapping[str, str] = {
     State.EXITED: "it ended by itself",
     State.FATAL: "it could not be started, and supervisord has given it up: read its log, then supzcli start NAME",
     State.UNKNOWN: "supervisord has lost sight of it",
+    WAITING_STATE: "it is started after others, which are not up yet (docs/order.md): supzcli start NAME does not wait",
     PARKED_STATE: "it is registered on both nodes, and nobody starts it: supzcli start NAME",
 }
 

@@ -24,6 +24,7 @@ from ha_agent.core.findings import Finding
 from ha_agent.core.host_profile import LOCAL_DIR
 from ha_agent.core.lint_command import is_relative, lint_command
 from ha_agent.core.lint_logs import lint_logs
+from ha_agent.core.lint_order import lint_order, lint_orders
 from ha_agent.core.names import PARKED
 from ha_agent.core.remarks import error, note, warning
 from ha_agent.core.surroundings import TEXT_ALONE, Surroundings
@@ -38,7 +39,7 @@ _MOST_STOP_S = 3600
 def lint_conf(path: str, text: str, around: Surroundings = TEXT_ALONE) -> list[Finding]:
     """What can be said of one conf."""
     sections = read_sections(text)
-    found = [*_lint_foreign(path, sections), *_lint_unknown(path, sections)]
+    found = [*_lint_foreign(path, sections), *_lint_unknown(path, sections), *lint_order(path, text)]
     for section in sections:
         if section.is_program:
             found += _lint_program(path, section, around)
@@ -203,7 +204,7 @@ def _lint_autostart(path: str, section: Section, around: Surroundings) -> Iterat
 
 
 def lint_together(texts: Mapping[str, str]) -> list[Finding]:
-    """What can only be seen with the other confs beside: names that are defined twice, and members that are not at all."""
+    """What can only be seen with the other confs beside: names that are defined twice, or not at all, and the order."""
     confs = {path: read_sections(texts[path]) for path in sorted(texts) if not path.endswith(PARKED)}
     owners: dict[str, list[tuple[str, Section]]] = {}
     for path, sections in confs.items():
@@ -214,7 +215,7 @@ def lint_together(texts: Mapping[str, str]) -> list[Finding]:
     parked = {s.program for path in texts if path.endswith(PARKED) for s in read_sections(texts[path]) if s.is_program}
     for path, sections in confs.items():
         found += _lint_members(path, sections, owners.keys() | parked)
-    return found
+    return found + lint_orders(texts)
 
 
 def _lint_owners(name: str, places: Sequence[tuple[str, Section]]) -> Iterator[Finding]:

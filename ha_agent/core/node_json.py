@@ -43,6 +43,19 @@ class PathJson(TypedDict):
     link: bool
 
 
+class WaitJson(TypedDict):
+    """A group that is started after others. ``given_up``: when it was decided not to start it, null while it waits.
+
+    Wall clock seconds.
+    """
+
+    group: str
+    programs: list[str]
+    waits_for: list[str]
+    since: float
+    given_up: float | None
+
+
 class VotesJson(TypedDict):
     """The votes of a node with a witness (``core/account.VotesAccount``)."""
 
@@ -121,6 +134,7 @@ class NodeAccountJson(TypedDict):
     generation: int
     left_running: int
     verifying: NotRequired[bool]
+    waits: NotRequired[list[WaitJson]]
     ran_twice: NotRequired[Mapping[str, Any] | None]
     votes: NotRequired[VotesJson | None]
     agreement: NotRequired[dict[str, str | float | bool]]

@@ -20,6 +20,7 @@ from ha_agent.core.obstacles import find_faults, is_unfit_by_order
 from ha_agent.core.supervisor_words import TROUBLED_STATES, State, is_deaf
 from ha_agent.core.vip import Presence, find_common, find_missing, join
 from ha_agent.core.votes_text import say_votes_of
+from ha_agent.core.width import count_text
 from ha_agent.core.words import Answer
 
 TEXTS: Mapping[str, str] = {
@@ -63,6 +64,7 @@ TEXTS: Mapping[str, str] = {
     "without them",
     "local-changes": "{node} is the standby and was changed locally ({path}): such changes do not travel",
     "program-failed": "{node}: {name} is {state}: {why}",
+    "order-unmet": "{node}: {name} was not started: {words} did not come in time",
     "program-stopped": "{node}: {name} is stopped but registered: the next failover would start it",
     "not-loadable": "{node} cannot load {path}: {why}",
     "not-ready": "{node}: {path}: {why}",
@@ -109,6 +111,7 @@ REMEDIES: Mapping[str, str] = {
     "held": "ha-agent diff shows what; ha-agent sync --accept-deletes sends the deletions",
     "local-changes": "make them on the active node",
     "program-failed": "read its log; fix it, then: supzcli start {name}",
+    "order-unmet": "see why {words} did not come; then: supzcli start {name}",
     "program-stopped": "supzcli stop {name} keeps it stopped, supzcli start {name} starts it",
     "not-loadable": "fix {path}, or park it",
     "not-ready": "fix {path}, or park it",
@@ -151,6 +154,7 @@ RANKED: Mapping[str, Rank] = {
     "not-replicated": Rank.DATA,
     "local-changes": Rank.DATA,
     "program-failed": Rank.PROGRAM,
+    "order-unmet": Rank.PROGRAM,
     "program-stopped": Rank.PROGRAM,
     "not-loadable": Rank.PROGRAM,
     "not-ready": Rank.PROGRAM,
@@ -421,6 +425,9 @@ def _of_node(node: NodeAccountJson, peer: str, now: float) -> Iterator[Problem]:
     for program in failed_programs(node):
         words = {"name": program["name"], "state": program["state"], "why": program.get("problem") or "see its log"}
         yield problem(PROGRAM_FAULTS.get(program["state"], "program-failed"), "program-failed", **words)
+    for wait in node.get("waits", []):
+        if wait["given_up"] is not None:
+            yield problem("order-unmet", "order-unmet", name=wait["group"], words=", ".join(wait["waits_for"]))
     for program in stopped_programs(node):
         yield problem("program-stopped", "program-stopped", name=program["name"])
     readiness = node["readiness"]
@@ -499,4 +506,6 @@ def verdict(nodes: Sequence[NodeJson], problems: Sequence[Problem]) -> tuple[Sev
     synced = "in sync" if active["replication"]["state"] == "in_sync" else "changes are on their way"
     starting = [p for p in active["programs"] if p["state"] != State.RUNNING] if active.get("verifying") else []
     more = f", starting {len(starting)} of {len(active['programs'])}" if starting else ""
+    waits = active.get("waits", [])
+    more += f", {count_text(len(waits), 'program')} after others" if waits else ""
     return Severity.OK, f"{active['name']} active, {standby['name']} ready, {synced}{more}"

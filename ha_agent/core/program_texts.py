@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ha_agent.core.supervisor_words import PARKED_STATE, STOPPED_STATES, State, full_name
+from ha_agent.core.supervisor_words import PARKED_STATE, STOPPED_STATES, WAITING_STATE, State, full_name
+from ha_agent.core.wait_texts import say_unmet, say_wait
 from ha_agent.core.width import pad, width_of
 
 SCHEMA = 1
@@ -25,7 +26,7 @@ class Row:
 
 
 def status_rows(answer: Mapping[str, Any]) -> list[Row]:
-    """The lines of a status, from the agent's answer to ``programs``: what supervisord has, and what is parked."""
+    """The lines of a status, from the agent's answer to ``programs``: what supervisord has, what waits, what is parked."""
     parked = {row["name"]: row for row in answer["parked"]}
     autostart = set(answer["autostart"])
     rows = []
@@ -44,6 +45,12 @@ def status_rows(answer: Mapping[str, Any]) -> list[Row]:
         elif registered and state == State.EXITED and info["exitstatus"] != 0:
             text += f"  ended but registered: {NEXT_FAILOVER}"
         rows.append(Row(full_name(group, name), state, text, state in STOPPED_STATES))
+    for wait in answer.get("waits", ()):
+        known = {row.name for row in rows}
+        given_up = wait["given_up"] is not None
+        text = say_unmet(wait["waits_for"]) if given_up else say_wait(wait["waits_for"], answer["at"] - wait["since"])
+        state = str(State.STOPPED) if given_up else WAITING_STATE
+        rows += [Row(program, state, text, given_up) for program in wait["programs"] if program not in known]
     for name, row in parked.items():
         if name not in shown:
             rows.append(Row(full_name(row["group"], name), PARKED_STATE, _parked_text(row), False))

@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 
 from ha_agent.core.hooks import HookSettings, check_hooks
 from ha_agent.core.host_profile import DEBIAN
+from ha_agent.core.order_keys import TIMEOUTS
 from ha_agent.core.places import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
 from ha_agent.core.schema import (
     ABSOLUTE,
@@ -297,6 +298,32 @@ class TakeoverSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OrderSettings:
+    """[order]: programs that are started after others (`; ha-agent: after=...` in a conf; docs/order.md)."""
+
+    limit_s: float = key(
+        30.0,
+        "Seconds that a program waits for what its after= names, from the start of that on, where its conf has no wait_s. "
+        "supervisord gives a program up after some 10 s by default, and a large redis or a Java server is up within 30: "
+        "longer makes a service that never comes cost that much at every takeover, shorter starts programs too early.",
+        between(0.1, 3600.0, "s"),
+    )
+    on_timeout: str = key(
+        "start",
+        "What is done when that time is over, where the conf has no on_timeout. "
+        + "; ".join(f'"{word}": {text}' for word, text in TIMEOUTS.items())
+        + '. With "start" an order that is wrong costs time and no service.',
+        one_of(*TIMEOUTS),
+    )
+    stop_s: float = key(
+        10.0,
+        "Seconds of a release in which programs are stopped in the reverse order, where the other node waits for its word. "
+        "Then all that is left is told at once, within release.stop_timeout_s; 0: all at once from the beginning.",
+        between(0.0, 3600.0, "s"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseSettings:
     """[release]: becoming standby."""
 
@@ -529,6 +556,7 @@ class Settings:
     link: LinkSettings = LinkSettings()
     witness: WitnessSettings = field(default_factory=WitnessSettings)
     takeover: TakeoverSettings = TakeoverSettings()
+    order: OrderSettings = OrderSettings()
     release: ReleaseSettings = ReleaseSettings()
     readiness: ReadinessSettings = ReadinessSettings()
     objective: ObjectiveSettings = ObjectiveSettings()

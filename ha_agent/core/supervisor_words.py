@@ -29,6 +29,9 @@ class State(StrEnum):
 PARKED_STATE = "PARKED"
 """Not supervisord's word: what our lists show as the state of a parked program."""
 
+WAITING_STATE = "WAITING"
+"""Nor this: a program that is started after others, which are not up yet (docs/order.md)."""
+
 STOPPED_STATES = frozenset({State.STOPPED, State.EXITED, State.FATAL, State.UNKNOWN})
 """No process, and none comes by itself: supervisorctl's status exits with 3 (``supervisor.states.STOPPED_STATES``)."""
 
@@ -66,6 +69,7 @@ class FaultCode(IntEnum):
     ALREADY_STARTED = 60
     NOT_RUNNING = 70
     SUCCESS = 80
+    ALREADY_ADDED = 90
 
 
 _DEAF = "its socket is gone"

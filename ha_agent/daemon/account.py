@@ -22,6 +22,7 @@ from ha_agent.daemon.role.maintenance import Maintenance
 from ha_agent.daemon.role.patrol import Patrol, describe
 from ha_agent.daemon.role.spells import Spells
 from ha_agent.daemon.role.standby_order import StandbyOrders
+from ha_agent.daemon.role.start_order import StartOrder
 from ha_agent.daemon.role.verification import Verifier
 from ha_agent.daemon.standing import Standing
 from ha_agent.daemon.upkeep import Upkeep
@@ -60,6 +61,7 @@ class Accountant:
         patrol: Patrol,
         spells: Spells,
         verifier: Verifier,
+        start_order: StartOrder,
         votes: NoVotes,
     ) -> None:
         self._peer, self._vrrp, self._registry_path, self._lag_s = peer, vrrp, registry_path, lag_s
@@ -71,6 +73,7 @@ class Accountant:
         self._drill, self._link, self._conversation = drill, link, conversation
         self._silence, self._patrol = silence, patrol
         self._spells, self._verifier, self._votes = spells, verifier, votes
+        self._start_order = start_order
 
     def gather(self, at_wall: float) -> NodeAccount:
         """The account as of now, which is ``at_wall`` by the wall clock."""
@@ -95,6 +98,7 @@ class Accountant:
             adrift=tuple(map(describe, self._patrol.adrift)),
             last_transition=standing.last_transition,
             verifying=self._verifier.is_under_way,
+            waits=self._start_order.describe(at_wall),
             ran_twice=self._spells.ran_twice,
             votes=self._votes.describe(),
             agreement=self._conversation.agreement,

@@ -195,6 +195,7 @@ class Agent:
             patrol=group.patrol,
             spells=self._spells,
             verifier=group.verifier,
+            start_order=group.start_order,
             votes=group.votes,
         )
         book = Book(shared.name, settings.alerts.repeat_s)
@@ -216,7 +217,11 @@ class Agent:
     def _build_operations(self) -> None:
         settings, shared, group = self._settings, self._shared, self._group
         self._figures = Figures(self._state, group.replicator, group.committer, self._watcher, shared.wall())
-        wake = self._alerting.wake
+
+        def wake() -> None:
+            self._alerting.wake()
+            group.start_order.wake()
+
         parts = AlertParts(
             self._accountant, self._watcher, self._records, self._delivery, wake, self._drill, self._supervisord_begins
         )

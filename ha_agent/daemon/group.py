@@ -29,6 +29,7 @@ from ha_agent.core.orders import Orders
 from ha_agent.core.places import RunPlaces, StatePlaces
 from ha_agent.core.settings import (
     LinkSettings,
+    OrderSettings,
     PeerSettings,
     ReadinessSettings,
     RegistrySettings,
@@ -40,13 +41,13 @@ from ha_agent.core.settings import (
 )
 from ha_agent.core.vip import bare
 from ha_agent.core.witness_settings import WitnessSettings
-from ha_agent.core.words import Role
+from ha_agent.core.words import Role, VrrpState
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.peer.conversation import Conversation
 from ha_agent.daemon.peer.interlock import Interlock
 from ha_agent.daemon.programs.active_set import ActiveSet
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
-from ha_agent.daemon.programs.loader import Loader
+from ha_agent.daemon.programs.loader import Loader, StopOrder
 from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.orphan_hunt import OrphanHunt
 from ha_agent.daemon.programs.readiness import Readiness
@@ -61,6 +62,7 @@ from ha_agent.daemon.replication.view import RegistryView
 from ha_agent.daemon.role.addresses import Addresses
 from ha_agent.daemon.role.claims import Claims
 from ha_agent.daemon.role.fitness import HOLD_LEAST_S, Fitness
+from ha_agent.daemon.role.hand_back import HandBack
 from ha_agent.daemon.role.hooks import HookSteps
 from ha_agent.daemon.role.inquiry import Inquiry
 from ha_agent.daemon.role.loop import RoleLoop
@@ -72,6 +74,7 @@ from ha_agent.daemon.role.release import Release
 from ha_agent.daemon.role.rival import Rival
 from ha_agent.daemon.role.senses import Senses
 from ha_agent.daemon.role.standby_order import StandbyOrders
+from ha_agent.daemon.role.start_order import Bounds, StartOrder
 from ha_agent.daemon.role.takeover import Takeover
 from ha_agent.daemon.role.verification import Verifier
 from ha_agent.daemon.standing import Standing
@@ -95,6 +98,7 @@ class GroupSettings:
     registry: RegistrySettings
     vrrp: VrrpSettings
     takeover: TakeoverSettings
+    order: OrderSettings
     release: ReleaseSettings
     readiness: ReadinessSettings
     hooks: Mapping[str, HookSettings]
@@ -112,6 +116,7 @@ def default_group(settings: Settings) -> GroupSettings:
         settings.registry,
         settings.vrrp,
         settings.takeover,
+        settings.order,
         settings.release,
         settings.readiness,
         settings.hooks,
@@ -191,6 +196,7 @@ class Group:
     verifier: Verifier
     patrol: Patrol
     loop: RoleLoop
+    start_order: StartOrder
     peer_off: PeerOffWord
     votes: NoVotes
     is_peer_machine_up: Callable[[float], Awaitable[bool]]
@@ -261,6 +267,7 @@ class _Role:
     verifier: Verifier
     patrol: Patrol
     loop: RoleLoop
+    start_order: StartOrder
     peer_off: PeerOffWord
 
 
@@ -314,6 +321,7 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
         verifier=role.verifier,
         patrol=role.patrol,
         loop=role.loop,
+        start_order=role.start_order,
         peer_off=role.peer_off,
         votes=votes,
         is_peer_machine_up=functools.partial(shared.machine.answers_anywhere, shared.peer.paths, shared.peer.ssh_port),
@@ -413,6 +421,7 @@ class _Procedures:
     takeover: Takeover
     release: Release
     verifier: Verifier
+    start_order: StartOrder
     peer_off: PeerOffWord
 
 
@@ -444,6 +453,7 @@ def _build_role(
         steps.takeover,
         steps.release,
         steps.verifier,
+        steps.start_order,
         steps.claims,
         watchers.patrol,
         steps.fitness,
@@ -464,7 +474,7 @@ def _build_role(
     )
     rival = Rival(steps.claims, registry.conversation, events, waker, shared.start_task)
     registry.replicator.on_stale.append(rival.hear)
-    loop.on_transition.append(steps.peer_off.hear_transition)
+    loop.on_transition += [steps.peer_off.hear_transition, steps.start_order.hear_transition]
     registry.conversation.on_heard.append(steps.peer_off.hear_peer)
     return _Role(
         steps.claims,
@@ -476,6 +486,7 @@ def _build_role(
         steps.verifier,
         watchers.patrol,
         loop,
+        steps.start_order,
         steps.peer_off,
     )
 
@@ -503,20 +514,37 @@ def _build_procedures(
         fitness.give_way_for_hook(shared.clock(), reason)
         waker.wake()
 
+    def give_way_for_wait(reason: str) -> None:
+        fitness.give_way_for_wait(shared.clock(), reason)
+        waker.wake()
+
     def has_votes() -> bool:
         left_s = votes.find_left_s()
         return left_s is None or left_s > 0
 
+    hand_back = HandBack(standing, lambda: registry.conversation.peer if shared.link.is_up else None, shared.clock)
     hooks = HookSteps(
         settings.hooks,
         (shared.name, peer.name, settings.label or "default"),
         standing,
         events,
         shared.hook_runner(run.hook).run,
-        lambda: registry.conversation.peer if shared.link.is_up else None,
+        hand_back,
         give_way_for_hook,
         has_votes,
+    )
+    start_order = StartOrder(
+        settings.order,
+        standing,
+        programs.active_set,
+        shared.supervised,
+        programs.loaded,
+        events,
+        hand_back,
+        Bounds(lambda: not shared.maintenance.is_on and has_votes(), give_way_for_wait),
+        shared.machine.takes_connection,
         shared.clock,
+        start_all=limits.start_all,
     )
     claims = Claims(standing, registry.ledger, events, registry.replicator.retry_now, RunPlaces(settings.run_dir).epoch)
     peer_off = PeerOffWord(peer.name, events)
@@ -532,6 +560,7 @@ def _build_procedures(
         programs.loader,
         OrphanHunt(shared.supervised, programs.sweeper, shared.clock),
         hooks,
+        start_order,
         events,
         peer=lambda: registry.conversation.peer,
         fence=functools.partial(shared.machine.fence, limits.fence_command, limits.fence_timeout_s),
@@ -540,6 +569,21 @@ def _build_procedures(
         peer_off=peer_off,
         votes=votes,
     )
+
+    def peer_waits() -> bool:
+        """Whether the other node starts nothing before this one's word: else every second counts, and order does not."""
+        other = registry.conversation.peer
+        return shared.link.is_up and other is not None and other.role is not Role.ACTIVE and shared.keepalived.is_alive
+
+    def find_stop_order() -> StopOrder:
+        # A node that gives way on purpose has told keepalived FAULT itself.
+        is_meant = fitness.gives_way_by_choice or shared.standby_order.order is not None
+        return StopOrder(
+            start_order.find_plan(),
+            settings.order.stop_s,
+            lambda: peer_waits() and (is_meant or standing.vrrp_state is not VrrpState.FAULT),
+        )
+
     release = Release(
         standing,
         programs.active_set,
@@ -550,10 +594,11 @@ def _build_procedures(
         hooks,
         events,
         votes,
+        find_stop_order,
         _make_remover(settings, shared),
     )
-    verifier = Verifier(standing, programs.active_set, programs.loader, events, shared.clock)
-    return _Procedures(claims, interlock, fitness, takeover, release, verifier, peer_off)
+    verifier = Verifier(standing, programs.active_set, programs.loader, events, shared.clock, start_order.count_open)
+    return _Procedures(claims, interlock, fitness, takeover, release, verifier, start_order, peer_off)
 
 
 def _make_remover(

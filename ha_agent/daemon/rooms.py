@@ -177,6 +177,8 @@ def _build_views(settings: Settings, shared: SharedNode, group: Group, tools: To
         tools.catalogue,
         group.conversation,
         shared.link,
+        group.start_order.describe,
+        shared.wall,
     )
 
 

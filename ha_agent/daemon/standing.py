@@ -57,6 +57,8 @@ class Standing:
         self.plan: PlanUnderWay | None = None
         self.loaded_into: Life | None = None
         """The life of supervisord that was given the programs."""
+        self.waits: Mapping[str, Any] | None = None
+        """How far the order of starts has come, in the form of its note; None where nothing waits."""
         self.has_resumed = False
         """Whether an agent of this boot had left its role."""
         self.left_running = 0
@@ -103,6 +105,7 @@ class Standing:
             saved = json.loads(raw)
             self.role = Role(saved["role"])
             self.claim = Watermark(int(saved["epoch"]), str(saved["claimed_by"]))
+            self.waits = saved.get("waits")
             if saved.get("loaded_into"):
                 pid, ticks, *age = saved["loaded_into"]
                 self.loaded_into = Life(int(pid), int(ticks), *map(str, age[:1]))
@@ -137,6 +140,12 @@ class Standing:
         self.loaded_into = supervisord
         self._save()
 
+    def note_waits(self, waits: Mapping[str, Any] | None) -> None:
+        """Notes how far the order of starts has come. The file is written as by ``become``."""
+        if waits != self.waits:
+            self.waits = waits
+            self._save()
+
     def note_vrrp(self, state: VrrpState) -> None:
         """Notes what keepalived reports."""
         self.vrrp_state = state
@@ -168,6 +177,8 @@ class Standing:
     def _to_note(self) -> bytes:
         saved: dict[str, Any] = {"role": self.role.value, "epoch": self.claim.epoch, "claimed_by": self.claim.claimed_by}
         saved["loaded_into"] = self.loaded_into
+        if self.waits is not None:
+            saved["waits"] = self.waits
         return json.dumps(saved).encode()
 
     def _save(self) -> None:

@@ -14,10 +14,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from ha_agent.core.findings import Severity
 from ha_agent.core.problems import Problem
-from ha_agent.core.supervisor_words import PARKED_STATE, State
+from ha_agent.core.supervisor_words import PARKED_STATE, WAITING_STATE, State
 from ha_agent.core.words import Role, VrrpState
 
-KINDS = ("registry", "local", "parked")
+KINDS = ("registry", "local", "parked", "waiting")
+OWN_STATES = {"parked": PARKED_STATE, "waiting": WAITING_STATE}
+"""Kinds of programs that supervisord does not have, and what is shown as their state."""
 
 
 def render_metrics(
@@ -145,9 +147,8 @@ def _programs(rows: list[Mapping[str, Any]]) -> Iterator[Metric]:
     counts = Counter((row["kind"], row["state"]) for row in rows)
     family = GaugeMetricFamily("ha_agent_programs", "Processes by kind and state", labels=["kind", "state"])
     for kind in KINDS:
-        for state in (*State, PARKED_STATE):
-            if (state == PARKED_STATE) == (kind == "parked"):
-                family.add_metric([kind, state], counts[kind, state])
+        for state in (OWN_STATES[kind],) if kind in OWN_STATES else tuple(State):
+            family.add_metric([kind, state], counts[kind, state])
     yield family
     up = GaugeMetricFamily("ha_agent_program_up", "1 where a program is RUNNING", labels=["program", "kind"])
     started = GaugeMetricFamily("ha_agent_program_start_time_seconds", "When a program was started", labels=["program"])

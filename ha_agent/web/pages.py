@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from ha_agent.core.guard import Access
-from ha_agent.core.supervisor_words import PARKED_STATE
+from ha_agent.core.supervisor_words import PARKED_STATE, WAITING_STATE
 from ha_agent.web.actions import STATUS_OF, do_action
 from ha_agent.web.http import Denied, EventStream, Handler, address_of, is_own_form, read_form, served
 from ha_agent.web.pairs import ACTIONS, Pair, PairRefused, PairUnreachable
@@ -25,6 +25,9 @@ from ha_agent.web.texts import LANGUAGES
 from ha_agent.web.users import UsersDamaged
 
 BEAT_S = 15.0
+NOT_LOADED = frozenset({PARKED_STATE, WAITING_STATE})
+"""States of programs that supervisord does not have."""
+
 MOST_EVENTS = 1000
 STATIC = {"style.css": "text/css", "app.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
@@ -211,14 +214,14 @@ class Pages:
         words = self._site.words(request, session)
         row = _row_of(pair, node, program)
         logs: list[tuple[str, str, str | None]] = []
-        if row["state"] != PARKED_STATE:
+        if row["state"] not in NOT_LOADED:
             logs, is_refused = await _read_logs(pair, node, program)
             if is_refused:
                 # It may have been parked, or have gone, a moment ago.
                 await pair.refresh()
                 row = _row_of(pair, node, program)
-        if row["state"] == PARKED_STATE:
-            # supervisord knows no parked program, so it has no log of it to give.
+        if row["state"] in NOT_LOADED:
+            # supervisord does not know it, so it has no log of it to give.
             logs = []
         active = pair.find_active()
         acts = words.operates and row["kind"] != "local" and active is not None and active.name == node

@@ -14,7 +14,7 @@ from typing import Any
 from ha_agent.core.conf_text import read_sections
 from ha_agent.core.confs import Verdict, render_conf, select_confs, split_sections
 from ha_agent.core.frames import FrameDecoder, FrameError, encode_frame
-from ha_agent.core.lint import lint_conf
+from ha_agent.core.lint import lint_conf, lint_together
 from ha_agent.core.lint_verdict import lint_verdict
 from ha_agent.core.manifest import EMPTY
 from ha_agent.core.names import LONGEST_ACTIVE_NAME, active_name, path_problem
@@ -47,6 +47,7 @@ LINES = (
     "files=/etc/*.conf", "stdout_logfile=/nowhere/x.log", "stdout_logfile=/tmp/x.log", "directory=%(here)s", "; remark",
     "# remark",
     "events=TICK_5", "result_handler=os:system", "autostart=false", "%(x)s", "a=%(program_name)99999s", "socket=unix:///x",
+    "; ha-agent: after=x, y, tcp://127.0.0.1:1", "#ha-agent:after=", "; ha-agent: wait_s=1e9", "; ha-agent: on_timeout=skip",
     "socket=tcp://1:2", "=", ":", "   ", "stopsignal=TERM", "exitcodes=0,2", "umask=022", "loglevel=x",
 )  # fmt: skip
 ENDS = ("\n", "\n", "\n", "\n", "\r\n", "\r", "\n\n", "\n ", "\x0b", "\x85", "\0", "")
@@ -173,6 +174,7 @@ def feed_texts(chance: random.Random) -> None:
     """What reads a conf's text without the parser: lint, headers, rendering, supervisord's messages."""
     text = make_conf(chance)
     lint_conf("x.conf", text)
+    lint_together({"x.conf": text, "y.conf": make_conf(chance)})
     command = "".join(chance.choices(SHELL_WORDS, k=chance.randrange(1, 9)))
     script = "".join(chance.choices(SHELL_WORDS, k=20))
     lint_conf("/r/x.conf", f"[program:x]\ncommand={command}\n", Surroundings(lambda path: script))

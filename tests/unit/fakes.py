@@ -34,8 +34,10 @@ from ha_agent.core.confs import Program, Verdict
 from ha_agent.core.frames import Message
 from ha_agent.core.hooks import HookEnd, HookSettings
 from ha_agent.core.kinship import Found, Kin, Marked
+from ha_agent.core.order_keys import Address
 from ha_agent.core.settings import (
     LinkSettings,
+    OrderSettings,
     PeerSettings,
     ReadinessSettings,
     RegistrySettings,
@@ -87,6 +89,12 @@ class World:
     """What supervisord has loaded: group to the text of its conf."""
     config: dict[str, str] = field(default_factory=dict)
     """What supervisord read last."""
+    starting: set[str] = field(default_factory=set)
+    """Groups whose programs are not up yet."""
+    listening: set[Address] = field(default_factory=set)
+    """Addresses that take a connection."""
+    requests: list[tuple[str, ...]] = field(default_factory=list)
+    """The methods of each request to supervisord that was no look."""
     stubborn: set[str] = field(default_factory=set)
     endless: set[str] = field(default_factory=set)
     is_supervisord_up: bool = True
@@ -178,7 +186,7 @@ class FakeSupervisord(Supervisord):
 
     def _info(self, group: str) -> ProcessInfo:
         process = self.own(group)
-        state = "RUNNING" if process else "STOPPED"
+        state = "STOPPED" if process is None else "STARTING" if group in self.world.starting else "RUNNING"
         return ProcessInfo(group, group, state, process.pid if process else 0, 1 if process else 0, "", 0)
 
     def call(self, method: str, params: Sequence[Any]) -> Any:
@@ -195,6 +203,8 @@ class FakeSupervisord(Supervisord):
 
     def batch(self, calls: Sequence[tuple[str, Sequence[Any]]], timeout_s: float | None = None) -> list[Any]:
         self._require()
+        if calls:
+            self.world.requests.append(tuple(method for method, _ in calls))
         return [self._do(method, params) for method, params in calls]
 
     def _do(self, method: str, params: Sequence[Any]) -> Any:
@@ -468,6 +478,10 @@ class FakeMachine(Machine):
     async def any_answers(self, hosts: Sequence[str], limit_s: float) -> bool:
         return self.is_connected
 
+    async def takes_connection(self, address: Address, limit_s: float) -> bool:
+        await asyncio.sleep(0)
+        return address in self.world.listening
+
     async def fence(self, command: Sequence[str], limit_s: float) -> int | None:
         self.fenced += 1
         return self.fence_exit
@@ -531,6 +545,7 @@ class Node:
         *,
         label: str | None = None,
         takeover: TakeoverSettings | None = None,
+        order: OrderSettings | None = None,
         hooks: Mapping[str, HookSettings] | None = None,
         witness: WitnessSettings | None = None,
         shared: SharedNode | None = None,
@@ -554,6 +569,7 @@ class Node:
             RegistrySettings(path=str(self.registry)),
             VrrpSettings(vip="192.0.2.10/24"),
             takeover or TakeoverSettings(retry_s=0.05, silent_peer_s=1.0),
+            order or OrderSettings(),
             ReleaseSettings(stop_timeout_s=0.02, sweep_grace_s=0.02, retry_s=0.05),
             ReadinessSettings(),
             hooks or {},

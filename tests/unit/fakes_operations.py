@@ -613,6 +613,7 @@ class Node:
             patrol=group.patrol,
             spells=self.spells,
             verifier=group.verifier,
+            start_order=group.start_order,
             votes=group.votes,
         )
         self.receivers = FakeReceivers()

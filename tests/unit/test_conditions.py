@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ha_agent.core.account import NodeAccount, PushAccount
+from ha_agent.core.account import NodeAccount, PushAccount, WaitAccount
 from ha_agent.core.alert_codes import CODES
 from ha_agent.core.conditions import find_conditions
 from ha_agent.core.confs import Selection
@@ -53,6 +53,8 @@ def test_a_healthy_node_has_none(role: Role) -> None:
 
 CASES: list[tuple[NodeAccount, dict[str, Any], set[tuple[str, str]]]] = [
     (HEALTHY, {"link_up": False, "link_problem": "Connection refused"}, {("peer-lost", "b")}),
+    (HEALTHY, {"waits": (WaitAccount("b", ("b",), ("a",), NOW),)}, set()),
+    (HEALTHY, {"waits": (WaitAccount("b", ("b",), ("a",), NOW, NOW),)}, {("order-unmet", "b")}),
     (HEALTHY, {"peer": peer(Role.ACTIVE)}, {("split-brain", "pair")}),
     (STANDBY, {"vip_here": True, "peer": replace(peer(Role.ACTIVE), vip_here=True)}, {("vip-on-both", "pair")}),
     (STANDBY, {"peer": replace(peer(Role.ACTIVE), vip_here=False)}, {("vip-on-neither", "pair")}),

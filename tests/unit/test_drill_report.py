@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ha_agent.cli.drill_report import render_html, render_list, render_svg, render_text
+from ha_agent.cli.drill_report import figure_rows, render_html, render_list, render_svg, render_text
 from ha_agent.cli.probes import BadProbe, parse_probe
 from ha_agent.core.drill import (
     Attempt,
@@ -78,6 +78,15 @@ def seen(**changes: Any) -> Sightings:
     base = {"samples": samples, "events": events, "attempts": {"tcp://x:1": tries(1, 0, 0, 0, 1)}, "ended_at": 105.0}
     base |= {"settled": True, "recovered": True, "registry_equal": True}
     return Sightings("keepalived-kill", "a", "b", 100.0, **{**base, **changes})
+
+
+def test_what_waited_is_shown_with_the_chain_that_determined_the_time() -> None:
+    path = [{"name": "redis", "at_s": 1.2}, {"name": "web", "at_s": 1.25}]
+    done = {"at": 102.0, "node": "b", "code": "order-done", "text": "1 started", "took_s": 1.25, "waits": [], "path": path}
+    report = full(build_report(seen(events=[*seen().events, done]), LIMITS))
+    assert report["order"] == {"took_s": 1.25, "waits": [], "path": path}
+    assert ("programs that wait for others", "1.250 s: redis 1.2 s -> web 1.2 s") in figure_rows(report)
+    assert build_report(seen(), LIMITS)["order"] is None
 
 
 def full(report: dict[str, Any]) -> dict[str, Any]:

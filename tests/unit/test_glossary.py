@@ -12,14 +12,14 @@ from ha_agent.core.faults import FAULTS, WELL
 from ha_agent.core.glossary import Kind, all_explanations, explain
 from ha_agent.core.history_codes import EVENTS
 from ha_agent.core.settings import SECTIONS
-from ha_agent.core.supervisor_words import PARKED_STATE, State
+from ha_agent.core.supervisor_words import PARKED_STATE, WAITING_STATE, State
 from ha_agent.core.words import Answer, CommandOutcome, Exit, Outcome, Role, Step, VrrpState
 from tests.glossary_doc import PAGE, with_glossary
 
 WORDS: tuple[tuple[Kind, list[str]], ...] = (
     (Kind.ROLE, [str(one) for one in Role]),
     (Kind.VRRP, [str(one) for one in VrrpState]),
-    (Kind.PROGRAM, [*map(str, State), PARKED_STATE]),
+    (Kind.PROGRAM, [*map(str, State), PARKED_STATE, WAITING_STATE]),
     (Kind.STEP, [str(one) for one in Step]),
     (Kind.OUTCOME, [str(one) for one in (*Outcome, *CommandOutcome)]),
     (Kind.ANSWER, [str(one) for one in Answer]),

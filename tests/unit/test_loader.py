@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import pathlib
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from ha_agent.adapters.supervisord import Fault, RereadRefused, SupervisordDown
-from ha_agent.daemon.programs.loader import FIRST_GROUPS, Verified, culprit_of
+from ha_agent.core.order_keys import OrderKeys
+from ha_agent.core.start_plan import Known, plan_start
+from ha_agent.daemon.programs.loader import FIRST_GROUPS, StopOrder, Verified, culprit_of
 from tests.unit.fakes_programs import Machine, info
 from tests.unit.timeless import run_timeless
 
@@ -118,6 +122,48 @@ def test_a_stop_tells_every_process_of_the_registry_at_once_and_no_other(tmp_pat
         await machine.loader.stop()
         assert machine.supervisord.said("stopProcess") == ["web:web", "db:db"]
         assert machine.table.live.keys() == {pids[2]}
+
+    run_timeless(main())
+
+
+def in_order(*, may_wait: Callable[[], bool] = lambda: True) -> StopOrder:
+    """The other way round of: b after a, c after b."""
+    keys = {"program:b": OrderKeys(("a",)), "program:c": OrderKeys(("b",))}
+    known = Known({name: (name,) for name in "abcd"}, {})
+    return StopOrder(plan_start(keys, known, 30.0, "start"), 10.0, may_wait)
+
+
+def test_a_stop_in_order_waits_for_what_needs_the_others_and_for_nothing_else(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        machine = Machine(tmp_path, "abcd")
+        for name in "abc":
+            machine.run(name)
+        machine.run("d", ignores=frozenset({signal.SIGTERM}))
+        stopping = asyncio.ensure_future(machine.loader.stop(in_order()))
+        await asyncio.sleep(1.0)
+        assert machine.supervisord.said("stopProcess") == ["c:c", "d:d", "b:b", "a:a"]
+        assert not stopping.done(), "d is waited for at the end, as without an order"
+        await stopping
+
+    run_timeless(main())
+
+
+@pytest.mark.parametrize("why", ["its time is over", "nobody waits for it any more"])
+def test_an_order_of_stops_never_makes_the_whole_longer(tmp_path: pathlib.Path, why: str) -> None:
+    async def main() -> None:
+        machine = Machine(tmp_path, "abc")
+        machine.run("c", ignores=frozenset({signal.SIGTERM}))
+        machine.run("b"), machine.run("a")
+        clock = asyncio.get_running_loop().time
+        began, limit_s = clock(), 10.0 if why == "its time is over" else 4.0
+        may_wait = in_order() if limit_s == 10.0 else in_order(may_wait=lambda: clock() - began < limit_s)
+        stopping = asyncio.ensure_future(machine.loader.stop(may_wait))
+        await asyncio.sleep(limit_s - 0.5)
+        assert machine.supervisord.said("stopProcess") == ["c:c"]
+        await asyncio.sleep(1.0)
+        assert sorted(machine.supervisord.said("stopProcess")) == ["a:a", "b:b", "c:c"]
+        await stopping
+        assert clock() - began == pytest.approx(machine.release.stop_timeout_s, abs=0.6)
 
     run_timeless(main())
 

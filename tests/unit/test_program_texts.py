@@ -42,6 +42,16 @@ def test_what_the_next_failover_would_do_is_said_where_it_is_not_what_runs() -> 
     assert list(rows) == sorted(rows)
 
 
+def test_what_waits_is_shown_with_what_has_not_come() -> None:
+    names = ["redis", "tcp://127.0.0.1:1"]
+    wait = {"group": "g", "programs": ["g:x", "g:y"], "waits_for": names, "since": 88.0, "given_up": None}
+    lost = {"group": "z", "programs": ["z"], "waits_for": ["redis"], "since": 88.0, "given_up": 99.0}
+    rows = {row.name: row for row in texts.status_rows({**ANSWER, "waits": [wait, lost], "at": 100.0})}
+    assert (rows["g:x"].state, rows["g:y"].text) == ("WAITING", "waits for redis, tcp://127.0.0.1:1 since 12 s")
+    assert (rows["z"].state, rows["z"].text) == ("STOPPED", "not started: redis did not come in time")
+    assert rows["z"].counts and not rows["g:x"].counts
+
+
 def test_the_columns_are_those_of_supervisorctl() -> None:
     lines = texts.format_rows(texts.status_rows(ANSWER))
     assert lines[-1] == "web                              RUNNING   pid 1, uptime 0:00:01"

@@ -20,6 +20,7 @@ from ha_agent.core.voter import Ask, LetGo, Voter
 from ha_agent.core.witness_record import Record, Sight
 from ha_agent.core.witness_settings import WitnessSettings
 from ha_agent.core.words import Role, Step, VrrpState
+from ha_agent.daemon.programs.loader import StopOrder
 from ha_agent.daemon.role.plan_run import PlanRun
 from ha_agent.daemon.votes.votes import Votes
 from tests.unit.fakes import Node, World, conf
@@ -239,11 +240,11 @@ def test_a_release_that_takes_long_renews_the_votes_and_kills_when_they_end_all_
         node.report(VrrpState.MASTER)
         await node.await_role(Role.ACTIVE)
 
-        async def stop() -> None:
+        async def stop(_order: StopOrder) -> None:
             await asyncio.sleep(1000)
 
         loader = node.group.loader
-        loader.stop = stop  # type: ignore[method-assign]
+        loader.stop = stop  # type: ignore[method-assign, assignment]
         node.report(VrrpState.BACKUP)
         await asyncio.sleep(20.0)
         assert node.world.running() == THREE and node.world.keeper_deadline > loop.time()

@@ -44,6 +44,7 @@ PASSED_ON = frozenset(
         "maintenance-off",
         "ran-twice",
         "registry-found",
+        "wait-timed-out",
     }
 )
 """Events of the history that are alerts as they are."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.supervisord import ProcessInfo, SupervisordDown
+from ha_agent.core.account import WaitAccount
+from ha_agent.core.account_json import describe_waits
 from ha_agent.core.answers import ProgramsAnswer, WhoAmIAnswer
 from ha_agent.core.requests import Request
 from ha_agent.core.settings import Settings
-from ha_agent.core.supervisor_words import EXPLAINED_STATES, LIVE_STATES, PARKED_STATE, full_name
+from ha_agent.core.supervisor_words import EXPLAINED_STATES, LIVE_STATES, PARKED_STATE, WAITING_STATE, State, full_name
+from ha_agent.core.wait_texts import say_unmet
 from ha_agent.core.words import Outcome
 from ha_agent.daemon.operations.call import Call
 from ha_agent.daemon.peer.conversation import Conversation
@@ -35,10 +38,14 @@ class ProgramViews:
         catalogue: CatalogueReader,
         conversation: Conversation,
         link: PeerLink,
+        describe_waits: Callable[[float], Sequence[WaitAccount]],
+        wall: Callable[[], float],
     ) -> None:
+        """``describe_waits``: the programs that are started after others and are not yet, at a time of ``wall``."""
         self._settings, self._standing = settings, standing
         self._supervised, self._loaded, self._active_set = supervised, loaded, active_set
         self._catalogue, self._conversation, self._link = catalogue, conversation, link
+        self._describe_waits, self._wall = describe_waits, wall
 
     async def whoami(self, _request: Request, call: Call) -> WhoAmIAnswer:
         """Where the user is, and what that user may do."""
@@ -78,6 +85,8 @@ class ProgramViews:
             "autostart": sorted(set(catalogue.registered) - idle),
             "groups": {g: list(m) for g, m in selection.groups.items()},
             "problems": dict(selection.problems),
+            "waits": describe_waits(self._describe_waits(self._wall())),
+            "at": round(self._wall(), 3),
         }
 
     def _since(self, path: str) -> float | None:
@@ -90,7 +99,7 @@ class ProgramViews:
     async def describe(self, infos: Iterable[ProcessInfo]) -> list[dict[str, Any]]:
         """Every one of supervisord's processes ``infos`` and every parked program, a row each.
 
-        ``kind``: ``registry``, ``local`` (runs on both nodes), or ``parked``.
+        ``kind``: ``registry``, ``local`` (runs on both nodes), ``parked``, or ``waiting``, with ``waits_for``.
         """
         catalogue = await self._catalogue.read()
         parked = {(catalogue.group_of(p), p) for conf in catalogue.confs if conf.is_parked for p in conf.programs}
@@ -102,7 +111,26 @@ class ProgramViews:
                 parked.discard((info.group, info.name))
         gone = {"kind": "parked", "state": PARKED_STATE, "pid": None, "since": None, "problem": None}
         rows += [{"name": full_name(group, name), "group": group, **gone} for group, name in parked]
+        loaded = {row["name"] for row in rows}
+        rows += [
+            row for wait in self._describe_waits(self._wall()) for row in _describe_wait(wait) if row["name"] not in loaded
+        ]
         return sorted(rows, key=lambda row: str(row["name"]))
+
+
+def _describe_wait(wait: WaitAccount) -> Iterator[dict[str, Any]]:
+    problem = say_unmet(wait.words) if wait.given_up_wall is not None else None
+    for name in wait.processes:
+        yield {
+            "name": name,
+            "group": wait.group,
+            "kind": "waiting",
+            "state": WAITING_STATE if problem is None else State.STOPPED,
+            "pid": None,
+            "since": round(wait.since_wall, 3),
+            "problem": problem,
+            "waits_for": list(wait.words),
+        }
 
 
 def _describe_process(info: ProcessInfo, *, is_parked: bool, is_registry: bool) -> dict[str, Any]:

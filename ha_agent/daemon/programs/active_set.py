@@ -13,12 +13,14 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from ha_agent.adapters.conf_checker import CheckerFailed, ConfChecker
 from ha_agent.adapters.files import discard, make_dir, write_atomic
 from ha_agent.core.confs import Selection, Verdict, refuse_local, render_conf, select_confs
 from ha_agent.core.manifest import EMPTY, Manifest, diff_manifests
 from ha_agent.core.names import active_name, former_active_name, is_loadable_name
+from ha_agent.core.order_keys import read_order
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,8 @@ class ActiveSet:
         self.judged: Manifest = EMPTY
         self.selection = Selection()
         self.failure: str | None = None
+        self.has_judged = False
+        """Whether ``selection`` is about the registry at all: it is empty before the first judgement."""
 
     @property
     def is_current(self) -> bool:
@@ -91,7 +95,7 @@ class ActiveSet:
                 merged = {**{p: v for p, (_, v) in self._verdicts.items()}, **verdicts}
                 self.selection = select_confs(refuse_local(merged, self._local))
                 self._is_selected = not self._lacking
-            self.judged = manifest
+            self.judged, self.has_judged = manifest, True
             return self.selection
 
     def _follow(self, manifest: Manifest, *, afresh: bool) -> dict[str, Verdict]:
@@ -134,6 +138,7 @@ class ActiveSet:
             self.failure = str(error)
             log.error("confs cannot be checked: %s", error)
             return {p: Verdict(problem=f"not checked: {error}") for p in paths}
+        verdicts = {p: _with_order(v, texts[p]) for p, v in verdicts.items()}
         self._verdicts.update((p, (wanted[p], v)) for p, v in verdicts.items())
         self._lacking -= verdicts.keys()
         gone = {p: Verdict(problem="changed or vanished while it was read") for p in paths if p not in verdicts}
@@ -277,6 +282,12 @@ class ActiveSet:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 for name in os.listdir(self.directory):
                     discard(os.path.join(self.directory, name))
+
+
+def _with_order(verdict: Verdict, text: str) -> Verdict:
+    """The verdict with what the conf says of the order of starts. What is wrong of that is lint's business."""
+    keys = read_order(text)[0]
+    return replace(verdict, order_keys=keys) if keys else verdict
 
 
 def _look_of(path: str) -> tuple[int, int, int]:

@@ -9,13 +9,15 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ha_agent.adapters.procs import ProcessTable
 from ha_agent.adapters.supervisord import Fault, ProcessInfo, RereadRefused, SupervisordDown
 from ha_agent.core.settings import ReleaseSettings, SupervisorSettings
+from ha_agent.core.start_plan import NOBODY, StartPlan
+from ha_agent.core.start_run import next_stops
 from ha_agent.core.supervisor_words import LIVE_STATES, SETTLED_STATES, FaultCode, State
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
 from ha_agent.daemon.programs.local_groups import LocalGroups
@@ -37,6 +39,21 @@ class Verified:
     failed: dict[str, str]
     waiting: int
     not_started: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopOrder:
+    """In which order groups are stopped: the reverse of ``plan``, for ``limit_s`` seconds while ``may_wait`` says so."""
+
+    plan: StartPlan = NOBODY
+    limit_s: float = 0.0
+    may_wait: Callable[[], bool] = lambda: False
+
+
+AT_ONCE = StopOrder()
+
+LOOK_S = 0.25
+"""How often it is looked, while stops wait for each other, whether they still may."""
 
 
 def culprit_of(message: str) -> str | None:
@@ -66,15 +83,15 @@ class Loader:
 
     # ---- loading ------------------------------------------------------------------------------------------
 
-    async def load(self, order: Sequence[str], start_all: bool) -> list[str]:
+    async def load(self, order: Sequence[str], start_all: bool, held: frozenset[str] = frozenset()) -> list[str]:
         """Has supervisord load and start what is new or changed among the registry's groups; what runs unchanged goes on.
 
-        ``order`` is that of the starts. Returns what supervisord refused, one text each. Raises ``RereadRefused`` and
-        ``SupervisordDown``.
+        ``order`` is that of the starts; the conf of ``held`` is read, and they are not loaded. Returns what supervisord
+        refused, one text each. Raises ``RereadRefused`` and ``SupervisordDown``.
         """
-        return await asyncio.to_thread(self._load, order, start_all)
+        return await asyncio.to_thread(self._load, [group for group in order if group not in held], start_all, held)
 
-    def _load(self, order: Sequence[str], start_all: bool) -> list[str]:
+    def _load(self, order: Sequence[str], start_all: bool, held: frozenset[str]) -> list[str]:
         """Adds a few groups with the reread and the others after them.
 
         supervisord spawns what was added only when it has answered, and then all of it before it answers again: so the
@@ -86,7 +103,7 @@ class Loader:
             raise RereadRefused(reread.text)
         results += self._add(groups[FIRST_GROUPS:])
         added, changed, _ = reread[0]
-        fresh = frozenset(added)
+        fresh = frozenset(added) - held
         refused = [r.text for g, r in zip(groups, results, strict=True) if isinstance(r, Fault) and g in fresh]
         refused += self._replace([group for group in changed if group in self._loaded.names])
         if start_all or len(fresh & self._loaded.names) < len(groups):
@@ -133,20 +150,41 @@ class Loader:
 
     # ---- stopping -----------------------------------------------------------------------------------------
 
-    async def stop(self) -> None:
-        """Signals every process of the registry at once and waits until all have ended, ``stop_timeout_s`` at most.
+    async def stop(self, order: StopOrder = AT_ONCE) -> None:
+        """Signals every process of the registry and waits until all have ended, ``stop_timeout_s`` at most, order or not.
 
+        What ``order`` says nothing of is signalled at once, and the rest as soon as it need not or may not wait any longer.
         Raises ``SupervisordDown``. supervisord itself kills a program after its ``stopwaitsecs``.
         """
+        clock = asyncio.get_running_loop().time
+        began = clock()
         if not await self._supervised.is_up():
             raise SupervisordDown(f"no answer within {self._supervisor.hung_s:g} s")
         live = [info for info in await self._adopt() if info.state in LIVE_STATES]
         if not live:
             return
-        # Not stopProcessGroup: supervisord answers that one deferred, one group every 50 ms within a multicall.
-        calls = [("stopProcess", [f"{info.group}:{info.name}", False]) for info in live]
-        await asyncio.to_thread(self._supervised.client.batch, calls)
-        await self.wait_stopped([info.pid for info in live if info.pid])
+        until = began + min(order.limit_s, self._release.stop_timeout_s)
+        left = live
+        while left:
+            chosen = next_stops(order.plan, {info.group for info in left}) if order.may_wait() and clock() < until else None
+            told = [info for info in left if chosen is None or info.group in chosen]
+            # Not stopProcessGroup: supervisord answers that one deferred, one group every 50 ms within a multicall.
+            calls = [("stopProcess", [f"{info.group}:{info.name}", False]) for info in told]
+            await asyncio.to_thread(self._supervised.client.batch, calls)
+            left = [info for info in left if info not in told]
+            await self._wait_users(order, told, left, until)
+        await self.wait_stopped([i.pid for i in live if i.pid], self._release.stop_timeout_s - (clock() - began))
+
+    async def _wait_users(
+        self, order: StopOrder, told: Sequence[ProcessInfo], left: Sequence[ProcessInfo], until: float
+    ) -> None:
+        """Waits for the ends of those that were ``told`` to stop and that need something of ``left``."""
+        clock = asyncio.get_running_loop().time
+        needing = order.plan.find_users({info.group for info in left})
+        pids = [info.pid for info in told if info.pid and info.group in needing]
+        while pids and order.may_wait() and (left_s := until - clock()) > 0:
+            if await self._table.wait_ended(pids, min(left_s, LOOK_S)):
+                return
 
     async def _adopt(self) -> list[ProcessInfo]:
         """Has every group that supervisord has and that is not local be the registry's, whatever the notes say.
@@ -158,13 +196,13 @@ class Loader:
         self._loaded.adopt({info.group for info in infos} - local)
         return [info for info in infos if info.group in self._loaded.names]
 
-    async def wait_stopped(self, pids: list[int]) -> None:
-        """Waits for the ends of ``pids``, ``stop_timeout_s`` at most.
+    async def wait_stopped(self, pids: list[int], limit_s: float | None = None) -> None:
+        """Waits for the ends of ``pids``, ``limit_s`` at most, else ``stop_timeout_s``.
 
         Looks meanwhile whether supervisord is still there to kill the stubborn ones. Raises ``SupervisordDown``.
         """
         clock = asyncio.get_running_loop().time
-        limit = clock() + self._release.stop_timeout_s
+        limit = clock() + (self._release.stop_timeout_s if limit_s is None else limit_s)
         while (left_s := limit - clock()) > 0:
             if await self._table.wait_ended(pids, min(left_s, self._supervisor.hung_s)):
                 return

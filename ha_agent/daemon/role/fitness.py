@@ -54,6 +54,8 @@ class Fitness:
         """Whether it does so because an operator asked for a switchover."""
         self.hook_failed = False
         """Whether it does so because a hook failed here."""
+        self.wait_failed = False
+        """Whether it does so because a program did not come that another one may not be without."""
         self._vip_lost_mono: float | None = None
         self.reason: str | None = None
         """Why keepalived is told FAULT; None where it is not, as far as this agent is concerned."""
@@ -62,6 +64,11 @@ class Fitness:
     def gives_way(self) -> bool:
         """Whether this node has given MASTER up to its peer for now."""
         return self._held_mono is not None
+
+    @property
+    def gives_way_by_choice(self) -> bool:
+        """Whether it does so for a reason of its own, and not because the peer is active and stays so."""
+        return self.hands_over or self.hook_failed or self.wait_failed
 
     def begin(self, *, in_maintenance: bool = False) -> None:
         """Says for the first time that this node is fit, or that it is not by an operator's order.
@@ -76,7 +83,7 @@ class Fitness:
 
     def give_way(self, now: float, reason: str, hold_s: float = HOLD_S) -> None:
         """Has keepalived give up MASTER here for ``hold_s`` at most."""
-        self.hands_over = self.hook_failed = False
+        self.hands_over = self.hook_failed = self.wait_failed = False
         self._held_mono, self._hold_s, self._hold_reason = now, hold_s, reason
         self._tell(True)
 
@@ -84,6 +91,11 @@ class Fitness:
         """Has keepalived give up MASTER here because a hook failed, for ``HOLD_S`` where the peer takes over."""
         self.give_way(now, reason)
         self.hook_failed = True
+
+    def give_way_for_wait(self, now: float, reason: str) -> None:
+        """The same because a program did not come that another one may not be without."""
+        self.give_way(now, reason)
+        self.wait_failed = True
 
     def hand_over(self, now: float, reason: str, limit_s: float) -> None:
         """Has keepalived give up MASTER here until the peer owns the pair, ``limit_s`` at most."""
@@ -156,7 +168,8 @@ class Fitness:
         else:
             over = vrrp_state is not VrrpState.MASTER and held_s > (self._hold_s if peer_owns else HOLD_LEAST_S)
         if over:
-            self._held_mono, self.hands_over, self.hook_failed = None, False, False
+            self._held_mono = None
+            self.hands_over = self.hook_failed = self.wait_failed = False
 
     def _is_vip_lost(self, now: float, vrrp_state: VrrpState, vip_here: bool | None) -> bool:
         if vrrp_state is not VrrpState.MASTER or vip_here is not False or self.gives_way:

@@ -9,16 +9,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from ha_agent.core.hooks import AT_RELEASE, MOMENTS, HookEnd, HookSettings, hooked_steps, hooks_at
-from ha_agent.core.peer_summary import PeerSummary
-from ha_agent.core.words import Role, Step, VrrpState
+from ha_agent.core.words import Step
 from ha_agent.daemon.events import Events
+from ha_agent.daemon.role.hand_back import HandBack
 from ha_agent.daemon.role.plan_run import StepCode, StepFailed
 from ha_agent.daemon.standing import Standing
 
 log = logging.getLogger(__name__)
-
-AGAIN_S = 600.0
-"""A node gives way for a failing hook once in this time: a fault that both nodes have must not throw the VIP to and fro."""
 
 VOTES_LOOK_S = 0.05
 """How often it is looked, while a hook runs before a stop, whether the votes have ended: less than the shortest margin."""
@@ -32,9 +29,8 @@ _MOMENT_OF = {step: moment for moment, step in MOMENTS.items()}
 class HookSteps:
     """For one group. ``takeover`` and ``release`` have the steps for which there is a hook; where there is none, nothing.
 
-    ``names``: of this node, the peer and the group. ``peer``: what was last heard of the other node, None without a link.
-    ``give_way`` has keepalived give up MASTER here. ``has_votes``: no votes of this node have ended. ``clock``: the loop's
-    monotonic clock.
+    ``names``: of this node, the peer and the group. ``give_way`` has keepalived give up MASTER here. ``has_votes``: no votes
+    of this node have ended.
     """
 
     def __init__(
@@ -44,16 +40,13 @@ class HookSteps:
         standing: Standing,
         events: Events,
         run: RunHook,
-        peer: Callable[[], PeerSummary | None],
+        hand_back: HandBack,
         give_way: Callable[[str], None],
         has_votes: Callable[[], bool],
-        clock: Callable[[], float],
     ) -> None:
         self._hooks, self._names, self._standing, self._events = hooks, names, standing, events
-        self._run, self._peer, self._give_way, self._clock = run, peer, give_way, clock
+        self._run, self._hand_back, self._give_way = run, hand_back, give_way
         self._has_votes = has_votes
-        self._gave_way: tuple[float, int] | None = None
-        """When this node last did, by the clock, and in which epoch."""
         self._told: tuple[int, str] | None = None
         steps = {step: functools.partial(self._run_step, step) for step in hooked_steps(hooks)}
         self.takeover: dict[Step, StepCode] = {s: code for s, code in steps.items() if s not in AT_RELEASE}
@@ -117,20 +110,8 @@ class HookSteps:
         if step is Step.BEFORE_STOP:
             return
         if step is not Step.AFTER_STOP:
-            self._hand_back(text)
+            self._hand_back.attempt(lambda: self._give_way(text))
         raise StepFailed(text, result)
-
-    def _hand_back(self, text: str) -> None:
-        """Gives the VIP to a standby that is fit, unless it took over and this node has it again.
-
-        Then this node goes on trying. Between two claims of this node the peer has had an epoch, or has not taken over.
-        """
-        now, epoch, peer = self._clock(), self._standing.claim.epoch, self._peer()
-        if self._gave_way is not None and now - self._gave_way[0] < AGAIN_S and epoch > self._gave_way[1] + 1:
-            return
-        if peer is not None and _could_take_over(peer):
-            self._gave_way = now, epoch
-            self._give_way(text)
 
     def _environment(self, step: Step) -> dict[str, str]:
         node, peer, group = self._names
@@ -145,16 +126,6 @@ class HookSteps:
             "REASON": plan.reason if plan is not None else "",
         }
         return {f"HA_AGENT_{name}": value for name, value in values.items()}
-
-
-def _could_take_over(peer: PeerSummary) -> bool:
-    return (
-        peer.role is Role.STANDBY
-        and peer.vrrp_state is VrrpState.BACKUP
-        and not peer.obstacles
-        and not peer.in_maintenance
-        and not peer.stays_standby
-    )
 
 
 def _tell(name: str, line: str) -> None:

@@ -27,6 +27,7 @@ from ha_agent.daemon.role.plan_run import PlanRun
 from ha_agent.daemon.role.release import Release
 from ha_agent.daemon.role.senses import Senses
 from ha_agent.daemon.role.standby_order import StandbyOrders
+from ha_agent.daemon.role.start_order import StartOrder
 from ha_agent.daemon.role.takeover import Takeover
 from ha_agent.daemon.role.verification import Verifier
 from ha_agent.daemon.standing import Standing
@@ -60,6 +61,7 @@ class RoleLoop:
         takeover: Takeover,
         release: Release,
         verifier: Verifier,
+        start_order: StartOrder,
         claims: Claims,
         patrol: Patrol,
         fitness: Fitness,
@@ -81,7 +83,7 @@ class RoleLoop:
     ) -> None:
         self._standing, self._senses = standing, senses
         self._takeover, self._release, self._verifier, self._claims = takeover, release, verifier, claims
-        self._patrol = patrol
+        self._patrol, self._start_order = patrol, start_order
         self._fitness, self._obedience, self._addresses = fitness, obedience, addresses
         self._maintenance, self._standby_order = maintenance, standby_order
         self._upkeep, self._conversation, self._votes = upkeep, conversation, votes
@@ -117,6 +119,8 @@ class RoleLoop:
         if standing.role in (Role.TAKING_OVER, Role.RELEASING):
             self._note_run(PlanRun("resumed", "the agent was started again", done=False))
         if standing.role is Role.ACTIVE:
+            self._start_order.resume()
+            self._start_task(self._start_order.run())
             self._start_task(self._verifier.verify(resumed=True))
 
     def _find_last_transition(self) -> Event:
@@ -175,8 +179,9 @@ class RoleLoop:
             keepalived_alive=keepalived_alive,
             vip_here=standing.vip_here,
             superseded=self._is_superseded(),
-            refused=self._fitness.gives_way and not self._fitness.hands_over and not self._fitness.hook_failed,
+            refused=self._fitness.gives_way and not self._fitness.gives_way_by_choice,
             hook_failed=self._fitness.hook_failed,
+            wait_failed=self._fitness.wait_failed,
             handing_over=self._fitness.hands_over,
             plan_done=self._run.done if self._run else None,
             left_running=standing.left_running,
@@ -310,6 +315,7 @@ class RoleLoop:
 
     def _settle(self) -> None:
         if self._standing.role is Role.ACTIVE:
+            self._start_task(self._start_order.run())
             self._start_task(self._verifier.verify(resumed=False))
         elif self._standing.role is Role.STANDBY:
             self._claims.resuming = False

@@ -16,7 +16,7 @@ from ha_agent.adapters.supervisord import ShuttingDown, SupervisordDown
 from ha_agent.core.words import Step
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.programs.active_set import ActiveSet
-from ha_agent.daemon.programs.loader import Loader
+from ha_agent.daemon.programs.loader import Loader, StopOrder
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.programs.sweep import Sweeper
 from ha_agent.daemon.role.hooks import HookSteps
@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 class Release:
     """Releases for one group. Every step is idempotent.
 
-    ``remove_vips`` takes VIPs off, those that are named or all, and says whether that was done.
+    ``find_order``: in which order programs are stopped. ``remove_vips`` takes VIPs off, those that are named or all, and
+    says whether that was done.
     """
 
     def __init__(
@@ -47,12 +48,13 @@ class Release:
         hooks: HookSteps,
         events: Events,
         votes: NoVotes,
+        find_order: Callable[[], StopOrder],
         remove_vips: Callable[[Collection[str] | None], Awaitable[bool]],
     ) -> None:
         self._standing, self._active_set = standing, active_set
         self._supervised, self._loader, self._sweeper = supervised, loader, sweeper
         self._keepalived, self._events, self._votes = keepalived, events, votes
-        self._remove_vips = remove_vips
+        self._find_order, self._remove_vips = find_order, remove_vips
         self._hung = False
         self.steps: dict[Step, StepCode] = {
             Step.DISARM: self._disarm,
@@ -76,14 +78,14 @@ class Release:
         return {"vip_removed": await self._remove_vips(None)}
 
     async def _stop(self) -> dict[str, Any]:
-        """Has supervisord stop everything at once, and waits for the ends of the processes themselves.
+        """Has supervisord stop everything, and waits for the ends of the processes themselves.
 
         One that hangs is frozen first, so that it cannot start again what the sweep ends.
         """
         if not self._must_kill():
             await self._supervised.wait_loaded()
         try:
-            await self._in_time(self._loader.stop())
+            await self._in_time(self._loader.stop(self._find_order()))
         except ShuttingDown as error:
             await self._in_time(self._sweeper.hurry_shutdown())
             return {"supervisord": str(error)}

@@ -23,6 +23,7 @@ from ha_agent.daemon.role.claims import Claims
 from ha_agent.daemon.role.hooks import HookSteps
 from ha_agent.daemon.role.peer_off import PeerOffWord
 from ha_agent.daemon.role.plan_run import StepCode, StepFailed
+from ha_agent.daemon.role.start_order import StartOrder
 from ha_agent.daemon.standing import Standing
 from ha_agent.daemon.votes.votes import NoVotes, VotesMissing
 
@@ -56,6 +57,7 @@ class Takeover:
         loader: Loader,
         orphans: OrphanHunt,
         hooks: HookSteps,
+        start_order: StartOrder,
         events: Events,
         peer: Callable[[], PeerSummary | None],
         fence: Callable[[], Awaitable[int | None]],
@@ -70,7 +72,7 @@ class Takeover:
         self._view, self._active_set, self._supervised, self._loaded = view, active_set, supervised, loaded
         self._loader, self._orphans, self._events = loader, orphans, events
         self._peer, self._fence, self._is_connected, self._give_way = peer, fence, is_connected, give_way
-        self._peer_off, self._votes = peer_off, votes
+        self._peer_off, self._votes, self._start_order = peer_off, votes, start_order
         self._last_settled: tuple[Watermark, str] | None = None
         self.steps: dict[Step, StepCode] = {
             Step.CLAIM: self._claim,
@@ -243,15 +245,16 @@ class Takeover:
         return result
 
     async def _load_all(self) -> dict[str, Any]:
+        held = self._start_order.begin()
         for attempt in range(LOAD_ATTEMPTS):
             try:
-                refused = await self._loader.load(self._active_set.selection.order, self._limits.start_all)
+                refused = await self._loader.load(self._active_set.selection.order, self._limits.start_all, held)
             except SupervisordDown as error:
                 raise StepFailed(f"supervisord: {error}") from None
             except RereadRefused as error:
                 await self._drop_culprit(str(error), attempt)
             else:
-                return {"refused": refused} if refused else {}
+                return {**({"refused": refused} if refused else {}), **({"held": sorted(held)} if held else {})}
         raise StepFailed("supervisord refuses the confs again and again")
 
     async def _drop_culprit(self, message: str, attempt: int) -> None:

@@ -26,9 +26,11 @@ class Verifier:
         loader: Loader,
         events: Events,
         clock: Callable[[], float],
+        count_open: Callable[[], int] = lambda: 0,
     ) -> None:
+        """``count_open``: how many groups wait for others and are not loaded yet."""
         self._standing, self._active_set, self._loader = standing, active_set, loader
-        self._events, self._clock = events, clock
+        self._events, self._clock, self._count_open = events, clock, count_open
         self.listeners: list[Callable[[Verification], None]] = []
         self.is_under_way = False
         """Whether programs are waited for that a takeover started."""
@@ -53,8 +55,9 @@ class Verifier:
             except SupervisordDown as error:
                 self._events.add("supervisord-down", str(error))
                 return
-            if not seen.waiting or self._clock() - began > VERIFY_LIMIT_S:
-                text = f"{seen.running} programs running, {len(seen.failed)} failed, {seen.waiting} still starting"
+            waiting = seen.waiting + self._count_open()
+            if not waiting or self._clock() - began > VERIFY_LIMIT_S:
+                text = f"{seen.running} programs running, {len(seen.failed)} failed, {waiting} still starting"
                 took = round(self._clock() - began, 3)
                 code = "agent-resumed" if resumed else "takeover-verified"
                 self._events.add(code, text, failed=seen.failed, running=seen.running, took_s=took)
