@@ -14,7 +14,7 @@ from enum import StrEnum
 from ha_agent.core.alert_codes import CODES
 from ha_agent.core.faults import FAULTS, WELL, Fault
 from ha_agent.core.history_codes import EVENTS
-from ha_agent.core.settings import SECTIONS
+from ha_agent.core.settings import NAMED_SECTIONS, SECTIONS
 from ha_agent.core.supervisor_words import PARKED_STATE, State
 from ha_agent.core.words import Answer, CommandOutcome, Exit, Outcome, Role, Step, VrrpState
 
@@ -246,7 +246,7 @@ def _of_fault(fault: Fault) -> Explanation:
 
 
 def _of_settings() -> Iterable[Explanation]:
-    for section, cls in SECTIONS.items():
+    for section, cls in {**SECTIONS, **{f"{kind}.NAME": named for kind, named in NAMED_SECTIONS.items()}}.items():
         for item in dataclasses.fields(cls):
             yield Explanation(f"{section}.{item.name}", Kind.SETTING, str(item.metadata["doc"]))
 
@@ -278,9 +278,16 @@ def plain(word: str) -> str:
     return word.strip().strip("[]!:,.").lower().replace("_", "-").replace(" ", "-")
 
 
+def _without_name(word: str) -> str:
+    """A key of a section with a name of its own as it is explained: ``hooks.data.at`` is ``hooks.name.at``."""
+    kind, _, rest = word.partition(".")
+    name, dot, last = rest.rpartition(".")
+    return f"{kind}.name.{last}" if kind in NAMED_SECTIONS and name and dot else word
+
+
 def explain(word: str) -> list[Explanation]:
     """Every meaning of ``word``; of former words those that it has now."""
-    wanted = plain(word)
+    wanted = _without_name(plain(word))
     everything = all_explanations()
     exact = [one for one in everything if plain(one.word) == wanted]
     return exact or [one for one in everything if wanted in map(plain, one.former)]
