@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, get_type_hints
 
+from ha_agent.core.checks import CheckSettings, check_check
 from ha_agent.core.hooks import HookSettings, check_hook
 from ha_agent.core.host_profile import DEBIAN
 from ha_agent.core.places import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
@@ -540,9 +541,10 @@ class Settings:
     log: LogSettings = LogSettings()
     sinks: Mapping[str, SinkSettings] = field(default_factory=dict)
     hooks: Mapping[str, HookSettings] = field(default_factory=dict)
+    checks: Mapping[str, CheckSettings] = field(default_factory=dict)
 
 
-NAMED_SECTIONS: Mapping[str, type[Any]] = {"sinks": SinkSettings, "hooks": HookSettings}
+NAMED_SECTIONS: Mapping[str, type[Any]] = {"sinks": SinkSettings, "hooks": HookSettings, "checks": CheckSettings}
 """Sections of which there are as many as an operator wants, each with a name: [sinks.NAME]."""
 
 SECTIONS: dict[str, type[Any]] = {n: cls for n, cls in get_type_hints(Settings).items() if n not in NAMED_SECTIONS}
@@ -609,7 +611,11 @@ def _lacking(sink: SinkSettings) -> list[str]:
     return []
 
 
-_CHECK_NAMED: Mapping[str, Callable[[str, Any], Iterator[SettingsProblem]]] = {"sinks": _check_sink, "hooks": check_hook}
+_CHECK_NAMED: Mapping[str, Callable[[str, Any], Iterator[SettingsProblem]]] = {
+    "sinks": _check_sink,
+    "hooks": check_hook,
+    "checks": check_check,
+}
 
 
 def _check_whole(parts: Mapping[str, Any]) -> list[SettingsProblem]:
