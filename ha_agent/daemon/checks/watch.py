@@ -231,11 +231,17 @@ class CheckWatch(NoChecks):
         if spell != self._spell:
             return
         if verdict.act is Act.RESTART:
-            self._seen[name] = note_done(self._seen.get(name, CheckState()))
+            self._count_anew(self._checks[name].program)
         if not verdict.why:
             self._held.pop(name, None)
         elif self._health_of(name) is Health.FAILING:
             self._hold(name, verdict.why)
+
+    def _count_anew(self, program: str) -> None:
+        """Every check of a program that was restarted must fail anew before more is done."""
+        for name, check in self._checks.items():
+            if check.program == program and name in self._seen:
+                self._seen[name] = note_done(self._seen[name])
 
     def _hold(self, name: str, why: str) -> None:
         """Nothing is done; that is told once for each reason."""
