@@ -164,7 +164,7 @@ class Probe:
         if self._question is not None:
             return self._asker.ask(self._question, self._check.timeout_s, tell)
         running = asyncio.ensure_future(_run(self._check))
-        running.add_done_callback(lambda task: None if task.cancelled() else tell(task.result()))
+        running.add_done_callback(lambda task: None if task.cancelled() else tell(_result_of(task)))
         return lambda: None if running.done() else _cancel(running)
 
     async def look(self) -> Result:
@@ -175,6 +175,11 @@ class Probe:
             return await seen
         finally:
             break_off()
+
+
+def _result_of(task: asyncio.Future[str]) -> str:
+    error = task.exception()
+    return task.result() if error is None else f"could not be run: {error}"
 
 
 def _cancel(running: asyncio.Future[str]) -> None:

@@ -61,6 +61,7 @@ TERMS: Mapping[str, str] = {
     "fence": "making sure that the other machine is off, or can do nothing: takeover.fence_command",
     "generation": "the revision of the registry within an epoch; also the name of a set of kept copies, as in 3.17",
     "group": "supervisord's word for programs that are named together; a program without one is a group of its own",
+    "health check": "a look at a service of the active node, again and again; a section [checks.NAME] (docs/checks.md)",
     "hook": "the script that keepalived calls at every change of its state (ha-agent-notify): it leaves a note",
     "interlock": "the question to the peer before a takeover: is anything of the registry left running there?",
     "kept copy": "what replication replaced or deleted, with the reason: ha-agent kept list",

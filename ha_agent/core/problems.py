@@ -135,8 +135,6 @@ RANKED: Mapping[str, Rank] = {
     "no-service": Rank.SERVICE,
     "vip-on-neither": Rank.SERVICE,
     "vip-partly": Rank.SERVICE,
-    "check-failed": Rank.SERVICE,
-    "check-held": Rank.SERVICE,
     "takeover-held": Rank.SERVICE,
     "unreachable-active": Rank.SERVICE,
     "split-brain": Rank.TWICE,

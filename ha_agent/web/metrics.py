@@ -54,7 +54,7 @@ class _View:
             yield from _judgement(self._problems)
         yield from _roles(node, self._pair)
         yield from _votes(node)
-        yield from _checks(node)
+        yield from describe_checks(node)
         yield from _replication(node)
         yield from _programs(self._view["programs"])
         yield from _alerts(self._view["alerts"])
@@ -121,7 +121,7 @@ def _votes(node: Mapping[str, Any]) -> Iterator[Metric]:
     yield _gauge("keeper_up", "1 where the keeper of the deadline can be had", int(votes["keeper_problem"] is None))
 
 
-def _checks(node: Mapping[str, Any]) -> Iterator[Metric]:
+def describe_checks(node: Mapping[str, Any]) -> Iterator[Metric]:
     """Only of a node with health checks. What is not known yet has no value."""
     checks = node.get("checks") or []
     if not checks:

@@ -17,12 +17,15 @@ from ha_agent.core.account import CheckAccount, NodeAccount
 from ha_agent.core.account_json import describe_account
 from ha_agent.core.agreement import describe_agreement
 from ha_agent.core.conditions import find_conditions
+from ha_agent.core.guard import Access
 from ha_agent.core.node_json import NodeAccountJson
 from ha_agent.core.problems import find_problems
 from ha_agent.core.settings import Settings, check_settings
 from ha_agent.core.settings_compare import compare_settings, keys_to_agree, values_in_force, values_to_agree
 from ha_agent.core.settings_sample import flat_values, sample_toml
 from ha_agent.core.words import Role, VrrpState
+from ha_agent.web.metrics import describe_checks
+from ha_agent.web.render import Words, render
 from tests.unit.test_settings import GOOD
 
 PASSING = CheckAccount("shop", "http", "shop", "restart", "passing", 900.0, "ok", 0.0004, 999.0, restarts=1)
@@ -71,6 +74,23 @@ def test_a_check_that_fails_is_one_problem_and_one_alert() -> None:
     assert [(c.subject, c.text) for c in told] == [
         ("shop", "check shop of shop fails on node-a: answers 503; not handed over: node-b is ill")
     ]
+
+
+def test_the_dashboard_and_the_metrics_have_them() -> None:
+    own = entry(FAILING, WAITING)
+    view = {
+        "node": own,
+        "programs": [],
+        "alerts": {"lasting": [], "recent": [], "sinks": {}, "node": "node-a", "at": 1.0},
+    }
+    node = {"name": "node-a", "view": view, "node": own, "at": 1.0, "age_s": 0.0, "problem": None, "programs": []}
+    words = Words("zh", "", Access.READ, "", 1000.0)
+    page = render("_nodes.html", words, pair={"name": "p", "nodes": [node], "active": "node-a"})
+    assert "健康检查" in page and "✕ 失败" in page and "not handed over: node-b is ill" in page
+    families = {family.name: family.samples for family in describe_checks(own)}
+    assert [(s.labels["check"], s.value) for s in families["ha_agent_check_up"]] == [("shop", 0)]
+    assert [s.value for s in families["ha_agent_check_restarts"]] == [1, 0]
+    assert list(describe_checks(entry())) == []
 
 
 def settings_with(text: str) -> Settings:

@@ -259,6 +259,14 @@ def test_a_restart_that_was_cut_off_is_finished_where_the_program_is_stopped(tmp
         run(tmp_path, work_then)
 
 
+def test_a_check_that_is_seldom_made_is_made_soon_after_its_time_to_come_up(tmp_path: pathlib.Path) -> None:
+    async def work(bench: Bench) -> None:
+        await asyncio.sleep(5.0)
+        assert bench.see().health == "passing"
+
+    run(tmp_path, work, web=CheckSettings(kind="running", program="web", interval_s=3600.0, after_s=3.0))
+
+
 def test_the_worst_process_is_the_program(tmp_path: pathlib.Path) -> None:
     running, later = ProgramState("RUNNING", 1.0), ProgramState("RUNNING", 2.0)
     assert worst_of([running, later]) == later and worst_of([]) == ProgramState()

@@ -83,8 +83,8 @@ class Looker:
             every = self._looks.probes[name][0].interval_s
             # A loop that was held up makes up for nothing.
             self._due[name] = due + every * max(1, math.ceil((now - due) / every))
-            if name not in self._under_way:
-                self._begin(name)
+            if name not in self._under_way and not self._begin(name):
+                self._due[name] = now + min(every, IDLE_S)
         following = math.ceil(min(self._due.values()) / SLOT_S) * SLOT_S
         return max(0.0, following - now)
 
@@ -96,7 +96,8 @@ class Looker:
             for number, (name, (check, _)) in enumerate(self._looks.probes.items())
         }
 
-    def _begin(self, name: str) -> None:
+    def _begin(self, name: str) -> bool:
+        """Has ``name`` looked at, unless it has to wait; says whether."""
         judged = self._looks.judge(name)
         if isinstance(judged, Result):
             self._take(name, judged)
@@ -106,6 +107,7 @@ class Looker:
             break_off = self._looks.probes[name][1].begin(lambda result: self._ended(name, result))
             if name in self._under_way:
                 self._under_way[name] = break_off
+        return judged is not False
 
     def _ended(self, name: str, result: Result) -> None:
         self._under_way.pop(name, None)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ha_agent.adapters.check_probes import Asker, Probe
 from ha_agent.core.account import CheckAccount
-from ha_agent.core.check_acts import Act, Move, Verdict
+from ha_agent.core.check_acts import Act, Move, Verdict, count_within
 from ha_agent.core.check_state import CheckState, Health, Limits, Result, is_due, note_done, take
 from ha_agent.core.checks import CheckSettings
 from ha_agent.core.supervisor_words import State
@@ -20,7 +20,7 @@ from ha_agent.core.transitions import Transition
 from ha_agent.core.words import Role
 from ha_agent.daemon.checks.acting import CheckActs
 from ha_agent.daemon.checks.looker import Looker, Looks
-from ha_agent.daemon.checks.record import CheckRecord
+from ha_agent.daemon.checks.record import LONGEST_WINDOW_S, CheckRecord
 from ha_agent.daemon.checks.states import ProgramStates
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.parts import keep_running
@@ -268,5 +268,5 @@ class CheckWatch(NoChecks):
             at=seen.at,
             waits=wait,
             held=self._held.get(name),
-            restarts=len(self._record.restarts.get(name, ())),
+            restarts=count_within(self._record.restarts.get(name, ()), self._wall(), LONGEST_WINDOW_S),
         )
