@@ -56,19 +56,13 @@ def take(state: CheckState, result: Result, limits: Limits, at: float) -> CheckS
 
     What is not known yet is well with the first good answer: nobody waits for that.
     """
-    seen = replace(
-        state,
-        good=state.good + 1 if result.is_good else 0,
-        bad=0 if result.is_good else state.bad + 1,
-        last=result,
-        at=at,
-    )
+    good, bad = (state.good + 1, 0) if result.is_good else (0, state.bad + 1)
     health = state.health
-    if seen.bad >= limits.fall:
+    if bad >= limits.fall:
         health = Health.FAILING
-    elif seen.good >= limits.rise or (seen.good and health is Health.UNKNOWN):
+    elif good >= limits.rise or (good and health is Health.UNKNOWN):
         health = Health.PASSING
-    return seen if health is state.health else replace(seen, health=health, since=at)
+    return CheckState(health, good, bad, state.since if health is state.health else at, result, at)
 
 
 def is_due(state: CheckState, limits: Limits) -> bool:

@@ -59,7 +59,7 @@ class CheckRecord:
 
     def note_passed(self, check: str) -> None:
         """Notes that ``check`` passes: the fault of its last hand-over is over."""
-        if find_open(self.moves, check) is None:
+        if not self.moves or find_open(self.moves, check) is None:
             return
         try:
             self._set_moves(note_passed(self.moves, check))
