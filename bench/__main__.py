@@ -6,9 +6,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from bench import alerts, commands, costs, edit, hostile, parking, programs
+from bench import alerts, checks, commands, costs, edit, hostile, parking, programs
 
-SUBJECTS = ("edit", "programs", "commands", "parking", "alerts", "hostile", "costs")
+SUBJECTS = ("edit", "programs", "commands", "parking", "alerts", "hostile", "checks", "costs")
 
 
 def say(text: str) -> None:
@@ -26,7 +26,7 @@ def show(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Non
 
 
 def main() -> int:
-    """Command line: ``python -m bench [edit] [programs] [commands] [parking] [alerts] [hostile] [costs]``."""
+    """Command line: ``python -m bench [edit] [programs] [commands] [parking] [alerts] [hostile] [checks] [costs]``."""
     wanted = sys.argv[1:] or list(SUBJECTS)
     unknown = set(wanted) - set(SUBJECTS)
     if unknown:
@@ -48,6 +48,8 @@ def main() -> int:
     if "hostile" in wanted:
         title = f"Beside somebody who may only look, {hostile.CONFS} programs"
         show(title, ("", "p50", "p10 to p90", "to nobody's"), hostile.run(say))
+    if "checks" in wanted:
+        show(f"Health checks, of the agent's processor time, {checks.COUNT} of each kind", ("", "", "", ""), checks.run(say))
     if "costs" in wanted:
         show("Costs", ("", "", "", ""), costs.run(say))
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ha_agent.adapters.terminal import fit, paint
 from ha_agent.core.findings import NAGIOS, Severity
@@ -83,6 +83,18 @@ def _votes_text(node: NodeJson) -> str:
     return say_votes_of(votes, node["name"]).removeprefix("votes ") if votes else "no witness"
 
 
+def _checks_text(node: NodeJson) -> str:
+    """Of the active node; a standby makes none."""
+    if not node["reachable"]:
+        return "?"
+    checks = node.get("checks", [])
+    if node["role"] != "active":
+        return "-"
+    counts = Counter(check["health"] for check in checks)
+    words = (("passing", "pass"), ("failing", "fail"), ("unknown", "not known yet"))
+    return ", ".join(f"{counts[health]} {word}" for health, word in words if counts[health]) or "none"
+
+
 def _last_changes(nodes: Sequence[NodeJson], now: float) -> list[str]:
     """The last change of role that is known of, and why."""
     changes = [n.get("last_transition") for n in nodes if n["reachable"]]
@@ -123,9 +135,13 @@ def render_status(nodes: Sequence[NodeJson], now: float | None = None) -> str:
         lines += fit(problem.remedy, "     ", "  -> ")
     lines.append("")
     has_votes = any(n["reachable"] and n.get("votes") for n in nodes)
-    columns = [[str(n["name"]), *_column(n, now), *([_votes_text(n)] if has_votes else [])] for n in nodes]
+    has_checks = any(n["reachable"] and n.get("checks") for n in nodes)
+    more: list[tuple[str, Callable[[NodeJson], str]]] = []
+    more += [("votes", _votes_text)] if has_votes else []
+    more += [("checks", _checks_text)] if has_checks else []
+    columns = [[str(n["name"]), *_column(n, now), *(say(n) for _, say in more)] for n in nodes]
     widths = [max(map(len, column)) for column in columns]
-    for number, label in enumerate(("", *LABELS, *(("votes",) if has_votes else ()))):
+    for number, label in enumerate(("", *LABELS, *(label for label, _ in more))):
         cells = [column[number].ljust(width) for column, width in zip(columns, widths, strict=True)]
         lines.append(f"{label:<12} {'   '.join(cells)}".rstrip())
     return "\n".join(lines + _waits(nodes, now) + _last_changes(nodes, now))

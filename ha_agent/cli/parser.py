@@ -14,6 +14,7 @@ from ha_agent.core.words import Exit
 MODULES = {
     "status": "status_cmd",
     "check": "check_cmd",
+    "checks": "checks_cmd",
     "history": "history_cmd",
     "is-active": "is_active_cmd",
     "switchover": "switchover_cmd",
@@ -48,7 +49,20 @@ OTHER_NAMES = {"list": ("status", "show both nodes: the same as status", "ha-age
 """Commands under the name that hands know from elsewhere (patronictl list): of which, with what summary and example."""
 
 GROUPS = {
-    "daily": ("status", "list", "check", "is-active", "history", "lint", "edit", "sync", "diff", "kept", "restore"),
+    "daily": (
+        "status",
+        "list",
+        "check",
+        "checks",
+        "is-active",
+        "history",
+        "lint",
+        "edit",
+        "sync",
+        "diff",
+        "kept",
+        "restore",
+    ),
     "when something is wrong": ("doctor", "logs", "explain", "bundle"),
     "failover": (
         "switchover",

@@ -100,6 +100,28 @@ class WaitAccount:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckAccount:
+    """A health check of this node. ``health``: a word of ``core/check_state.Health``, since ``since``.
+
+    ``last``: what the last look at ``at`` saw, which took ``took_s`` seconds. ``waits``: why it is not looked at just now.
+    ``held``: why nothing is done about it though it fails. ``restarts``: how often a program was restarted for it lately.
+    """
+
+    name: str
+    kind: str
+    program: str
+    on_failure: str
+    health: str = "unknown"
+    since: float | None = None
+    last: str | None = None
+    took_s: float | None = None
+    at: float | None = None
+    waits: str | None = None
+    held: str | None = None
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class NodeAccount:
     """What this node knows of itself and of its peer. Times are wall clock seconds."""
 
@@ -134,6 +156,8 @@ class NodeAccount:
     """When both nodes were active lately: ``began``, ``ended``, ``groups``."""
     votes: VotesAccount | None = None
     """None where there is no witness."""
+    checks: tuple[CheckAccount, ...] = ()
+    """Health checks, in the order of the configuration."""
     agreement: Agreement = field(default_factory=dict)
     """This node's settings that must be the same on both."""
     unfit: str | None = None

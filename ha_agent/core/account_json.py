@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ha_agent import __version__
-from ha_agent.core.account import NodeAccount, WaitAccount
+from ha_agent.core.account import CheckAccount, NodeAccount, WaitAccount
 from ha_agent.core.names import is_parked_name
 from ha_agent.core.node_json import (
+    CheckJson,
     DrillJson,
     MaintenanceJson,
     NodeAccountJson,
@@ -49,6 +50,7 @@ def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[
         "waits": describe_waits(account.waits),
         "ran_twice": account.ran_twice,
         "votes": _describe_votes(account),
+        "checks": [_describe_check(check) for check in account.checks],
         "agreement": dict(account.agreement),
         "unfit": account.unfit,
         "notes_problem": account.notes_problem,
@@ -108,6 +110,23 @@ def _describe_votes(account: NodeAccount) -> VotesJson | None:
         "witness_silent_s": round(votes.witness_silent_s, 1) if votes.is_witness_silent else None,
         "witness_problem": votes.witness_problem or None,
         "keeper_problem": votes.keeper_problem,
+    }
+
+
+def _describe_check(check: CheckAccount) -> CheckJson:
+    return {
+        "name": check.name,
+        "kind": check.kind,
+        "program": check.program or None,
+        "on_failure": check.on_failure,
+        "health": check.health,
+        "since": check.since,
+        "last": check.last,
+        "took_s": round(check.took_s, 6) if check.took_s is not None else None,
+        "at": check.at,
+        "waits": check.waits,
+        "held": check.held,
+        "restarts": check.restarts,
     }
 
 

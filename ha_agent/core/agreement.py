@@ -15,6 +15,7 @@ from ha_agent.core.width import count_text
 
 if TYPE_CHECKING:
     # The dashboard compares, and has no use for an agent's settings.
+    from ha_agent.core.checks import CheckSettings
     from ha_agent.core.settings import Settings
 
 Agreement = Mapping[str, str | float | bool]
@@ -52,11 +53,20 @@ def describe_agreement(settings: Settings) -> dict[str, str | float | bool]:
         "takeover.on_interlock_timeout": takeover.on_interlock_timeout,
         "witness.kind": settings.witness.kind,
         "witness.ttl_s": settings.witness.ttl_s,
+        "checks": _say_checks(settings.checks),
         "takeover.start_all": takeover.start_all,
         "registry.path": registry.path,
         "registry.mass_delete_fraction": registry.mass_delete_fraction,
         "registry.mass_delete_minimum": registry.mass_delete_minimum,
     }
+
+
+def _say_checks(checks: Mapping[str, CheckSettings]) -> str:
+    """How many there are, and a digest of what they say, which is too much for a message."""
+    if not checks:
+        return "none"
+    text = "\n".join(f"{name} {check}" for name, check in sorted(checks.items()))
+    return f"{count_text(len(checks), 'check')} (sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]})"
 
 
 def _say_vips(vips: Sequence[str]) -> str:

@@ -29,6 +29,7 @@ def find_conditions(account: NodeAccount) -> list[Condition]:
         *_list_of_agreement(account),
         *_list_of_node(account),
         *_list_of_votes(account),
+        *_list_of_checks(account),
         *(_list_of_replication(account) if account.role is Role.ACTIVE else _list_of_standby(account)),
         *_list_of_confs(account),
     ]
@@ -140,6 +141,14 @@ def _list_of_votes(account: NodeAccount) -> Iterator[Condition]:
         yield Condition("vote-missing", account.peer_name, f"{node}: {say_votes(votes, node)}")
     if votes.keeper_problem is not None:
         yield Condition("keeper-down", node, f"the keeper of the votes' deadline on {node}: {votes.keeper_problem}")
+
+
+def _list_of_checks(account: NodeAccount) -> Iterator[Condition]:
+    for check in account.checks:
+        if check.health == "failing":
+            what = f"check {check.name}" + (f" of {check.program}" if check.program else "")
+            text = f"{what} fails on {account.node}: {check.last}" + (f"; {check.held}" if check.held else "")
+            yield Condition("check-failed", check.name, text, {"program": check.program, "on_failure": check.on_failure})
 
 
 def _list_of_replication(account: NodeAccount) -> Iterator[Condition]:

@@ -103,6 +103,24 @@ _ALERTS: tuple[Fault, ...] = (
         Urgency.WARNING,
     ),
     Fault(
+        "check-failed",
+        "a health check of the active node fails",
+        "look at the service; ha-agent checks says what was seen, and why nothing was done where nothing was",
+        Urgency.CRITICAL,
+    ),
+    Fault(
+        "check-restart",
+        "a program was restarted because a health check fails",
+        "read the program's log; ha-agent checks",
+        Urgency.WARNING,
+    ),
+    Fault(
+        "check-moves",
+        "the active node hands over because a health check fails there",
+        "look at the service on the node that gave it up, before it is needed there; ha-agent history",
+        Urgency.CRITICAL,
+    ),
+    Fault(
         "vote-missing",
         "a node with a witness lacks one of the three votes: the loss of another one stops the programs",
         "bring the witness, or the other node, back; ha-agent witness test says what it answers",
@@ -407,7 +425,14 @@ _FINDINGS: tuple[Fault, ...] = (
     Fault("not-checked", "confs could not be checked by supervisord's parser", "ha-agent doctor"),
     Fault("agent-down", "the agent of this node does not answer", "systemctl start ha-agent"),
     Fault("supervisord-hung", "supervisord runs and does not answer", "systemctl restart supervisor"),
-    Fault("check-failed", "a check could not be made", "this is a defect of ha-agent; please report it"),
+    Fault(
+        "check-broken",
+        "a check of doctor could not be made",
+        "this is a defect of ha-agent; please report it",
+    ),
+    Fault("check-missing", "the command of a health check cannot be run", "install it, with the right to be executed"),
+    Fault("check-unsafe", "the command of a health check can be changed by others than root", "chown root:, chmod go-w"),
+    Fault("check-program", "a health check looks at a program that the registry does not have", "correct its name"),
     Fault(
         "cut-off",
         "not all of the addresses of takeover.require_any answer: without the peer's word a node may start nothing",
@@ -611,6 +636,7 @@ WELL: frozenset[str] = frozenset(
         "pair",
         "clock-offset",
         "confs",
+        "health-checks",
         "disk",
         "hooks",
         "include",

@@ -14,7 +14,7 @@ from enum import StrEnum
 from ha_agent.core.alert_codes import CODES
 from ha_agent.core.faults import FAULTS, WELL, Fault
 from ha_agent.core.history_codes import EVENTS
-from ha_agent.core.settings import SECTIONS
+from ha_agent.core.settings import NAMED_SECTIONS, SECTIONS
 from ha_agent.core.supervisor_words import PARKED_STATE, WAITING_STATE, State
 from ha_agent.core.words import Answer, CommandOutcome, Exit, Outcome, Role, Step, VrrpState
 
@@ -61,6 +61,7 @@ TERMS: Mapping[str, str] = {
     "fence": "making sure that the other machine is off, or can do nothing: takeover.fence_command",
     "generation": "the revision of the registry within an epoch; also the name of a set of kept copies, as in 3.17",
     "group": "supervisord's word for programs that are named together; a program without one is a group of its own",
+    "health check": "a look at a service of the active node, again and again; a section [checks.NAME] (docs/checks.md)",
     "hook": "the script that keepalived calls at every change of its state (ha-agent-notify): it leaves a note",
     "interlock": "the question to the peer before a takeover: is anything of the registry left running there?",
     "kept copy": "what replication replaced or deleted, with the reason: ha-agent kept list",
@@ -190,6 +191,7 @@ CHECKS: Mapping[str, str] = {
     "clock-offset": "the clocks of the two nodes",
     "confs": "whether every conf could be loaded here",
     "disk": "the room on the disk of the state directory",
+    "health-checks": "the commands of [checks.NAME], and that the registry has the programs that they look at",
     "hooks": "that keepalived calls the agent's hook, and that nobody else can change it",
     "include": "that supervisord includes the active set, and nothing else of the registry",
     "inline-programs": "that supervisord's main conf has no programs of its own",
@@ -247,7 +249,7 @@ def _of_fault(fault: Fault) -> Explanation:
 
 
 def _of_settings() -> Iterable[Explanation]:
-    for section, cls in SECTIONS.items():
+    for section, cls in {**SECTIONS, **{f"{kind}.NAME": named for kind, named in NAMED_SECTIONS.items()}}.items():
         for item in dataclasses.fields(cls):
             yield Explanation(f"{section}.{item.name}", Kind.SETTING, str(item.metadata["doc"]))
 
@@ -279,9 +281,16 @@ def plain(word: str) -> str:
     return word.strip().strip("[]!:,.").lower().replace("_", "-").replace(" ", "-")
 
 
+def _without_name(word: str) -> str:
+    """A key of a section with a name of its own as it is explained: ``hooks.data.at`` is ``hooks.name.at``."""
+    kind, _, rest = word.partition(".")
+    name, dot, last = rest.rpartition(".")
+    return f"{kind}.name.{last}" if kind in NAMED_SECTIONS and name and dot else word
+
+
 def explain(word: str) -> list[Explanation]:
     """Every meaning of ``word``; of former words those that it has now."""
-    wanted = plain(word)
+    wanted = _without_name(plain(word))
     everything = all_explanations()
     exact = [one for one in everything if plain(one.word) == wanted]
     return exact or [one for one in everything if wanted in map(plain, one.former)]

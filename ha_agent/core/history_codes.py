@@ -34,6 +34,7 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("hand-over", "an operator asked for a switchover"),
     EventCode("hook-failed", "a hook did not do its work", True),
     EventCode("wait-failed", "a program did not come that another one may not be without, and a standby is fit", True),
+    EventCode("check-hand-over", "a health check fails, and this node gives the VIP to a standby that is fit", True),
     EventCode("stays-standby", "an operator ordered this node to stay standby"),
     EventCode("keepalived-down", "keepalived does not run", True, former_of_role="keepalived-gone"),
     EventCode("vrrp-left-master", "keepalived no longer reports MASTER"),
@@ -116,6 +117,12 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("supervisor-call", "an operator made a call of supervisord through the guard"),
     EventCode("registry-found", "a look at the processes of a standby has found something of the registry", True),
     EventCode("program-adrift", "processes were found that belong to no program any more", True),
+    # Health checks.
+    EventCode("check-failed", "a health check fails", True),
+    EventCode("check-recovered", "a health check passes again"),
+    EventCode("check-restart", "a program is restarted because a health check fails", True),
+    EventCode("check-moves", "this node hands over because a health check fails", True),
+    EventCode("check-held-back", "a health check fails, and what is to be done about it is not", True),
     # failover-test.
     EventCode("drill-fault", "a failover-test made its fault"),
     EventCode("drill-undone", "its fault is over"),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from ha_agent.core.schema import NAME, REQUIRED, SettingsProblem, between, check_section, each, key, one_of
+from ha_agent.core.schema import REQUIRED, SettingsProblem, between, each, key, one_of
 from ha_agent.core.words import Step
 
 MOMENTS: Mapping[str, Step] = {
@@ -56,28 +55,12 @@ class HookSettings:
     )
 
 
-def check_hooks(tables: Any, problems: list[SettingsProblem]) -> dict[str, HookSettings]:
-    """The hooks in ``tables``, the parsed [hooks]; what is wrong is added to ``problems``."""
-    hooks: dict[str, HookSettings] = {}
-    if not isinstance(tables, Mapping):
-        problems.append(SettingsProblem("hooks", repr(tables), "tables [hooks.NAME]"))
-        return hooks
-    for name, table in tables.items():
-        where = f"hooks.{name}"
-        if not isinstance(table, Mapping) or NAME[0](name) is not None:
-            problems.append(SettingsProblem(where, repr(table), f"a table [hooks.NAME], NAME of {NAME[1]}"))
-            continue
-        hook = check_section(where, HookSettings, table, problems)
-        if hook is None:
-            continue
-        if not hook.command or not hook.command[0].startswith("/"):
-            problems.append(
-                SettingsProblem(f"{where}.command", repr(list(hook.command)), "words of which the first is an absolute path")
-            )
-        if not hook.at or len(set(hook.at)) < len(hook.at):
-            problems.append(SettingsProblem(f"{where}.at", repr(list(hook.at)), "each moment once, and one at least"))
-        hooks[name] = hook
-    return hooks
+def check_hook(where: str, hook: HookSettings) -> Iterator[SettingsProblem]:
+    """What is wrong with the hook at ``where``, whose keys are right by themselves."""
+    if not hook.command or not hook.command[0].startswith("/"):
+        yield SettingsProblem(f"{where}.command", repr(list(hook.command)), "words of which the first is an absolute path")
+    if not hook.at or len(set(hook.at)) < len(hook.at):
+        yield SettingsProblem(f"{where}.at", repr(list(hook.at)), "each moment once, and one at least")
 
 
 def hooks_at(hooks: Mapping[str, HookSettings], step: Step) -> list[tuple[str, HookSettings]]:

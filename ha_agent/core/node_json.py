@@ -115,6 +115,26 @@ class ProgramJson(TypedDict):
     starts: bool
 
 
+class CheckJson(TypedDict):
+    """A health check of a node (``core/account.CheckAccount``). Wall clock seconds.
+
+    ``health``: passing, failing or unknown.
+    """
+
+    name: str
+    kind: str
+    program: str | None
+    on_failure: str
+    health: str
+    since: float | None
+    last: str | None
+    took_s: float | None
+    at: float | None
+    waits: str | None
+    held: str | None
+    restarts: int
+
+
 class NodeAccountJson(TypedDict):
     """A node's own account of itself."""
 
@@ -137,6 +157,7 @@ class NodeAccountJson(TypedDict):
     waits: NotRequired[list[WaitJson]]
     ran_twice: NotRequired[Mapping[str, Any] | None]
     votes: NotRequired[VotesJson | None]
+    checks: NotRequired[list[CheckJson]]
     agreement: NotRequired[dict[str, str | float | bool]]
     unfit: str | None
     notes_problem: NotRequired[str | None]

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ha_agent.core.agreement import Agreement, read_agreement
+from ha_agent.core.check_acts import Move, moves_to_rows, read_moves
 from ha_agent.core.frames import Message
 from ha_agent.core.orders import Orders
 from ha_agent.core.overlap import Spell
@@ -57,6 +58,8 @@ class PeerSummary:
     in_maintenance: bool | None = None
     """None where an older agent does not say; so is the next one."""
     stays_standby: bool | None = None
+    moves: tuple[Move, ...] | None = None
+    """The hand-overs for health checks that it knows of; None where it has no checks."""
 
     @classmethod
     def parse(cls, raw: Message, heard_wall: float) -> PeerSummary:
@@ -82,6 +85,7 @@ class PeerSummary:
                 active=Spell.parse(raw.get("active")),
                 in_maintenance=_flag(raw.get("maintenance")),
                 stays_standby=_flag(raw.get("stays_standby")),
+                moves=read_moves(raw.get("moves")),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise WrongPeer(f"the peer's answer cannot be understood: {error}") from None
@@ -133,9 +137,10 @@ def summary_message(
     active: Spell | None = None,
     orders: Orders = NONE,
     vips: Presence = MappingProxyType({}),
+    moves: Sequence[Move] | None = None,
 ) -> dict[str, Any]:
     """This node's signs of life as a message."""
-    return {
+    message = {
         "version": PROTOCOL_VERSION,
         "node": node,
         "role": role.value,
@@ -152,3 +157,4 @@ def summary_message(
         "maintenance": orders.in_maintenance,
         "stays_standby": orders.stays_standby,
     }
+    return message if moves is None else {**message, "moves": moves_to_rows(moves)}

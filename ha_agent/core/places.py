@@ -223,6 +223,11 @@ class StatePlaces:
         return self._at("standby.json")
 
     @property
+    def checks(self) -> str:
+        """What was done for health checks."""
+        return self._at("checks.json")
+
+    @property
     def vip(self) -> str:
         """The VIP, for ``ha-agent-fence``, which knows no configuration."""
         return self._at("vip")

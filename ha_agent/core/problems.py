@@ -45,6 +45,8 @@ TEXTS: Mapping[str, str] = {
     "vote-missing": "{node}: {votes}",
     "keeper-down": "{node}: the keeper of the votes' deadline cannot be had ({why}): nothing is started without it",
     "votes-adopted": "{node}: programs run that were started before there was a witness: they are not held by votes yet",
+    "check-failed": "{node}: check {check} fails: {why}",
+    "check-held": "{node}: check {check} fails: {why}; {held}",
     "vip-on-both": "the VIP is on both nodes: clients may reach the wrong one",
     "vips-on-both": "{vips} is on both nodes: clients may reach the wrong one",
     "vip-on-neither": "the VIP is on neither node: no client reaches the pair",
@@ -90,6 +92,8 @@ REMEDIES: Mapping[str, str] = {
     "vote-missing": "bring the witness, or the other node, back: one more loss stops the programs; ha-agent witness test",
     "keeper-down": "systemctl enable --now ha-agent-keeper on {node}; journalctl -u ha-agent-keeper",
     "votes-adopted": "wait some seconds; then see that the witness and the other node can be reached: ha-agent witness test",
+    "check-failed": "look at the service; ha-agent checks on {node}",
+    "check-held": "look at the service; ha-agent checks on {node}",
     "vip-on-both": "take it off the standby: ip addr del",
     "vips-on-both": "take it off the standby: ip addr del",
     "vip-on-neither": "journalctl -u keepalived",
@@ -421,6 +425,11 @@ def _of_node(node: NodeAccountJson, peer: str, now: float) -> Iterator[Problem]:
                 continue
             yield problem(f"{part}-down", "part-down", part=part, why=why, unit=unit)
     yield from _of_votes(node, peer)
+    for check in node.get("checks", []):
+        if check["health"] == "failing":
+            key = "check-held" if check["held"] else "check-failed"
+            words = {"check": check["name"], "why": check["last"], "held": check["held"]}
+            yield Problem("check-failed", key, {"node": name, **words}, name, check["since"])
     yield from _of_registry(node, peer, now)
     for program in failed_programs(node):
         words = {"name": program["name"], "state": program["state"], "why": program.get("problem") or "see its log"}

@@ -22,7 +22,8 @@ class Facts:
     registry that could not be ended, or that were found on a standby. ``superseded`` means that the peer owns a newer
     epoch, ``refused`` that the interlock was refused by a peer that is active and MASTER itself, ``handing_over`` that an
     operator asked for a switchover, ``hook_failed`` that a hook failed and this node gives way to a standby that is fit,
-    ``wait_failed`` the same for a program that did not come and that another one may not be without.
+    ``wait_failed`` the same for a program that did not come and that another one may not be without,
+    ``check_failed`` of a health check.
     ``supervisord_replaced``: the supervisord that the programs were loaded into has ended; ``supervisord_gone``: there has
     been none for longer than one may be missing. ``vrrp_asked``: no report of keepalived is there and it is being asked,
     which takes a moment. ``stays_standby``: an operator ordered that. ``votes_left_s``: seconds until all that runs on this
@@ -38,6 +39,7 @@ class Facts:
     handing_over: bool = False
     hook_failed: bool = False
     wait_failed: bool = False
+    check_failed: bool = False
     plan_done: bool | None = None
     left_running: int = 0
     retry_due: bool = False
@@ -72,6 +74,7 @@ def has_right(facts: Facts) -> bool:
         and not facts.handing_over
         and not facts.hook_failed
         and not facts.wait_failed
+        and not facts.check_failed
         and not facts.stays_standby
         and not facts.supervisord_gone
         and not _votes_over(facts)
@@ -102,6 +105,7 @@ _LOSSES: tuple[tuple[str, Callable[[Facts], bool], str], ...] = (
     ("superseded", lambda f: f.superseded, "the peer has taken over with a newer epoch"),
     ("interlock-refused", lambda f: f.refused, "the peer is active and stays so: it is MASTER itself, or in maintenance"),
     ("hand-over", lambda f: f.handing_over, "an operator asked for a switchover"),
+    ("check-hand-over", lambda f: f.check_failed, "a health check fails here, and the peer is fit to take over"),
     ("hook-failed", lambda f: f.hook_failed, "a hook failed here, and the peer is fit to take over"),
     ("wait-failed", lambda f: f.wait_failed, "a program did not come that another one waits for, and the peer is fit"),
     ("stays-standby", lambda f: f.stays_standby, "an operator ordered this node to stay standby"),

@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 Check = Callable[[Any], str | None]
 REQUIRED: Any = object()
+S = TypeVar("S")
 
 
 MISSING, UNKNOWN = "missing", "unknown key"
@@ -150,6 +151,34 @@ def check_section(name: str, cls: type[Any], table: Mapping[str, Any], problems:
         elif spec.default is dataclasses.MISSING:
             problems.append(SettingsProblem(f"{name}.{word}", MISSING, spec.metadata["doc"]))
     return cls(**values) if len(problems) == before else None
+
+
+def check_named(
+    kind: str,
+    cls: type[S],
+    tables: Any,
+    problems: list[SettingsProblem],
+    check_one: Callable[[str, S], Iterable[SettingsProblem]],
+) -> dict[str, S]:
+    """The sections [``kind``.NAME] in ``tables``, the parsed [``kind``], as ``cls`` by their names.
+
+    What is wrong is added to ``problems``. ``check_one`` says what is wrong with one whose keys are right by themselves; it
+    is told where that one stands.
+    """
+    found: dict[str, S] = {}
+    if not isinstance(tables, Mapping):
+        problems.append(SettingsProblem(kind, repr(tables), f"tables [{kind}.NAME]"))
+        return found
+    for name, table in tables.items():
+        where = f"{kind}.{name}"
+        if not isinstance(table, Mapping) or NAME[0](name) is not None:
+            problems.append(SettingsProblem(where, repr(table), f"a table [{kind}.NAME], NAME of {NAME[1]}"))
+            continue
+        section = check_section(where, cls, table, problems)
+        if section is not None:
+            problems += check_one(where, section)
+            found[name] = section
+    return found
 
 
 NOT_SHOWN = "a value that is not shown here"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, get_type_hints
 
-from ha_agent.core.hooks import HookSettings, check_hooks
+from ha_agent.core.checks import CheckSettings, check_check
+from ha_agent.core.hooks import HookSettings, check_hook
 from ha_agent.core.host_profile import DEBIAN
 from ha_agent.core.order_keys import TIMEOUTS
 from ha_agent.core.places import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
@@ -30,6 +31,7 @@ from ha_agent.core.schema import (
     SettingsError,
     SettingsProblem,
     between,
+    check_named,
     check_section,
     each,
     key,
@@ -567,9 +569,10 @@ class Settings:
     log: LogSettings = LogSettings()
     sinks: Mapping[str, SinkSettings] = field(default_factory=dict)
     hooks: Mapping[str, HookSettings] = field(default_factory=dict)
+    checks: Mapping[str, CheckSettings] = field(default_factory=dict)
 
 
-NAMED_SECTIONS: Mapping[str, type[Any]] = {"sinks": SinkSettings, "hooks": HookSettings}
+NAMED_SECTIONS: Mapping[str, type[Any]] = {"sinks": SinkSettings, "hooks": HookSettings, "checks": CheckSettings}
 """Sections of which there are as many as an operator wants, each with a name: [sinks.NAME]."""
 
 SECTIONS: dict[str, type[Any]] = {n: cls for n, cls in get_type_hints(Settings).items() if n not in NAMED_SECTIONS}
@@ -589,14 +592,14 @@ def check_settings(raw: Mapping[str, Any]) -> Settings:
             problems.append(SettingsProblem(name, f"{table!r} is not a section", f"a table [{name}]"))
             continue
         parts[name] = check_section(name, cls, table, problems)
-    sinks = _check_sinks(raw.get("sinks", {}), problems)
-    hooks = check_hooks(raw.get("hooks", {}), problems)
+    for kind, cls in NAMED_SECTIONS.items():
+        parts[kind] = check_named(kind, cls, raw.get(kind, {}), problems, _CHECK_NAMED[kind])
     problems.extend(_check_alternatives(raw))
     if not problems:
         problems.extend(_check_whole(parts))
     if problems:
         raise SettingsError(problems)
-    return Settings(**parts, sinks=sinks, hooks=hooks)
+    return Settings(**parts)
 
 
 ALTERNATIVES = (("node", "address", "addresses"), ("peer", "address", "addresses"), ("vrrp", "vip", "vips"))
@@ -616,27 +619,11 @@ def _check_alternatives(raw: Mapping[str, Any]) -> Iterator[SettingsProblem]:
             yield SettingsProblem(f"{section}.{one}", MISSING, spec.metadata["doc"])
 
 
-def _check_sinks(tables: Any, problems: list[SettingsProblem]) -> dict[str, SinkSettings]:
-    sinks: dict[str, SinkSettings] = {}
-    if not isinstance(tables, Mapping):
-        problems.append(SettingsProblem("sinks", repr(tables), "tables [sinks.NAME]"))
-        return sinks
-    for name, table in tables.items():
-        where = f"sinks.{name}"
-        if not isinstance(table, Mapping) or NAME[0](name) is not None:
-            problems.append(SettingsProblem(where, repr(table), f"a table [sinks.NAME], NAME of {NAME[1]}"))
-            continue
-        sink = check_section(where, SinkSettings, table, problems)
-        if sink is not None:
-            problems += [
-                SettingsProblem(f"{where}.{word}", "missing", f"needed by kind {sink.kind}") for word in _lacking(sink)
-            ]
-            if sink.command and not sink.command[0].startswith("/"):
-                problems.append(
-                    SettingsProblem(f"{where}.command", repr(sink.command[0]), "an absolute path as its first word")
-                )
-            sinks[name] = sink
-    return sinks
+def _check_sink(where: str, sink: SinkSettings) -> Iterator[SettingsProblem]:
+    for word in _lacking(sink):
+        yield SettingsProblem(f"{where}.{word}", "missing", f"needed by kind {sink.kind}")
+    if sink.command and not sink.command[0].startswith("/"):
+        yield SettingsProblem(f"{where}.command", repr(sink.command[0]), "an absolute path as its first word")
 
 
 def _lacking(sink: SinkSettings) -> list[str]:
@@ -650,6 +637,13 @@ def _lacking(sink: SinkSettings) -> list[str]:
         wanted = ["host", "sender", "recipients"] + (["secret_file"] if sink.user else [])
         return [word for word in wanted if not getattr(sink, word)]
     return []
+
+
+_CHECK_NAMED: Mapping[str, Callable[[str, Any], Iterator[SettingsProblem]]] = {
+    "sinks": _check_sink,
+    "hooks": check_hook,
+    "checks": check_check,
+}
 
 
 def _check_whole(parts: Mapping[str, Any]) -> list[SettingsProblem]:

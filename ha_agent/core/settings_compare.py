@@ -12,9 +12,10 @@ from ha_agent.core.schema import NOT_SHOWN
 from ha_agent.core.settings import NAMED_SECTIONS, SECTIONS, Settings
 from ha_agent.core.settings_sample import settings_as_dict
 
-HERE_ALONE = frozenset({"registry.path", "peer.addresses", "witness.kind", "witness.ttl_s"})
+HERE_ALONE = frozenset({"registry.path", "peer.addresses", "witness.kind", "witness.ttl_s", "checks"})
 """What must be the same and is set by root of each node alone: by the path the other node would choose where files are
-written, of the addresses only the number is to be the same, and a witness is more than its kind (docs/votes.md)."""
+written, of the addresses only the number is to be the same, a witness is more than its kind (docs/votes.md), and a check may
+be a command."""
 
 CROSSED = {"node.name": "peer.name", "node.address": "peer.address", "node.addresses": "peer.addresses"}
 """What one node says of itself, and the other one of its peer."""
@@ -65,7 +66,8 @@ def _secret_keys(section: str) -> frozenset[str]:
 
 def keys_to_agree(settings: Settings) -> frozenset[str]:
     """The keys whose values in force both nodes must have alike."""
-    return frozenset(describe_agreement(settings)) - {"peer.addresses"} | {"vrrp.vips"}
+    checks = {key for key in values_in_force(settings) if key.startswith("checks.") and not key.endswith("command")}
+    return frozenset(describe_agreement(settings)) - {"peer.addresses", "checks"} | {"vrrp.vips"} | checks
 
 
 def values_to_agree(settings: Settings) -> dict[str, Any]:

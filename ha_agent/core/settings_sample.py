@@ -55,6 +55,7 @@ _NAMED_EXAMPLES: Mapping[tuple[str, str], Any] = {
     ("sinks.NAME", "kind"): "journal",
     ("hooks.NAME", "at"): ["before_start", "after_stop"],
     ("hooks.NAME", "command"): ["/usr/local/sbin/srv-data"],
+    ("checks.NAME", "kind"): "http",
 }
 
 

@@ -8,6 +8,7 @@ from ha_agent.adapters.procs import ProcessWatch
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.core.account import DrillAccount, NodeAccount, PushAccount
 from ha_agent.core.settings import PeerSettings, VrrpSettings
+from ha_agent.daemon.checks.watch import NoChecks
 from ha_agent.daemon.drill import Drill
 from ha_agent.daemon.peer.conversation import Conversation
 from ha_agent.daemon.programs.active_set import ActiveSet
@@ -63,6 +64,7 @@ class Accountant:
         verifier: Verifier,
         start_order: StartOrder,
         votes: NoVotes,
+        checks: NoChecks,
     ) -> None:
         self._peer, self._vrrp, self._registry_path, self._lag_s = peer, vrrp, registry_path, lag_s
         self._standing, self._ledger, self._view = standing, ledger, view
@@ -74,6 +76,7 @@ class Accountant:
         self._silence, self._patrol = silence, patrol
         self._spells, self._verifier, self._votes = spells, verifier, votes
         self._start_order = start_order
+        self._checks = checks
 
     def gather(self, at_wall: float) -> NodeAccount:
         """The account as of now, which is ``at_wall`` by the wall clock."""
@@ -101,6 +104,7 @@ class Accountant:
             waits=self._start_order.describe(at_wall),
             ran_twice=self._spells.ran_twice,
             votes=self._votes.describe(),
+            checks=self._checks.describe(),
             agreement=self._conversation.agreement,
             unfit=self._fitness.reason,
             notes_problem=self._upkeep.problem,

@@ -13,6 +13,7 @@ from ha_agent import __version__
 from ha_agent.adapters import addresses
 from ha_agent.adapters.agent_lock import AgentLock
 from ha_agent.adapters.alert_store import AlertStore
+from ha_agent.adapters.check_probes import Asker
 from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.adapters.files import keep_note, make_dir, remove_note
 from ha_agent.adapters.hook_runner import HookRunner
@@ -44,6 +45,10 @@ from ha_agent.daemon.alerts.delivery import Delivery
 from ha_agent.daemon.alerts.program_watcher import ProgramWatcher
 from ha_agent.daemon.alerts.records import AlertRecords
 from ha_agent.daemon.alerts.takeover_summary import TakeoverSummary
+from ha_agent.daemon.checks.acting import CheckActs
+from ha_agent.daemon.checks.record import CheckRecord
+from ha_agent.daemon.checks.states import ProgramState, ProgramStates
+from ha_agent.daemon.checks.watch import CheckWatch, NoChecks
 from ha_agent.daemon.drill import Drill, Voters
 from ha_agent.daemon.events import Events, JournalTeller
 from ha_agent.daemon.group import Group, SharedNode, build_group, default_group
@@ -51,6 +56,7 @@ from ha_agent.daemon.operations.figures import Figures
 from ha_agent.daemon.operations.table import Dispatcher
 from ha_agent.daemon.parts import keep_running
 from ha_agent.daemon.peer.path_watch import PathWatch
+from ha_agent.daemon.programs.catalogue import CatalogueReader
 from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.hold_notice import tell_what_hold_means
@@ -169,6 +175,7 @@ class Agent:
         self._watcher = ProgramWatcher(
             settings.alerts, group.standing, shared.supervised, group.loaded, group.active_set, shared.clock, shared.wall
         )
+        self._checks = self._build_checks()
         self._spells = Spells(group.standing, group.events, shared.clock, shared.wall, lambda: len(group.loaded.names))
         self._accountant = Accountant(
             settings.peer,
@@ -197,6 +204,7 @@ class Agent:
             verifier=group.verifier,
             start_order=group.start_order,
             votes=group.votes,
+            checks=self._checks,
         )
         book = Book(shared.name, settings.alerts.repeat_s)
         self._records = AlertRecords(AlertStore(settings.paths.state_dir), book, settings.sinks, settings.alerts.queue_max)
@@ -214,6 +222,47 @@ class Agent:
             shared.wall,
         )
 
+    def _build_checks(self) -> NoChecks:
+        settings, shared, group = self._settings, self._shared, self._group
+        if not settings.checks:
+            return NoChecks()
+
+        def find_life(key: tuple[str, str]) -> ProgramState | None:
+            life = self._watcher.find_life(*key)
+            return None if life is None else ProgramState(*life)
+
+        record = CheckRecord(self._state.checks, group.events, shared.wall)
+        acts = CheckActs(
+            shared.peer.name,
+            group.standing,
+            record,
+            group.conversation,
+            group.hand_over,
+            lambda program, by: self._rooms.programs.restart_named(program, by),
+            lambda: self._tools.status.describe(),
+            group.events,
+            shared.wall,
+        )
+        catalogue = CatalogueReader(group.view, group.active_set, group.readiness)
+        programs = {check.program for check in settings.checks.values() if check.program}
+        watch = CheckWatch(
+            settings.checks,
+            Asker(),
+            group.standing,
+            shared.maintenance,
+            ProgramStates(programs, catalogue, shared.supervised, find_life, shared.clock),
+            record,
+            acts,
+            group.events,
+            self._start,
+            shared.clock,
+            shared.wall,
+        )
+        group.conversation.find_moves = lambda: record.moves
+        group.conversation.hear_moves = record.hear
+        group.loop.on_transition.append(watch.hear_transition)
+        return watch
+
     def _build_operations(self) -> None:
         settings, shared, group = self._settings, self._shared, self._group
         self._figures = Figures(self._state, group.replicator, group.committer, self._watcher, shared.wall())
@@ -225,9 +274,9 @@ class Agent:
         parts = AlertParts(
             self._accountant, self._watcher, self._records, self._delivery, wake, self._drill, self._supervisord_begins
         )
-        tools = build_tools(settings, shared, group, self._accountant)
-        rooms = build_rooms(settings, self._config_path, shared, group, parts, tools, self._figures)
-        dispatcher = Dispatcher(rooms)
+        self._tools = build_tools(settings, shared, group, self._accountant)
+        self._rooms = build_rooms(settings, self._config_path, shared, group, parts, self._tools, self._figures)
+        dispatcher = Dispatcher(self._rooms)
         self._server = RpcServer(dispatcher.answer)
         self._peer_server = RpcServer(dispatcher.answer, MAX_PEER_STREAMS)
 
@@ -281,6 +330,7 @@ class Agent:
             group.patrol.run(),
             self._alerting.run(),
             *group.votes.works(),
+            *self._checks.works(),
         ):
             self._start(work)
         self._drill.resume()
@@ -313,6 +363,7 @@ class Agent:
             group.events.add("state-damaged", remark)
         await group.receiver.recover()
         self._alerting.load()
+        self._checks.load()
         self._shared.maintenance.load(self._life)
         self._shared.standby_order.load()
         await group.loop.resume()
@@ -347,6 +398,7 @@ class Agent:
         await self._peer_server.close()
         await self._group.ledger.close()
         shared = self._shared
+        self._checks.close()
         self._group.votes.close()
         await shared.checker.close()
         shared.keepalived.close()

@@ -63,6 +63,7 @@ from ha_agent.daemon.role.addresses import Addresses
 from ha_agent.daemon.role.claims import Claims
 from ha_agent.daemon.role.fitness import HOLD_LEAST_S, Fitness
 from ha_agent.daemon.role.hand_back import HandBack
+from ha_agent.daemon.role.hand_over import HandOver
 from ha_agent.daemon.role.hooks import HookSteps
 from ha_agent.daemon.role.inquiry import Inquiry
 from ha_agent.daemon.role.loop import RoleLoop
@@ -190,6 +191,7 @@ class Group:
     loader: Loader
     readiness: Readiness
     fitness: Fitness
+    hand_over: HandOver
     senses: Senses
     takeover: Takeover
     release: Release
@@ -315,6 +317,18 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
         loader=programs.loader,
         readiness=programs.readiness,
         fitness=role.fitness,
+        hand_over=HandOver(
+            shared.peer.name,
+            settings.vrrp,
+            standing,
+            shared.maintenance,
+            role.fitness,
+            registry.view,
+            registry.conversation,
+            registry.acknowledger,
+            waker,
+            shared.clock,
+        ),
         senses=role.senses,
         takeover=role.takeover,
         release=role.release,

@@ -200,16 +200,12 @@ def _build_pair(settings: Settings, shared: SharedNode, group: Group, tools: Too
 def _build_role(settings: Settings, shared: SharedNode, group: Group) -> RoleOperations:
     return RoleOperations(
         settings.peer.name,
-        settings.vrrp,
         group.standing,
         shared.maintenance,
         group.fitness,
-        group.view,
-        group.conversation,
-        group.acknowledger,
+        group.hand_over,
         group.events,
         group.waker,
-        shared.clock,
         shared.wall,
     )
 

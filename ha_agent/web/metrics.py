@@ -56,6 +56,7 @@ class _View:
             yield from _judgement(self._problems)
         yield from _roles(node, self._pair)
         yield from _votes(node)
+        yield from describe_checks(node)
         yield from _replication(node)
         yield from _programs(self._view["programs"])
         yield from _alerts(self._view["alerts"])
@@ -120,6 +121,25 @@ def _votes(node: Mapping[str, Any]) -> Iterator[Metric]:
     yield _gauge("votes_used", "1 while programs may run here on votes", int(votes["used"]))
     yield _gauge("witness_up", "1 where the witness answers this node", int(votes["witness_silent_s"] is None))
     yield _gauge("keeper_up", "1 where the keeper of the deadline can be had", int(votes["keeper_problem"] is None))
+
+
+def describe_checks(node: Mapping[str, Any]) -> Iterator[Metric]:
+    """Only of a node with health checks. What is not known yet has no value."""
+    checks = node.get("checks") or []
+    if not checks:
+        return
+    labels = ["check", "kind", "program"]
+    up = GaugeMetricFamily("ha_agent_check_up", "1 where a health check passes, 0 where it fails", labels=labels)
+    took = GaugeMetricFamily("ha_agent_check_seconds", "How long the last look of a health check took", labels=labels)
+    restarts = GaugeMetricFamily("ha_agent_check_restarts", "Restarts for a health check within the last day", labels=labels)
+    for check in checks:
+        words = [check["name"], check["kind"], check["program"] or ""]
+        if check["health"] != "unknown":
+            up.add_metric(words, int(check["health"] == "passing"))
+        if check["took_s"] is not None:
+            took.add_metric(words, check["took_s"])
+        restarts.add_metric(words, check["restarts"])
+    yield from (up, took, restarts)
 
 
 def _replication(node: Mapping[str, Any]) -> Iterator[Metric]:

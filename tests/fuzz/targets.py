@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ha_agent.core.check_acts import MOST_MOVES, Move, merge_moves, moves_to_rows, read_moves
 from ha_agent.core.conf_text import read_sections
 from ha_agent.core.confs import Verdict, render_conf, select_confs, split_sections
 from ha_agent.core.frames import FrameDecoder, FrameError, encode_frame
@@ -56,7 +57,8 @@ SAMPLE_TXN = {
     "epoch": 4, "claimed_by": "a", "generation": 1, "base": EMPTY.hash, "result": EMPTY.hash,
     "puts": [["x.conf", 0o644, "0" * 64]], "deletes": ["y.conf"], "contents": {}, "staging": None, "intent": False,
 }  # fmt: skip
-SAMPLE_SUMMARY = summary_message("b", Role.STANDBY, VrrpState.BACKUP, Watermark(3, "a"), 7, "0" * 64)
+MOVES = (Move(1000.5, "shop", "a", 3), Move(2000.5, "db", "b", 4, True))
+SAMPLE_SUMMARY = summary_message("b", Role.STANDBY, VrrpState.BACKUP, Watermark(3, "a"), 7, "0" * 64, moves=MOVES)
 
 
 def feed_frames(chance: random.Random) -> None:
@@ -100,6 +102,8 @@ def feed_summaries(chance: random.Random) -> None:
     except WrongPeer:
         return
     assert 0 <= summary.mark.epoch < 2**62 and 0 <= summary.generation < 2**62
+    moves = merge_moves(MOVES, summary.moves or ())
+    assert len(moves) <= MOST_MOVES and read_moves(moves_to_rows(moves)) == moves
 
 
 def feed_names(chance: random.Random) -> None:

@@ -60,6 +60,7 @@ from ha_agent.daemon.alerts.delivery import Delivery
 from ha_agent.daemon.alerts.program_watcher import ProgramWatcher
 from ha_agent.daemon.alerts.records import AlertRecords
 from ha_agent.daemon.alerts.takeover_summary import TakeoverSummary
+from ha_agent.daemon.checks.watch import NoChecks
 from ha_agent.daemon.drill import Drill, Voters
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.group import SharedNode, build_group, default_group
@@ -615,6 +616,7 @@ class Node:
             verifier=group.verifier,
             start_order=group.start_order,
             votes=group.votes,
+            checks=NoChecks(),
         )
         self.receivers = FakeReceivers()
         names = {id(sink): name for name, sink in settings.sinks.items()}

@@ -528,7 +528,7 @@ def test_a_check_that_breaks_is_a_finding_and_keeps_no_other_from_being_made(con
         raise RuntimeError("oh")
 
     found = run_checks({"one": broken, "include": supervisor.check_include}, context)
-    assert [(f.code, f.severity) for f in found] == [("check-failed", Severity.UNKNOWN), ("include", Severity.OK)]
+    assert [(f.code, f.severity) for f in found] == [("check-broken", Severity.UNKNOWN), ("include", Severity.OK)]
 
 
 def test_every_finding_that_is_not_well_says_what_to_do(context: Scripted, tmp_path: pathlib.Path) -> None:

@@ -11,10 +11,12 @@ from ha_agent.cli.explain_cmd import run
 from ha_agent.core.faults import FAULTS, WELL
 from ha_agent.core.glossary import Kind, all_explanations, explain
 from ha_agent.core.history_codes import EVENTS
-from ha_agent.core.settings import SECTIONS
+from ha_agent.core.settings import NAMED_SECTIONS, SECTIONS
 from ha_agent.core.supervisor_words import PARKED_STATE, WAITING_STATE, State
 from ha_agent.core.words import Answer, CommandOutcome, Exit, Outcome, Role, Step, VrrpState
 from tests.glossary_doc import PAGE, with_glossary
+
+KEYED = {**SECTIONS, **{f"{kind}.NAME": cls for kind, cls in NAMED_SECTIONS.items()}}
 
 WORDS: tuple[tuple[Kind, list[str]], ...] = (
     (Kind.ROLE, [str(one) for one in Role]),
@@ -27,7 +29,7 @@ WORDS: tuple[tuple[Kind, list[str]], ...] = (
     (Kind.FAULT, list(FAULTS)),
     (Kind.EVENT, list(EVENTS)),
     (Kind.CHECK, list(WELL)),
-    (Kind.SETTING, [f"{name}.{key}" for name, cls in SECTIONS.items() for key in cls.__dataclass_fields__]),
+    (Kind.SETTING, [f"{name}.{key}" for name, cls in KEYED.items() for key in cls.__dataclass_fields__]),
 )
 
 
@@ -51,6 +53,8 @@ def test_a_word_is_found_however_it_is_written_and_by_what_it_was_called_before(
     assert [one.word for one in explain("[takeover-done]")] == ["takeover-done"]
     assert {one.word for one in explain("vip-gone")} == {"vip-lost"}
     assert [one.kind for one in explain("takeover.fence_command")] == [Kind.SETTING]
+    assert [one.word for one in explain("hooks.data.timeout_s")] == ["hooks.NAME.timeout_s"]
+    assert [one.word for one in explain("sinks.ops.kind")] == ["sinks.NAME.kind"]
     assert explain("xyzzy") == []
 
 

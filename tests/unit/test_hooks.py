@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from ha_agent.core.hooks import HookEnd, HookSettings, check_hooks, hooks_at, longest_s
+from ha_agent.core.hooks import HookEnd, HookSettings, check_hook, hooks_at, longest_s
 from ha_agent.core.orders import Orders
 from ha_agent.core.peer_summary import summary_message
 from ha_agent.core.plans import RELEASE_STEPS, TAKEOVER_STEPS, steps_of
-from ha_agent.core.schema import SettingsProblem
+from ha_agent.core.schema import SettingsProblem, check_named
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import Role, Step, VrrpState
 from tests.unit.fakes import Node, World, conf
@@ -26,7 +26,7 @@ BASE = HookSettings(at=("before_start", "after_stop"), command=("/hook/base",))
 def hook_settings(raw: Any) -> tuple[dict[str, HookSettings], list[str]]:
     """The hooks of a parsed file, and what is wrong with them."""
     problems: list[SettingsProblem] = []
-    return check_hooks(raw, problems), [str(p) for p in problems]
+    return check_named("hooks", HookSettings, raw, problems, check_hook), [str(p) for p in problems]
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:

@@ -40,7 +40,7 @@ FLOORS = (
     {"upkeep", "parts", "replication"},
     {"peer", "programs", "votes"},
     {"role"},
-    {"drill"},
+    {"drill", "checks"},
     {"account"},
     {"alerts"},
     {"operations"},

@@ -15,7 +15,7 @@ from ha_agent.adapters.settings_paths import DEFAULT_PATH
 from ha_agent.cli.grammar import complete_words
 from ha_agent.cli.parser import MODULES, build_parser
 from ha_agent.core.places import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
-from ha_agent.core.settings import SECTIONS, SinkSettings
+from ha_agent.core.settings import NAMED_SECTIONS, SECTIONS
 
 SHARE = pathlib.Path(__file__).parents[2] / "share"
 
@@ -61,7 +61,7 @@ def test_the_man_page_has_an_example_of_each_command_and_the_files() -> None:
 
 def test_every_key_of_the_configuration_is_in_its_man_page() -> None:
     page = (SHARE / "man" / "ha-agent.toml.5").read_text(encoding="utf-8")
-    for name, cls in {**SECTIONS, "sinks.NAME": SinkSettings}.items():
+    for name, cls in {**SECTIONS, **{f"{kind}.NAME": named for kind, named in NAMED_SECTIONS.items()}}.items():
         section = page.split(f".SH [{name}]", 1)[1].split(".SH", 1)[0]
         for spec in dataclasses.fields(cls):
             assert f"\\fB{spec.name}\\fR" in section, f"{name}.{spec.name}: make manuals"

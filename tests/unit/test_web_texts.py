@@ -9,6 +9,7 @@ import string
 import pytest
 
 from ha_agent.core.alert_codes import CODES
+from ha_agent.core.check_state import Health
 from ha_agent.core.faults import Urgency
 from ha_agent.core.problems import REMEDIES, TEXTS
 from ha_agent.core.words import Role
@@ -40,6 +41,7 @@ def fields(text: str) -> set[str]:
 def test_no_text_lacks_its_chinese() -> None:
     words = {r.value for r in Role} | {s.value for s in Urgency} | set(ACTIONS)
     words |= {"in_sync", "pending", "held", "refused", "unreachable", "receiving", "done", "incomplete", "failed"}
+    words |= {str(health) for health in Health}
     wanted = texts_of_pages() | texts_of_refusals() | set(TEXTS.values()) | set(REMEDIES.values()) | words
     wanted |= {c.title for c in CODES.values()} | {c.remedy for c in CODES.values()}
     assert len(texts_of_pages()) > 50 and len(texts_of_refusals()) > 8

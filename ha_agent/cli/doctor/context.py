@@ -205,5 +205,5 @@ def run_checks(checks: Mapping[str, Check], context: Context) -> list[Finding]:
         except Exception as problem:  # noqa: BLE001 one broken check must not keep the others back
             text = f"the check {name} could not be made: {type(problem).__name__}: {problem}"
             remedy = "this is a defect of ha-agent; please report it"
-            found.append(Finding("check-failed", Severity.UNKNOWN, text, remedy, alias=f"{name}-failed"))
+            found.append(Finding("check-broken", Severity.UNKNOWN, text, remedy, alias=f"{name}-failed"))
     return found

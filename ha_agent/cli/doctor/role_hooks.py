@@ -31,7 +31,7 @@ def _check_hook(context: Context, name: str, hook: HookSettings) -> Iterator[Fin
     if not os.path.isfile(path) or not os.access(path, os.X_OK):
         yield error("hook-missing", f"hooks.{name}: {path} cannot be run", f"install {path}, with the right to be executed")
         return
-    if (open_to := _find_open(path)) is not None:
+    if (open_to := find_open(path)) is not None:
         text = f"hooks.{name}: {open_to} can be changed by others than root, and {path} runs as root"
         yield error("hook-unsafe", text, f"chown root: {open_to} && chmod go-w {open_to}")
         return
@@ -54,7 +54,7 @@ def _check_times(context: Context) -> Iterator[Finding]:
         yield warning("hook-slow", text, remedy)
 
 
-def _find_open(path: str) -> str | None:
+def find_open(path: str) -> str | None:
     """What on the way to ``path`` others than root may change; None where nothing is."""
     place = os.path.realpath(path)
     while True:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from ha_agent.core.account import NodeAccount
 from ha_agent.core.alerts import Condition, Moment, matches
 from ha_agent.core.conditions import find_conditions
 from ha_agent.core.settings import AlertSettings
 from ha_agent.core.transitions import Transition, Verification
+from ha_agent.core.words import Role
 from ha_agent.daemon.account import Accountant
 from ha_agent.daemon.alerts.delivery import Delivery
 from ha_agent.daemon.alerts.program_watcher import ProgramWatcher
@@ -45,6 +47,8 @@ PASSED_ON = frozenset(
         "ran-twice",
         "registry-found",
         "wait-timed-out",
+        "check-restart",
+        "check-moves",
     }
 )
 """Events of the history that are alerts as they are."""
@@ -203,7 +207,16 @@ class Alerting:
                 for one in self._records.book.open.values()
                 if one.code.startswith("program-")
             ]
-        return found
+        return [*found, *self._keep_unknown(account)]
+
+    def _keep_unknown(self, account: NodeAccount) -> Iterator[Condition]:
+        """What an agent before this one, or a look before a maintenance, has found of checks that nobody has made since."""
+        unknown = (
+            {check.name for check in account.checks if check.health == "unknown"} if account.role is Role.ACTIVE else ()
+        )
+        for one in self._records.book.open.values():
+            if one.code == "check-failed" and one.subject in unknown:
+                yield Condition(one.code, one.subject, one.text, one.details)
 
     def _is_silenced(self, code: str) -> bool:
         return self._maintenance.is_on and matches(code, self._settings.maintenance_silences)

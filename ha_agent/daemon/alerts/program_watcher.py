@@ -228,6 +228,13 @@ class ProgramWatcher:
         self._seen, self._seen_mark, self._seen_mono = infos, mark, now
         return infos
 
+    def find_life(self, group: str, name: str) -> tuple[str, float] | None:
+        """The state of a process by its events, and since when; None where the listener does not tell."""
+        if not self.taken or not self.watch.is_synced or self._clock() - self._heard_mono > SILENT_S:
+            return None
+        life = self.watch.lives.get((group, name))
+        return None if life is None else (life.state, life.since)
+
     # ---- what goes out ------------------------------------------------------------------------------------
 
     def conditions(self, now_wall: float) -> list[Condition]:

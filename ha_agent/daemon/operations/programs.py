@@ -234,6 +234,16 @@ class ProgramCommands:
         running = sorted(f"{g}:{n}" for g, n in stopped.running)
         return self._commands.answer(None, stopped=running, unknown=plan.unknown, **answer)
 
+    async def restart_named(self, program: str, by: str) -> str | None:
+        """Restarts one program for a part of the agent; says why it does not run again, None where it does."""
+        answer = await self._commands.run(lambda: self._restart(NamesRequest((program,)), by))
+        if answer["outcome"] is not Outcome.DONE:
+            return answer.get("reason") or str(answer["outcome"])
+        if answer.get("unknown"):
+            return "the registry has no such program"
+        failed = [r["name"] for r in answer.get("results", []) if r["status"] != FaultCode.SUCCESS]
+        return f"{', '.join(failed)} does not come up" if failed else None
+
 
 def _regroup_text(groups: Collection[str], catalogue: Catalogue) -> str:
     parts = []

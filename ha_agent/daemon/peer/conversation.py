@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.core.agreement import Agreement
+from ha_agent.core.check_acts import Move
 from ha_agent.core.frames import Message
 from ha_agent.core.manifest import Manifest
 from ha_agent.core.node_json import NodeAccountJson, NodeJson, SilentNodeJson
@@ -67,6 +68,9 @@ class Conversation:
         """Why this node could not take over; asked for each sign of life, as the two below."""
         self.agreement: Agreement = {}
         self.find_spell: Callable[[], Spell | None] = lambda: None
+        self.find_moves: Callable[[], Sequence[Move] | None] = lambda: None
+        self.hear_moves: Callable[[Sequence[Move]], None] = lambda _moves: None
+        """Takes in the hand-overs for checks that the peer knows of, before it is answered."""
         self.on_answered: list[Callable[[PeerSummary, float], None]] = []
         """Called with what the peer answered, and the seconds that took: its ages may be older by so much. What it sends by
         itself can have waited in the network for any time."""
@@ -97,6 +101,7 @@ class Conversation:
             self.find_spell(),
             self._orders(),
             standing.vips,
+            self.find_moves(),
         )
 
     def learn(self, raw: Message, *, is_answer: bool = True, took_s: float = 0.0) -> None:
@@ -116,6 +121,8 @@ class Conversation:
             self._doubt(summary.mark)
         changed = self.peer is None or self.peer.role is not summary.role
         self.peer = summary
+        if summary.moves is not None:
+            self.hear_moves(summary.moves)
         for hear in self.on_answered if is_answer else ():
             hear(summary, took_s)
         if not self._standing.owns:

@@ -56,6 +56,8 @@ class Fitness:
         """Whether it does so because a hook failed here."""
         self.wait_failed = False
         """Whether it does so because a program did not come that another one may not be without."""
+        self.check_failed = False
+        """Whether it hands over because a health check fails here, and no operator asked for it."""
         self._vip_lost_mono: float | None = None
         self.reason: str | None = None
         """Why keepalived is told FAULT; None where it is not, as far as this agent is concerned."""
@@ -83,7 +85,7 @@ class Fitness:
 
     def give_way(self, now: float, reason: str, hold_s: float = HOLD_S) -> None:
         """Has keepalived give up MASTER here for ``hold_s`` at most."""
-        self.hands_over = self.hook_failed = self.wait_failed = False
+        self.hands_over = self.hook_failed = self.wait_failed = self.check_failed = False
         self._held_mono, self._hold_s, self._hold_reason = now, hold_s, reason
         self._tell(True)
 
@@ -97,10 +99,13 @@ class Fitness:
         self.give_way(now, reason)
         self.wait_failed = True
 
-    def hand_over(self, now: float, reason: str, limit_s: float) -> None:
-        """Has keepalived give up MASTER here until the peer owns the pair, ``limit_s`` at most."""
+    def hand_over(self, now: float, reason: str, limit_s: float, *, for_check: bool = False) -> None:
+        """Has keepalived give up MASTER here until the peer owns the pair, ``limit_s`` at most.
+
+        ``for_check``: because a health check fails here.
+        """
         self.give_way(now, reason, limit_s)
-        self.hands_over = True
+        self.hands_over, self.check_failed = True, for_check
         self._wake_at(now + HAND_OVER_LEAST_S + 0.01)
         self._wake_at(now + limit_s + 0.01)
 
@@ -169,7 +174,7 @@ class Fitness:
             over = vrrp_state is not VrrpState.MASTER and held_s > (self._hold_s if peer_owns else HOLD_LEAST_S)
         if over:
             self._held_mono = None
-            self.hands_over = self.hook_failed = self.wait_failed = False
+            self.hands_over = self.hook_failed = self.wait_failed = self.check_failed = False
 
     def _is_vip_lost(self, now: float, vrrp_state: VrrpState, vip_here: bool | None) -> bool:
         if vrrp_state is not VrrpState.MASTER or vip_here is not False or self.gives_way:
