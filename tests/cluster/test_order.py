@@ -26,17 +26,18 @@ stopwaitsecs=3
 
 LOGGER = """\
 [program:{name}]
-{keys}command=/bin/sh -c 'trap "date +%%s.%%N >>/var/log/supervisor/ended-{name}; exit 0" TERM; while :; do sleep 0.05; done'
+{keys}command=/bin/sh -c 'trap "sleep {slow}; date +%%s.%%N >>ended-{name}; exit 0" TERM; while :; do sleep 0.05; done'
+directory=/var/log/supervisor
 startsecs=0
 stopwaitsecs=5
 """
 """Notes when it was told to stop."""
 
 
-def waits(name: str, text: str = WAITS, **keys: object) -> dict[str, str]:
-    """A conf of a program with keys of the order."""
+def waits(name: str, text: str = WAITS, slow: float = 0.0, **keys: object) -> dict[str, str]:
+    """A conf of a program with keys of the order; ``slow``: seconds that it takes to stop."""
     lines = "".join(f"; ha-agent: {key} = {value}\n" for key, value in keys.items())
-    return {f"{name}.conf": text.format(name=name, keys=lines)}
+    return {f"{name}.conf": text.format(name=name, keys=lines, slow=slow)}
 
 
 def loaded(pair: Pair, node: str) -> set[str]:
@@ -67,7 +68,7 @@ def test_one_starts_when_the_other_answers_and_stops_before_it(pair: Pair) -> No
     confs = {
         "a.conf": SLOW.format(name="a", port=8001),
         **waits("b", LOGGER, after="a, tcp://127.0.0.1:8001"),
-        **waits("c", LOGGER, after="b"),
+        **waits("c", LOGGER, slow=1.0, after="b"),
         **waits("d"),
     }
     pair.up(confs)
