@@ -206,13 +206,15 @@ class Machine:
 
 
 @contextlib.contextmanager
-def two_machines() -> Iterator[list[Machine]]:
-    """The two machines of a pair, of the releases that HA_AGENT_SUITES names; off, and without their disks, at the end."""
+def two_machines(*others: tuple[str, str]) -> Iterator[list[Machine]]:
+    """The two machines of a pair, of the releases that HA_AGENT_SUITES names, and ``others`` (names and addresses), of the
+    first's; off, and without their disks, at the end."""
     directory = tempfile.mkdtemp(prefix="disks-", dir=BUILD)
     # In memory: an overlay cannot lie on one, and what the machines write goes with the namespace.
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory], check=True)
     suites = os.environ.get("HA_AGENT_SUITES", "bookworm bookworm").split()
-    nodes = (("node-a", "10.78.0.11"), ("node-b", "10.78.0.12"))
+    nodes = (("node-a", "10.78.0.11"), ("node-b", "10.78.0.12"), *others)
+    suites += suites[:1] * len(others)
     machines = [Machine(name, address, directory, suite) for (name, address), suite in zip(nodes, suites, strict=True)]
     try:
         yield machines
