@@ -6,9 +6,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from bench import alerts, checks, commands, costs, edit, hostile, parking, programs
+from bench import alerts, checks, commands, costs, edit, hostile, parking, programs, witness
 
-SUBJECTS = ("edit", "programs", "commands", "parking", "alerts", "hostile", "checks", "costs")
+SUBJECTS = ("edit", "programs", "commands", "parking", "alerts", "hostile", "checks", "costs", "witness")
 
 
 def say(text: str) -> None:
@@ -26,7 +26,7 @@ def show(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Non
 
 
 def main() -> int:
-    """Command line: ``python -m bench [edit] [programs] [commands] [parking] [alerts] [hostile] [checks] [costs]``."""
+    """Command line: ``python -m bench [edit] [programs] [commands] [parking] [alerts] [hostile] [checks] [costs] [witness]``."""
     wanted = sys.argv[1:] or list(SUBJECTS)
     unknown = set(wanted) - set(SUBJECTS)
     if unknown:
@@ -52,6 +52,8 @@ def main() -> int:
         show(f"Health checks, of the agent's processor time, {checks.COUNT} of each kind", ("", "", "", ""), checks.run(say))
     if "costs" in wanted:
         show("Costs", ("", "", "", ""), costs.run(say))
+    if "witness" in wanted:
+        show("What a pair costs a witness, with renew_s = 1", ("", "p50", "spread", ""), witness.run(say))
     return 0
 
 
