@@ -223,6 +223,11 @@ CHECKS: Mapping[str, str] = {
     "vip": "that the VIP is where it should be",
     "vrrp-options": "priority, preemption and timing of VRRP",
     "witness": "that the witness is a third machine, and the keeper required",
+    "witness-answers": "that the witness answers this node, and well within answer_s",
+    "witness-way": "that no one gateway leads to both the witness and the peer",
+    "keeper": "that the keeper of the votes' deadline is ready, and armed where programs run by votes",
+    "clock-rate": "the rates of both nodes' clocks, by which promises are counted",
+    "votes-kill": "which programs would be killed sooner than their stopwaitsecs says",
     "xmlrpc-closed": "that supervisord cannot be controlled over the network",
 }
 
