@@ -26,7 +26,7 @@ def show(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Non
 
 
 def main() -> int:
-    """Command line: ``python -m bench [edit] [programs] [commands] [parking] [alerts] [hostile] [checks] [costs] [witness]``."""
+    """Command line: ``python -m bench [SUBJECT ...]``, all of ``SUBJECTS`` where none is named."""
     wanted = sys.argv[1:] or list(SUBJECTS)
     unknown = set(wanted) - set(SUBJECTS)
     if unknown:
