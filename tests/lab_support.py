@@ -13,8 +13,10 @@ from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 from ha_agent.adapters.keepalived_conf import render_keepalived
+from ha_agent.cli.status_cmd import status_document
 from ha_agent.core.settings import check_settings
 from ha_agent.core.settings_sample import flat_values, sample_toml
+from ha_agent.core.visible import visible_data
 from ha_agent.lab.control import Lab, LabFailed
 from ha_agent.lab.layout import NODES
 from ha_agent.lab.probe import Probe
@@ -114,6 +116,36 @@ class Pair:
 
     def role(self, node: str) -> str:
         return str(self.lab.status(node)["role"])
+
+    def document(self, node: str) -> dict[str, Any] | None:
+        """What ``ha-agent status --json`` says on ``node``, without the command; None where no agent answers.
+
+        For whoever waits, before he looks at a face: a command takes the machine twenty times as long.
+        """
+        with contextlib.suppress(LabFailed):
+            return status_document(visible_data(self.lab.ask(node, {"op": "status"}))["nodes"])
+        return None
+
+    def is_whole(self, node: str) -> bool:
+        """Whether ``node`` hears of both, by its agent and then by ``ha-agent status``."""
+        return self._hears_of(node) == {True} and self.ha(node, "status").returncode == 0
+
+    def is_alone(self, node: str) -> bool:
+        """Whether ``node`` does not reach its peer, by its agent and then by ``ha-agent status``."""
+        return False in self._hears_of(node) and self.ha(node, "status").returncode == 4
+
+    def _hears_of(self, node: str) -> set[bool]:
+        seen = self.document(node)
+        return set() if seen is None else {bool(one["reachable"]) for one in seen["nodes"]}
+
+    def has_told(self, node: str, word: str) -> bool:
+        """Whether ``word`` is in the list of alerts of ``node``, by its agent and then by ``ha-agent alert list``."""
+        return any(self._knows(one, word) for one in NODES) and word in self.ha(node, "alert", "list").stdout
+
+    def _knows(self, node: str, word: str) -> bool:
+        with contextlib.suppress(LabFailed):
+            return word in str(self.lab.ask(node, {"op": "alert-list", "count": 10}))
+        return False
 
     def path(self, node: str, name: str = "") -> str:
         return os.path.join(self.lab.paths.registry(node), name)

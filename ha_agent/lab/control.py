@@ -622,12 +622,15 @@ class Lab:
 
         It asks the agent's socket itself: whoever waits for a state asks often, and a command each time loads the machine.
         """
+        entry: dict[str, Any] = self.ask(node, {"op": "status"})["nodes"][0]
+        return entry
+
+    def ask(self, node: str, message: dict[str, Any]) -> dict[str, Any]:
+        """What the agent of ``node`` answers to an operation. Raises ``LabFailed``."""
         try:
-            answer = ask_daemon(self._inside(node, "/run/ha-agent"), {"op": "status"}, ANSWER_S)
+            return ask_daemon(self._inside(node, "/run/ha-agent"), message, ANSWER_S)
         except (NoDaemon, CommandFailed, TimeoutError):
             raise LabFailed(f"{node}: the agent does not answer; see {self.paths.log(node, 'ha-agent')}") from None
-        entry: dict[str, Any] = answer["nodes"][0]
-        return entry
 
     def _inside(self, node: str, path: str) -> str:
         """A path of ``node`` as this machine sees it. Raises ``LabFailed`` where the node is off."""

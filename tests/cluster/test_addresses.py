@@ -76,7 +76,7 @@ def test_the_vip_on_both_nodes_is_said_and_taken_off_the_standby(pair: Pair) -> 
     pair.shell("node-b", f"ip addr add {VIP}/{PREFIX} dev eth0")
     wait_for("the screen", lambda: "VIP is on both" in pair.ha("node-a", "status").stdout, 15, 0.2)
     assert "VIP is on both" in pair.ha("node-b", "doctor").stdout
-    wait_for("the alert", lambda: "vip-on-both" in pair.ha("node-a", "alert", "list").stdout, 15, 0.2)
+    wait_for("the alert", lambda: pair.has_told("node-a", "vip-on-both"), 15, 0.2)
     assert has(pair, "node-b", VIP)
     pair.shell("node-b", "ha-agent maintenance off")
     wait_for("it is taken off", lambda: not has(pair, "node-b", VIP), 10, 0.1)
@@ -116,7 +116,7 @@ def test_the_vip_on_neither_node_is_said(pair: Pair) -> None:
         pair.lab.unit(node, "stop", "keepalived")
     wait_for("the screen", lambda: "VIP is on neither" in pair.ha("node-a", "status").stdout, 20, 0.2)
     assert "VIP is on neither" in pair.ha("node-b", "doctor").stdout
-    wait_for("the alert", lambda: "vip-on-neither" in pair.ha("node-b", "alert", "list").stdout, 20, 0.2)
+    wait_for("the alert", lambda: pair.has_told("node-b", "vip-on-neither"), 20, 0.2)
     for node in NODES:
         pair.lab.unit(node, "start", "keepalived")
     pair.lab.wait_settled()

@@ -365,7 +365,7 @@ def test_the_listener_survives_every_release_and_comes_back_when_it_is_killed(pa
     pair.shell("node-a", "kill -STOP $(supervisorctl pid ha-agent-listener)")
     kill(pair, "node-a", "p1")
     pair.shell("node-a", "kill -9 $(supervisorctl pid ha-agent-listener)")
-    wait_for("it is told", lambda: "p1 ended unexpectedly" in pair.ha("node-a", "alert", "list").stdout, 20, 0.3)
+    wait_for("it is told", lambda: pair.has_told("node-a", "p1 ended unexpectedly"), 20, 0.3)
 
 
 def test_a_full_disk_keeps_no_alert_back_and_nothing_comes_twice_after_it(receivers: Receivers) -> None:
@@ -395,7 +395,7 @@ def test_a_full_disk_keeps_no_alert_back_and_nothing_comes_twice_after_it(receiv
     kill(pair, "node-a", "p1")
     wait_for("the next one is saved again", lambda: told() == [2, 2, 2], 30, 0.2, lambda: str(told()))
     pair.lab.unit("node-a", "restart", "ha-agent")
-    wait_for("a new agent", lambda: pair.ha("node-a", "status").returncode == 0, 10, 0.2)
+    wait_for("a new agent", lambda: pair.is_whole("node-a"), 10, 0.2)
     stays("nothing twice", lambda: told() == [2, 2, 2], 4.0)
 
 

@@ -44,7 +44,7 @@ def test_a_second_agent_by_hand_is_refused_and_touches_nothing_of_the_first(pair
     # A restart by the service manager, a reload and an end by SIGKILL leave nothing locked.
     pair.kill_agent("node-a")
     pair.lab.unit("node-a", "restart", "ha-agent")
-    wait_for("the agent is back", lambda: pair.ha("node-a", "status").returncode == 0, 15, 0.1)
+    wait_for("the agent is back", lambda: pair.is_whole("node-a"), 15, 0.1)
     # While it begins anew it is the node's agent, too.
     pair.lab.unit("node-a", "kill", "ha-agent", signal.SIGHUP)
     refused = "for i in 1 2 3 4 5; do timeout 10 ha-agent daemon && echo 0 || echo $?; done 2> /dev/null"
@@ -63,7 +63,7 @@ def test_an_agent_that_was_started_by_hand_holds_the_service_off_without_a_fence
     up(pair)
     pair.lab.unit("node-a", "stop", "ha-agent")
     pair.shell("node-a", "setsid ha-agent daemon > /tmp/byhand 2>&1 & sleep 0.1")
-    wait_for("the agent answers", lambda: pair.ha("node-a", "status").returncode == 0, 15, 0.2)
+    wait_for("the agent answers", lambda: pair.is_whole("node-a"), 15, 0.2)
     pair.shell("node-a", "(timeout 60 systemctl start ha-agent > /tmp/started 2>&1 &) ; sleep 3")
     assert pair.ha("node-a", "status").returncode == 0 and pair.runs("node-a") == THREE
     pair.shell("node-a", "pkill -INT -f '[h]a-agent daemon$'")
@@ -249,7 +249,7 @@ def test_a_bundle_has_what_is_known_of_the_pair_and_no_secret(pair: Pair) -> Non
     alice = pair.run_as("node-a", "alice", "ha-agent", "bundle", "-o", "/run/lab/alice/x.tar.gz")
     assert alice.returncode == 3 and "root" in alice.stderr
     pair.lab.power_off("node-b")
-    wait_for("it is seen", lambda: pair.ha("node-a", "status").returncode == 4, 15, 0.3)
+    wait_for("it is seen", lambda: pair.is_alone("node-a"), 15, 0.3)
     done, texts = bundle_of(pair, "node-a")
     assert done.returncode == 7 and "what node-b says of itself" in texts["MISSING.txt"] and "status.txt" in texts
     pair.lab.unit("node-a", "stop", "ha-agent")

@@ -283,7 +283,7 @@ def test_what_runs_beside_its_program_is_told_and_ended_by_a_restart_through_the
     wait_for("a second copy", lambda: len(pids(pair, "node-a", "[s]leep 77777$")) == 2)
     told = wait_for("that it is told", lambda: pair.history("node-a", "program-adrift"), 15, 0.1)
     assert f"w (pid {before})" in told[-1]["text"]
-    wait_for("the alert", lambda: "belongs to no program any more" in pair.ha("node-a", "alert", "list").stdout, 5, 0.2)
+    wait_for("the alert", lambda: pair.has_told("node-a", "belongs to no program any more"), 5, 0.2)
     assert pair.sup("node-a", "restart", "w").returncode == 0
     wait_for("one copy", lambda: len(pids(pair, "node-a", "[s]leep 77777$")) == 1)
     assert before not in pids(pair, "node-a", "[s]leep 77777$")

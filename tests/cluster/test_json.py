@@ -111,7 +111,7 @@ def test_every_document_has_its_shape_in_every_state(pair: Pair) -> None:
     assert seen.ask("node-b", "standby", "unstandby", "node-a", "--yes", "node-b")["outcome"] == "done"
     assert seen.ask("node-b", "takeover", "takeover", "--peer-is-off", "--yes", "node-a")["outcome"] == "refused"
     pair.lab.power_off("node-a")
-    wait_for("it is seen", lambda: pair.ha("node-b", "status").returncode == 4, 15, 0.2)
+    wait_for("it is seen", lambda: pair.is_alone("node-b"), 15, 0.2)
     pair.await_role("node-b", "active")
     for name, *words in (
         ("status", "status"),
@@ -125,7 +125,7 @@ def test_every_document_has_its_shape_in_every_state(pair: Pair) -> None:
     ):
         seen.ask("node-b", name, *words)
     seen.ask_sup("node-b", "supzcli-status", "status", "--pair")
-    wait_for("the lost peer is an alert", lambda: "peer-lost" in pair.ha("node-b", "alert", "list").stdout, 30, 0.3)
+    wait_for("the lost peer is an alert", lambda: pair.has_told("node-b", "peer-lost"), 30, 0.3)
     seen.ask("node-b", "alert-list", "alert", "list", "-n", "200")
     compare(seen.shapes)
 

@@ -134,7 +134,7 @@ def test_a_switchover_against_preemption_is_refused(pair: Pair) -> None:
 def test_with_the_standby_down_every_command_says_so_at_once_and_with_its_exit_status(pair: Pair) -> None:
     up(pair)
     pair.lab.power_off("node-b")
-    wait_for("the link is seen down", lambda: pair.ha("node-a", "status").returncode == 4, 15, 0.2)
+    wait_for("the link is seen down", lambda: pair.is_alone("node-a"), 15, 0.2)
     status = pair.ha("node-a", "status")
     assert status.stdout.startswith("CRITICAL: node-b does not answer, heard last ")
     assert "standby when last heard" in status.stdout and "heard " in status.stdout
@@ -193,7 +193,7 @@ def test_in_a_full_partition_each_node_says_that_it_is_active_and_can_not_reach_
         assert pair.lab.status(node)["role"] == "active"
         assert pair.ha(node, "switchover", "--yes").returncode == 4
     pair.lab.rejoin("node-b")
-    wait_for("the pair is whole", lambda: pair.ha("node-a", "status").returncode == 0, 30, 0.2)
+    wait_for("the pair is whole", lambda: pair.is_whole("node-a"), 30, 0.2)
     pair.lab.wait_settled(30)
 
 
@@ -241,7 +241,7 @@ def test_in_maintenance_nothing_is_started_or_stopped_whatever_keepalived_does(p
     wait_for("MASTER moves", lambda: pair.lab.status("node-b")["vrrp_state"] == "MASTER", 10, 0.1)
     stays("nothing is decided", lambda: pair.runs("node-a") == THREE and not pair.runs("node-b"), 1.5)
     pair.lab.unit("node-a", "kill", "ha-agent", 9)
-    wait_for("the agent is back", lambda: pair.ha("node-a", "status").returncode == 0, 10, 0.1)
+    wait_for("the agent is back", lambda: pair.is_whole("node-a"), 10, 0.1)
     said = pair.ha("node-a", "status").stdout
     assert said.startswith("CRITICAL: no service: the VIP is on node-b") and "! both nodes are in maintenance" in said
     stays("it survives a restart", lambda: pair.runs("node-a") == THREE and not pair.runs("node-b"), 0.5)
@@ -271,7 +271,7 @@ def test_no_force_takes_the_service_away_from_a_pair_in_maintenance(pair: Pair, 
         wait_for("the link is seen down", gone, 15, 0.2)
         assert pair.ha("node-b", "maintenance", "on", "--for", "10min").returncode == 7
         pair.lab.heal("node-b")
-        wait_for("the link is up again", lambda: pair.ha("node-a", "status").returncode == 0, 15, 0.2)
+        wait_for("the link is up again", lambda: pair.is_whole("node-a"), 15, 0.2)
         assert pair.lab.status("node-a")["maintenance"] is None
     began = time.time()
     for node in ("node-a", "node-b"):
@@ -321,7 +321,7 @@ def test_a_node_in_maintenance_keeps_its_programs_from_a_peer_that_is_not(pair: 
     wait_for("the link is seen down", link_down, 15, 0.2)
     assert pair.ha("node-a", "maintenance", "on", "--for", "10min").returncode == 7
     pair.lab.heal("node-b")
-    wait_for("the link is up again", lambda: pair.ha("node-a", "status").returncode == 0, 15, 0.2)
+    wait_for("the link is up again", lambda: pair.is_whole("node-a"), 15, 0.2)
     pair.lab.unit("node-a", "stop", "keepalived")
     wait_for(
         "node-b was refused",
@@ -424,7 +424,7 @@ def test_a_member_of_the_group_may_and_another_user_is_told_why_not(pair: Pair, 
     up(pair)
     pair.shell("node-a", "groupadd -f ha-agent; useradd -m op || true" + ("; usermod -aG ha-agent op" if member else ""))
     pair.lab.unit("node-a", "kill", "ha-agent", 15)
-    wait_for("the agent is back", lambda: pair.ha("node-a", "status").returncode == 0, 10, 0.1)
+    wait_for("the agent is back", lambda: pair.is_whole("node-a"), 10, 0.1)
     # The user may not be able to read where this project lies, nor its virtual environment.
     code = os.path.dirname(os.path.dirname(ha_agent.__file__))
     pair.shell("node-a", f"mkdir /tmp/code && cp -r {code}/ha_agent /tmp/code/ && chmod -R a+rX /tmp/code")
@@ -459,7 +459,7 @@ def test_doctor_is_content_with_a_healthy_pair_and_finds_what_is_broken_on_eithe
     pair.shell("node-b", "sed -i 's|/etc/supervisor/local.d|/etc/supervisor/conf.d|' /etc/supervisor/supervisord.conf")
     pair.shell("node-b", "sed -i 's/^PermitRootLogin .*/PermitRootLogin prohibit-password/' /etc/ssh/sshd_config")
     pair.lab.unit("node-b", "restart", "sshd")
-    wait_for("the link is up again", lambda: pair.ha("node-b", "status").returncode == 0, 15, 0.2)
+    wait_for("the link is up again", lambda: pair.is_whole("node-b"), 15, 0.2)
     found = codes(pair, "node-b")["node-b"]
     assert {"hook-unsafe", "include-registry"} <= found
     wait_for("the shell is found", lambda: "ssh-unrestricted" in codes(pair, "node-a")["node-a"], 10, 0.5)

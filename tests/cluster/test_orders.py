@@ -47,7 +47,7 @@ def test_a_node_that_is_to_stay_standby_takes_over_nothing_whatever_happens_to_i
     pair.power_on("node-b")
     wait_for("the order after the boot", lambda: is_ordered(pair, "node-b"), 15, 0.2)
     pair.lab.power_off("node-a")
-    wait_for("node-b says that node-a is away", lambda: pair.ha("node-b", "status").returncode == 4, 15, 0.2)
+    wait_for("node-b says that node-a is away", lambda: pair.is_alone("node-b"), 15, 0.2)
     stays("nothing starts", lambda: not pair.runs("node-b"), 4.0)
     boots = [e["vrrp_state"] for e in pair.history("node-b", "vrrp")]
     assert "MASTER" not in boots, boots
@@ -102,7 +102,7 @@ def test_an_order_after_which_nothing_runs_is_refused_and_what_is_forced_is_name
     assert pair.ha("node-a", "maintenance", "off").returncode == 0
     assert pair.ha("node-a", "standby", "node-b", "--yes", "node-a").returncode == 0
     pair.lab.power_off("node-b")
-    wait_for("the link is seen down", lambda: pair.ha("node-a", "status").returncode == 4, 15, 0.2)
+    wait_for("the link is seen down", lambda: pair.is_alone("node-a"), 15, 0.2)
     refused = pair.ha("node-a", "standby", "node-a", "--yes", "node-b")
     assert refused.returncode == 3 and "no standby" in refused.stderr and pair.runs("node-a") == THREE
     forced = pair.ha("node-a", "standby", "node-a", "--yes", "node-b", "--force")

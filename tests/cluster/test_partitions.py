@@ -294,7 +294,7 @@ def test_hold_starts_nothing_on_a_dead_peers_behalf_and_says_so(pair: Pair) -> N
     for face in ("status", "doctor"):
         said = " ".join(pair.ha("node-b", face).stdout.split())
         assert "starts nothing" in said and "bring node-a or the link to it back" in said
-    wait_for("the alert", lambda: "takeover-held" in pair.ha("node-b", "alert", "list").stdout, 15, 0.3)
+    wait_for("the alert", lambda: pair.has_told("node-b", "takeover-held"), 15, 0.3)
     pair.power_on("node-a")
     pair.await_runs("node-b", THREE, 15)
     assert pair.lab.status("node-b")["held"] is None
@@ -362,7 +362,7 @@ def test_an_operators_word_that_the_peer_is_off_starts_what_is_held_once(pair: P
     assert decided[-1] is True and decided.count(True) == 1
     assert pair.lab.status("node-b")["held"] is None
     pair.power_on("node-a")
-    wait_for("the pair is whole", lambda: pair.ha("node-b", "status").returncode == 0, 20, 0.3)
+    wait_for("the pair is whole", lambda: pair.is_whole("node-b"), 20, 0.3)
     assert pair.ha("node-b", "switchover", "--yes").returncode == 0
     pair.await_runs("node-a", THREE)
     pair.lab.power_off("node-a")
