@@ -55,11 +55,40 @@ PROGRAMS = {
     "startsecs=0\nstopwaitsecs=2\n",
     "leaver.conf": "[program:leaver]\ncommand=/bin/sh -c 'setsid sleep 100000 & exec sleep 100001'\nstartsecs=0\n",
     "escaper.conf": ESCAPER,
+    "later.conf": "; ha-agent: after=p0, tcp://127.0.0.1:22\n[program:later]\ncommand=/bin/sleep infinity\nstartsecs=0\n",
 }
 ESCAPED = "escaped"
 """What the escaper leaves behind: a plain restart of it leaves one more, but there must never be one on each node."""
 ALWAYS = frozenset(name.removesuffix(".conf") for name in PROGRAMS)
+MOUNTED = "/run/mounted"
+"""Stands for a mount: made by a hook before the start, taken away by it after the stop."""
+
+HOOK = f"""#!/bin/sh
+case $HA_AGENT_HOOK in
+before_start) touch {MOUNTED} ;;
+after_stop) rm -f {MOUNTED} ;;
+esac
+"""
+LOOK: dict[str, Any] = {"kind": "command", "command": ["/usr/bin/test", "-e", MOUNTED], "on_failure": "alert"}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "hooks.mounted": {"at": ["before_start", "after_stop"], "command": ["/etc/ha-agent/mounted"]},
+    "checks.mounted": {
+        "kind": "command",
+        "command": ["/usr/bin/test", "-e", MOUNTED],
+        "on_failure": "alert",
+        "interval_s": 3.0,
+    },
+    "checks.later": {"kind": "running", "program": "later", "on_failure": "restart", "interval_s": 3.0},
+}
 OPERATED = {f"{TOGGLED}.conf": f"[program:{TOGGLED}]\ncommand=/bin/sleep infinity\nstartsecs=0\n"}
+
+
+def install_hook(lab: Lab) -> None:
+    """Puts the hook on both nodes before they boot."""
+    for node in NODES:
+        with open(os.path.join(lab.paths.disk(node, "etc-ha-agent"), "mounted"), "w", encoding="ascii") as file:
+            file.write(HOOK)
+            os.fchmod(file.fileno(), 0o755)
 
 
 class Run:
@@ -78,7 +107,14 @@ class Run:
 
     def up(self) -> None:
         """Boots the pair and begins to watch and to edit."""
-        self.lab.up(confs={**PROGRAMS, **OPERATED}, owner_pid=os.getpid(), disk_bytes=DISK_BYTES, witness=self.witness)
+        self.lab.up(
+            confs={**PROGRAMS, **OPERATED},
+            overrides=SETTINGS,
+            prepare=install_hook,
+            owner_pid=os.getpid(),
+            disk_bytes=DISK_BYTES,
+            witness=self.witness,
+        )
         for node in NODES:
             self.probe.watch_node(node, self.lab.init_pid(node))
         self.probe.start()
@@ -163,7 +199,13 @@ class Run:
         if not self._has_vip_alone(entries[active], entries[standby]):
             return False
         running = self._running()
-        return ALWAYS.issubset(running[active]) and not running[standby]
+        if not ALWAYS.issubset(running[active]) or running[standby]:
+            return False
+        failing = [check["name"] for check in (entries[active] or {}).get("checks", ()) if check["health"] == "failing"]
+        return not failing and [self._is_mounted(node) for node in (active, standby)] == [True, False]
+
+    def _is_mounted(self, node: str) -> bool:
+        return self.lab.run(node, "sh", "-c", f"test -e {MOUNTED} && echo yes; true").strip() == "yes"
 
     def _has_vip_alone(self, active: dict[str, Any] | None, standby: dict[str, Any] | None) -> bool:
         return bool(active and standby and active["vip"] is True and standby["vip"] is False)
