@@ -124,12 +124,13 @@ def test_a_real_prometheus_sees_roles_programs_and_a_failover_and_its_rules_fire
 def test_promtool_accepts_rules_and_metrics_and_the_documentation_names_each(pair: Pair, webs: list[Web]) -> None:
     """Design, metrics: documented names in Prometheus' conventions, rules that promtool accepts.
 
-    Fault: none; every metric of a node that works, with a witness, of one whose agent is away, and those of rules and
-    dashboard.
+    Fault: none; every metric of a node that works, with a witness and a health check, of one whose agent is away, and those
+    of rules and dashboard.
     Answer: promtool finds nothing to complain about, docs/metrics.md has each of them, no panel asks for another.
     Bound: none needed.
     """
-    pair.up(witness="ssh")
+    check = {"kind": "running", "program": "p0", "on_failure": "restart"}
+    pair.up(witness="ssh", overrides={"checks.p0": check})
     web = webs[0]
     web.add_users()
     web.start()
