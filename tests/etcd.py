@@ -103,6 +103,11 @@ class Etcd:
         member.send_signal(what)
         if what is signal.SIGKILL:
             member.wait()
+        if what is signal.SIGSTOP:
+            # The signal is sent, and each of its threads works until it takes it in.
+            until = time.monotonic() + 5
+            while _is_at_work(member.pid) and time.monotonic() < until:
+                time.sleep(0.005)
 
     def add_user(self, name: str, password: str, key: str) -> None:
         """Switches authentication on; ``name`` may read and write ``key``."""
@@ -123,3 +128,12 @@ class Etcd:
                 os.kill(member.pid, signal.SIGCONT)
                 member.kill()
                 member.wait()
+
+
+def _is_at_work(pid: int) -> bool:
+    """Whether a thread of the process is not stopped."""
+    for name in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{name}/stat", encoding="ascii", errors="replace") as file:
+            if file.read().rpartition(")")[2].split()[0] != "T":
+                return True
+    return False

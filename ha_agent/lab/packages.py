@@ -14,7 +14,16 @@ import sys
 
 LAB: tuple[str, ...] = ("keepalived", "openssh-server", "openssh-client", "rsync", "supervisor", "iproute2", "procps")
 LAB += ("redis-server", "lighttpd")
-TESTS = ("systemd", "nftables", "chromium", "chromium-driver", "fonts-droid-fallback", "prometheus", "etcd-server")
+TESTS: tuple[str, ...] = (
+    "systemd",
+    "nftables",
+    "chromium",
+    "chromium-driver",
+    "fonts-droid-fallback",
+    "prometheus",
+    "etcd-server",
+)
+TESTS += ("e2fsprogs",)
 BENCH = ("lsyncd", "inotify-tools")
 DEB = ("debhelper", "dh-python", "pybuild-plugin-pyproject", "python3-all", "python3-setuptools", "dpkg-dev", "lintian")
 MACHINES = ("systemd-container", "debootstrap", "iproute2")

@@ -117,7 +117,7 @@ def test_a_changed_host_key_ends_the_link_and_is_named(pair: Pair) -> None:
     pair.shell("node-b", "cd /etc/ssh; ssh-keygen -q -t ed25519 -N '' -f new; cp ssh_host_ed25519_key good")
     pair.shell("node-b", "cp /etc/ssh/new /etc/ssh/ssh_host_ed25519_key")
     pair.lab.unit("node-b", "restart", "sshd")
-    pair.shell("node-b", "pkill -f 'sshd: roo[t]' || true")
+    pair.shell("node-b", "pkill -f 'sshd.*: roo[t]' || true")
     said = wait_for(
         "the refusal",
         lambda: "verification failed" in (text := pair.lab.run("node-a", "ha-agent", "status", check=False)) and text,

@@ -61,7 +61,7 @@ def test_a_planned_hand_over_waits_until_the_old_node_has_stopped_everything(pai
     done = pair.history("node-b", "takeover-done")[-1]
     interlock = next(s for s in done["steps"] if s["step"] == "interlock")
     assert interlock["interlock"] == "released"
-    assert interlock["took_s"] > 0.5, "the interlock did not wait for the slow program"
+    assert interlock["took_s"] > 0.1, "the interlock did not wait for the slow program"
 
 
 def test_stopping_keepalived_releases_and_the_peer_takes_over(pair: Pair) -> None:

@@ -235,7 +235,7 @@ def test_the_interlock_survives_a_link_that_breaks_at_every_await(memory: pathli
         assert word.outcome in ({Outcome.RELEASED, Outcome.DEAD, Outcome.LINK_DOWN} if answers else OFF)
         return moments.acted
 
-    assert at_every_moment(run) > 2
+    assert at_every_moment(run) >= 2
 
 
 def test_a_command_that_is_handed_to_the_peer_survives_a_link_that_breaks_at_every_await(memory: pathlib.Path) -> None:
