@@ -65,6 +65,7 @@ class _Draft:
     on_timeout: str | None = None
 
     def finish(self) -> OrderKeys:
+        """The keys of one program: each word once, with the line on which it stands first."""
         first = dict(reversed(self.after))
         return OrderKeys(
             tuple(dict.fromkeys(w for w, _ in self.after)),

@@ -15,6 +15,7 @@ from ha_agent.core.schema import (
     SettingsError,
     SettingsProblem,
     between,
+    check_named,
     check_section,
     key,
     matching,
@@ -96,16 +97,7 @@ def check_dashboard(raw: Mapping[str, Any], run_dir: str) -> Dashboard:
         if name not in ("web", "pairs")
     ]
     web = check_section("web", WebSettings, _table(raw, "web", problems), problems)
-    pairs: dict[str, PairSettings] = {}
-    for name, table in _table(raw, "pairs", problems).items():
-        where = f"pairs.{name}"
-        if not isinstance(table, Mapping) or NAME[0](name) is not None:
-            problems.append(SettingsProblem(where, repr(table), f"a table [pairs.NAME], NAME of {NAME[1]}"))
-            continue
-        pair = check_section(where, PairSettings, table, problems)
-        if pair is not None:
-            problems += _pair_problems(where, pair)
-            pairs[name] = pair
+    pairs = check_named("pairs", PairSettings, raw.get("pairs", {}), problems, _pair_problems)
     if web is not None:
         problems += _web_problems(web)
     if problems:

@@ -26,6 +26,7 @@ from ha_agent.adapters.watch import Watcher
 from ha_agent.adapters.witness import Witness
 from ha_agent.core.hooks import HookSettings
 from ha_agent.core.orders import Orders
+from ha_agent.core.peer_summary import PeerSummary
 from ha_agent.core.places import RunPlaces, StatePlaces
 from ha_agent.core.settings import (
     LinkSettings,
@@ -41,13 +42,13 @@ from ha_agent.core.settings import (
 )
 from ha_agent.core.vip import bare
 from ha_agent.core.witness_settings import WitnessSettings
-from ha_agent.core.words import Role, VrrpState
+from ha_agent.core.words import Role
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.peer.conversation import Conversation
 from ha_agent.daemon.peer.interlock import Interlock
 from ha_agent.daemon.programs.active_set import ActiveSet
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
-from ha_agent.daemon.programs.loader import Loader, StopOrder
+from ha_agent.daemon.programs.loader import Loader
 from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.orphan_hunt import OrphanHunt
 from ha_agent.daemon.programs.readiness import Readiness
@@ -76,6 +77,7 @@ from ha_agent.daemon.role.rival import Rival
 from ha_agent.daemon.role.senses import Senses
 from ha_agent.daemon.role.standby_order import StandbyOrders
 from ha_agent.daemon.role.start_order import Bounds, StartOrder
+from ha_agent.daemon.role.stop_order import StopOrders
 from ha_agent.daemon.role.takeover import Takeover
 from ha_agent.daemon.role.verification import Verifier
 from ha_agent.daemon.standing import Standing
@@ -520,23 +522,21 @@ def _build_procedures(
     interlock = Interlock(limits, standing, registry.ledger, shared.link, events, is_machine_up, shared.clock)
     fitness = Fitness(run.track_file, events, waker.wake_at, shared.standby_order.find_reason)
 
-    def give_way(reason: str) -> None:
-        fitness.give_way(shared.clock(), reason)
-        waker.wake()
+    def waking(tell: Callable[[float, str], None]) -> Callable[[str], None]:
+        def give_way(reason: str) -> None:
+            tell(shared.clock(), reason)
+            waker.wake()
 
-    def give_way_for_hook(reason: str) -> None:
-        fitness.give_way_for_hook(shared.clock(), reason)
-        waker.wake()
-
-    def give_way_for_wait(reason: str) -> None:
-        fitness.give_way_for_wait(shared.clock(), reason)
-        waker.wake()
+        return give_way
 
     def has_votes() -> bool:
         left_s = votes.find_left_s()
         return left_s is None or left_s > 0
 
-    hand_back = HandBack(standing, lambda: registry.conversation.peer if shared.link.is_up else None, shared.clock)
+    def reachable_peer() -> PeerSummary | None:
+        return registry.conversation.peer if shared.link.is_up else None
+
+    hand_back = HandBack(standing, reachable_peer, shared.clock)
     hooks = HookSteps(
         settings.hooks,
         (shared.name, peer.name, settings.label or "default"),
@@ -544,7 +544,7 @@ def _build_procedures(
         events,
         shared.hook_runner(run.hook).run,
         hand_back,
-        give_way_for_hook,
+        waking(fitness.give_way_for_hook),
         has_votes,
     )
     start_order = StartOrder(
@@ -555,7 +555,7 @@ def _build_procedures(
         programs.loaded,
         events,
         hand_back,
-        Bounds(lambda: not shared.maintenance.is_on and has_votes(), give_way_for_wait),
+        Bounds(lambda: not shared.maintenance.is_on and has_votes(), waking(fitness.give_way_for_wait)),
         shared.machine.takes_connection,
         shared.clock,
         start_all=limits.start_all,
@@ -579,25 +579,14 @@ def _build_procedures(
         peer=lambda: registry.conversation.peer,
         fence=functools.partial(shared.machine.fence, limits.fence_command, limits.fence_timeout_s),
         is_connected=functools.partial(shared.machine.any_answers, limits.require_any, REQUIRE_S),
-        give_way=give_way,
+        give_way=waking(fitness.give_way),
         peer_off=peer_off,
         votes=votes,
     )
 
-    def peer_waits() -> bool:
-        """Whether the other node starts nothing before this one's word: else every second counts, and order does not."""
-        other = registry.conversation.peer
-        return shared.link.is_up and other is not None and other.role is not Role.ACTIVE and shared.keepalived.is_alive
-
-    def find_stop_order() -> StopOrder:
-        # A node that gives way on purpose has told keepalived FAULT itself.
-        is_meant = fitness.gives_way_by_choice or shared.standby_order.order is not None
-        return StopOrder(
-            start_order.find_plan(),
-            settings.order.stop_s,
-            lambda: peer_waits() and (is_meant or standing.vrrp_state is not VrrpState.FAULT),
-        )
-
+    stop_orders = StopOrders(
+        settings.order.stop_s, standing, fitness, shared.standby_order, start_order, shared.keepalived, reachable_peer
+    )
     release = Release(
         standing,
         programs.active_set,
@@ -608,7 +597,7 @@ def _build_procedures(
         hooks,
         events,
         votes,
-        find_stop_order,
+        stop_orders.find,
         _make_remover(settings, shared),
     )
     verifier = Verifier(standing, programs.active_set, programs.loader, events, shared.clock, start_order.count_open)
