@@ -18,15 +18,15 @@ MOUNT = """\
 #!/bin/sh
 set -eu
 case $HA_AGENT_HOOK in
-before_start) mkdir -p /srv/data; mountpoint -q /srv/data || mount -o loop {image} /srv/data;;
-after_stop) ! mountpoint -q /srv/data || umount /srv/data;;
+before_start) mkdir -p /mnt/data; mountpoint -q /mnt/data || mount -o loop {image} /mnt/data;;
+after_stop) ! mountpoint -q /mnt/data || umount /mnt/data;;
 esac
 """
 """The image is a disk that both machines could reach, and that only one may have mounted."""
 
 WRITER = """\
 [program:writer]
-command=/bin/sh -c 'hostname >>/srv/data/who; exec sleep infinity'
+command=/bin/sh -c 'hostname >>/mnt/data/who; exec sleep infinity'
 startsecs=0
 """
 
@@ -79,7 +79,7 @@ def says_yes(pair: Pair, node: str, script: str) -> bool:
 
 def mounted(pair: Pair, node: str) -> bool:
     """Whether the file system is mounted on a node."""
-    return says_yes(pair, node, "mountpoint -q /srv/data && echo yes || echo no")
+    return says_yes(pair, node, "mountpoint -q /mnt/data && echo yes || echo no")
 
 
 def test_a_file_system_follows_the_address(pair: Pair) -> None:
@@ -107,13 +107,13 @@ def test_a_file_system_follows_the_address(pair: Pair) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         pair.await_role(to, "active")
         assert (mounted(pair, to), mounted(pair, source)) == (True, False)
-    wait_for("three lines", lambda: pair.shell("node-a", "cat /srv/data/who").split() == ["node-a", "node-b", "node-a"])
+    wait_for("three lines", lambda: pair.shell("node-a", "cat /mnt/data/who").split() == ["node-a", "node-b", "node-a"])
     shown = pair.ha("node-a", "history", "-n", "30").stdout
     assert re.search(r"before-start \d+ ms \(data \d+ ms\)", shown), shown
     pair.shell("node-a", "sync")
     pair.lab.power_off("node-a")
     pair.await_role("node-b", "active")
-    wait_for("a fourth", lambda: pair.shell("node-b", "cat /srv/data/who").split()[-1] == "node-b")
+    wait_for("a fourth", lambda: pair.shell("node-b", "cat /mnt/data/who").split()[-1] == "node-b")
 
     pair.power_on("node-a")
     pair.await_in_sync("node-b")
