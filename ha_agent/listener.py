@@ -38,6 +38,10 @@ BATCH = 1000
 GATHER_S = 0.02
 RETRY_S = 0.5
 ANSWER_S = 10.0
+LAST_WORD_S = 8.0
+"""How long supervisord's reload may wait for an agent that does not answer. supervisord kills a listener 10 s after it was
+told to end (stopwaitsecs), and reads its configuration again when all have ended."""
+
 BEAT_S = 30.0
 """How often the agent hears from the listener when there are no events."""
 
@@ -201,5 +205,5 @@ def main() -> int:
     except KeyboardInterrupt:
         code = 130
     backlog.end()
-    teller.join(1.0)
+    teller.join(LAST_WORD_S)
     return code

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +34,9 @@ class Agent:
 
     def __init__(self, run_dir: pathlib.Path) -> None:
         self.told: list[dict[str, Any]] = []
+        self.takes_s = 0.0
+        """How long it needs for an answer."""
+        self.knows_of_stop = False
         self._path = RunPlaces(str(run_dir)).control_socket
         self._sock = socket.socket(socket.AF_UNIX)
         self._sock.bind(self._path)
@@ -51,6 +55,8 @@ class Agent:
                 while data := connection.recv(65536):
                     for message in decoder.feed(data):
                         self.told.append(message)
+                        time.sleep(self.takes_s)
+                        self.knows_of_stop |= message["stopping"]
                         connection.sendall(encode_frame({"id": message["id"], "outcome": "taken"}))
 
     def close(self) -> None:
@@ -153,6 +159,20 @@ def test_a_reload_is_another_life_of_the_same_process(supervisor: Supervisor, tm
     supervisor.ctl("reload")
     wait_for("another life", lambda: (age.read() or first)[0] != first[0], 10)
     wait_for("the same process", lambda: finder.find() == before, 10)
+    agent.close()
+
+
+def test_a_reload_waits_until_a_busy_agent_knows_of_it(supervisor: Supervisor, tmp_path: pathlib.Path) -> None:
+    """Else supervisord would begin anew with the active set that the agent is about to empty."""
+    agent = Agent(tmp_path)
+    supervisor.start("[program:web]\ncommand=/bin/sleep infinity\n")
+    wait_for("its first word", lambda: agent.events("web"))
+    agent.takes_s = 2.5
+    supervisor.ctl("reload")
+    log = tmp_path / "s.log"
+    wait_for("another life", lambda: log.read_text().count("supervisord started") == 2, 15, 0.01)
+    assert agent.knows_of_stop
+    agent.takes_s = 0.0
     agent.close()
 
 
