@@ -42,6 +42,9 @@ LAST_WORD_S = 8.0
 """How long supervisord's reload may wait for an agent that does not answer. supervisord kills a listener 10 s after it was
 told to end (stopwaitsecs), and reads its configuration again when all have ended."""
 
+LAST_EVENT_S = 0.1
+"""supervisord sends the event that it stops, and some ms later the signal to the listener."""
+
 BEAT_S = 30.0
 """How often the agent hears from the listener when there are no events."""
 
@@ -172,8 +175,11 @@ class Terminated(Exception):
     """SIGTERM: supervisord ends its listeners with everything else, also where it begins anew."""
 
 
-def _terminate(_number: int, _frame: object) -> None:
-    raise Terminated
+def _terminate(number: int, _frame: object) -> None:
+    """At SIGTERM supervisord's last event may be on its way: it is waited for a moment, until SIGALRM."""
+    if number == signal.SIGALRM:
+        raise Terminated
+    signal.setitimer(signal.ITIMER_REAL, LAST_EVENT_S)
 
 
 def main() -> int:
@@ -191,7 +197,8 @@ def main() -> int:
     teller = threading.Thread(target=tell_agent, args=(backlog, run_dir), daemon=True)
     teller.start()
     code = 0
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, _terminate)
     try:
         serve(0, 1, backlog)
     except Terminated:
@@ -204,6 +211,9 @@ def main() -> int:
         say(f"supervisord is gone: {error}")
     except KeyboardInterrupt:
         code = 130
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        # It ends already.
+        signal.signal(number, signal.SIG_IGN)
     backlog.end()
     teller.join(LAST_WORD_S)
     return code
