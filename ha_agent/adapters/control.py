@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable
 
 from ha_agent.core.frames import FrameDecoder, FrameError, Message, encode_frame
 from ha_agent.core.places import RunPlaces
+
+BEGINS_S = 3.0
+"""How long an agent that runs is waited for: one that reads its settings anew has no socket for less than a second."""
 
 
 class NoDaemon(Exception):
@@ -41,8 +45,29 @@ def ask_daemon(
 
 
 def _connect(sock: socket.socket, run_dir: str) -> None:
-    """Connects to the socket that this user may use, the one for operators first. Raises ``NotAllowed`` where none is."""
-    places = RunPlaces(run_dir)
+    """Connects to the socket that this user may use, the one for operators first, and waits for an agent that begins anew.
+
+    Raises ``NoDaemon``, ``TimeoutError``, and ``NotAllowed`` where there is no such socket.
+    """
+    until = time.monotonic() + min(sock.gettimeout() or BEGINS_S, BEGINS_S)
+    while True:
+        try:
+            _connect_once(sock, RunPlaces(run_dir))
+            return
+        except NoDaemon:
+            if time.monotonic() >= until or not _agent_runs():
+                raise
+        time.sleep(0.05)
+
+
+def _agent_runs() -> bool:
+    # Whoever is answered looks at no process: a command starts sooner without.
+    from ha_agent.adapters.procs import find_agent
+
+    return find_agent() is not None
+
+
+def _connect_once(sock: socket.socket, places: RunPlaces) -> None:
     for path in (places.control_socket, places.read_socket):
         try:
             sock.connect(path)

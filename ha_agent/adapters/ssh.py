@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import secrets
 import shutil
@@ -98,18 +99,20 @@ class PeerLink:
         self.is_up = False
         self.problem = "not connected yet"
         self.since_wall = 0.0
+        self._lost_at = -math.inf
 
     async def run(self, wall: Callable[[], float]) -> None:
         """Connects again and again until cancelled. One report a change of state, none for every failed attempt."""
         pause, refusals = FIRST_RETRY_S, 0
-        self.since_wall = wall()
+        loop = asyncio.get_running_loop()
+        self.since_wall, self._lost_at = wall(), loop.time()
         while True:
             self.path = self.paths.pick()
             problem = await self._connect_once(wall)
             self.paths.note_failure(self.path)
             if self.is_up:
                 self.is_up, pause = False, FIRST_RETRY_S
-                self.since_wall = wall()
+                self.since_wall, self._lost_at = wall(), loop.time()
                 log.warning("link to %s is down: %s", self._peer.name, problem)
             elif problem != self.problem:
                 log.warning("no link to %s: %s", self._peer.name, problem)
@@ -137,6 +140,17 @@ class PeerLink:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 await self._changed.wait()
+
+    async def wait_back(self, limit_s: float) -> bool:
+        """Whether the link is up, after a wait where it may be back in a moment.
+
+        An agent that reads its settings anew, this one or the peer's, takes the link away for less than a second. A link
+        that has been down for ``limit_s`` or longer is not waited for.
+        """
+        loop = asyncio.get_running_loop()
+        while not self.is_up and (left := self._lost_at + limit_s - loop.time()) > 0:
+            await self.wait_change(left)
+        return self.is_up
 
     async def _connect_once(self, wall: Callable[[], float]) -> str:
         try:

@@ -58,3 +58,50 @@ def test_a_refused_key_never_makes_sshd_shut_the_door_to_this_machine(
     for moment in moments:
         held_until = max(held_until, moment) + AUTHFAIL_S
         assert held_until - moment < MIN_S, "it would be enforced"
+
+
+class PausingLink(PeerLink):
+    """Is up but for ``down_s`` from its tenth second on."""
+
+    down_s = 0.0
+
+    async def _connect_once(self, _wall: Callable[[], float]) -> str:
+        loop = asyncio.get_running_loop()
+        if self._lost_at + self.down_s > loop.time():
+            return "ha-agent-peer: the agent is not running on node-b"
+        self.is_up = True
+        self._tell_change()
+        await asyncio.sleep(10.0)
+        return "closed by the other end"
+
+
+@pytest.mark.parametrize(("down_s", "limit_s", "is_back"), [(0.7, 3.0, True), (5.0, 3.0, False)])
+def test_a_link_that_was_lost_a_moment_ago_is_waited_for(
+    tmp_path: pathlib.Path, down_s: float, limit_s: float, is_back: bool
+) -> None:
+    """As while the peer's agent reads its settings anew."""
+
+    async def main() -> None:
+        async def greet(_link: PeerLink) -> None:
+            pass
+
+        loop = asyncio.get_running_loop()
+        link = PausingLink(LinkSettings(), PEER, str(tmp_path), greet, lambda: None)
+        assert not await link.wait_back(limit_s), "nobody connects"
+        running = asyncio.ensure_future(link.run(lambda: 0.0))
+        await asyncio.sleep(0)
+        try:
+            assert await link.wait_back(limit_s), "this agent has only just begun"
+            link.down_s = down_s
+            await asyncio.sleep(10.1)
+            began = loop.time()
+            assert not link.is_up and await link.wait_back(limit_s) == is_back
+            assert down_s - 0.2 < loop.time() - began < 2 * down_s if is_back else loop.time() - began <= limit_s
+            if not is_back:
+                began = loop.time()
+                assert not await link.wait_back(limit_s) and loop.time() == began, "it has been down for long"
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    run_timeless(main())
