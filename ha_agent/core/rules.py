@@ -9,8 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 
 from ha_agent.core.words import Action, Role, VrrpState
+
+
+class Cause(Enum):
+    """Why a node gives MASTER up to its peer for now; the values are the codes of the rules."""
+
+    REFUSED = "interlock-refused"
+    """The peer is active and stays so, or keepalived has to say anew what it is: not a choice of this node."""
+    SWITCHOVER = "hand-over"
+    CHECK = "check-hand-over"
+    HOOK = "hook-failed"
+    WAIT = "wait-failed"
+
+
+_CAUSES = {
+    Cause.REFUSED: "the peer is active and stays so: it is MASTER itself, or in maintenance",
+    Cause.SWITCHOVER: "an operator asked for a switchover",
+    Cause.CHECK: "a health check fails here, and the peer is fit to take over",
+    Cause.HOOK: "a hook failed here, and the peer is fit to take over",
+    Cause.WAIT: "a program did not come that another one waits for, and the peer is fit",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +41,7 @@ class Facts:
     ``vip_here`` is None where it could not be found out. ``plan_done`` speaks of the takeover or release under way: None
     while it runs or where there is none, else whether it reached its end. ``left_running`` counts processes of the
     registry that could not be ended, or that were found on a standby. ``superseded`` means that the peer owns a newer
-    epoch, ``refused`` that the interlock was refused by a peer that is active and MASTER itself, ``handing_over`` that an
-    operator asked for a switchover, ``hook_failed`` that a hook failed and this node gives way to a standby that is fit,
-    ``wait_failed`` the same for a program that did not come and that another one may not be without,
-    ``check_failed`` of a health check.
+    epoch. ``gives_way``: why this node has MASTER given up here; None where it does not.
     ``supervisord_replaced``: the supervisord that the programs were loaded into has ended; ``supervisord_gone``: there has
     been none for longer than one may be missing. ``vrrp_asked``: no report of keepalived is there and it is being asked,
     which takes a moment. ``stays_standby``: an operator ordered that. ``votes_left_s``: seconds until all that runs on this
@@ -35,11 +53,7 @@ class Facts:
     keepalived_alive: bool
     vip_here: bool | None
     superseded: bool = False
-    refused: bool = False
-    handing_over: bool = False
-    hook_failed: bool = False
-    wait_failed: bool = False
-    check_failed: bool = False
+    gives_way: Cause | None = None
     plan_done: bool | None = None
     left_running: int = 0
     retry_due: bool = False
@@ -70,11 +84,7 @@ def has_right(facts: Facts) -> bool:
         and facts.keepalived_alive
         and facts.vip_here is not False
         and not facts.superseded
-        and not facts.refused
-        and not facts.handing_over
-        and not facts.hook_failed
-        and not facts.wait_failed
-        and not facts.check_failed
+        and facts.gives_way is None
         and not facts.stays_standby
         and not facts.supervisord_gone
         and not _votes_over(facts)
@@ -100,14 +110,14 @@ def _vip_gone(facts: Facts) -> bool:
     return facts.vip_here is False
 
 
+def _given_way_for(cause: Cause) -> Callable[[Facts], bool]:
+    return lambda facts: facts.gives_way is cause
+
+
 _LOSSES: tuple[tuple[str, Callable[[Facts], bool], str], ...] = (
     ("votes-lost", _votes_over, "this node's votes end: neither the peer nor the witness has renewed them"),
     ("superseded", lambda f: f.superseded, "the peer has taken over with a newer epoch"),
-    ("interlock-refused", lambda f: f.refused, "the peer is active and stays so: it is MASTER itself, or in maintenance"),
-    ("hand-over", lambda f: f.handing_over, "an operator asked for a switchover"),
-    ("check-hand-over", lambda f: f.check_failed, "a health check fails here, and the peer is fit to take over"),
-    ("hook-failed", lambda f: f.hook_failed, "a hook failed here, and the peer is fit to take over"),
-    ("wait-failed", lambda f: f.wait_failed, "a program did not come that another one waits for, and the peer is fit"),
+    *((cause.value, _given_way_for(cause), why) for cause, why in _CAUSES.items()),
     ("stays-standby", lambda f: f.stays_standby, "an operator ordered this node to stay standby"),
     ("keepalived-down", _keepalived_gone, "keepalived is not running, so nothing says that this node may be active"),
     ("vrrp-left-master", _left_master, "keepalived no longer reports MASTER"),

@@ -28,6 +28,7 @@ from ha_agent.core.hooks import HookSettings
 from ha_agent.core.orders import Orders
 from ha_agent.core.peer_summary import PeerSummary
 from ha_agent.core.places import RunPlaces, StatePlaces
+from ha_agent.core.rules import Cause
 from ha_agent.core.settings import (
     LinkSettings,
     OrderSettings,
@@ -522,9 +523,9 @@ def _build_procedures(
     interlock = Interlock(limits, standing, registry.ledger, shared.link, events, is_machine_up, shared.clock)
     fitness = Fitness(run.track_file, events, waker.wake_at, shared.standby_order.find_reason)
 
-    def waking(tell: Callable[[float, str], None]) -> Callable[[str], None]:
+    def giving_way(cause: Cause) -> Callable[[str], None]:
         def give_way(reason: str) -> None:
-            tell(shared.clock(), reason)
+            fitness.give_way(shared.clock(), reason, cause)
             waker.wake()
 
         return give_way
@@ -544,7 +545,7 @@ def _build_procedures(
         events,
         shared.hook_runner(run.hook).run,
         hand_back,
-        waking(fitness.give_way_for_hook),
+        giving_way(Cause.HOOK),
         has_votes,
     )
     start_order = StartOrder(
@@ -555,7 +556,7 @@ def _build_procedures(
         programs.loaded,
         events,
         hand_back,
-        Bounds(lambda: not shared.maintenance.is_on and has_votes(), waking(fitness.give_way_for_wait)),
+        Bounds(lambda: not shared.maintenance.is_on and has_votes(), giving_way(Cause.WAIT)),
         shared.machine.takes_connection,
         shared.clock,
         start_all=limits.start_all,
@@ -579,7 +580,7 @@ def _build_procedures(
         peer=lambda: registry.conversation.peer,
         fence=functools.partial(shared.machine.fence, limits.fence_command, limits.fence_timeout_s),
         is_connected=functools.partial(shared.machine.any_answers, limits.require_any, REQUIRE_S),
-        give_way=waking(fitness.give_way),
+        give_way=giving_way(Cause.REFUSED),
         peer_off=peer_off,
         votes=votes,
     )
@@ -631,7 +632,7 @@ def _build_watchers(
     def have_it_report_anew() -> None:
         # FAULT and then fit again makes two reports, whatever the state is.
         if not shared.maintenance.is_on:
-            fitness.give_way(shared.clock(), "keepalived's report is lost, and it does not answer", HOLD_LEAST_S)
+            fitness.give_way(shared.clock(), "keepalived's report is lost, and it does not answer", hold_s=HOLD_LEAST_S)
             waker.wake()
 
     inquiry = Inquiry(

@@ -17,6 +17,7 @@ from ha_agent.core.checks import CheckSettings
 from ha_agent.core.frames import Message
 from ha_agent.core.node_json import NodeAccountJson
 from ha_agent.core.peer_summary import PeerSummary, summary_message
+from ha_agent.core.rules import Cause
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import Role, VrrpState
 from ha_agent.daemon.checks.acting import CheckActs
@@ -85,8 +86,8 @@ class FakeHandOver(HandOver):
         await self.asks.ask_role(1.0)
         return self.obstacle or None
 
-    def begin(self, reason: str, *, for_check: bool = False) -> None:
-        assert for_check and reason == "check web: refused"
+    def begin(self, reason: str, cause: Cause = Cause.SWITCHOVER) -> None:
+        assert cause is Cause.CHECK and reason == "check web: refused"
         for disk in self.disks:
             with open(disk, encoding="ascii") as file:
                 assert [row[1] for row in json.load(file)["moves"]] == ["web"], "on both disks"

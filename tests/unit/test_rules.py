@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ha_agent.core.rules import RULES, Facts, decide, has_right, roles_as_mermaid
+from ha_agent.core.rules import RULES, Cause, Facts, decide, has_right, roles_as_mermaid
 from ha_agent.core.words import Action, Role, VrrpState
 from tests.rules_doc import PAGE, with_rules
 
@@ -17,21 +17,20 @@ GOOD = Facts(1.0, VrrpState.MASTER, True, True)
 
 
 def every_fact() -> list[Facts]:
-    choices: Iterable[tuple[Any, ...]] = itertools.product(
-        VrrpState,
-        (True, False),
-        (True, False, None),
-        (True, False),
-        (True, False),
-        (True, False),
-        (True, False, None),
-        (0, 2),
-        (True, False),
-        (True, False),
-        (True, False),
-    )
-    facts = [Facts(1.0, *choice) for choice in choices]
-    return facts + [replace(one, stays_standby=True) for one in facts]
+    choices: dict[str, Iterable[Any]] = {
+        "vrrp_state": VrrpState,
+        "keepalived_alive": (True, False),
+        "vip_here": (True, False, None),
+        "superseded": (True, False),
+        "gives_way": (None, *Cause),
+        "plan_done": (True, False, None),
+        "left_running": (0, 2),
+        "retry_due": (True, False),
+        "supervisord_replaced": (True, False),
+        "supervisord_gone": (True, False),
+        "stays_standby": (True, False),
+    }
+    return [Facts(1.0, **dict(zip(choices, chosen, strict=True))) for chosen in itertools.product(*choices.values())]
 
 
 def test_a_standby_with_the_right_takes_over() -> None:
@@ -54,8 +53,7 @@ def test_a_standby_with_the_right_takes_over() -> None:
         ({"keepalived_alive": False}, "keepalived-down"),
         ({"vip_here": False}, "vip-lost"),
         ({"superseded": True}, "superseded"),
-        ({"refused": True}, "interlock-refused"),
-        ({"handing_over": True}, "hand-over"),
+        *(({"gives_way": cause}, cause.value) for cause in Cause),
         ({"supervisord_gone": True}, "supervisord-down"),
         ({"stays_standby": True}, "stays-standby"),
     ],

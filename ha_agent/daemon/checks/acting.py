@@ -13,6 +13,7 @@ from ha_agent.core.checks import CheckSettings
 from ha_agent.core.findings import Severity
 from ha_agent.core.node_json import NodeAccountJson
 from ha_agent.core.prechecks import find_obstacles
+from ha_agent.core.rules import Cause
 from ha_agent.daemon.checks.record import CheckRecord
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.peer.conversation import Conversation
@@ -101,7 +102,7 @@ class CheckActs:
             return Verdict(Act.NOTHING)
         text = f"check {name}: {why}: hands over to {self._peer}"
         self._events.add("check-moves", text, check=name, epoch=move.epoch)
-        self._hand_over.begin(f"check {name}: {why}", for_check=True)
+        self._hand_over.begin(f"check {name}: {why}", Cause.CHECK)
         return Verdict(Act.HAND_OVER)
 
     async def _peer_knows(self, move: Move) -> bool:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 
 from ha_agent.adapters.files import read_note, write_note
+from ha_agent.core.rules import Cause
 from ha_agent.core.words import Role, VrrpState
 from ha_agent.daemon.events import Events
 
@@ -50,27 +51,21 @@ class Fitness:
         """Why the file cannot be written; None where it could."""
         self._held_mono: float | None = None
         self._hold_s, self._hold_reason = HOLD_S, ""
-        self.hands_over = False
-        """Whether it does so because an operator asked for a switchover."""
-        self.hook_failed = False
-        """Whether it does so because a hook failed here."""
-        self.wait_failed = False
-        """Whether it does so because a program did not come that another one may not be without."""
-        self.check_failed = False
-        """Whether it hands over because a health check fails here, and no operator asked for it."""
+        self.gives_way: Cause | None = None
+        """Why this node has given MASTER up to its peer for now; None where it has not."""
         self._vip_lost_mono: float | None = None
         self.reason: str | None = None
         """Why keepalived is told FAULT; None where it is not, as far as this agent is concerned."""
 
     @property
-    def gives_way(self) -> bool:
-        """Whether this node has given MASTER up to its peer for now."""
-        return self._held_mono is not None
-
-    @property
     def gives_way_by_choice(self) -> bool:
         """Whether it does so for a reason of its own, and not because the peer is active and stays so."""
-        return self.hands_over or self.hook_failed or self.wait_failed
+        return self.gives_way not in (None, Cause.REFUSED)
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether it does so until the peer owns the pair: for a switchover or a health check."""
+        return self.gives_way in (Cause.SWITCHOVER, Cause.CHECK)
 
     def begin(self, *, in_maintenance: bool = False) -> None:
         """Says for the first time that this node is fit, or that it is not by an operator's order.
@@ -83,29 +78,15 @@ class Fitness:
             return
         self._tell(self.reason is not None)
 
-    def give_way(self, now: float, reason: str, hold_s: float = HOLD_S) -> None:
+    def give_way(self, now: float, reason: str, cause: Cause = Cause.REFUSED, hold_s: float = HOLD_S) -> None:
         """Has keepalived give up MASTER here for ``hold_s`` at most."""
-        self.hands_over = self.hook_failed = self.wait_failed = self.check_failed = False
+        self.gives_way = cause
         self._held_mono, self._hold_s, self._hold_reason = now, hold_s, reason
         self._tell(True)
 
-    def give_way_for_hook(self, now: float, reason: str) -> None:
-        """Has keepalived give up MASTER here because a hook failed, for ``HOLD_S`` where the peer takes over."""
-        self.give_way(now, reason)
-        self.hook_failed = True
-
-    def give_way_for_wait(self, now: float, reason: str) -> None:
-        """The same because a program did not come that another one may not be without."""
-        self.give_way(now, reason)
-        self.wait_failed = True
-
-    def hand_over(self, now: float, reason: str, limit_s: float, *, for_check: bool = False) -> None:
-        """Has keepalived give up MASTER here until the peer owns the pair, ``limit_s`` at most.
-
-        ``for_check``: because a health check fails here.
-        """
-        self.give_way(now, reason, limit_s)
-        self.hands_over, self.check_failed = True, for_check
+    def hand_over(self, now: float, reason: str, limit_s: float, cause: Cause = Cause.SWITCHOVER) -> None:
+        """Has keepalived give up MASTER here until the peer owns the pair, ``limit_s`` at most."""
+        self.give_way(now, reason, cause, limit_s)
         self._wake_at(now + HAND_OVER_LEAST_S + 0.01)
         self._wake_at(now + limit_s + 0.01)
 
@@ -130,7 +111,7 @@ class Fitness:
         self._end_hold(now, vrrp_state, peer_owns)
         if self._is_vip_lost(now, vrrp_state, vip_here):
             self._events.add("vip-lost", "keepalived still says MASTER without the VIP: told to give up")
-            self.give_way(now, "keepalived said MASTER without the VIP", HOLD_LEAST_S)
+            self.give_way(now, "keepalived said MASTER without the VIP", hold_s=HOLD_LEAST_S)
         self.reason = self._find_reason(role, supervisord_gone, notes_problem, isolated, voteless)
         unfit = self.reason is not None
         # Somebody else may write the file, too: an operator's 1 stays, but a 0 does not lift what still holds.
@@ -157,7 +138,7 @@ class Fitness:
             return isolated or voteless
         if (order := self._find_order()) is not None:
             return order
-        return self._hold_reason if self.gives_way else None
+        return self._hold_reason if self.gives_way is not None else None
 
     def _end_hold(self, now: float, vrrp_state: VrrpState, peer_owns: bool) -> None:
         """Ends a hold when it has had its time.
@@ -173,11 +154,10 @@ class Fitness:
         else:
             over = vrrp_state is not VrrpState.MASTER and held_s > (self._hold_s if peer_owns else HOLD_LEAST_S)
         if over:
-            self._held_mono = None
-            self.hands_over = self.hook_failed = self.wait_failed = self.check_failed = False
+            self._held_mono = self.gives_way = None
 
     def _is_vip_lost(self, now: float, vrrp_state: VrrpState, vip_here: bool | None) -> bool:
-        if vrrp_state is not VrrpState.MASTER or vip_here is not False or self.gives_way:
+        if vrrp_state is not VrrpState.MASTER or vip_here is not False or self.gives_way is not None:
             self._vip_lost_mono = None
             return False
         if self._vip_lost_mono is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ha_agent.core.orders import END_MAINTENANCE
+from ha_agent.core.rules import Cause
 from ha_agent.core.settings import VrrpSettings
 from ha_agent.core.words import Role
 from ha_agent.daemon.peer.conversation import Conversation
@@ -68,11 +69,11 @@ class HandOver:
             return f"{self._peer} does not have every change yet"
         return None
 
-    def begin(self, reason: str, *, for_check: bool = False) -> None:
+    def begin(self, reason: str, cause: Cause = Cause.SWITCHOVER) -> None:
         """Has keepalived give MASTER up here, and everything follows from that.
 
         A peer that is not MASTER by its limit will not be: then this node may compete for it again.
         """
         limit_s = HAND_OVER_LIMIT_S + 5 * self._vrrp.advert_int_s
-        self._fitness.hand_over(self._clock(), reason, limit_s, for_check=for_check)
+        self._fitness.hand_over(self._clock(), reason, limit_s, cause)
         self._waker.wake()
