@@ -8,6 +8,7 @@ import errno
 import os
 import pathlib
 import tempfile
+import time
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 from ha_agent.core.manifest import Manifest
 from ha_agent.core.settings import ReadinessSettings
 from ha_agent.core.words import Role
-from ha_agent.daemon.programs.active_set import ActiveSet
+from ha_agent.daemon.programs import active_set as module
+from ha_agent.daemon.programs.active_set import FEW, ROUND, SETTLED_NS, ActiveSet
 from ha_agent.daemon.programs.catalogue import CatalogueReader
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
 from ha_agent.daemon.programs.partial_groups import PartialGroups
@@ -546,6 +548,48 @@ def test_whatever_came_before_the_set_is_what_one_look_at_the_registry_gives(
 
     with tempfile.TemporaryDirectory() as root:
         run_timeless(main(pathlib.Path(root)))
+
+
+def test_of_many_files_a_part_is_looked_at_each_time_unless_one_came_or_went(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 3 * FEW
+
+    async def main() -> None:
+        ready = Ready(tmp_path, **{f"p{n}": f"x{n}" for n in range(count)})
+        await ready.judge()
+        active_set, looks = ready.active_set, Looks(monkeypatch)
+        await active_set.write(keep_last_good=False)
+        os.utime(ready.directory, ns=(0, time.time_ns() - 2 * SETTLED_NS))
+        assert looks.of(active_set) == (False, count) and looks.of(active_set) == (False, FEW)
+        ready.directory.joinpath("p7.conf").write_text("somebody's, written into the file itself")
+        found = [looks.of(active_set)[0] for _ in range(ROUND)]
+        assert found.count(True) == 1, "once a round"
+        await active_set.write(keep_last_good=False)
+        assert looks.of(active_set) == (False, count), "an entry of the directory is another one"
+        assert looks.of(active_set) == (False, count), "the change is a young one, and may hide another"
+        ready.directory.joinpath("p9.conf").unlink()
+        assert looks.of(active_set) == (True, count)
+
+    run_timeless(main())
+
+
+class Looks:
+    """Counts the files that a set looks at."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._count = 0
+        real = module._look_of  # noqa: SLF001
+
+        def look(path: str) -> tuple[int, int, int]:
+            self._count += 1
+            return real(path)
+
+        monkeypatch.setattr(module, "_look_of", look)
+
+    def of(self, one: ActiveSet) -> tuple[bool, int]:
+        self._count = 0
+        return one.keep(), self._count
 
 
 class SpoiltWhileWritten(ActiveSet):

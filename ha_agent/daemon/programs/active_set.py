@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -26,6 +27,12 @@ log = logging.getLogger(__name__)
 
 OF_ONE_FILE = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ, errno.EINVAL})
 """Errors of writing one file that say nothing of the others. A full disk, or one that cannot be written, concerns all."""
+
+
+FEW, ROUND = 64, 12
+"""So many files, or this part of them, are looked at each time while nothing was added to their directory or taken away."""
+
+SETTLED_NS = 1_000_000_000
 
 
 class ActiveSet:
@@ -66,6 +73,8 @@ class ActiveSet:
         """Held for each change of the directory: a writing that began before must not fill what ``remove`` emptied."""
         self._removals = 0
         self._damages = 0
+        self._changed_ns: int | None = None
+        self._looked = 0
         self.directory = directory
         self.judged: Manifest = EMPTY
         self.selection = Selection()
@@ -226,11 +235,12 @@ class ActiveSet:
     def keep(self) -> bool:
         """Forgets that files were written which are not there as they were; says whether there are any.
 
-        ``write`` must follow then. Raises ``OSError`` where the directory cannot be made.
+        ``write`` must follow then. A file that is gone or replaced is noticed at once, one that was written into within
+        ``ROUND`` looks. Raises ``OSError`` where the directory cannot be made.
         """
         made = make_dir(self.directory, 0o700)
         with self._files:
-            looks = {name: _look_of(os.path.join(self.directory, name)) for name in self._written}
+            looks = {name: _look_of(os.path.join(self.directory, name)) for name in self._names_to_look_at()}
             changed = [name for name, look in looks.items() if look != self._files_seen[name]]
             for name in changed:
                 del self._written[name]
@@ -238,6 +248,21 @@ class ActiveSet:
                 self._damages += 1
                 self._whole = None
         return made or bool(changed)
+
+    def _names_to_look_at(self) -> list[str]:
+        """All files where an entry of the directory has changed since the last look, else the next ones in turn.
+
+        A directory's time says that; a young one may hide a second change within the same tick of the kernel's clock.
+        """
+        names = list(self._written)
+        changed_ns = os.stat(self.directory).st_mtime_ns
+        is_quiet = changed_ns == self._changed_ns
+        self._changed_ns = changed_ns if time.time_ns() - changed_ns > SETTLED_NS else None
+        if not is_quiet or len(names) <= FEW:
+            return names
+        count = max(FEW, -(-len(names) // ROUND))
+        start, self._looked = self._looked, (self._looked + count) % len(names)
+        return (names + names)[start : start + count]
 
     def _stamp(self, sha: str, path: str, selection: Selection) -> str:
         verdict = self._verdicts.get(path)
