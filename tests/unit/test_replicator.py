@@ -109,6 +109,28 @@ def test_an_epoch_that_was_raised_has_to_be_confirmed_anew(tmp_path: pathlib.Pat
     run_timeless(main())
 
 
+def test_a_link_that_is_lost_makes_no_change_late_and_a_change_made_meanwhile_is(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        sender = Sender(tmp_path, lambda _: COMMITTED)
+        running = await sender.begin({"a.conf": b"a"})
+        sender.replicator.learn_peer(EMPTY)
+        await asyncio.sleep(10)
+        state = sender.replicator.state
+        assert len(sender.sent()) == 1 and state.pending_since_wall is None
+        sender.link.is_up = False
+        sender.replicator.learn_peer(None)
+        await asyncio.sleep(10)
+        assert state.pending_since_wall is None, "nothing waits"
+        sender.node.edit({"a.conf": b"b"})
+        await sender.node.view.compare()
+        sender.replicator.wake()
+        await asyncio.sleep(10)
+        assert state.pending_since_wall == WALL_S
+        running.cancel()
+
+    run_timeless(main())
+
+
 def test_nothing_goes_out_of_a_node_that_is_not_active(tmp_path: pathlib.Path) -> None:
     async def main() -> None:
         for role in Role:

@@ -291,7 +291,11 @@ class Replicator:
         done.set()
 
     def _note_pending(self) -> None:
-        differs = self._differs or self.peer_manifest != self._wanted or not self._is_agreed
+        if self.peer_manifest is None:
+            # It is not asked what the peer holds, or it cannot be: what both agreed on last is no change that waits.
+            differs = self._ledger.agreed != self._wanted
+        else:
+            differs = self._differs or self.peer_manifest != self._wanted or not self._is_agreed
         # What a standby, or a node that is still taking over, knows of its peer's registry waits for nobody.
         if not differs or self._standing.role is not Role.ACTIVE:
             self.state.pending_since_wall = None
