@@ -33,6 +33,7 @@ from ha_agent.core.host_profile import DEBIAN
 from ha_agent.core.journal_lines import UNITS, merge_lines
 from ha_agent.core.main_conf import UnusableConf, included_patterns, parse_main_conf
 from ha_agent.core.places import RunPlaces, StatePlaces
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.schema import SettingsError
 from ha_agent.core.settings import Settings
 from ha_agent.core.visible import visible
@@ -259,5 +260,5 @@ def _run(*words: str) -> str:
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PROGRAM_S, env=env
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"{error}\n"
+        return f"{reason_of(error)}\n"
     return done.stdout.decode("utf-8", "replace")

@@ -28,6 +28,7 @@ from ha_agent.core.hooks import HookSettings
 from ha_agent.core.orders import Orders
 from ha_agent.core.peer_summary import PeerSummary
 from ha_agent.core.places import RunPlaces, StatePlaces
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.settings import (
     LinkSettings,
     OrderSettings,
@@ -217,7 +218,7 @@ class Group:
         try:
             self.active_set.remove()
         except OSError as error:
-            log.error("the active set cannot be emptied: %s", error)
+            log.error("the active set cannot be emptied: %s", reason_of(error))
 
     def link_changed(self, *, is_up: bool) -> None:
         """The link went up or down."""

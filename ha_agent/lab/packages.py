@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 
+from ha_agent.core.reasons import reason_of
+
 LAB: tuple[str, ...] = ("keepalived", "openssh-server", "openssh-client", "rsync", "supervisor", "iproute2", "procps")
 LAB += ("redis-server", "lighttpd")
 TESTS: tuple[str, ...] = (
@@ -132,7 +134,7 @@ def main() -> int:
         fetch(SETS[options.set], options.into)
         compile_python(options.into)
     except (PackagesFailed, OSError, subprocess.CalledProcessError) as error:
-        print(f"packages: {error}", file=sys.stderr)
+        print(f"packages: {reason_of(error)}", file=sys.stderr)
         return 1
     return 0
 

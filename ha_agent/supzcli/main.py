@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ha_agent import __version__
+from ha_agent.adapters.arguments import problem_of
 from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
 from ha_agent.core.words import Exit
 
@@ -40,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] == ["--version"]:
         print(f"supzcli {__version__}")
         return Exit.DONE
+    if problem := problem_of(words):
+        return _complain(problem, Exit.USAGE)
     if words and words[0].startswith("-"):
         return _complain(
             f"there is no option {words[0]}: supzcli always speaks with this node's supervisord, through the agent",

@@ -15,6 +15,7 @@ from dataclasses import asdict, replace
 
 from ha_agent.adapters.files import keep_note, put_aside, read_note, read_or_none, write_atomic, write_note
 from ha_agent.core.account import Window
+from ha_agent.core.reasons import reason_of
 from ha_agent.daemon.events import Events
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class Maintenance:
         except IsADirectoryError:
             put_aside(self._path)
         except OSError as error:
-            log.error("%s cannot be removed: %s", self._path, error)
+            log.error("%s cannot be removed: %s", self._path, reason_of(error, self._path))
         self._events.add("maintenance-off", f"maintenance is over: {why}", **details)
 
 
@@ -127,7 +128,7 @@ def read_life(path: str) -> str:
         try:
             write_note(path, raw)
         except OSError as error:
-            log.error("%s cannot be written: %s", path, error)
+            log.error("%s cannot be written: %s", path, reason_of(error, path))
     return raw.decode("ascii", "replace")
 
 
