@@ -75,7 +75,7 @@ class Backlog:
             self._changed.notify()
 
     def note_stopping(self) -> None:
-        """supervisord stops everything, in order to end or to begin anew."""
+        """supervisord stops everything, in order to end or to begin again."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -175,7 +175,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 class Terminated(Exception):
-    """SIGTERM: supervisord ends its listeners with everything else, also where it begins anew."""
+    """SIGTERM: supervisord ends its listeners with everything else, also where it begins again."""
 
 
 def _terminate(number: int, _frame: object) -> None:

@@ -59,7 +59,7 @@ def describe_alerts(answer: Mapping[str, Any]) -> list[str]:
     """The lines about one node."""
     lines = [paint(str(answer["node"]), "bold")]
     lasting = [row for row in answer["lasting"] if row["told"] or row["silenced"]]
-    lines += [f"  {line}" for row in lasting for line in _lasting_lines(row)] or ["  no alert lasts"]
+    lines += [f"  {line}" for row in lasting for line in _lasting_lines(row)] or ["  no active alerts"]
     if answer["recent"]:
         lines.append("  recent:")
         lines += [f"    {_recent_line(row)}" for row in answer["recent"]]

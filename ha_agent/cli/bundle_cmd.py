@@ -37,6 +37,7 @@ from ha_agent.core.reasons import reason_of
 from ha_agent.core.schema import SettingsError
 from ha_agent.core.settings import Settings
 from ha_agent.core.visible import visible
+from ha_agent.core.width import count_text
 from ha_agent.core.words import Exit
 
 EVENTS = 5000
@@ -86,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     except BaseException:
         os.unlink(path)
         raise
-    print(f"{path}: {len(bundle.files)} files, {os.path.getsize(path) >> 10} KiB")
+    print(f"{path}: {count_text(len(bundle.files), 'file')}, {os.path.getsize(path) >> 10} KiB")
     print("secrets are blanked as far as they can be told; look through it before you pass it on")
     for part, why in bundle.missing.items():
         complain(f"missing: {part}: {why}")

@@ -1,4 +1,4 @@
-"""``ha-agent pair``: the agents' keys and host keys: exchanged, made anew, and taken over where one has changed."""
+"""``ha-agent pair``: the agents' keys and host keys: exchanged, made again, and taken over where one has changed."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _rotate(options: argparse.Namespace) -> int:
         seen = {side: ask("keys", {"step": "look"}) for side, ask in sides.items()}
         check_pair(seen)
         for side in sides:
-            print(visible(f"{seen[side]['name']}: {_print_of(seen[side]['key'])} is made anew"))
+            print(visible(f"{seen[side]['name']}: {_print_of(seen[side]['key'])} is made again"))
         if options.dry_run:
             print("nothing was changed")
             return Exit.DONE

@@ -208,7 +208,7 @@ class Group:
     """Asks the peer's machine, without its agent, within a limit in seconds."""
 
     def supervisord_ended(self) -> None:
-        """A supervisord that begins anew, after its end or a reload, must not start the registry beside what is left of it.
+        """A supervisord that begins again, after its end or a reload, must not start the registry beside what is left of it.
 
         Under maintenance nothing is touched: the caller looks.
         """

@@ -120,7 +120,7 @@ async def _run_agent(settings: Settings, config_path: str, lock: AgentLock) -> i
         log.critical("cannot start: %s", reason_of(error))
         return Exit.FAILED
     if agent.begins_anew and not agent.failed:
-        # The same process begins anew: the agent's own restart changes nothing for the programs, so neither does this.
+        # The same process begins again: the agent's own restart changes nothing for the programs, so neither does this.
         notify_manager(f"RELOADING=1\nMONOTONIC_USEC={int(loop.time() * 1e6)}")
         lock.hand_on()
         os.execv(sys.executable, [sys.executable, "-m", "ha_agent", "daemon", "--config", config_path])

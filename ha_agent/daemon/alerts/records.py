@@ -37,16 +37,16 @@ class AlertRecords:
         try:
             stored = self._store.load()
         except OSError as error:
-            stored = Stored(remark=f"alerts begin anew: {reason_of(error)}")
+            stored = Stored(remark=f"alerts begin again: {reason_of(error)}")
         if stored.book is not None:
             try:
                 self.book.load(stored.book)
             except (KeyError, ValueError, TypeError) as error:
-                log.error("the book of alerts cannot be used, it begins anew: %r", error)
+                log.error("the book of alerts cannot be used, it begins again: %r", error)
         if stored.remark:
             log.error("%s", stored.remark)
         self.notes = stored.notes
-        # A book that begins anew must not give a number that a sink has had: that sink would pass it over.
+        # A book that begins again must not give a number that a sink has had: that sink would pass it over.
         used = [note.number for note in stored.notes] + [state.cursor for state in stored.sinks.values()]
         self.book.number = max([self.book.number, *used])
         self.sinks = {name: stored.sinks.get(name) or SinkState(self.book.number) for name in self.sinks}

@@ -23,7 +23,7 @@ MAX_EVENTS = 10_000
 class AlertOperations:
     """``wake`` has alerts looked at soon. ``wall``: the wall clock, in seconds.
 
-    ``supervisord_begins`` is told when supervisord begins anew: ``True`` where it is only about to, or about to end.
+    ``supervisord_begins`` is told when supervisord begins again: ``True`` where it is only about to, or about to end.
     """
 
     def __init__(

@@ -120,7 +120,7 @@ class Maintenance:
 def read_life(path: str) -> str:
     """What tells this boot from every other: a token at ``path``, in /run, which a reboot empties.
 
-    One that cannot be read is made anew: what was begun before counts as another boot's.
+    One that cannot be read is made again: what was begun before counts as another boot's.
     """
     raw = read_note(path)
     if not raw:

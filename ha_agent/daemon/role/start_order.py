@@ -141,7 +141,7 @@ class StartOrder:
     def begin(self) -> frozenset[str]:
         """Begins an order where the confs ask for one; returns the groups that are not to be loaded with the others.
 
-        They are written down first. A takeover that is tried again begins anew.
+        They are written down first. A takeover that is tried again begins again.
         """
         plan = self.find_plan()
         run = StartRun(plan.held, self._clock()) if plan.held else None
