@@ -33,7 +33,7 @@ ROTATE_AGAIN = "the keys that are in use are let in on both nodes: run the same 
 
 def add_parser(commands: Commands) -> None:
     """Adds the command's grammar."""
-    summary = "exchange keys with the other node, a part of setup; make them anew; take over a host key that has changed"
+    summary = "exchange keys with the other node, a part of setup; make new ones; take over a host key that has changed"
     parser = commands.add("pair", summary, "ha-agent pair node-b --rotate", run)
     parser.add_argument("peer", metavar="HOST", help="the other node: a name or an address that ssh reaches")
     add_way(parser)

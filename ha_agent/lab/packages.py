@@ -25,7 +25,7 @@ TESTS: tuple[str, ...] = (
     "prometheus",
     "etcd-server",
 )
-TESTS += ("e2fsprogs",)
+TESTS += ("e2fsprogs", "zsh", "fish")
 BENCH = ("lsyncd", "inotify-tools")
 DEB = ("debhelper", "dh-python", "pybuild-plugin-pyproject", "python3-all", "python3-setuptools", "dpkg-dev", "lintian")
 MACHINES = ("systemd-container", "debootstrap", "iproute2")
