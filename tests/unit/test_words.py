@@ -9,8 +9,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 PLACES = ("docs", "ha_agent", "tests", "tools", "bench", "systemd", "keepalived", "debian", "share/prometheus")
-FILES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "pyproject.toml")
-NOT_READ = {".png", ".json", ".js", ".css", ".pyc"}
+FILES = ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "pyproject.toml")
+NOT_READ = {".png", ".svg", ".json", ".js", ".css", ".pyc"}
 
 INSTEAD = {
     r"can not": "cannot",
