@@ -179,7 +179,7 @@ complete -c ha-agent -n '_shtab_ha_agent_using resume' -l config -xka "(__fish_c
 complete -c ha-agent -n '_shtab_ha_agent_using resume' -l json -d 'as JSON (docs/json.md)'
 complete -c ha-agent -n '_shtab_ha_agent_using; and test $_shtab_ha_agent_npos -eq 0' -a alert -d 'What the agents raise the alarm about, and where it goes.'
 complete -c ha-agent -n '_shtab_ha_agent_using alert' -s h -l help -d 'show this help message and exit'
-complete -c ha-agent -n '_shtab_ha_agent_using alert; and test $_shtab_ha_agent_npos -eq 0' -a list -d 'What lasts, what was told recently, how the sinks are.'
+complete -c ha-agent -n '_shtab_ha_agent_using alert; and test $_shtab_ha_agent_npos -eq 0' -a list -d 'Active alerts, those sent recently, how the sinks are.'
 complete -c ha-agent -n '_shtab_ha_agent_using alert list' -s h -l help -d 'show this help message and exit'
 complete -c ha-agent -n '_shtab_ha_agent_using alert list' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration (default /etc/ha-agent/agent.toml)'
 complete -c ha-agent -n '_shtab_ha_agent_using alert list' -s n -x -d 'recent alerts (default 10)'

@@ -20,6 +20,7 @@ from ha_agent.core.main_conf import UnusableConf, parse_main_conf
 from ha_agent.core.program_ini import LogRules, ProgramIniError, Registrant, render_program
 from ha_agent.core.schema import SettingsError
 from ha_agent.core.words import Exit
+from ha_agent.lab.cli import lab_name
 
 PYTHON = re.compile(r"Traceback|\[Errno|<string>|\\ud[89a-f]|codec can't|File contains|While reading from|Source contains")
 BYTES = os.fsdecode(b"bill\xffing")
@@ -97,6 +98,12 @@ def test_what_may_stand_first_is_no_misplaced_option(words: list[str]) -> None:
 def test_a_number_that_cannot_be_is_refused_with_what_can(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=r": must be 1 or more$"):
         positive_count(text)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "/tmp/x", "a/b", "-x", "x" * 33, "ü"])
+def test_a_lab_lies_below_the_folder_of_labs(name: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="must be 1 to 32 letters"):
+        lab_name(name)
 
 
 CONTENTS = {
