@@ -101,7 +101,7 @@ class Maintenance:
     def update(self) -> bool:
         """Ends what has had its time; says whether maintenance is on."""
         if self._window is not None and not self.is_on:
-            self._end("its time is over")
+            self._end("it has expired")
         return self._window is not None
 
     def _end(self, why: str, **details: str) -> None:
