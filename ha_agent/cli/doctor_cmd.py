@@ -14,6 +14,7 @@ from ha_agent.cli.doctor.context import Context, error, run_checks
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, settings_of
 from ha_agent.core.findings import NAGIOS, Finding, Severity, worst_first, worst_severity
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.schema import SettingsError
 from ha_agent.core.visible import visible
 from ha_agent.core.width import count_text
@@ -97,7 +98,7 @@ def examine_peer(nodes: Nodes) -> list[Finding]:
             raise CommandFailed(str(answer["failure"]))
         return [Finding.from_dict(row) for node in answer["report"]["nodes"] for row in node["findings"]]
     except (PeerUnreachable, CommandFailed, NoDaemon, TimeoutError, KeyError) as problem:
-        text = f"{nodes.peer_name} could not be examined: {problem}"
+        text = f"{nodes.peer_name} could not be examined: {reason_of(problem)}"
         return [Finding("peer-not-examined", Severity.UNKNOWN, text, f"run ha-agent doctor at {nodes.peer_name}")]
 
 

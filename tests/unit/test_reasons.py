@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import pathlib
 
 import pytest
@@ -33,7 +34,13 @@ def test_a_file_that_the_sentence_names_is_not_said_twice() -> None:
         (OSError(2, "No such file or directory", b"/a\xff"), "/a\udcff: No such file or directory"),
         (OSError("no number"), "no number"),
         (ValueError("not text"), "not text"),
-        (TimeoutError(), "TimeoutError"),
+        (TimeoutError(), "no answer in time"),
+        (EOFError(), "EOFError"),
+        (UnicodeDecodeError("utf-8", b"a\n\xff", 2, 3, "invalid start byte"), "line 2: byte 0xff is not UTF-8"),
+        (json.JSONDecodeError("Expecting value", "{\n", 2), "line 2 is not JSON"),
+        (KeyError("epoch"), "epoch is missing"),
+        (KeyError(), "a key is missing"),
+        (TypeError("'int' object is not iterable"), "it has another form than it must have"),
     ],
 )
 def test_every_kind_of_error_has_a_text(error: BaseException, text: str) -> None:
@@ -45,10 +52,11 @@ def exceptions_of(handler: ast.ExceptHandler) -> set[str]:
     return {kind.id for kind in kinds if isinstance(kind, ast.Name)}
 
 
-def system_errors() -> set[str]:
-    """The names of OSError and of those below it that the system raises with a number."""
+def errors_of_python() -> set[str]:
+    """Of which Python makes the text: OSError and those below it that have a number, and those of content."""
     below = {kind.__name__ for kind in OSError.__subclasses__() if kind.__module__ == "builtins"}
-    return {"OSError", *below} - {"TimeoutError"}
+    content = {"KeyError", "TypeError", "AttributeError", "IndexError", "RecursionError", "UnicodeDecodeError"}
+    return {"OSError", *below, *content} - {"TimeoutError"}
 
 
 def raw_uses(handler: ast.ExceptHandler) -> list[int]:
@@ -64,10 +72,20 @@ def raw_uses(handler: ast.ExceptHandler) -> list[int]:
     return lines
 
 
+def test_no_error_is_printed_with_its_kind_and_quotes() -> None:
+    found = [
+        f"{path.relative_to(PACKAGE)}:{number}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if "{error!r" in line
+    ]
+    assert found == [], "write reason_of(error) (core/reasons.py)"
+
+
 def test_no_error_of_the_system_is_printed_as_python_prints_it() -> None:
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ExceptHandler) and node.name and exceptions_of(node) & system_errors():
+            if isinstance(node, ast.ExceptHandler) and node.name and exceptions_of(node) & errors_of_python():
                 found += [f"{path.relative_to(PACKAGE)}:{line}" for line in raw_uses(node)]
     assert found == [], "write reason_of(error) (core/reasons.py): the text of an OSError begins with [Errno ...]"

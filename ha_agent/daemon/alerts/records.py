@@ -42,7 +42,7 @@ class AlertRecords:
             try:
                 self.book.load(stored.book)
             except (KeyError, ValueError, TypeError) as error:
-                log.error("the book of alerts cannot be used, it begins again: %r", error)
+                log.error("the book of alerts cannot be used, it begins again: %s", reason_of(error))
         if stored.remark:
             log.error("%s", stored.remark)
         self.notes = stored.notes
