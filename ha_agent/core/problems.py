@@ -29,7 +29,7 @@ TEXTS: Mapping[str, str] = {
     "no-service": "no service: the VIP is on {other}, the programs run on {node}",
     "may-run-twice": "unless {peer} is off it may run the same programs as {node}: it was {role} when it was heard last, "
     "{age} ago",
-    "ran-twice": "{groups} groups of programs ran on both nodes for {took}, until {age} ago",
+    "ran-twice": "programs ran on both nodes for {took}, until {age} ago (groups: {groups})",
     "standby-unfit": "{node} could not take over: {why}",
     "unreachable": "{node} does not answer{age}: {why}",
     "unreachable-active": "{node} does not answer{age}: {why}; it was {role} when it was heard last",
