@@ -15,7 +15,7 @@ ROUNDS ?= 5
 SUITE ?= bookworm
 
 # What the spelling check reads: everything that a person wrote.
-PROSE := README.md CONTRIBUTING.md CHANGELOG.md Makefile pyproject.toml docs ha_agent tests tools bench debian systemd keepalived share
+PROSE := README.md SECURITY.md CONTRIBUTING.md CHANGELOG.md Makefile pyproject.toml docs ha_agent tests tools bench debian systemd keepalived share
 
 # Everything that the tools leave lies in build/.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
@@ -26,7 +26,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 # The lab's nodes run the code from here and leave byte code beside it; it goes at the end, also after Ctrl-C.
 TIDY := trap 'find ha_agent bench tests -name __pycache__ -prune -exec rm -rf {} +' EXIT; trap : INT TERM;
 
-.PHONY: screenshots help setup demo test test-debian check bench bench-compare chaos votes fuzz deb test-machines docs manuals clean root
+.PHONY: screenshots picture help setup demo test test-debian check bench bench-compare chaos votes fuzz deb test-machines docs manuals clean root
 
 help:
 	@echo "make demo    the main job on a real pair in namespaces, with a measured summary (root)"
@@ -43,8 +43,9 @@ help:
 	@echo "make test-machines  the package on two booted machines, from its installation to its removal (root);"
 	@echo "             SUITE=trixie: Debian 13, SUITE=mixed: node-a has 12 and node-b 13"
 	@echo "make docs    write docs/faults.md, the tables of docs/alerts.md, docs/lint.md, docs/architecture.md and docs/operations.md"
-	@echo "make screenshots  the pictures of docs/dashboard.md, taken by the tests in a real browser (root)"
-	@echo "make manuals write share/ (man pages, bash completion) from the command line's grammar"
+	@echo "make screenshots  the pictures of docs/dashboard.md, taken by the tests in a real browser, and make picture (root)"
+	@echo "make picture the moving picture of the README: make demo, recorded (root)"
+	@echo "make manuals write share/ (man pages, completion for bash, zsh and fish) from the command line's grammar"
 	@echo "make setup   what these need: .venv/ and build/; clean removes both"
 
 setup: $(VENV)/ready build/sysroot/.packages build/versions/ready
@@ -120,5 +121,12 @@ fuzz: $(VENV)/ready
 clean:
 	rm -rf .venv build
 
-screenshots: root setup
+# The moving picture of the README: what the demo prints, with its times; pauses are cut to a second.
+picture: root setup
+	@[ -x build/picture/bin/termtosvg ] || { $(PYTHON) -m venv build/picture && \
+		build/picture/bin/pip install --quiet --disable-pip-version-check 'termtosvg==1.1.0' 'setuptools<81'; }
+	@$(TIDY) tools/record-terminal build/demo.cast 110x32 "make demo" -- $(BIN)/python -m ha_agent.lab.demo
+	@build/picture/bin/termtosvg render build/demo.cast docs/images/demo.svg -t gjm8 -m 60 -M 1000 -D 6000
+
+screenshots: root setup picture
 	@$(TIDY) HA_AGENT_SCREENSHOTS=1 $(SANDBOX) $(BIN)/python -m pytest tests/cluster/test_web.py

@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.visible import visible, visible_data
 
 if TYPE_CHECKING:
@@ -290,8 +291,7 @@ def deliver(task: Mapping[str, Any]) -> tuple[int, str]:
     except Undelivered as error:
         return NEVER if error.final else AGAIN, str(error)
     except OSError as error:
-        said = error.strerror or str(error)
-        return AGAIN, f"{error.filename}: {said}" if error.filename else said
+        return AGAIN, reason_of(error)
     except Exception as error:  # noqa: BLE001 the outermost border: one line, whatever it was
         # The texts of foreign exceptions repeat what could not be used, which may be a secret.
         return NEVER, f"this alert cannot be sent: {type(error).__name__}"

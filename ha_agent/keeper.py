@@ -484,7 +484,7 @@ def main() -> int:
     try:
         keeper = Keeper(options.run_dir, Watchdog(options.watchdog, fcntl.ioctl))
     except OSError as error:
-        say(f"cannot start: {error}")
+        say(f"cannot start: {error.strerror or error}")
         return 1
     if not (keeper.is_locked and keeper.is_realtime):
         say("not locked in memory, or without real-time priority: it may be late on a machine that is short of either")

@@ -27,6 +27,7 @@ from ha_agent.core.events import (
     state_event,
 )
 from ha_agent.core.places import DEFAULT_RUN_DIR
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.words import Outcome
 
 HELD = 2000
@@ -74,7 +75,7 @@ class Backlog:
             self._changed.notify()
 
     def note_stopping(self) -> None:
-        """supervisord stops everything, in order to end or to begin anew."""
+        """supervisord stops everything, in order to end or to begin again."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -131,7 +132,9 @@ def tell_agent(backlog: Backlog, run_dir: str) -> None:
             backlog.put_back(told)
             if not silent:
                 print(
-                    f"ha-agent-listener: the agent does not take events, they are held: {error}", file=sys.stderr, flush=True
+                    f"ha-agent-listener: the agent does not take events, they are held: {reason_of(error)}",
+                    file=sys.stderr,
+                    flush=True,
                 )
             silent = True
             if backlog.ended:
@@ -172,7 +175,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 class Terminated(Exception):
-    """SIGTERM: supervisord ends its listeners with everything else, also where it begins anew."""
+    """SIGTERM: supervisord ends its listeners with everything else, also where it begins again."""
 
 
 def _terminate(number: int, _frame: object) -> None:
@@ -208,7 +211,7 @@ def main() -> int:
         say(f"{error}; supervisord starts it again")
         code = 1
     except OSError as error:
-        say(f"supervisord is gone: {error}")
+        say(f"supervisord is gone: {reason_of(error)}")
     except KeyboardInterrupt:
         code = 130
     for number in (signal.SIGTERM, signal.SIGALRM):

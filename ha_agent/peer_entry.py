@@ -17,6 +17,7 @@ import sys
 from ha_agent.adapters.program_path import SAFE_PATH, ProgramMissing, find_program
 from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
 from ha_agent.core.places import STAGING, RunPlaces, StatePlaces
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.words import Exit
 
 RSYNC = re.compile(rf"rsync --server (-[rW]{{1,4}}e\.[A-Za-z]{{0,20}}) \. ({STAGING}/([0-9a-f]{{16}})/)")
@@ -34,7 +35,7 @@ def main() -> int:
             return _serve_rpc(RunPlaces(read_places(options.config)[0]).peer_socket)
         state_dir = _read_state_dir(options.config)
     except (OSError, ValueError) as error:
-        return _refuse(f"{options.config}: {error}")
+        return _refuse(f"{options.config}: {reason_of(error, options.config)}")
     match = RSYNC.fullmatch(asked)
     if match:
         return _serve_rsync(state_dir, match)
@@ -76,7 +77,7 @@ def _serve_rsync(state_dir: str, match: re.Match[str]) -> int:
         rsync = find_program("rsync")
         make_dir(os.path.join(StatePlaces(state_dir).staging, match[3]), 0o700)
     except (ProgramMissing, OSError) as error:
-        return _refuse(str(error))
+        return _refuse(reason_of(error))
     os.chdir(state_dir)
     os.umask(0o077)
     try:

@@ -206,7 +206,7 @@ def main() -> int:
             raise Refused(f"this key may do {COMMAND}, not {asked!r:.80}")
         serve(directory, record)
     except (Refused, OSError) as error:
-        print(f"ha-agent-witness: {error}", file=sys.stderr)
+        print(f"ha-agent-witness: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 3 if isinstance(error, Refused) else 1
     return 0
 

@@ -166,7 +166,7 @@ def remove(request: dict[str, Any]) -> dict[str, Any]:
             run("userdel", user)
             os.rmdir(USER_HOME)
         except (Failed, OSError) as error:
-            said.append(str(error))
+            said.append(str(getattr(error, "strerror", None) or error))
     return {"said": said}
 
 
@@ -176,7 +176,7 @@ def main() -> int:
     try:
         answer = parts[sys.argv[1]](json.load(sys.stdin))
     except (Failed, OSError, subprocess.SubprocessError) as error:
-        answer = {"failure": str(error)}
+        answer = {"failure": str(getattr(error, "strerror", None) or error)}
     json.dump(answer, sys.stdout)
     return 0
 

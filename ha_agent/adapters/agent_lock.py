@@ -1,7 +1,7 @@
 """The lock of the one agent of a node: a file below the run directory, held with flock(2) and holding the process id.
 
 Whoever removes the file takes nothing away: ``keep`` makes it again. It is root's alone to open, so that nobody else can
-hold an agent off. The kernel ends the lock with the process, however that ends. A process that begins anew
+hold an agent off. The kernel ends the lock with the process, however that ends. A process that begins again
 with execve(2) hands the open file on to itself: nobody can take the lock in between.
 """
 

@@ -16,6 +16,7 @@ from typing import Any
 from ha_agent.adapters.files import read_or_none, write_atomic
 from ha_agent.core.alerts import Notification
 from ha_agent.core.places import StatePlaces
+from ha_agent.core.reasons import reason_of
 
 VERSION = 1
 
@@ -65,7 +66,8 @@ class AlertStore:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             aside = f"{self._path}.damaged-{int(time.time())}"
             os.rename(self._path, aside)
-            return Stored(remark=f"{self._path} cannot be used ({error}); put aside as {aside}, alerts begin from nothing")
+            said = reason_of(error, self._path)
+            return Stored(remark=f"{self._path} cannot be used ({said}); put aside as {aside}, alerts begin from nothing")
 
     def save(self, book: Mapping[str, Any], notes: list[dict[str, Any]], sinks: Mapping[str, dict[str, Any]]) -> None:
         """Puts everything on disk, durably. Raises ``OSError``; the old file is kept then."""

@@ -25,6 +25,7 @@ from ha_agent.adapters.kept import Kept, write_kept, write_new
 from ha_agent.adapters.registry import Found, read_file, read_open
 from ha_agent.core.manifest import Entry, Manifest
 from ha_agent.core.places import StatePlaces
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.transaction import MODE_MASK, BadTransaction, Transaction, parse_transaction
 
 RESERVE_BYTES = 1024 * 1024
@@ -332,7 +333,7 @@ def _collect_failure(report: Committed, path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, BadTransaction) as error:
-        report.failed[path] = str(error)
+        report.failed[path] = reason_of(error)
 
 
 def _install_from(workshop: int, parent: int, name: str, data: bytes, mode: int) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ha_agent.adapters.supervisord import Supervisord, SupervisordDown, directory_of, environment_of, python_of, sockets_of
 from ha_agent.core.confs import Program, Verdict, as_lines, split_sections
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.settings import SupervisorSettings
 
 SCRIPT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "conf_check.py")
@@ -69,7 +70,7 @@ class ConfChecker:
                     verdicts.update([(p, _verdict(answer["verdicts"][p])) for p in chunk])
                 except (KeyError, TypeError, AttributeError) as error:
                     await self.close()
-                    raise CheckerFailed(f"supervisord's parser answered something else: {error!r}") from None
+                    raise CheckerFailed(f"supervisord's parser answered something else: {reason_of(error)}") from None
         self.last_used_mono = asyncio.get_running_loop().time()
         return verdicts
 

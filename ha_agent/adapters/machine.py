@@ -15,6 +15,7 @@ from ha_agent.adapters.answering import takes_connection
 from ha_agent.adapters.reach import is_machine_up
 from ha_agent.adapters.runner import ProgramMissing, find_program, run_program
 from ha_agent.core.order_keys import Address
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.vip import bare
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Machine:
             found = [one.prefix_length for one in addresses.find_address(vip) if one.interface == number]
             found = [prefix_length for prefix_length in found if prefix_length != keep]
         except OSError as error:
-            log.error("%s cannot be taken off %s: %s", address, interface, error)
+            log.error("%s cannot be taken off %s: %s", address, interface, reason_of(error))
             return False
         words = [find_program("ip"), "addr", "del"]
         with _promoting(interface):
@@ -118,7 +119,7 @@ def _promoting(interface: str) -> Iterator[None]:
         with open(path, "w", encoding="ascii") as file:
             file.write("1\n")
     except OSError as error:
-        log.error("%s: %s", path, error)
+        log.error("%s: %s", path, reason_of(error, path))
         yield
         return
     try:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from ha_agent.core.manifest import EMPTY, Entry, Manifest
 from ha_agent.core.names import is_registry_path
+from ha_agent.core.reasons import reason_of
 
 MAX_CONF_BYTES = 4 * 1024 * 1024
 RACY_NS = 50_000_000
@@ -214,7 +215,7 @@ def _look_at(
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
-        scan.refused[path] = f"cannot be read: {error}"
+        scan.refused[path] = f"cannot be read: {reason_of(error)}"
         return
     if got is not None and got.problem is not None:
         scan.refused[path] = got.problem

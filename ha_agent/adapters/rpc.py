@@ -27,6 +27,7 @@ from ha_agent.core.budgets import (
 )
 from ha_agent.core.frames import Message
 from ha_agent.core.guard import Access
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.requests import Malformed, NotPermitted
 
 log = logging.getLogger(__name__)
@@ -212,7 +213,7 @@ class RpcServer:
         try:
             self._open(door)
         except OSError as error:
-            log.error("%s cannot be opened: %s", path, error)
+            log.error("%s cannot be opened: %s", path, reason_of(error, path))
 
     def keep(self) -> bool:
         """Opens each socket again whose name is gone or something else; says whether there was one. Raises ``OSError``.

@@ -21,6 +21,7 @@ from ha_agent.core.frames import Message
 from ha_agent.core.link_causes import find_cause
 from ha_agent.core.paths import Paths
 from ha_agent.core.places import STAGING, RunPlaces
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.settings import LinkSettings, PeerSettings
 
 log = logging.getLogger(__name__)
@@ -156,7 +157,7 @@ class PeerLink:
         try:
             process, stream = self._start_ssh()
         except (OSError, ProgramMissing) as error:
-            return str(error)
+            return reason_of(error)
         self._stream = stream
         try:
             try:
@@ -264,7 +265,7 @@ class PeerLink:
             words = [find_program("rsync"), "-r", "--whole-file", "-e", ssh, source + "/", target]
             outcome = await run_program(words, timeout_s)
         except (ProgramMissing, OSError) as error:
-            raise TransferFailed(str(error)) from None
+            raise TransferFailed(reason_of(error)) from None
         finally:
             await asyncio.to_thread(shutil.rmtree, source, True)
         if outcome.code != 0:

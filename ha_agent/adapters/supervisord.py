@@ -17,6 +17,7 @@ from typing import Any
 from ha_agent.adapters.cgroups import read_members, usual_directory
 from ha_agent.adapters.procs import age_s, find_main, is_supervisord, read_pid_file, start_ticks
 from ha_agent.core.main_conf import UnusableConf, parse_main_conf, read_door
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.supervisor_words import FaultCode, full_name, without_values
 
 
@@ -104,7 +105,7 @@ class Supervisord:
             response = connection.getresponse()
             return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
-            said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            said = reason_of(error, self._path)
             raise SupervisordDown(f"{self._path}: {said}") from None
         finally:
             connection.close()

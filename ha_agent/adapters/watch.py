@@ -16,6 +16,7 @@ from watchdog.observers.api import EventQueue, ObservedWatch
 from watchdog.observers.inotify import InotifyEmitter
 
 from ha_agent.adapters.inotify import EVERYTHING, HintSink, TreeReader, is_hidden
+from ha_agent.core.reasons import reason_of
 
 __all__ = ["EVERYTHING", "HintSink", "WatchError", "Watcher"]
 
@@ -110,7 +111,7 @@ class Watcher:
             emitters.append(_start_emitter(_Hints(root, sink), ObservedWatch(root, recursive=True)))
         except OSError as error:
             self.unwatch(root)
-            raise WatchError(f"cannot watch {root}: {error}; see fs.inotify.max_user_watches") from None
+            raise WatchError(f"cannot watch {root}: {reason_of(error)}; see fs.inotify.max_user_watches") from None
 
     def unwatch(self, root: str) -> None:
         """Forgets ``root``. Idempotent."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ha_agent.adapters.witness import NoAnswer
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.witness_record import ABSENT, NOTHING_THERE, BadRecord, Record, Sight, parse_record
 from ha_agent.core.witness_watch import Outcome
 
@@ -178,7 +179,7 @@ class EtcdWitness:
             self._problem = str(error)
             raise NoAnswer(self._problem) from None
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            self._problem = f"etcd answered what is not understood: {error!r:.100}"
+            self._problem = f"etcd answered what is not understood: {reason_of(error):.100}"
             raise NoAnswer(self._problem) from None
 
     # ---- one call

@@ -11,6 +11,7 @@ from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.adapters.witness import NoAnswer
 from ha_agent.core.frames import FrameError, Message
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.settings import LinkSettings, PeerSettings
 from ha_agent.core.witness_record import ABSENT, NOTHING_THERE, BadRecord, Record, Sight, parse_record
 from ha_agent.core.witness_watch import Outcome
@@ -79,7 +80,7 @@ class SshWitness:
             self._problem = f"the witness host did not answer within {timeout_s:g} s"
             raise NoAnswer(self._problem) from None
         except (Disconnected, RemoteError, FrameError, OSError) as error:
-            self._problem = str(error)
+            self._problem = reason_of(error)
             raise NoAnswer(self._problem) from None
         self._missed, self._problem = 0, ""
         return answer

@@ -1,4 +1,4 @@
-"""``ha-agent alert``: what lasts, what was told recently, whether sinks work, and what every alert means."""
+"""``ha-agent alert``: active alerts, those sent recently, whether sinks work, and what every alert means."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_parser(commands: Commands) -> None:
     parts = commands.add_group(
         "alert", "what the agents raise the alarm about, and where it goes", "ha-agent alert test", "list|test|codes"
     )
-    listing = parts.add("list", "what lasts, what was told recently, how the sinks are", "ha-agent alert list", _run_list)
+    listing = parts.add("list", "active alerts, those sent recently, how the sinks are", "ha-agent alert list", _run_list)
     listing.add_argument("-n", type=positive_count, default=10, metavar="N", dest="count", help="recent alerts (default 10)")
     listing.add_argument("--json", action="store_true", help="as JSON (docs/json.md)")
     test = parts.add("test", "deliver a test to every sink of this node, now", "ha-agent alert test --sink ops", _run_test)
@@ -59,7 +59,7 @@ def describe_alerts(answer: Mapping[str, Any]) -> list[str]:
     """The lines about one node."""
     lines = [paint(str(answer["node"]), "bold")]
     lasting = [row for row in answer["lasting"] if row["told"] or row["silenced"]]
-    lines += [f"  {line}" for row in lasting for line in _lasting_lines(row)] or ["  no alert lasts"]
+    lines += [f"  {line}" for row in lasting for line in _lasting_lines(row)] or ["  no active alerts"]
     if answer["recent"]:
         lines.append("  recent:")
         lines += [f"    {_recent_line(row)}" for row in answer["recent"]]

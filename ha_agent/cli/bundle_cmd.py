@@ -33,9 +33,11 @@ from ha_agent.core.host_profile import DEBIAN
 from ha_agent.core.journal_lines import UNITS, merge_lines
 from ha_agent.core.main_conf import UnusableConf, included_patterns, parse_main_conf
 from ha_agent.core.places import RunPlaces, StatePlaces
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.schema import SettingsError
 from ha_agent.core.settings import Settings
 from ha_agent.core.visible import visible
+from ha_agent.core.width import count_text
 from ha_agent.core.words import Exit
 
 EVENTS = 5000
@@ -85,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     except BaseException:
         os.unlink(path)
         raise
-    print(f"{path}: {len(bundle.files)} files, {os.path.getsize(path) >> 10} KiB")
+    print(f"{path}: {count_text(len(bundle.files), 'file')}, {os.path.getsize(path) >> 10} KiB")
     print("secrets are blanked as far as they can be told; look through it before you pass it on")
     for part, why in bundle.missing.items():
         complain(f"missing: {part}: {why}")
@@ -259,5 +261,5 @@ def _run(*words: str) -> str:
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PROGRAM_S, env=env
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"{error}\n"
+        return f"{reason_of(error)}\n"
     return done.stdout.decode("utf-8", "replace")

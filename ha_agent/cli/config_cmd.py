@@ -197,7 +197,9 @@ def _say_applied(options: argparse.Namespace, nodes: Nodes, answer: dict[str, An
     elif not changed:
         print(f"what both nodes must say alike is alike on {nodes.peer_name}")
     else:
-        print(f"{nodes.peer_name}: {', '.join(changed)} set; the former file is {answer['kept']}, and the agent begins anew")
+        print(
+            f"{nodes.peer_name}: {', '.join(changed)} set; the former file is {answer['kept']}, and the agent begins again"
+        )
         if set(changed) & {*VIP_KEYS, "vrrp.router_id", "vrrp.advert_int_s", "vrrp.nopreempt"}:
             print(
                 f"keepalived there works with the old ones: at {nodes.peer_name}: ha-agent keepalived write, and reload it"

@@ -14,8 +14,10 @@ from ha_agent.cli.doctor.context import Context, error, run_checks
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, settings_of
 from ha_agent.core.findings import NAGIOS, Finding, Severity, worst_first, worst_severity
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.schema import SettingsError
 from ha_agent.core.visible import visible
+from ha_agent.core.width import count_text
 
 SCHEMA = 1
 PEER_S = 40.0
@@ -96,7 +98,7 @@ def examine_peer(nodes: Nodes) -> list[Finding]:
             raise CommandFailed(str(answer["failure"]))
         return [Finding.from_dict(row) for node in answer["report"]["nodes"] for row in node["findings"]]
     except (PeerUnreachable, CommandFailed, NoDaemon, TimeoutError, KeyError) as problem:
-        text = f"{nodes.peer_name} could not be examined: {problem}"
+        text = f"{nodes.peer_name} could not be examined: {reason_of(problem)}"
         return [Finding("peer-not-examined", Severity.UNKNOWN, text, f"run ha-agent doctor at {nodes.peer_name}")]
 
 
@@ -104,7 +106,7 @@ def nagios_line(findings: Sequence[Finding]) -> str:
     """One line: the worst severity, how many have it, the first, and performance data (monitoring-plugins guidelines)."""
     worst = worst_severity(findings)
     counts = {s: sum(1 for f in findings if f.severity is s) for s in Severity}
-    said = worst_first(findings)[0].text if worst is not Severity.OK else f"{len(findings)} checks"
+    said = worst_first(findings)[0].text if worst is not Severity.OK else count_text(len(findings), "check")
     first = visible(said).replace("|", "/")
     perf = f"errors={counts[Severity.ERROR]} warnings={counts[Severity.WARNING]} unknown={counts[Severity.UNKNOWN]}"
     more = len(findings) - counts[Severity.OK] - 1
@@ -114,6 +116,7 @@ def nagios_line(findings: Sequence[Finding]) -> str:
 def _show(node: str, found: Sequence[Finding], *, everything: bool) -> None:
     shown = [f for f in worst_first(found) if everything or f.severity is not Severity.OK]
     good = sum(1 for f in found if f.severity is Severity.OK)
-    print(f"{node}: {good} checks are well, {len(found) - good} are not")
+    passed = count_text(good, "check") if good == len(found) else f"{good} of {count_text(len(found), 'check')}"
+    print(f"{node}: {passed} passed")
     for finding in shown:
         print("\n".join(finding_lines(finding, "  ")))

@@ -45,7 +45,7 @@ VOTERS = ("self", "peer", "witness")
 OFFSET_TRIES = 5
 
 WHAT = {
-    "switchover": "{source} hands over to {target} in good order",
+    "switchover": "{source} hands over to {target}, nothing fails",
     "keepalived-kill": "keepalived is killed on {source} (SIGKILL) and started again afterwards; {target} must take over",
     "agent-kill": "the agent is killed on {source} (SIGKILL); systemd starts it again, and no program may notice",
     "supervisord-kill": "supervisord is killed on {source} (SIGKILL) and started again by systemd; the agent does the rest",

@@ -10,6 +10,7 @@ from typing import Any
 from ha_agent.adapters.terminal import paint
 from ha_agent.core.drill import CUTS
 from ha_agent.core.start_run import say_path
+from ha_agent.core.width import count_text
 
 Report = Mapping[str, Any]
 
@@ -62,7 +63,10 @@ def figure_rows(report: Report) -> list[tuple[str, str]]:
         ordered = sorted(gaps.values())
         middle = seconds_text(float(ordered[len(ordered) // 2]))
         rows.append(
-            (f"out of service, {len(gaps)} programs", f"{middle} median, {seconds_text(float(ordered[-1]))} longest")
+            (
+                f"out of service, {count_text(len(gaps), 'program')}",
+                f"{middle} median, {seconds_text(float(ordered[-1]))} longest",
+            )
         )
     if order := report.get("order"):
         chain = say_path([(str(step["name"]), float(step["at_s"])) for step in order["path"] or ()])

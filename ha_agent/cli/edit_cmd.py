@@ -33,6 +33,7 @@ from ha_agent.cli.options import Commands, duration, settings_of
 from ha_agent.core.findings import Severity
 from ha_agent.core.names import PARKED, SUFFIXES
 from ha_agent.core.nearest import did_you_mean
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.visible import visible
 from ha_agent.core.words import Exit, Outcome, Refused, Role
 
@@ -228,7 +229,7 @@ def run_editor(path: str) -> None:
         done = subprocess.run(words)
     except (OSError, ValueError) as error:
         raise NothingDone(
-            f"the editor {chosen!r} cannot be run ({error}); set EDITOR. Nothing was changed", Exit.FAILED
+            f"the editor {chosen!r} cannot be run ({reason_of(error)}); set EDITOR. Nothing was changed", Exit.FAILED
         ) from None
     if done.returncode != 0:
         raise NothingDone(f"the editor ended with {done.returncode}: nothing was changed", Exit.FAILED)

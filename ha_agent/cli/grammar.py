@@ -34,6 +34,14 @@ ELSEWHERE: Mapping[str, str] = {
 """Words that hands type here and that are done by another command."""
 
 
+def misplaced_option(words: Sequence[str]) -> str | None:
+    """Where an option belongs that stands before the command; None where the first word is no option, or one of its own."""
+    option = words[0].partition("=")[0]
+    if not option.startswith("-") or option in ("-h", "--help", "--version"):
+        return None
+    return f"{option} stands behind the command, as in: ha-agent status {option}"
+
+
 def complete_words(words: Sequence[str]) -> list[str]:
     """The command line with what its first word does alone, where nothing else was named: ``alert -n 5`` lists."""
     more = list(words[1:])

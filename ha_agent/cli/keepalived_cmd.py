@@ -8,6 +8,7 @@ from ha_agent.adapters.files import read_or_none, write_atomic
 from ha_agent.adapters.keepalived_conf import HOOK_PATH, KEEPALIVED_CONF, plan_conf
 from ha_agent.adapters.setup_changes import SAVED
 from ha_agent.adapters.terminal import complain
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.settings import Settings
 from ha_agent.core.words import Exit
 
@@ -25,7 +26,7 @@ def write_conf(settings: Settings, hook: str | None, path: str = KEEPALIVED_CONF
             return Exit.REFUSED
         written = [name for name, text in plan.files.items() if _write(name, text)]
     except (OSError, ValueError) as error:
-        complain(f"{path}: {error}")
+        complain(f"{path}: {reason_of(error, path)}")
         return Exit.FAILED
     print(f"written: {', '.join(written)}; systemctl reload keepalived" if written else f"{path} is as it must be")
     return Exit.DONE

@@ -17,6 +17,7 @@ from ha_agent.cli.history_cmd import moment
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, positive_count, settings_of
 from ha_agent.core.journal_lines import Line, journal_words, merge_lines, read_lines
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.visible import visible_data
 from ha_agent.core.words import Exit
 
@@ -108,7 +109,7 @@ def _read_directly(unit: str, count: int, since: float) -> list[Line]:
         env = {"PATH": SAFE_PATH, "LC_ALL": "C.UTF-8"}
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=READ_S, env=env)
     except (ProgramMissing, OSError, subprocess.TimeoutExpired) as error:
-        raise JournalUnread(f"the journal cannot be read: {error}") from None
+        raise JournalUnread(f"the journal cannot be read: {reason_of(error)}") from None
     if done.returncode != 0:
         raise JournalUnread(
             f"journalctl ended with {done.returncode}: {done.stderr.decode('utf-8', 'replace').strip()[:300]}"

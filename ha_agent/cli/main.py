@@ -25,12 +25,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] == ["daemon"] and not {"-h", "--help"} & set(words):
         # The daemon lives long: it carries nothing of the other commands.
         return _run_daemon(words[1:])
-    from ha_agent.cli.grammar import complete_words
+    from ha_agent.adapters.arguments import problem_of
+    from ha_agent.cli.grammar import complete_words, misplaced_option
     from ha_agent.cli.nodes import PeerUnreachable
     from ha_agent.cli.parser import build_parser
 
     if not words:
         build_parser().print_help()
+        return Exit.USAGE
+    if problem := problem_of(words) or misplaced_option(words):
+        _complain(problem)
         return Exit.USAGE
     options = build_parser(words[0]).parse_args(complete_words(words))
     try:
@@ -58,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.FAILED
     except OSError as error:
         if error.filename is not None and error.filename == getattr(options, "config", None):
-            remedy = f"make one with: ha-agent config sample > {options.config}; or name another with --config"
+            remedy = "name another with --config"
+            if isinstance(error, FileNotFoundError):
+                remedy = f"make one with: ha-agent config sample > {options.config}; or {remedy}"
             _complain(f"{error.filename}: {error.strerror}; {remedy}")
             return Exit.USAGE
         _complain(f"{error.filename or 'error'}: {error.strerror or error}")

@@ -71,5 +71,5 @@ def duration(text: str) -> float:
 def positive_count(text: str) -> int:
     """A whole number of at least 1; for argparse."""
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r}: must be 1 or more")
     return int(text)

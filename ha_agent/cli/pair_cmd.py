@@ -1,4 +1,4 @@
-"""``ha-agent pair``: the agents' keys and host keys: exchanged, made anew, and taken over where one has changed."""
+"""``ha-agent pair``: the agents' keys and host keys: exchanged, made again, and taken over where one has changed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROTATE_AGAIN = "the keys that are in use are let in on both nodes: run the same 
 
 def add_parser(commands: Commands) -> None:
     """Adds the command's grammar."""
-    summary = "exchange keys with the other node, a part of setup; make them anew; take over a host key that has changed"
+    summary = "exchange keys with the other node, a part of setup; make new ones; take over a host key that has changed"
     parser = commands.add("pair", summary, "ha-agent pair node-b --rotate", run)
     parser.add_argument("peer", metavar="HOST", help="the other node: a name or an address that ssh reaches")
     add_way(parser)
@@ -88,7 +88,7 @@ def _rotate(options: argparse.Namespace) -> int:
         seen = {side: ask("keys", {"step": "look"}) for side, ask in sides.items()}
         check_pair(seen)
         for side in sides:
-            print(visible(f"{seen[side]['name']}: {_print_of(seen[side]['key'])} is made anew"))
+            print(visible(f"{seen[side]['name']}: {_print_of(seen[side]['key'])} is made again"))
         if options.dry_run:
             print("nothing was changed")
             return Exit.DONE

@@ -42,6 +42,7 @@ MODULES = {
     "witness": "witness_cmd",
     "pause": "maintenance_cmd",
     "resume": "maintenance_cmd",
+    "names": "names_cmd",
 }
 """Which module of this package adds which command."""
 
@@ -77,7 +78,7 @@ GROUPS = {
     ),
     "alerts": ("alert",),
     "set-up": ("setup", "pair", "config", "keepalived", "listener", "install-units"),
-    "internal": ("daemon", "setup-node", "lab"),
+    "internal": ("daemon", "setup-node", "names", "lab"),
 }
 """How ``--help`` orders the commands."""
 

@@ -75,7 +75,7 @@ def connect(host: str, port: int, user: str, expected: str | None) -> paramiko.S
             known_as = host if port == 22 else f"[{host}]:{port}"
             raise RemoteFailed(
                 f"{host} has another host key than root's known_hosts says: {shown}; where it is a new machine, or its key "
-                f"was made anew: ssh-keygen -R '{known_as}', and again"
+                f"was made again: ssh-keygen -R '{known_as}', and again"
             ) from None
         except (paramiko.AuthenticationException, paramiko.SSHException) as error:
             if isinstance(error, paramiko.SSHException) and "authentication" not in str(error).lower():

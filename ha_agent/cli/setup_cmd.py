@@ -29,6 +29,7 @@ from ha_agent.core.settings import RegistrySettings, SupervisorSettings, check_s
 from ha_agent.core.setup_plan import PENDING_KEY, FileChange, find_address, find_host_key, find_interface
 from ha_agent.core.vip import bare, is_same_address, join
 from ha_agent.core.visible import visible
+from ha_agent.core.width import count_text
 from ha_agent.core.words import Exit
 
 HEALTHY_S = 60.0
@@ -350,9 +351,10 @@ def _show(
         note = f"{peer['name']} has confs that {own['name']} has not; what is here replaces them, and they are kept: {names}"
         print(visible(note))
     if own["running"]:
-        print(f"{own['name']} runs {len(own['running'])} programs, which run on without a restart")
+        print(f"{own['name']} runs {count_text(len(own['running']), 'program')} already; nothing is restarted")
     vips = join(list_vips(requests["own"]["settings"]["vrrp"]))
-    print(f"{own['name']} becomes active with {vips} and {_count_confs(own, due['own'])} confs, {peer['name']} stands by")
+    confs = count_text(_count_confs(own, due["own"]), "conf")
+    print(f"{own['name']} becomes active with {vips} and {confs}, {peer['name']} stands by")
 
 
 def _count_confs(own: dict[str, Any], due: list[FileChange]) -> int:

@@ -13,6 +13,7 @@ from ha_agent.adapters.files import write_atomic
 from ha_agent.core.host_profile import LOCAL_DIR
 from ha_agent.core.main_conf import LOCAL_CONFS, add_includes, included_patterns, parse_main_conf
 from ha_agent.core.names import is_loadable_name
+from ha_agent.core.reasons import reason_of
 
 IP_S = 10.0
 FORMER = ".before-dissolve"
@@ -74,5 +75,5 @@ def keep_address(address: str, interface: str) -> str | None:
     try:
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=IP_S)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
+        return reason_of(error)
     return None if done.returncode == 0 else (done.stderr.strip() or f"status {done.returncode}")

@@ -96,7 +96,7 @@ def _use(_request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _forget(request: dict[str, Any]) -> dict[str, Any]:
-    """Lets no key in but the peer's present one, and ends sessions that were opened with another: the agent begins anew."""
+    """Lets no key in but the peer's present one, and ends sessions that were opened with another: the agent begins again."""
     _write_authorized(add_peer_key(_read_authorized(), _public_key(request)))
     with contextlib.suppress(FileNotFoundError):
         os.unlink(load_settings(DEFAULT_PATH).link.key_file + NEW_KEY)

@@ -49,6 +49,7 @@ from ha_agent.core.listener_conf import GROUP, LISTENER_CONF, render_listener
 from ha_agent.core.main_conf import UnusableConf, has_own_programs, replace_include
 from ha_agent.core.names import PARKED
 from ha_agent.core.places import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, RunPlaces, StatePlaces
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.schema import NAME, SettingsError
 from ha_agent.core.settings import LinkSettings, Settings, SupervisorSettings, VrrpSettings, check_settings
 from ha_agent.core.settings_edit import UneditableText, changed_values, dropped_values, set_values
@@ -100,7 +101,7 @@ def run_part(part: str, request: dict[str, Any]) -> dict[str, Any]:
     try:
         return parts[part](request)
     except (OSError, UnusableConf, KeysFailed, WitnessPartFailed) as error:
-        raise SetupFailed(str(error)) from None
+        raise SetupFailed(reason_of(error)) from None
 
 
 def main_remote(part: str) -> int:
@@ -113,7 +114,7 @@ def main_remote(part: str) -> int:
     try:
         answer = run_part(part, request)
     except (SetupFailed, UnusableConf, SettingsError, OSError, KeyError, ValueError) as error:
-        answer = {"failure": str(error)}
+        answer = {"failure": reason_of(error)}
     json.dump(answer, sys.stdout)
     return 0
 

@@ -12,6 +12,7 @@ from ha_agent.cli.nodes import Nodes
 from ha_agent.cli.setup_node import SetupFailed
 from ha_agent.cli.setup_sides import Ask, both_sides
 from ha_agent.core.visible import visible
+from ha_agent.core.width import count_text
 from ha_agent.core.words import Exit
 
 
@@ -39,7 +40,11 @@ def _say_undone(side: str, answer: dict[str, Any]) -> None:
     for path in answer["aside"]:
         print(visible(f"{where}: what was changed since setup is kept as {path}"))
     restored = answer["restored"]
-    print(f"{where}: {len(restored)} files are as they were" if restored else f"{where}: there was nothing to undo")
+    print(
+        f"{where}: {count_text(len(restored), 'file')} put back as before"
+        if restored
+        else f"{where}: there was nothing to undo"
+    )
 
 
 def dissolve(options: argparse.Namespace) -> int:
@@ -67,7 +72,7 @@ def dissolve(options: argparse.Namespace) -> int:
         gone = sides["peer"]("undo", {"clean": True})
         _say_undone("peer", gone)
         if gone.get("moved"):
-            print(visible(f"on the peer: {len(gone['moved'])} confs are in {gone['moved_to']} now"))
+            print(visible(f"on the peer: {count_text(len(gone['moved']), 'conf')} moved to {gone['moved_to']}"))
         left = sides["own"]("undo", {"goes_on": True})
     _say_undone("own", left)
     return _say_what_is_left(left, vip)

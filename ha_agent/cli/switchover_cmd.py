@@ -168,7 +168,7 @@ def hand_over(nodes: Nodes, timeout_s: float, *, force: bool, say: Callable[[str
         return Result(outcome, source, target, problem=f"{source} was not asked: {error}")
     if answer["outcome"] != Outcome.BEGUN:
         return Result(CommandOutcome.REFUSED, source, target, problem=f"{source} refuses: {answer.get('reason')}")
-    say(f"{source} gives MASTER up")
+    say(f"{source} gives up MASTER")
     seen = follow_roles(
         nodes, source, target, began + timeout_s, lambda text: say(f"{time.monotonic() - began:7.2f} s  {text}")
     )

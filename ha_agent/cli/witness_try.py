@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ha_agent.adapters.witness import NoAnswer, Witness
 from ha_agent.adapters.witness_kinds import make_witness
 from ha_agent.core.settings import Settings
+from ha_agent.core.width import count_text
 from ha_agent.core.witness_record import Record
 
 CONNECT_S = 8.0
@@ -68,4 +69,4 @@ def say_tried(settings: Settings, tried: Tried) -> str:
     if record is None:
         return f"{text}\nit keeps no record yet"
     holder = f"{record.holder}'s" if record.holder else "nobody's"
-    return f"{text}\nthe record is {holder}, written {record.counter} times, epoch {record.epoch}"
+    return f"{text}\nthe record is {holder}, written {count_text(record.counter, 'time')}, epoch {record.epoch}"

@@ -37,7 +37,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class CheckState:
-    """Everything that was seen. ``good``, ``bad``: results in a row; ``bad`` counts anew after something was done about it.
+    """Everything that was seen. ``good``, ``bad``: results in a row; ``bad`` counts again after something was done about it.
 
     ``since``: when ``health`` became what it is, wall clock seconds; None where it has never been anything.
     """
@@ -71,5 +71,5 @@ def is_due(state: CheckState, limits: Limits) -> bool:
 
 
 def note_done(state: CheckState) -> CheckState:
-    """``state`` after something was done about it: it still counts as failing, and must fail anew for more to be done."""
+    """``state`` after something was done about it: it still counts as failing, and must fail again for more to be done."""
     return replace(state, good=0, bad=0)

@@ -104,7 +104,7 @@ def _list_of_agreement(account: NodeAccount) -> Iterator[Condition]:
 def _list_of_node(account: NodeAccount) -> Iterator[Condition]:
     node = account.node
     if account.role is Role.FENCED:
-        text = f"{account.left_running} processes of the registry cannot be ended on {node}"
+        text = f"processes of the registry cannot be ended on {node}: {account.left_running}"
         yield Condition("fenced", node, text, {"left_running": account.left_running})
     if account.notes_problem is not None:
         yield Condition("notes-failing", node, f"{node} cannot keep its notes: {account.notes_problem}")

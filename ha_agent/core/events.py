@@ -116,7 +116,7 @@ class EventDecoder:
 
 
 def says_stopping(raw: RawEvent) -> bool:
-    """Whether supervisord says that it stops all of its programs, in order to end or to begin anew."""
+    """Whether supervisord says that it stops all of its programs, in order to end or to begin again."""
     return raw.name == STOPPING
 
 

@@ -23,6 +23,9 @@ class Urgency(StrEnum):
     CRITICAL = "critical"
 
 
+NO_ACTION = "no action needed"
+"""The remedy of what calls for none."""
+
 RANK = {Urgency.INFO: 0, Urgency.WARNING: 1, Urgency.CRITICAL: 2}
 
 
@@ -132,7 +135,7 @@ _ALERTS: tuple[Fault, ...] = (
         "systemctl enable --now ha-agent-keeper; journalctl -u ha-agent-keeper",
         Urgency.CRITICAL,
     ),
-    Fault("role-standby", "this node has released and is standby", "nothing", Urgency.INFO),
+    Fault("role-standby", "this node has released and is standby", NO_ACTION, Urgency.INFO),
     Fault(
         "no-active-node",
         "neither node is active: no program of the registry runs",
@@ -355,14 +358,14 @@ _ALERTS: tuple[Fault, ...] = (
         Urgency.WARNING,
     ),
     Fault("drill-report", "a failover-test has ended", "ha-agent failover-test --list", Urgency.INFO),
-    Fault("switchover", "an operator has asked for a switchover", "nothing", Urgency.INFO),
+    Fault("switchover", "an operator has asked for a switchover", NO_ACTION, Urgency.INFO),
     Fault(
         "standby-ordered",
         "a node is to stay standby by an operator's order: it takes over nothing, also when the other one fails",
         "ha-agent unstandby NODE when the reason for it is gone",
         Urgency.WARNING,
     ),
-    Fault("standby-lifted", "a node may take over again", "nothing", Urgency.INFO),
+    Fault("standby-lifted", "a node may take over again", NO_ACTION, Urgency.INFO),
     Fault(
         "maintenance-on",
         "maintenance: nothing is decided, started or stopped until its end",
@@ -370,14 +373,14 @@ _ALERTS: tuple[Fault, ...] = (
         Urgency.INFO,
         ((Face.SCREEN, "maintenance"), (Face.PRECHECK, "maintenance"), (Face.DOCTOR, "maintenance")),
     ),
-    Fault("maintenance-off", "maintenance is over", "nothing", Urgency.INFO),
+    Fault("maintenance-off", "maintenance is over", NO_ACTION, Urgency.INFO),
     Fault(
         "sink-failing",
         "alerts cannot be delivered to a sink",
         "ha-agent alert test; the reason is in ha-agent alert list",
         Urgency.WARNING,
     ),
-    Fault("alert-test", "somebody tries whether alerts arrive", "nothing", Urgency.INFO),
+    Fault("alert-test", "a test of the way that alerts take", NO_ACTION, Urgency.INFO),
 )
 """What is an alert, faults and news alike. ``core/alert_codes.py`` says when each is told."""
 

@@ -7,6 +7,8 @@ import math
 import struct
 from typing import Any
 
+from ha_agent.core.reasons import reason_of
+
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 """Enough for the manifest of a registry of about 100,000 confs; anything longer is an attack or an accident."""
 
@@ -88,7 +90,7 @@ def _decode_body(body: bytes) -> Message:
     try:
         message = _DECODER.decode(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise FrameError(f"a frame is not JSON: {error}") from None
+        raise FrameError(f"a frame is not JSON: {reason_of(error)}") from None
     if not isinstance(message, dict):
         raise FrameError(f"a frame holds {type(message).__name__}, not an object")
     return message

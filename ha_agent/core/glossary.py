@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ha_agent.core.alert_codes import CODES
-from ha_agent.core.faults import FAULTS, WELL, Fault
+from ha_agent.core.faults import FAULTS, NO_ACTION, WELL, Fault
 from ha_agent.core.history_codes import EVENTS
 from ha_agent.core.settings import NAMED_SECTIONS, SECTIONS
 from ha_agent.core.supervisor_words import PARKED_STATE, WAITING_STATE, State
@@ -92,7 +92,7 @@ ROLES: Mapping[Role, str] = {
     Role.STANDBY: "runs nothing of the registry, gets every change, and is ready to take over",
     Role.TAKING_OVER: "keepalived says MASTER: the node asks its peer to let go, then loads and starts the registry",
     Role.ACTIVE: "has the VIP and runs the registry's programs; its confs are the truth",
-    Role.RELEASING: "stops everything of the registry, and looks that nothing of it is left",
+    Role.RELEASING: "stops everything of the registry, and verifies that nothing of it is left",
     Role.FENCED: "something of the registry could not be ended here: the peer is told, and this node cannot be MASTER. End "
     "those processes, or reboot the node",
 }
@@ -249,7 +249,7 @@ def _of_fault(fault: Fault) -> Explanation:
     if alert is not None:
         lasts = f"after {alert.hold_s:g} s" if alert.lasting and alert.hold_s else "at once"
         text += f" (alert, {alert.severity.value}, told {lasts})"
-    remedy = None if fault.remedy == "nothing" else fault.remedy
+    remedy = None if fault.remedy == NO_ACTION else fault.remedy
     return Explanation(fault.code, Kind.FAULT, text, remedy, tuple(word for _, word in fault.former))
 
 

@@ -21,7 +21,7 @@ class Access(StrEnum):
     OPERATE = "operate"
 
 
-READ_ONLY = "you may look, not change anything: that takes membership of group ha-agent"
+READ_ONLY = "read-only access: changes need membership of group ha-agent"
 """The answer to everybody who may only look and asks for more."""
 
 READING = frozenset(

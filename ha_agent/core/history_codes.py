@@ -108,7 +108,7 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("restored", "a kept copy was put back"),
     EventCode("registry-restored", "an operator had the whole registry become what it was at another time"),
     EventCode("kept-pruned", "kept copies were removed"),
-    EventCode("settings-applied", "an operator had agent.toml say what the other node's does, and the agent began anew"),
+    EventCode("settings-applied", "an operator had agent.toml say what the other node's does, and the agent began again"),
     # Operators' commands on programs.
     EventCode("program-started", "an operator started programs"),
     EventCode("program-stopped", "an operator stopped programs and left them registered"),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ha_agent.core.host_profile import LOCAL_DIR
+from ha_agent.core.ini_texts import ini_problem
 
 LOCAL_CONFS = f"{LOCAL_DIR}/*.conf"
 
@@ -23,7 +24,7 @@ def parse_main_conf(text: str) -> configparser.RawConfigParser:
     try:
         parser.read_string(text)
     except configparser.Error as error:
-        raise UnusableConf(f"it is no configuration of supervisord: {error.message}") from None
+        raise UnusableConf(f"it is not a configuration of supervisord: {ini_problem(error)}") from None
     return parser
 
 

@@ -12,6 +12,7 @@ from ha_agent.core.check_acts import Move, moves_to_rows, read_moves
 from ha_agent.core.frames import Message
 from ha_agent.core.orders import Orders
 from ha_agent.core.overlap import Spell
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.transaction import MOST_EPOCH, Watermark
 from ha_agent.core.vip import Presence
 from ha_agent.core.words import PROTOCOL_VERSION, Role, VrrpState
@@ -88,7 +89,7 @@ class PeerSummary:
                 moves=read_moves(raw.get("moves")),
             )
         except (KeyError, ValueError, TypeError) as error:
-            raise WrongPeer(f"the peer's answer cannot be understood: {error}") from None
+            raise WrongPeer(f"the peer's answer cannot be understood: {reason_of(error)}") from None
 
 
 def _obstacles(value: object) -> tuple[str, ...]:

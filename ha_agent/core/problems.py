@@ -29,7 +29,7 @@ TEXTS: Mapping[str, str] = {
     "no-service": "no service: the VIP is on {other}, the programs run on {node}",
     "may-run-twice": "unless {peer} is off it may run the same programs as {node}: it was {role} when it was heard last, "
     "{age} ago",
-    "ran-twice": "{groups} groups of programs ran on both nodes for {took}, until {age} ago",
+    "ran-twice": "programs ran on both nodes for {took}, until {age} ago (groups: {groups})",
     "standby-unfit": "{node} could not take over: {why}",
     "unreachable": "{node} does not answer{age}: {why}",
     "unreachable-active": "{node} does not answer{age}: {why}; it was {role} when it was heard last",
@@ -40,7 +40,7 @@ TEXTS: Mapping[str, str] = {
     "standby-ordered": "{node} is to stay standby{why}, by order of {by} for {age} now: it takes over nothing, "
     "also when the other node fails",
     "drill": "{node}: a failover-test by {by} is under way ({why})",
-    "fenced": "{node} is fenced: {count} processes of the registry cannot be ended",
+    "fenced": "{node} is fenced: processes of the registry that cannot be ended: {count}",
     "takeover-held": "{node} has taken over and starts nothing: {why}",
     "vote-missing": "{node}: {votes}",
     "keeper-down": "{node}: the keeper of the votes' deadline cannot be had ({why}): nothing is started without it",

@@ -15,6 +15,7 @@ import shlex
 from dataclasses import dataclass
 
 from ha_agent.core.conf_options import PROGRAM_OPTIONS
+from ha_agent.core.ini_texts import ini_problem
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 MARK = "; registered from "
@@ -101,7 +102,7 @@ def _read_values(name: str, text: str, problems: list[str]) -> dict[str, str] | 
     try:
         parser.read_string(text)
     except configparser.Error as error:
-        problems.append(" ".join(str(error).replace("'<string>'", "the file").split()))
+        problems.append(ini_problem(error))
         return None
     wanted = [s for s in parser.sections() if s in ("program", f"program:{name}")]
     other = [s for s in parser.sections() if s not in wanted]

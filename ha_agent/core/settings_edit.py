@@ -1,6 +1,6 @@
 """agent.toml as a text in which some values are set, and everything else stays as somebody has written it. Pure.
 
-TOML is not written anew here: a line is changed, a commented default becomes a line, or a line is added. What came out is
+TOML is not written again here: a line is changed, a commented default becomes a line, or a line is added. What came out is
 parsed and compared with what it must mean, so a file that is laid out in another way is refused and never damaged.
 """
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ha_agent.core.manifest import Entry, Manifest
 from ha_agent.core.names import path_problem
+from ha_agent.core.width import count_text
 from ha_agent.core.words import OWNING_ROLES, Answer, Role
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -217,7 +218,7 @@ def judge_transaction(txn: Transaction, view: ReceiverView) -> tuple[Answer, str
         return Answer.NEED_FULL, "the registry here is not the base of this change"
     gone = sum(1 for path in txn.deletes if path in view.manifest)
     if not txn.intent and is_mass_deletion(len(view.manifest), gone, view.mass_fraction, view.mass_minimum):
-        return Answer.HELD, f"would delete {gone} of {len(view.manifest)} confs"
+        return Answer.HELD, f"would delete {gone} of {count_text(len(view.manifest), 'conf')}"
     if view.manifest.changed(txn.puts, txn.deletes).hash != txn.result:
         return Answer.BAD, "the changes do not lead to the announced manifest"
     return Answer.COMMITTED, ""

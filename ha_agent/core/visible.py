@@ -27,6 +27,9 @@ def visible(text: str, keep: str = "") -> str:
 
 
 def _written_out(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        # A byte that was not UTF-8, as Python holds it (PEP 383).
+        return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")
 
 

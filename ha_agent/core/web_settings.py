@@ -44,7 +44,7 @@ class WebSettings:
     trusted_proxies: tuple[str, ...] = key(
         (),
         "Addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed. A proxy that ends TLS must be "
-        "named, so that cookies are marked secure and logins are counted by the right address.",
+        "named, so that cookies are marked secure and failed logins are counted per real client.",
     )
     users_file: str = key("/etc/ha-agent/web-users.json", "Users and tokens; see ha-agent-web user add.", ABSOLUTE)
     read_only: bool = key(False, "true: nobody can change anything here, whatever their role.")

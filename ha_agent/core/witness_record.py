@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from ha_agent.core.reasons import reason_of
+
 ABSENT = 0
 """The revision of a record that is not there."""
 
@@ -63,7 +65,7 @@ def parse_record(text: str) -> Record:
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadRecord(f"the witness keeps a record that is not JSON: {error}") from None
+        raise BadRecord(f"the witness keeps a record that is not JSON: {reason_of(error)}") from None
     if not isinstance(raw, dict) or raw.keys() != {"holder", "start", "counter", "epoch", "ttl_ms"}:
         raise BadRecord("the witness keeps a record with other fields than ours")
     return Record(

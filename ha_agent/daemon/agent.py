@@ -465,9 +465,9 @@ class Agent:
             self._group.supervisord_ended()
 
     def _supervisord_begins(self, stopping: bool) -> None:
-        """supervisord begins anew within its process (a reload), or is about to: then it must find an empty active set."""
+        """supervisord begins again within its process (a reload), or is about to: then it must find an empty active set."""
         if stopping and not self._shared.maintenance.is_on:
-            log.warning("supervisord stops all programs: it ends, or begins anew")
+            log.warning("supervisord stops all programs: it ends, or begins again")
             self._group.supervisord_ended()
         else:
             self._group.waker.wake()

@@ -27,6 +27,7 @@ from ha_agent.adapters.interface import SavedInterface, bring_up, save_interface
 from ha_agent.adapters.procs import ProcessWatch
 from ha_agent.adapters.runner import ProgramMissing, run_program
 from ha_agent.core.drill import CUTS
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.settings import DrillSettings
 from ha_agent.core.supervisor_words import full_name
 from ha_agent.core.vip import find_missing
@@ -238,7 +239,7 @@ class Drill:
         try:
             await self.voters.cut_off(addresses, router_id, self._left_s())
         except (OSError, ProgramMissing) as error:
-            self._events.add("drill-failed", f"failover-test: nothing was cut off: {error}")
+            self._events.add("drill-failed", f"failover-test: nothing was cut off: {reason_of(error)}")
 
     async def _kill_keepalived(self) -> None:
         self._keepalived.send(signal.SIGKILL)
@@ -273,7 +274,7 @@ class Drill:
             elif record.mode in CUTS:
                 await self.voters.restore()
         except (OSError, ProgramMissing) as error:
-            self._events.add("drill-failed", f"failover-test: {record.mode} could not be ended: {error}")
+            self._events.add("drill-failed", f"failover-test: {record.mode} could not be ended: {reason_of(error)}")
             record.undo_mono = self._clock() + 5.0
             return
         record.undo_mono = None

@@ -28,6 +28,7 @@ from ha_agent.core.hooks import HookSettings
 from ha_agent.core.orders import Orders
 from ha_agent.core.peer_summary import PeerSummary
 from ha_agent.core.places import RunPlaces, StatePlaces
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.rules import Cause
 from ha_agent.core.settings import (
     LinkSettings,
@@ -208,7 +209,7 @@ class Group:
     """Asks the peer's machine, without its agent, within a limit in seconds."""
 
     def supervisord_ended(self) -> None:
-        """A supervisord that begins anew, after its end or a reload, must not start the registry beside what is left of it.
+        """A supervisord that begins again, after its end or a reload, must not start the registry beside what is left of it.
 
         Under maintenance nothing is touched: the caller looks.
         """
@@ -218,7 +219,7 @@ class Group:
         try:
             self.active_set.remove()
         except OSError as error:
-            log.error("the active set cannot be emptied: %s", error)
+            log.error("the active set cannot be emptied: %s", reason_of(error))
 
     def link_changed(self, *, is_up: bool) -> None:
         """The link went up or down."""

@@ -18,6 +18,7 @@ from ha_agent.adapters.sd_notify import notify_manager
 from ha_agent.adapters.settings_file import load_settings
 from ha_agent.adapters.store import StateTooNew
 from ha_agent.core.places import RunPlaces
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.schema import SettingsError
 from ha_agent.core.settings import Settings
 from ha_agent.core.words import Exit
@@ -53,7 +54,7 @@ def run_daemon(config_path: str) -> int:
         print(f"ha-agent: {error}, and a node has one: systemctl status ha-agent shows it", file=sys.stderr)
         return Exit.REFUSED
     except OSError as error:
-        print(f"ha-agent: cannot start: {error}", file=sys.stderr)
+        print(f"ha-agent: cannot start: {reason_of(error)}", file=sys.stderr)
         return Exit.FAILED
     _set_up_process(settings)
     if sys.version_info < (3, 12):
@@ -97,14 +98,14 @@ async def _run_agent(settings: Settings, config_path: str, lock: AgentLock) -> i
     try:
         agent = Agent(settings, config_path, lock)
     except OSError as error:
-        log.critical("cannot start: %s", error)
+        log.critical("cannot start: %s", reason_of(error))
         return Exit.FAILED
 
     def reload() -> None:
         try:
             load_settings(config_path)
         except (OSError, SettingsError) as error:
-            log.error("reload refused, the old configuration stays in force: %s", error)
+            log.error("reload refused, the old configuration stays in force: %s", reason_of(error))
             return
         agent.stop(begins_anew=True)
 
@@ -116,10 +117,10 @@ async def _run_agent(settings: Settings, config_path: str, lock: AgentLock) -> i
     try:
         await agent.run()
     except (OSError, StateTooNew) as error:
-        log.critical("cannot start: %s", error)
+        log.critical("cannot start: %s", reason_of(error))
         return Exit.FAILED
     if agent.begins_anew and not agent.failed:
-        # The same process begins anew: the agent's own restart changes nothing for the programs, so neither does this.
+        # The same process begins again: the agent's own restart changes nothing for the programs, so neither does this.
         notify_manager(f"RELOADING=1\nMONOTONIC_USEC={int(loop.time() * 1e6)}")
         lock.hand_on()
         os.execv(sys.executable, [sys.executable, "-m", "ha_agent", "daemon", "--config", config_path])

@@ -1,6 +1,6 @@
 """Parts of the agent on which no role depends: one that fails is told and started again, and the agent goes on.
 
-For any other part an exception that nobody has thought of ends the agent, which is started anew and finds its role and its
+For any other part an exception that nobody has thought of ends the agent, which is started again and finds its role and its
 programs as they were. Five such ends within ten seconds give up the VIP and end the programs: a price that a role is worth,
 and that a defect in replication or in judging confs is not.
 """
@@ -22,7 +22,7 @@ LAST_PAUSE_S = 60.0
 async def keep_running(name: str, work: Callable[[], Awaitable[None]], events: Events) -> None:
     """Does ``work``, and does it again where it fails, after pauses that grow. Ends when ``work`` ends by itself.
 
-    ``work`` can be begun anew whatever it has left undone.
+    ``work`` can be begun again whatever it has left undone.
     """
     pause = FIRST_PAUSE_S
     while True:

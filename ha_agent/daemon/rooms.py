@@ -51,7 +51,7 @@ ANSWERED_S = 0.3
 class AlertParts:
     """The parts of alerts, and the drill, that operations ask. ``wake`` has alerts looked at soon.
 
-    ``supervisord_begins``: the listener says that supervisord begins anew; ``True`` where it is only about to.
+    ``supervisord_begins``: the listener says that supervisord begins again; ``True`` where it is only about to.
     """
 
     accountant: Accountant

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from ha_agent.adapters.files import keep_note, read_or_none, remove_note, write_note
 from ha_agent.core.kinship import Life
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.vip import Presence
 from ha_agent.core.words import OWNING_ROLES, Role, VrrpState
@@ -186,6 +187,6 @@ class Standing:
         try:
             write_note(self._path, self._to_note())
         except OSError as error:
-            log.error("%s cannot be written: %s", self._path, error)
+            log.error("%s cannot be written: %s", self._path, reason_of(error, self._path))
             with contextlib.suppress(OSError):
                 remove_note(self._path)

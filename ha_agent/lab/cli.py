@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -40,6 +41,13 @@ autorestart=true
 """
 
 
+def lab_name(text: str) -> str:
+    """A name that is one folder below the root of labs, and fits into names of interfaces and hosts; for argparse."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be 1 to 32 letters, digits, '_' or '-'")
+    return text
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The grammar of ``ha-agent lab``."""
     parser = argparse.ArgumentParser(
@@ -48,7 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
         "Nothing of it is seen by the machine itself, and `down` leaves nothing behind.",
         epilog="example: ha-agent lab up; ha-agent lab exec node-a -- ha-agent status; ha-agent lab power-off node-a",
     )
-    parser.add_argument("--name", default=DEFAULT_NAME, help="which lab; several can be up at once (default: lab)")
+    parser.add_argument(
+        "--name", type=lab_name, default=DEFAULT_NAME, help="which lab; several can be up at once (default: lab)"
+    )
     parser.add_argument("--root", default=default_root(), metavar="DIR", help=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="build the pair and boot both nodes")

@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from ha_agent.core.reasons import reason_of
+
 EVERY_S = 0.01
 TIMEOUT_S = 0.1
 
@@ -47,7 +49,7 @@ def watch(name: str, ask: Callable[[str, int], str], address: str, port: int) ->
         try:
             row = {"at": began, "target": name, "ok": True, "said": ask(address, port)}
         except OSError as error:
-            row = {"at": began, "target": name, "ok": False, "said": str(error)}
+            row = {"at": began, "target": name, "ok": False, "said": reason_of(error)}
         row["took"] = time.monotonic() - began
         sys.stdout.write(json.dumps(row) + "\n")
         sys.stdout.flush()

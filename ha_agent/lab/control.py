@@ -24,6 +24,7 @@ from ha_agent.adapters.keepalived_conf import render_keepalived
 from ha_agent.adapters.procs import start_ticks
 from ha_agent.adapters.resources import find_resource
 from ha_agent.core.listener_conf import render_listener
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.settings import check_settings
 from ha_agent.core.settings_sample import sample_toml
 from ha_agent.lab import cgroups
@@ -612,7 +613,7 @@ class Lab:
                 sock.sendall(message.encode())
                 answer: dict[str, Any] = json.loads(sock.recv(65536))
         except (OSError, ValueError) as error:
-            raise LabFailed(f"{node}: {action} {unit}: its process 1 does not answer: {error}") from None
+            raise LabFailed(f"{node}: {action} {unit}: its process 1 does not answer: {reason_of(error)}") from None
         if "error" in answer:
             raise LabFailed(f"{node}: {action} {unit}: {answer['error']}")
         return answer

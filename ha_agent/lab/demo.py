@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ha_agent.core.width import count_text
 from ha_agent.lab.control import Lab, LabFailed
 from ha_agent.lab.layout import NODES, VIP, fresh_directory
 from ha_agent.lab.probe import Probe
@@ -348,9 +349,9 @@ class Demo:
         self.talk.wait(f"{self.a} standby and in sync", lambda: self.ask(self.a, "switchover", "--dry-run")[0] == 0, 30, 0.1)
         runs = self.probe.running.get(self.a, frozenset())
         equal = self.ask(self.b, "diff")[0] == 0
-        self.talk.say(f"{self.a} is back as the standby and runs {len(runs)} programs of the registry:")
+        self.talk.say(f"{self.a} is back as the standby and runs {count_text(len(runs), 'program')} of the registry:")
         self.show_status(self.b)
-        self.sum.add("old node after its return", f"standby, {len(runs)} programs, registry equal: {equal}")
+        self.sum.add("old node after its return", f"standby, {count_text(len(runs), 'program')}, registry equal: {equal}")
         self.sum.promise(not runs, f"{self.a} runs {sorted(runs)} though it is the standby")
         self.sum.promise(equal, "the registries of the two nodes differ (ha-agent diff)")
         code, said = self.supzcli(self.b, "start", STOPPED)

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from ha_agent.adapters.resources import find_resource
+from ha_agent.core.reasons import reason_of
 from ha_agent.lab import cgroups
 from ha_agent.lab.layout import ADDRESSES, ETCD_PORT, MEMBERS, WITNESS, disk_dirs
 from ha_agent.lab.network import LabNetwork, interface_of, list_commands_of_node
@@ -373,7 +374,7 @@ class Init:
             connection.sendall(json.dumps(answer).encode())
         except (OSError, ValueError, KeyError) as error:
             with contextlib.suppress(OSError):
-                connection.sendall(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
+                connection.sendall(json.dumps({"error": f"{type(error).__name__}: {reason_of(error)}"}).encode())
 
 
 def _python_environment() -> dict[str, str]:
@@ -471,7 +472,7 @@ def main() -> int:
         for unit in units:
             init.start(unit.name)
     except (SandboxFailed, OSError, subprocess.CalledProcessError) as error:
-        print(f"{node}: {error}", file=sys.stderr, flush=True)
+        print(f"{node}: {reason_of(error)}", file=sys.stderr, flush=True)
         return 1
     with open(f"{INNER}/booted", "w", encoding="ascii"):
         pass

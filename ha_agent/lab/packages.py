@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 
+from ha_agent.core.reasons import reason_of
+
 LAB: tuple[str, ...] = ("keepalived", "openssh-server", "openssh-client", "rsync", "supervisor", "iproute2", "procps")
 LAB += ("redis-server", "lighttpd")
 TESTS: tuple[str, ...] = (
@@ -23,7 +25,7 @@ TESTS: tuple[str, ...] = (
     "prometheus",
     "etcd-server",
 )
-TESTS += ("e2fsprogs",)
+TESTS += ("e2fsprogs", "zsh", "fish")
 BENCH = ("lsyncd", "inotify-tools")
 DEB = ("debhelper", "dh-python", "pybuild-plugin-pyproject", "python3-all", "python3-setuptools", "dpkg-dev", "lintian")
 MACHINES = ("systemd-container", "debootstrap", "iproute2")
@@ -132,7 +134,7 @@ def main() -> int:
         fetch(SETS[options.set], options.into)
         compile_python(options.into)
     except (PackagesFailed, OSError, subprocess.CalledProcessError) as error:
-        print(f"packages: {error}", file=sys.stderr)
+        print(f"packages: {reason_of(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -15,6 +15,7 @@ from supervisor.supervisorctl import Controller
 
 from ha_agent.adapters.control import CommandFailed, NoDaemon, NotAllowed
 from ha_agent.core.nearest import did_you_mean
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.visible import visible
 from ha_agent.core.words import Exit
 from ha_agent.supzcli.errors import BadUsage, GuardRefused, SupervisordSilent
@@ -127,7 +128,7 @@ class GuardedController(Controller):  # type: ignore[misc]
             raise
         except OSError as error:
             text = "no such file" if error.errno == errno.ENOENT else "refused connection"
-            self.fail(f"{self.options.serverurl} {text}" if error.filename is None else str(error), NO_ANSWER)
+            self.fail(f"{self.options.serverurl} {text}" if error.filename is None else reason_of(error), NO_ANSWER)
         except Exception as error:  # noqa: BLE001 the outermost border: a traceback goes to a file
             from ha_agent.adapters.defects import log_traceback
 

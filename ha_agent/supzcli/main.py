@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from ha_agent import __version__
+from ha_agent.adapters.arguments import problem_of
 from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.words import Exit
 
 HELP = """\
@@ -40,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] == ["--version"]:
         print(f"supzcli {__version__}")
         return Exit.DONE
+    if problem := problem_of(words):
+        return _complain(problem, Exit.USAGE)
     if words and words[0].startswith("-"):
         return _complain(
             f"there is no option {words[0]}: supzcli always speaks with this node's supervisord, through the agent",
@@ -50,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _complain(f"{DEFAULT_PATH}: {error.strerror}; is this node one of a pair?", Exit.USAGE)
     except ValueError as error:
-        return _complain(f"{DEFAULT_PATH}: {error}; ha-agent config check says more", Exit.USAGE)
+        return _complain(f"{DEFAULT_PATH}: {reason_of(error)}; ha-agent config check says more", Exit.USAGE)
     # After what needs none of it: supervisor's classes take most of the start.
     from ha_agent.supzcli.controller import GuardedController, Options
 

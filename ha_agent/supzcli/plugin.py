@@ -300,7 +300,7 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
             self.ctl.exitstatus = LSBInitExitStatuses.GENERIC
         self._finish(answer, "update", "it runs what it has")
         for path, problem in answer.get("problems", {}).items():
-            self.ctl.fail(f"{path} cannot be loaded: {problem}; what was loaded of it before stays", Exit.FAILED)
+            self.ctl.fail(f"{path} cannot be loaded: {problem}; if it was loaded before, that version stays", Exit.FAILED)
 
     def do_avail(self, arg: str) -> None:
         """All configured processes, the parked ones with them."""

@@ -6,6 +6,7 @@ import asyncio
 
 from ha_agent.core.frames import FrameDecoder, FrameError, Message, encode_frame
 from ha_agent.core.places import RunPlaces
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.visible import visible_data
 
 
@@ -48,7 +49,7 @@ class AgentClient:
                     # A page is no terminal: lines may be lines there.
                     return dict(visible_data(answer, "\n\t"))
         except (OSError, FrameError) as error:
-            raise AgentSilent(f"the agent's connection broke: {error}") from None
+            raise AgentSilent(f"the agent's connection broke: {reason_of(error)}") from None
         finally:
             writer.close()
         raise AgentSilent("the agent closed the connection; see its log (journalctl -u ha-agent)")

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ha_agent.core.guard import Access
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.words import CommandOutcome
 from ha_agent.web.actions import STATUS_OF, do_action
 from ha_agent.web.http import Denied, Handler, address_of, read_body, served
@@ -60,7 +61,7 @@ class Api:
         try:
             content = json.loads(await read_body(request) or b"{}")
         except ValueError as error:
-            raise Denied(400, f"no JSON: {error}") from None
+            raise Denied(400, f"no JSON: {reason_of(error)}") from None
         except RecursionError:
             raise Denied(400, "no JSON that is read here: it is nested too deeply") from None
         if not isinstance(content, dict):

@@ -10,10 +10,12 @@ import tomllib
 from collections.abc import Sequence
 
 from ha_agent import __version__
+from ha_agent.adapters.arguments import problem_of
 from ha_agent.adapters.settings_paths import DEFAULT_PATH, read_places
 from ha_agent.adapters.terminal import refuse_settings
 from ha_agent.core.guard import Access
 from ha_agent.core.places import DEFAULT_RUN_DIR
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.schema import SettingsError
 from ha_agent.core.visible import visible
 from ha_agent.core.web_settings import Dashboard, check_dashboard, is_loopback, sample_web_toml
@@ -63,6 +65,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
+    if problem := problem_of(sys.argv[1:] if argv is None else argv):
+        _complain(problem)
+        return Exit.USAGE
     options = build_parser().parse_args(argv)
     try:
         return int(options.run(options))
@@ -72,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(str(error))
         return Exit.USAGE
     except OSError as error:
-        _complain(f"{error.filename or 'error'}: {error.strerror or error}")
+        _complain(reason_of(error))
         return Exit.FAILED
     except KeyboardInterrupt:
         return 130

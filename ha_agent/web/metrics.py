@@ -182,7 +182,7 @@ def _programs(rows: list[Mapping[str, Any]]) -> Iterator[Metric]:
 
 def _alerts(alerts: Mapping[str, Any]) -> Iterator[Metric]:
     counts = Counter((row["code"], row["severity"]) for row in alerts["lasting"] if row["told"])
-    family = GaugeMetricFamily("ha_agent_alerts", "Alerts that last", labels=["code", "severity"])
+    family = GaugeMetricFamily("ha_agent_alerts", "Active alerts", labels=["code", "severity"])
     for (code, severity), count in counts.items():
         family.add_metric([code, severity], count)
     yield family

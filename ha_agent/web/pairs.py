@@ -422,7 +422,7 @@ class LocalPair(Pair):
             return Result(CommandOutcome.REFUSED, (str(error),))
         if answer["outcome"] != Outcome.BEGUN:
             return Result(CommandOutcome.REFUSED, (f"{active.name} refuses: {answer.get('reason')}",))
-        return Result(CommandOutcome.DONE, (f"{active.name} gives MASTER up",))
+        return Result(CommandOutcome.DONE, (f"{active.name} gives up MASTER",))
 
 
 def _asked(question: Coroutine[Any, Any, T]) -> asyncio.Future[T]:

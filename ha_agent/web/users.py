@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from ha_agent.adapters.files import write_atomic
 from ha_agent.core.guard import Access
+from ha_agent.core.reasons import reason_of
 
 ROUNDS = 600_000
 LEAST_LENGTH = 8
@@ -91,7 +92,9 @@ class UserFile:
                 Access(entry["access"])
                 str(entry["hash"])
         except (ValueError, KeyError, TypeError) as error:
-            raise UsersDamaged(f"{self._path} cannot be used ({error!r}); remove it and add the users again") from None
+            raise UsersDamaged(
+                f"{self._path} cannot be used ({reason_of(error)}); remove it and add the users again"
+            ) from None
         self._users, self._tokens, self._seen = users, tokens, seen
 
     @property

@@ -109,7 +109,7 @@ def longest_resolution(stretches: Iterable[Stretch], injected: Sequence[Injected
 
 
 def check_doubles(doubles: Mapping[tuple[str, str], float], injected: Sequence[Injected]) -> list[Violation]:
-    """Two copies on one node are allowed only where supervisord began anew within its process, for ``RELOADED_S``."""
+    """Two copies on one node are allowed only where supervisord began again within its process, for ``RELOADED_S``."""
     begun = [(f.node, f.began_mono, f.ended_mono + RELOADED_S) for f in injected if ALL_KINDS[f.kind].doubles]
     return [
         Violation(f"two copies of {program} ran on {node}", at)

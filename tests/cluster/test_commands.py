@@ -45,7 +45,7 @@ def test_a_second_agent_by_hand_is_refused_and_touches_nothing_of_the_first(pair
     pair.kill_agent("node-a")
     pair.lab.unit("node-a", "restart", "ha-agent")
     wait_for("the agent is back", lambda: pair.is_whole("node-a"), 15, 0.1)
-    # While it begins anew it is the node's agent, too.
+    # While it begins again it is the node's agent, too.
     pair.lab.unit("node-a", "kill", "ha-agent", signal.SIGHUP)
     refused = "for i in 1 2 3 4 5; do timeout 10 ha-agent daemon && echo 0 || echo $?; done 2> /dev/null"
     assert pair.shell("node-a", refused).split() == ["3"] * 5

@@ -29,7 +29,7 @@ def test_what_must_agree_is_set_at_the_peer_and_its_own_lines_stay(pair: Pair) -
 
     Fault: agent.toml says other things on the two nodes.
     Answer: `config diff --peer` says what; `config apply --peer` sets it there, keeps the former file, and that agent begins
-    anew; no program notices.
+    again; no program notices.
     Bound: none needed.
     """
     up(pair)

@@ -83,7 +83,7 @@ def test_what_escaped_from_a_killed_supervisord_is_ended_before_a_second_copy_st
 
 
 def test_a_reload_of_supervisord_leaves_no_second_copy(pair: Pair) -> None:
-    """Hazard 40: `supervisorctl reload` begins anew within the same process.
+    """Hazard 40: `supervisorctl reload` begins again within the same process.
 
     Fault: a reload on the active node; a program's shell has a child, another program has escaped.
     Answer: the listener tells of it before it begins, the active set is emptied; what was left is ended, then all is loaded.
@@ -123,7 +123,7 @@ def test_a_role_that_goes_while_supervisord_reloads_is_let_go_of_at_once(pair: P
     """Hazard 40: `supervisorctl reload`, and the node must release while supervisord waits for its programs to stop.
 
     Fault: a reload on the active node, one of whose programs needs 3 s to stop; keepalived is stopped at the same moment.
-    Answer: what is left is told to end; the release goes on once supervisord has begun anew, within the same process.
+    Answer: what is left is told to end; the release goes on once supervisord has begun again, within the same process.
     Bound: the program's 3 s and a few more, not release.stop_timeout_s.
     """
     slow = "[program:slow]\ncommand=/bin/sh -c 'trap \"sleep 3; exit\" TERM; sleep 77777 & wait'\nstopwaitsecs=20\n"

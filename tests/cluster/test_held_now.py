@@ -64,7 +64,7 @@ def test_an_agent_whose_link_breaks_while_it_reads_many_confs_goes_on(pair: Pair
     """Hazard 46: the link breaks while more files are read than are sent at once.
 
     Fault: 200 confs are written over and over, and the ssh connection is killed over and over.
-    Answer: what was begun is dropped, and sent anew over the next connection; the agent is not started again.
+    Answer: what was begun is dropped, and sent again over the next connection; the agent is not started again.
     Bound: none needed.
     """
     pair.up(sleepers(1))
@@ -92,7 +92,7 @@ def test_an_agent_whose_link_breaks_as_soon_as_it_reads_thousands_of_confs_goes_
     """Hazard 46: as above, aimed at the moment: reading so many takes longer than the link's end.
 
     Fault: a directory with 5,000 confs is moved into the registry; once they are pending the ssh connection is killed.
-    Answer: what was begun is dropped, and sent anew over the next connection; the agent is not started again.
+    Answer: what was begun is dropped, and sent again over the next connection; the agent is not started again.
     Bound: none needed.
     """
     pair.up(sleepers(1))

@@ -107,7 +107,7 @@ def test_a_switchover_to_a_standby_that_can_not_run_everything_is_refused_with_t
 def test_a_switchover_that_leads_nowhere_ends_where_it_began(pair: Pair) -> None:
     """Design, switchover: a hand-over that the other node does not take.
 
-    Fault: the standby's keepalived hangs when the active node gives MASTER up.
+    Fault: the standby's keepalived hangs when the active node gives up MASTER.
     Answer: the track file is lifted again by the node itself, and the node is active as before.
     Bound: 5 s and five adverts.
     """

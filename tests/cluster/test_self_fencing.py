@@ -163,7 +163,7 @@ def test_a_keepalived_that_hangs_moves_no_program_while_the_link_lives(pair: Pai
     """Hazard 35: keepalived is frozen, not dead; its node keeps the VIP and answers.
 
     Fault: keepalived of the active node is stopped (SIGSTOP) for 3 s, so the peer's says MASTER.
-    Answer: the peer asks, is refused by the node that is active and holds the VIP, and gives MASTER up: a dual master as any
+    Answer: the peer asks, is refused by the node that is active and holds the VIP, and gives up MASTER: a dual master as any
     other.
     Bound: no overlap, no outage of the programs.
     """

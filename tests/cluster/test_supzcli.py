@@ -237,7 +237,7 @@ def test_groups_decide_who_changes_who_looks_and_who_does_neither(pair: Pair) ->
         ["deregister", "p0"],
     ):
         done = pair.sup("node-a", *words, user="bob")
-        assert done.returncode == 3 and "takes membership of group ha-agent" in done.stderr, f"{words}: {done}"
+        assert done.returncode == 3 and "changes need membership of group ha-agent" in done.stderr, f"{words}: {done}"
     assert pair.run_as("node-a", "bob", "ha-agent", "switchover", "--yes").returncode == 3
     assert pair.run_as("node-a", "bob", "ha-agent", "maintenance", "on", "--for", "1h").returncode == 3
     assert "read only" in pair.sup("node-a", typed="exit\n", user="bob").stdout

@@ -83,7 +83,7 @@ def test_one_that_is_taken_off_is_back_with_all_of_them(pair: Pair) -> None:
     """Hazard 55: somebody deletes one of the VIPs that are in no advert.
 
     Fault: `ip addr del` of the IPv6 one, then of an IPv4 one, each on the active node.
-    Answer: keepalived gives MASTER up, and the programs stop; then one node has all of them and the programs, mostly the
+    Answer: keepalived gives up MASTER, and the programs stop; then one node has all of them and the programs, mostly the
     other one.
     Bound: 5 s.
     """

@@ -147,7 +147,7 @@ def test_an_operator_sees_a_failover_live_and_stops_a_program_on_both_nodes(web:
         press(page, "switchover")
         see(page, "Connections to the virtual address break.")
         press(page, "really")
-        see(page, "node-a gives MASTER up")
+        see(page, "node-a gives up MASTER")
         follow(page, "Back to local")
         wait_for(
             "roles are swapped", lambda: (role_of(page, "node-a"), role_of(page, "node-b")) == ("standby", "active"), 20, 0.1

@@ -163,7 +163,7 @@ def test_a_reload_is_another_life_of_the_same_process(supervisor: Supervisor, tm
 
 
 def test_a_reload_waits_until_a_busy_agent_knows_of_it(supervisor: Supervisor, tmp_path: pathlib.Path) -> None:
-    """Else supervisord would begin anew with the active set that the agent is about to empty."""
+    """Else supervisord would begin again with the active set that the agent is about to empty."""
     agent = Agent(tmp_path)
     supervisor.start("[program:web]\ncommand=/bin/sleep infinity\n")
     wait_for("its first word", lambda: agent.events("web"))

@@ -295,7 +295,7 @@ def test_zz_a_dissolved_pair_is_one_server_that_runs_on_and_one_clean_machine(pa
     assert "run this on the active node" in pair.b.run(f"{dissolve.format('--yes')} || true")
     assert "nothing was changed" in pair.a.run(dissolve.format("--dry-run"))
     said = pair.a.run(dissolve.format("--yes"))
-    assert "confs are in /var/lib/ha-agent/undone/registry now" in said, said
+    assert "moved to /var/lib/ha-agent/undone/registry" in said, said
     for machine in pair.both:
         assert machine.run("systemctl is-active ha-agent keepalived || true").split() == ["inactive", "inactive"]
         assert "ha-agent-peer" not in machine.run("cat /root/.ssh/authorized_keys 2>&1 || true")

@@ -652,7 +652,7 @@ class Node:
         self.figures = Figures(places, group.replicator, group.committer, self.watcher, self.wall())
         self.wakes: list[str] = []
         self.begins: list[bool] = []
-        """What the listener said of supervisord: whether it was only about to begin anew."""
+        """What the listener said of supervisord: whether it was only about to begin again."""
         wake = functools.partial(self.wakes.append, "alerts")
         parts = AlertParts(self.accountant, self.watcher, self.records, self.delivery, wake, self.drill, self.begins.append)
         tools = build_tools(settings, self.shared, group, self.accountant)

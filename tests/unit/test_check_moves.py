@@ -95,7 +95,7 @@ class FakeHandOver(HandOver):
 
 
 class Agents:
-    """The active node and its peer, each with its disk; the active one's agent may be killed and made anew."""
+    """The active node and its peer, each with its disk; the active one's agent may be killed and made again."""
 
     def __init__(self, root: pathlib.Path) -> None:
         self.root = root

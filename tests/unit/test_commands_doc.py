@@ -16,6 +16,7 @@ from ha_agent.web.main import build_parser as build_web_parser
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = (
     ROOT / "README.md",
+    ROOT / "README.zh-CN.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "SECURITY.md",
     *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.name != "install-transcript.md"),

@@ -549,7 +549,7 @@ def test_nagios_gets_one_line_with_the_worst_first_and_figures() -> None:
     ]
     line = nagios_line(findings)
     assert line == "HA-AGENT CRITICAL - broken / really (and 1 more) | errors=1 warnings=1 unknown=0"
-    assert nagios_line(findings[:1]) == "HA-AGENT OK - 1 checks | errors=0 warnings=0 unknown=0"
+    assert nagios_line(findings[:1]) == "HA-AGENT OK - 1 check | errors=0 warnings=0 unknown=0"
     assert document({"node-a": findings})["worst"] == "error"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ha_agent.adapters.settings_file import read_settings
 from ha_agent.adapters.settings_paths import DEFAULT_PATH
 from ha_agent.cli.grammar import complete_words
 from ha_agent.cli.parser import MODULES, build_parser
@@ -40,10 +41,12 @@ def every_option() -> list[tuple[str, str]]:
 
 def test_every_command_and_option_is_in_the_man_page_and_the_completion() -> None:
     page = (SHARE / "man" / "ha-agent.8").read_text(encoding="utf-8").replace("\\-", "-")
-    completion = (SHARE / "bash-completion" / "ha-agent").read_text(encoding="utf-8")
+    completions = [(SHARE / path).read_text(encoding="utf-8") for path in ("bash-completion/ha-agent", "zsh/_ha-agent")]
+    fish = (SHARE / "fish" / "ha-agent.fish").read_text(encoding="utf-8")
     for prog, option in every_option():
         assert f"'{prog}'" in page or prog == "ha-agent", prog
-        assert option in page and option in completion, f"{prog} {option}: make manuals"
+        assert option in page and all(option in text for text in completions), f"{prog} {option}: make manuals"
+        assert f"-l {option.removeprefix('--')} " in fish, f"{prog} {option}: make manuals"
 
 
 def test_the_man_page_has_an_example_of_each_command_and_the_files() -> None:
@@ -57,6 +60,42 @@ def test_the_man_page_has_an_example_of_each_command_and_the_files() -> None:
     assert [text for text in wanted if f"\\fB{text}\\fR" not in examples] == [], "make manuals"
     for path in (DEFAULT_PATH, DEFAULT_RUN_DIR, DEFAULT_STATE_DIR):
         assert path in files
+
+
+PAGES = {page.name: page.read_text(encoding="utf-8") for page in sorted((SHARE / "man").iterdir())}
+INTERNAL = {"ha-agent-keeper.8", "ha-agent-listener.8", "ha-agent-peer.8", "ha-agent-witness.8"}
+"""What no hand starts: there is no example of it."""
+
+
+def section_of(page: str, name: str) -> str:
+    return PAGES[page].partition(f".SH {name}\n")[2].split("\n.SH", 1)[0]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_says_what_to_type_which_files_how_it_ends_and_what_messages_mean(page: str) -> None:
+    wanted = {"FILES", "DIAGNOSTICS", "SEE ALSO"}
+    wanted |= {"EXAMPLES"} if page not in INTERNAL else set()
+    wanted |= {"EXIT STATUS"} if not page.endswith(".5") else set()
+    assert {name for name in wanted if not section_of(page, name)} == set()
+
+
+SOURCE = " ".join(path.read_text(encoding="utf-8") for path in sorted((SHARE.parent / "ha_agent").rglob("*.py")))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_message_that_a_page_explains_is_one_that_the_code_prints(page: str) -> None:
+    plain = section_of(page, "DIAGNOSTICS").replace("\\-", "-").replace("\\(aq", "'")
+    for message in re.findall(r"^\\fB(.*)\\fR$", plain, re.M):
+        # Words in capitals stand for what is put in, and so do the nodes of an example.
+        pieces = re.split(r"\b[A-Z][A-Z.]+\b|node-[ab]|[()\[\]<>;:,]|\bstandby\b", message)
+        for piece in (piece.strip(" :;,\"'") for piece in pieces):
+            assert len(piece) < 8 or piece in SOURCE.replace('" \n', ""), (message, piece)
+
+
+def test_the_example_of_the_configuration_is_one_that_can_be_used() -> None:
+    example = section_of("ha-agent.toml.5", "EXAMPLES").replace("\\-", "-").replace("\\(aq", "'")
+    text = "\n".join(line for line in example.splitlines() if line not in (".nf", ".fi"))
+    assert read_settings(text.encode()).sinks["mail"].severity == "critical"
 
 
 def test_every_key_of_the_configuration_is_in_its_man_page() -> None:
@@ -125,8 +164,13 @@ def test_every_action_and_option_of_supzcli_is_in_its_page_its_completion_and_it
         assert f"\\fB{action}\\fR" in page, action
         assert re.search(rf"`[^`]*\b{action}\b", guide) or action == "open", action
     source = (SHARE.parent / "ha_agent" / "supzcli" / "plugin.py").read_text(encoding="utf-8")
+    zsh = (SHARE / "zsh" / "_supzcli").read_text(encoding="utf-8")
+    fish = (SHARE / "fish" / "supzcli.fish").read_text(encoding="utf-8")
+    assert supzcli_actions() == set(re.findall(r"['\"](\w+):", zsh))
+    assert supzcli_actions() <= set(re.findall(r"\w+", fish.partition("set -l actions")[2].partition("complete")[0]))
     for option in set(re.findall(r'"(--[a-z-]+)"', source)):
-        assert option in page and option in completion, option
+        assert option in page and option in completion and option in zsh, option
+        assert f"-l {option.removeprefix('--')} " in fish, option
 
 
 def test_the_completion_of_supzcli_is_good_bash_and_completes(tmp_path: pathlib.Path) -> None:

@@ -51,12 +51,12 @@ def test_relative_paths_and_here_mean_the_folder() -> None:
     ("text", "said"),
     [
         ("", "one section [program]"),
-        ("command=x\n", "no section headers"),
+        ("command=x\n", "line 1 stands before any section"),
         ("[program]\n", "command is missing"),
         ("[program:other]\ncommand=x\n", "[program:other]"),
         ("[program]\ncommand=x\n[supervisord]\n", "[supervisord]"),
         ("[program]\ncomand=x\n", "did you mean command"),
-        ("[program]\ncommand=x\ncommand=y\n", "already exists"),
+        ("[program]\ncommand=x\ncommand=y\n", "command is set twice"),
         ("[program]\ncommand=x\nsocket=/tmp/x\n", "socket: no such key"),
     ],
 )

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 PLACES = ("docs", "ha_agent", "tests", "tools", "bench", "systemd", "keepalived", "debian", "share/prometheus")
-FILES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "pyproject.toml")
-NOT_READ = {".png", ".json", ".js", ".css", ".pyc"}
+FILES = ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "pyproject.toml")
+NOT_READ = {".png", ".svg", ".json", ".js", ".css", ".pyc"}
 
 INSTEAD = {
     r"can not": "cannot",
@@ -24,6 +24,13 @@ INSTEAD = {
     r"[Ss]o (much|many) [^.]{0,80}at most": "the limit as a noun: largest number of ...",
     r"by way of": "through",
     r"of late": "recent, recently",
+    r"(begins?|began|begun|starts?|started|counts?|written|makes?|made|fails?|sent|loading|loaded) anew": "again, from zero",
+    r"checks? (is|are) well": "N checks passed",
+    r"gives? MASTER up": "gives up MASTER",
+    r"no alert lasts": "no active alerts",
+    r"the right address": "each real client's address",
+    r"for (one|a) \w+'s sake": "say who does what, and never for the sake of",
+    r"\{len\([^{}]*\)\} (confs|programs|errors|warnings|checks|files|nodes)": "count_text(count, 'conf')",
     r"(goes|go|went) on to (be|say|watch|take|answer)": "still, or keep ...ing",
     r"the own (node|agent|one|side|name|registry|epoch)": "this node, its own agent, its own epoch",
 }

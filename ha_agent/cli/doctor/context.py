@@ -20,6 +20,7 @@ from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.core.faults import Face, former_code
 from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.node_json import NodeJson
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.settings import Settings
 from ha_agent.core.vote_checks import ClockRates, Way, rate_of
 
@@ -71,7 +72,7 @@ class Context:
         except subprocess.TimeoutExpired:
             return Ran(None, "", f"no end after {PROGRAM_LIMIT_S:g} s")
         except OSError as error:
-            return Ran(None, "", str(error))
+            return Ran(None, "", reason_of(error))
         return Ran(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
 
     def find(self, name: str) -> str | None:

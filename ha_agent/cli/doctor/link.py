@@ -15,6 +15,7 @@ from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.link_causes import find_cause
 from ha_agent.core.problems import find_problems
 from ha_agent.core.settings import POLICIES
+from ha_agent.core.width import count_text
 from ha_agent.core.words import Exit
 
 FORBIDDEN = "ha-agent-doctor-asks-for-what-is-forbidden"
@@ -107,7 +108,7 @@ def check_paths(context: Context) -> Iterator[Finding]:
         found = True
         yield warning("path-down", problem.text, problem.remedy)
     if not found:
-        yield ok("paths", f"{len(peer.paths)} paths to {peer.name}: {', '.join(peer.paths)}")
+        yield ok("paths", f"{count_text(len(peer.paths), 'path')} to {peer.name}: {', '.join(peer.paths)}")
 
 
 def check_sshd(context: Context) -> Iterator[Finding]:

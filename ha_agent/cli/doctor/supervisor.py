@@ -24,6 +24,7 @@ from ha_agent.core.names import PARKED
 from ha_agent.core.places import RunPlaces
 from ha_agent.core.supervisor_words import State, deaf_text, remedy_for
 from ha_agent.core.surroundings import read_nothing, surroundings_of
+from ha_agent.core.width import count_text
 
 DROP_IN = "install systemd/supervisor.service.d of ha-agent, then systemctl daemon-reload"
 
@@ -203,7 +204,7 @@ def check_answers(context: Context) -> Iterator[Finding]:
             "supervisord-hung", f"supervisord (pid {pid}) does not answer: {problem}", "systemctl restart supervisor"
         )
         return
-    yield ok("supervisord-up", f"supervisord answers (pid {pid}, {len(programs)} processes)")
+    yield ok("supervisord-up", f"supervisord answers (pid {pid}, processes: {len(programs)})")
 
 
 def check_names(context: Context) -> Iterator[Finding]:
@@ -217,7 +218,7 @@ def check_names(context: Context) -> Iterator[Finding]:
     for finding in found:
         yield error("duplicate-program", f"{finding.where}: {finding.text}", finding.remedy)
     if not found:
-        yield ok("program-names", f"{len(texts)} confs, no program name twice")
+        yield ok("program-names", f"{count_text(len(texts), 'conf')}, no program name twice")
 
 
 def check_stop_times(context: Context) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 from ha_agent.adapters.alert_store import AlertStore, SinkState, Stored
 from ha_agent.core.alerts import Book, Notification
+from ha_agent.core.reasons import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -36,16 +37,16 @@ class AlertRecords:
         try:
             stored = self._store.load()
         except OSError as error:
-            stored = Stored(remark=f"alerts begin anew: {error}")
+            stored = Stored(remark=f"alerts begin again: {reason_of(error)}")
         if stored.book is not None:
             try:
                 self.book.load(stored.book)
             except (KeyError, ValueError, TypeError) as error:
-                log.error("the book of alerts cannot be used, it begins anew: %r", error)
+                log.error("the book of alerts cannot be used, it begins again: %s", reason_of(error))
         if stored.remark:
             log.error("%s", stored.remark)
         self.notes = stored.notes
-        # A book that begins anew must not give a number that a sink has had: that sink would pass it over.
+        # A book that begins again must not give a number that a sink has had: that sink would pass it over.
         used = [note.number for note in stored.notes] + [state.cursor for state in stored.sinks.values()]
         self.book.number = max([self.book.number, *used])
         self.sinks = {name: stored.sinks.get(name) or SinkState(self.book.number) for name in self.sinks}
@@ -78,7 +79,7 @@ class AlertRecords:
             try:
                 await asyncio.to_thread(self._store.save, self.book.to_dict(), notes, sinks)
             except OSError as error:
-                log.error("alerts cannot be saved; after a crash some would be told again: %s", error)
+                log.error("alerts cannot be saved; after a crash some would be told again: %s", reason_of(error))
                 self._saved = None
             self._sendable = max(self._sendable, newest)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 from ha_agent.adapters.files import read_or_none, write_atomic
 from ha_agent.core.check_acts import Move, find_open, merge_moves, moves_to_rows, note_passed, read_moves
+from ha_agent.core.reasons import reason_of
 from ha_agent.daemon.events import Events
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class CheckRecord:
             restarts = {str(name): tuple(map(float, times)) for name, times in content["restarts"].items()}
             self.restarts, self.restarting = restarts, str(content["restarting"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            log.error("%s cannot be read: %s", self._path, error)
+            log.error("%s cannot be read: %s", self._path, reason_of(error, self._path))
             self._events.add("state-damaged", f"{self._path} cannot be read: what checks have done before is not known")
 
     def hear(self, moves: Iterable[Move]) -> None:
@@ -51,7 +52,7 @@ class CheckRecord:
         try:
             self._set_moves(merge_moves(self.moves, moves))
         except OSError as error:
-            log.error("%s cannot be written: %s", self._path, error)
+            log.error("%s cannot be written: %s", self._path, reason_of(error, self._path))
 
     def add_move(self, move: Move) -> None:
         """Notes a hand-over that is about to begin. Raises ``OSError``; nothing has changed then."""
@@ -65,7 +66,7 @@ class CheckRecord:
             self._set_moves(note_passed(self.moves, check))
         except OSError as error:
             # The next good answer tries it again.
-            log.error("%s cannot be written: %s", self._path, error)
+            log.error("%s cannot be written: %s", self._path, reason_of(error, self._path))
 
     def begin_restart(self, check: str) -> None:
         """Notes a restart that is about to begin. Raises ``OSError``; nothing has changed then."""
@@ -85,7 +86,7 @@ class CheckRecord:
         try:
             self._save()
         except OSError as error:
-            log.error("%s cannot be written: %s", self._path, error)
+            log.error("%s cannot be written: %s", self._path, reason_of(error, self._path))
 
     def _set_moves(self, moves: tuple[Move, ...]) -> None:
         if moves == self.moves:

@@ -238,7 +238,7 @@ class CheckWatch(NoChecks):
             self._hold(name, verdict.why)
 
     def _count_anew(self, program: str) -> None:
-        """Every check of a program that was restarted must fail anew before more is done."""
+        """Every check of a program that was restarted must fail again before more is done."""
         for name, check in self._checks.items():
             if check.program == program and name in self._seen:
                 self._seen[name] = note_done(self._seen[name])

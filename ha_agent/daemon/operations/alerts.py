@@ -10,6 +10,7 @@ from ha_agent.core.alert_codes import CODES
 from ha_agent.core.alerts import Kind, Notification
 from ha_agent.core.answers import AlertListAnswer, AlertTestAnswer, OutcomeAnswer
 from ha_agent.core.events import StateEvent
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.requests import AlertTestRequest, CountRequest, EventsRequest, Malformed
 from ha_agent.core.words import Outcome
 from ha_agent.daemon.alerts.delivery import Delivery
@@ -23,7 +24,7 @@ MAX_EVENTS = 10_000
 class AlertOperations:
     """``wake`` has alerts looked at soon. ``wall``: the wall clock, in seconds.
 
-    ``supervisord_begins`` is told when supervisord begins anew: ``True`` where it is only about to, or about to end.
+    ``supervisord_begins`` is told when supervisord begins again: ``True`` where it is only about to, or about to end.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class AlertOperations:
         try:
             events = [StateEvent.from_dict(row) for row in request.events]
         except (KeyError, ValueError, TypeError) as error:
-            raise Malformed(f"program-events: an event that is none: {error!r}") from None
+            raise Malformed(f"program-events: an event that is none: {reason_of(error)}") from None
         if request.stopping or request.began:
             self._supervisord_begins(request.stopping)
         self._watcher.feed(events, request.lost, began=request.began)

@@ -9,6 +9,7 @@ from typing import Any
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.core.answers import HoldingAnswer, NodeAnswer
 from ha_agent.core.peer_summary import WrongPeer
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.requests import (
     LetGoRequest,
     Malformed,
@@ -104,7 +105,7 @@ class PeerOperations:
         try:
             return answer_message(self._find_votes().hear_ask(ask))
         except OSError as error:
-            raise Malformed(f"vote: the note of it cannot be kept: {error}") from None
+            raise Malformed(f"vote: the note of it cannot be kept: {reason_of(error)}") from None
 
     async def let_go_vote(self, request: LetGoRequest, _call: Call) -> Mapping[str, Any]:
         """The peer counts no promise of this node's any more."""

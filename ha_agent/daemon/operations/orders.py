@@ -15,6 +15,7 @@ from ha_agent.core.orders import (
     why_not_off,
     why_not_standby,
 )
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.requests import Malformed, PeerIsOffRequest, StandbyRequest
 from ha_agent.core.words import Outcome
 from ha_agent.daemon.operations.call import Call
@@ -73,7 +74,10 @@ class OrderOperations:
             try:
                 was_there = self._standby_order.lift(reason, call.by)
             except OSError as error:
-                return {"outcome": Outcome.FAILED, "reason": f"the order could not be removed and is in force: {error}"}
+                return {
+                    "outcome": Outcome.FAILED,
+                    "reason": f"the order could not be removed and is in force: {reason_of(error)}",
+                }
             self._wake()
             self._conversation.ask_now()
             answer: OutcomeAnswer = {"outcome": Outcome.OFF}
@@ -87,7 +91,7 @@ class OrderOperations:
         try:
             self._standby_order.give(reason, call.by)
         except OSError as error:
-            return {"outcome": Outcome.FAILED, "reason": f"the order could not be written: {error}"}
+            return {"outcome": Outcome.FAILED, "reason": f"the order could not be written: {reason_of(error)}"}
         self._wake()
         # The other node must know at once: it would hand over to this one.
         self._conversation.ask_now()

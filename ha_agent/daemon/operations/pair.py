@@ -8,6 +8,7 @@ from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.core.answers import AtPeerAnswer, ManifestAnswer, StatusAnswer, SyncAnswer
 from ha_agent.core.requests import AtPeerRequest, Request, SyncRequest
+from ha_agent.core.width import count_text
 from ha_agent.core.words import Outcome, Role
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.operations.call import Call
@@ -78,7 +79,7 @@ class PairOperations:
             return False
         paths = self._replicator.accept_deletes()
         if paths:
-            text = f"an operator confirmed {len(paths)} deletions: {', '.join(paths[:5])}"
+            text = f"an operator confirmed {count_text(len(paths), 'deletion')}: {', '.join(paths[:5])}"
             self._events.add("deletes-accepted", text, paths=list(paths[:20]), by=by)
         return True
 

@@ -16,6 +16,7 @@ from ha_agent.core.answers import RegistryAtAnswer, RestoreAtAnswer
 from ha_agent.core.manifest import Entry, Manifest
 from ha_agent.core.names import is_registry_path
 from ha_agent.core.places import StatePlaces
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.requests import RegistryAtRequest, RestoreAtRequest
 from ha_agent.core.restore_plan import RestorePlan, plan_restore
 from ha_agent.core.words import Outcome, Role
@@ -107,7 +108,7 @@ class RestoreOperations:
             answer = await self._link.ask({"op": "kept-list"}, PEER_LIMIT_S)
             rows = [(str(r["sha256"]), (str(r["generation"]), str(r["path"]))) for r in answer["kept"]]
         except (Disconnected, RemoteError, TimeoutError, KeyError, TypeError) as error:
-            return own, {}, str(error) or "no answer"
+            return own, {}, reason_of(error)
         return own, dict(rows), None
 
     async def _carry_out(

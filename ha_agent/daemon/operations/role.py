@@ -64,7 +64,7 @@ class RoleOperations:
         return None
 
     async def hand_over(self, request: HandOverRequest, call: Call) -> BegunAnswer:
-        """Begins a switchover: keepalived gives MASTER up here, and everything follows from that.
+        """Begins a switchover: keepalived gives up MASTER here, and everything follows from that.
 
         Refuses unless this node is active and the peer ready to be; ``force`` overrides all but the role and operators'
         words that are in force: maintenance, and the order to stay standby.

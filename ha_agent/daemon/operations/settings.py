@@ -27,7 +27,7 @@ from ha_agent.daemon.standing import Standing
 class SettingsOperations:
     """``path``: the file; ``settings``: what was read of it at the start of this agent.
 
-    ``has_address`` says whether an address is on this machine, None where nobody knows; ``reload`` has the agent begin anew
+    ``has_address`` says whether an address is on this machine, None where nobody knows; ``reload`` has the agent begin again
     with what the file says, after the answer.
     """
 
@@ -50,7 +50,7 @@ class SettingsOperations:
         return {"path": self._path, "values": values_in_force(self._settings, to_peer=call.from_peer)}
 
     async def apply(self, request: SettingsApplyRequest, call: Call) -> SettingsAppliedAnswer:
-        """Sets values that both nodes must have alike in the file, keeps the former one, and begins anew with it.
+        """Sets values that both nodes must have alike in the file, keeps the former one, and begins again with it.
 
         Refused as a whole where one of them is of another kind or not allowed; the file is as it was then.
         """

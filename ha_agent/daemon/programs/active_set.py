@@ -222,7 +222,7 @@ class ActiveSet:
     def _rename_former(self, manifest: Manifest, selection: Selection) -> None:
         """Gives the last good content of a conf with a problem its present name, where an older agent used another.
 
-        The content of a conf without one is written anew anyway.
+        The content of a conf without one is written again anyway.
         """
         own = {active_name(entry.path) for entry in manifest}
         for path in selection.problems:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.adapters.heap import trim_heap
 from ha_agent.core.confs import Selection
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.settings import ReadinessSettings
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.programs.active_set import ActiveSet
@@ -99,7 +100,7 @@ class Readiness:
                 await self._active_set.write(keep_last_good=True)
                 self._loaded.remember(selection.groups)
             except OSError as error:
-                log.error("the active set cannot be written: %s", error)
+                log.error("the active set cannot be written: %s", reason_of(error))
         for path in selection.problems.keys() - before.keys():
             self._events.add("conf-not-loadable", f"{path}: {selection.problems[path]}", path=path)
         return selection

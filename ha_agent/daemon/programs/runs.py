@@ -81,7 +81,7 @@ class ProgramRuns:
         seen = {name for info in found for name in (info.group, info.name)}
         missing = {p for p in programs if p in own and not {p, *catalogue.processes(p)} & seen}
         if missing:
-            # Its conf says something else than what was loaded of it.
+            # Its conf is not what was loaded.
             found += [i for i in await self._supervised.read_all() if i.group in missing]
         return found
 

@@ -191,9 +191,9 @@ class Supervised:
         return self.process.is_alive
 
     async def wait_shutdown(self, limit_s: float) -> None:
-        """Waits for the end of a shutdown of supervisord's, ``limit_s`` at most: its process ends, or has begun anew.
+        """Waits for the end of a shutdown of supervisord's, ``limit_s`` at most: its process ends, or has begun again.
 
-        A reload begins anew within the same process (supervisor's ``supervisord.main``).
+        A reload begins again within the same process (supervisor's ``supervisord.main``).
         """
         clock = asyncio.get_running_loop().time
         until = clock() + limit_s

@@ -149,7 +149,7 @@ class Sweeper:
         return await self._end_all(find)
 
     async def hurry_shutdown(self) -> None:
-        """Waits until a supervisord that is shutting down has ended or begun anew, ``stop_timeout_s`` at most.
+        """Waits until a supervisord that is shutting down has ended or begun again, ``stop_timeout_s`` at most.
 
         It stops one group after the other, about one a second (supervisor's ``ordered_stop_groups_phase_1``), and starts
         nothing any more: so its programs are all told at once.

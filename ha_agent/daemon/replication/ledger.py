@@ -11,6 +11,7 @@ from ha_agent.adapters.kept import prune_kept
 from ha_agent.adapters.store import Loaded, Store
 from ha_agent.core.manifest import EMPTY, Manifest, diff_manifests
 from ha_agent.core.plans import outranks
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.transaction import MOST_JUMP, Watermark
 
 log = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ class Ledger:
             async with self.lock:
                 await asyncio.to_thread(self._checkpoint, self._known, self.generation, self.agreed, place)
         except OSError as error:
-            log.warning("checkpoint put off: %s", error)
+            log.warning("checkpoint put off: %s", reason_of(error))
 
     def _checkpoint(self, known: Watermark, generation: int, agreed: Manifest, flushed: JournalPlace | None = None) -> None:
         self._committer.settle(flushed)

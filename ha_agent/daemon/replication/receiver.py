@@ -15,6 +15,7 @@ from typing import Any
 from ha_agent.adapters.commit import CHECKPOINT_BYTES, Committed, Committer, NoSpace, sweep_temporaries
 from ha_agent.core.frames import Message
 from ha_agent.core.manifest import Manifest
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.settings import RegistrySettings
 from ha_agent.core.transaction import (
     BadTransaction,
@@ -127,7 +128,7 @@ class Receiver:
                 return self._refuse(Answer.NO_SPACE, str(error))
             except OSError as error:
                 full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-                return self._refuse(Answer.NO_SPACE if full else Answer.BAD, f"cannot be written: {error}")
+                return self._refuse(Answer.NO_SPACE if full else Answer.BAD, f"cannot be written: {reason_of(error)}")
             return self._committed(txn, report, seen)
 
     async def _commit(self, txn: Transaction) -> Committed:

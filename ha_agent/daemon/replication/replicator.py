@@ -16,6 +16,7 @@ from ha_agent.adapters.ssh import PeerLink, TransferFailed
 from ha_agent.core.frames import Message
 from ha_agent.core.manifest import Difference, Manifest, diff_manifests
 from ha_agent.core.push import GuardLimits, PushPlan, plan_push
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.settings import LinkSettings, RegistrySettings
 from ha_agent.core.transaction import Transaction, Watermark
 from ha_agent.core.words import OWNING_ROLES, Answer, Role
@@ -76,7 +77,7 @@ def read_rows(answer: Message) -> Manifest:
     try:
         return Manifest.from_rows(answer["rows"])
     except (KeyError, TypeError, ValueError) as error:
-        raise RemoteError(f"the peer does not say what it holds: {error}") from None
+        raise RemoteError(f"the peer does not say what it holds: {reason_of(error)}") from None
 
 
 class Replicator:

@@ -22,6 +22,7 @@ from ha_agent.adapters.registry import (
 from ha_agent.adapters.watch import EVERYTHING, Watcher, WatchError
 from ha_agent.core.manifest import EMPTY, Entry, Manifest
 from ha_agent.core.names import is_registry_path
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.settings import RegistrySettings
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ class RegistryView:
             try:
                 found = read_file(self._settings.path, path)
             except (OSError, ValueError) as error:
-                self.refused[path] = f"cannot be read: {error}"
+                self.refused[path] = f"cannot be read: {reason_of(error)}"
                 continue
             if found is not None and found.problem is not None:
                 self.refused[path] = found.problem

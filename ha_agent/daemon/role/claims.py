@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from ha_agent.adapters.files import keep_note, remove_note, write_note
 from ha_agent.core.plans import claim_epoch, outranks
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.transaction import Watermark, is_jump
 from ha_agent.core.words import Role
 from ha_agent.daemon.events import Events
@@ -64,7 +65,9 @@ class Claims:
         try:
             await self._ledger.claim(raised)
         except OSError as error:
-            log.error("the epoch cannot be raised above the peer's, it is tried again with the next push: %s", error)
+            log.error(
+                "the epoch cannot be raised above the peer's, it is tried again with the next push: %s", reason_of(error)
+            )
             return
         standing.claim_epoch(raised)
         self._tell_programs()
@@ -83,7 +86,7 @@ class Claims:
         try:
             write_note(self._epoch_note, self._to_note())
         except OSError as error:
-            log.error("%s cannot be written: %s", self._epoch_note, error)
+            log.error("%s cannot be written: %s", self._epoch_note, reason_of(error, self._epoch_note))
             with contextlib.suppress(OSError):
                 remove_note(self._epoch_note)
 

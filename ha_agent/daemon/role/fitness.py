@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 
 from ha_agent.adapters.files import read_note, write_note
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.rules import Cause
 from ha_agent.core.words import Role, VrrpState
 from ha_agent.daemon.events import Events
@@ -171,8 +172,8 @@ class Fitness:
             write_note(self._path, _UNFIT if unfit else _FIT)
         except OSError as error:
             if self.problem is None:
-                log.error("%s cannot be written: %s", self._path, error)
-            self.problem = error.strerror or str(error)
+                log.error("%s cannot be written: %s", self._path, reason_of(error, self._path))
+            self.problem = reason_of(error, self._path)
         else:
             self.problem = None
 

@@ -70,7 +70,7 @@ class HandOver:
         return None
 
     def begin(self, reason: str, cause: Cause = Cause.SWITCHOVER) -> None:
-        """Has keepalived give MASTER up here, and everything follows from that.
+        """Has keepalived give up MASTER here, and everything follows from that.
 
         A peer that is not MASTER by its limit will not be: then this node may compete for it again.
         """

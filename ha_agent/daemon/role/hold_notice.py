@@ -9,6 +9,7 @@ import contextlib
 import logging
 
 from ha_agent.adapters.files import read_note, remove_note, write_atomic
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.settings import TakeoverSettings
 from ha_agent.daemon.events import Events
 
@@ -37,4 +38,4 @@ def tell_what_hold_means(limits: TakeoverSettings, note: str, events: Events) ->
     try:
         write_atomic(note, b"told\n")
     except OSError as error:
-        log.error("%s cannot be written: %s", note, error)
+        log.error("%s cannot be written: %s", note, reason_of(error, note))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ha_agent.core.plans import RELEASE_STEPS, TAKEOVER_STEPS, outranks, steps_of
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.rules import Decision, Facts, decide
 from ha_agent.core.transitions import Transition
 from ha_agent.core.words import Action, Role, Step
@@ -127,7 +128,7 @@ class RoleLoop:
         try:
             events = self._events.read(LAST_EVENTS)
         except OSError as error:
-            log.error("the history cannot be read: %s", error)
+            log.error("the history cannot be read: %s", reason_of(error))
             return {}
         return next((e for e in reversed(events) if "from" in e and "to" in e), {})
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, replace
 
 from ha_agent.adapters.files import keep_note, put_aside, read_note, read_or_none, write_atomic, write_note
 from ha_agent.core.account import Window
+from ha_agent.core.reasons import reason_of
 from ha_agent.daemon.events import Events
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class Maintenance:
     def update(self) -> bool:
         """Ends what has had its time; says whether maintenance is on."""
         if self._window is not None and not self.is_on:
-            self._end("its time is over")
+            self._end("it has expired")
         return self._window is not None
 
     def _end(self, why: str, **details: str) -> None:
@@ -112,14 +113,14 @@ class Maintenance:
         except IsADirectoryError:
             put_aside(self._path)
         except OSError as error:
-            log.error("%s cannot be removed: %s", self._path, error)
+            log.error("%s cannot be removed: %s", self._path, reason_of(error, self._path))
         self._events.add("maintenance-off", f"maintenance is over: {why}", **details)
 
 
 def read_life(path: str) -> str:
     """What tells this boot from every other: a token at ``path``, in /run, which a reboot empties.
 
-    One that cannot be read is made anew: what was begun before counts as another boot's.
+    One that cannot be read is made again: what was begun before counts as another boot's.
     """
     raw = read_note(path)
     if not raw:
@@ -127,7 +128,7 @@ def read_life(path: str) -> str:
         try:
             write_note(path, raw)
         except OSError as error:
-            log.error("%s cannot be written: %s", path, error)
+            log.error("%s cannot be written: %s", path, reason_of(error, path))
     return raw.decode("ascii", "replace")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from ha_agent.adapters.files import read_note, remove_note, write_note
 from ha_agent.adapters.keepalived import Keepalived
 from ha_agent.adapters.procs import ProcessWatch
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.words import VrrpState
 from ha_agent.daemon.events import Events
 
@@ -118,7 +119,9 @@ class Obedience:
         try:
             write_note(self._note, f"{why}\n".encode(), 0o600)
         except OSError as error:
-            log.error("%s cannot be written, a later agent would not start keepalived again: %s", self._note, error)
+            log.error(
+                "%s cannot be written, a later agent would not start keepalived again: %s", self._note, reason_of(error)
+            )
         text = f"keepalived was told to give up MASTER ({why}) and has not within {OBEY_S:g} s: it is stopped"
         self._events.add("keepalived-stopped", text)
         failure = await self._keepalived.stop()

@@ -15,6 +15,7 @@ from typing import Any
 
 from ha_agent.adapters.files import read_note, write_note
 from ha_agent.core.kinship import UNKNOWN_GROUP, Marked
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.supervisor_words import full_name
 from ha_agent.core.words import Role
 from ha_agent.daemon.events import Events
@@ -104,7 +105,11 @@ class Patrol:
         try:
             write_note(self._adopt_note, b"%d\n" % epoch)
         except OSError as error:
-            log.error("%s cannot be written, an agent after this one would end what it adopts: %s", self._adopt_note, error)
+            log.error(
+                "%s cannot be written, an agent after this one would end what it adopts: %s",
+                self._adopt_note,
+                reason_of(error),
+            )
 
     def _read_adopted(self) -> int | None:
         """The epoch at which an agent before this one adopted what ran here; None where it did not.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ha_agent.core.plans import BREAKABLE_STEPS
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.words import Step
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class PlanRun:
                 return
             except (StepFailed, OSError) as error:
                 outcome.update(error.result if isinstance(error, StepFailed) else {})
-                self.failure, self.done = f"{step.value}: {error}", False
+                self.failure, self.done = f"{step.value}: {reason_of(error)}", False
                 return
             finally:
                 outcome["took_s"] = round(clock() - began, 4)

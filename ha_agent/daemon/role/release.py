@@ -13,6 +13,7 @@ from typing import Any
 
 from ha_agent.adapters.procs import ProcessWatch
 from ha_agent.adapters.supervisord import ShuttingDown, SupervisordDown
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.words import Step
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.programs.active_set import ActiveSet
@@ -72,7 +73,7 @@ class Release:
         try:
             self._active_set.remove()
         except OSError as error:
-            log.error("the active set cannot be emptied: %s", error)
+            log.error("the active set cannot be emptied: %s", reason_of(error))
         if self._keepalived.is_alive or not self._standing.vip_here:
             return {}
         return {"vip_removed": await self._remove_vips(None)}

@@ -8,6 +8,7 @@ from typing import Any
 
 from ha_agent.core.frames import Message
 from ha_agent.core.peer_summary import read_mark
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import OWNING_ROLES, Role
 from ha_agent.daemon.events import Events
@@ -38,7 +39,7 @@ class Rival:
         try:
             mark, role = read_mark(answer), answer.get("role")
         except (KeyError, ValueError) as error:
-            log.error("the peer's answer says no claim: %s", error)
+            log.error("the peer's answer says no claim: %s", reason_of(error))
             return
         if role not in OWNING_ROLES:
             self._start_task(self._claims.raise_above(mark))

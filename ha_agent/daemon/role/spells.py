@@ -11,6 +11,7 @@ from typing import Any
 from ha_agent.core.overlap import Spell, find_overlap
 from ha_agent.core.peer_summary import PeerSummary
 from ha_agent.core.transitions import Transition
+from ha_agent.core.width import count_text
 from ha_agent.core.words import Role
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.standing import Standing
@@ -83,7 +84,8 @@ class Spells:
         wall, count = self._wall(), self._groups
         began, ended = wall - both.began_ago_s, wall - both.ended_ago_s
         took = ended - began
-        text = f"{self._standing.node} and {peer.node} were both active for {took:.1f} s, with {count} groups of programs"
+        groups = count_text(count, "group")
+        text = f"{self._standing.node} and {peer.node} were both active for {took:.1f} s, with {groups} of programs"
         self._last = {"began": round(began, 3), "ended": round(ended, 3), "groups": count}
         self._events.add("ran-twice", text, took_s=round(took, 3), **self._last)
 

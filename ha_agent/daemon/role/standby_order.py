@@ -14,6 +14,7 @@ from dataclasses import asdict
 
 from ha_agent.adapters.files import fsync_dir, read_or_none, remove_note, write_atomic
 from ha_agent.core.orders import StandbyOrder, describe_order
+from ha_agent.core.reasons import reason_of
 from ha_agent.daemon.events import Events
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class StandbyOrders:
             content = json.loads(raw)
             self.order = StandbyOrder(float(content["since"]), str(content["by"]), str(content["reason"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.error("%s cannot be read, this node stays standby: %s", self._path, error)
+            log.error("%s cannot be read, this node stays standby: %s", self._path, reason_of(error, self._path))
             self._events.add("state-damaged", f"{self._path} cannot be read: this node stays standby until it is unstandby")
             self.order = StandbyOrder(self._wall(), "?", f"{self._path} cannot be read")
 

@@ -17,6 +17,7 @@ from ha_agent.adapters.supervisord import Fault, ProcessInfo, SupervisordDown
 from ha_agent.core.account import WaitAccount
 from ha_agent.core.confs import Selection
 from ha_agent.core.order_keys import Address
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.settings import OrderSettings
 from ha_agent.core.start_plan import NOBODY, Known, Process, StartPlan, plan_start
 from ha_agent.core.start_run import Ended, How, Sight, StartRun, critical_path, say_path
@@ -141,7 +142,7 @@ class StartOrder:
     def begin(self) -> frozenset[str]:
         """Begins an order where the confs ask for one; returns the groups that are not to be loaded with the others.
 
-        They are written down first. A takeover that is tried again begins anew.
+        They are written down first. A takeover that is tried again begins again.
         """
         plan = self.find_plan()
         run = StartRun(plan.held, self._clock()) if plan.held else None
@@ -166,7 +167,7 @@ class StartOrder:
         try:
             self._run = StartRun.from_note(raw)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self._events.add("order-broken-off", f"the note of what waits cannot be read: {error!r}")
+            self._events.add("order-broken-off", f"the note of what waits cannot be read: {reason_of(error)}")
             self._standing.note_waits(None)
 
     async def run(self) -> None:

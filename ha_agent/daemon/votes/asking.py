@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ha_agent.adapters.witness import NoAnswer, Witness
 from ha_agent.core.holder import Call, Holder
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.voter import Answer, Ask, LetGo
 from ha_agent.core.witness_watch import Look, Outcome, Swap
 
@@ -116,7 +117,7 @@ class Asking:
         try:
             self._keep()
         except OSError as error:
-            log.error("the note of the votes cannot be written, so none are asked for: %s", error)
+            log.error("the note of the votes cannot be written, so none are asked for: %s", reason_of(error))
             return False
         return True
 
