@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -38,6 +39,9 @@ def test_a_machine_that_lost_its_power_is_known_to_be_silent_when_keepalived_tak
     """
     pair.up()
     pair.await_runs("node-a", THREE)
+    pair.lab.wait_settled()
+    # Its agent may have begun a moment ago, and must have heard an advert.
+    time.sleep(1.0)
     pair.lab.power_off("node-a")
     pair.await_runs("node-b", THREE, 5)
     step = interlock_of(pair, "node-b")

@@ -18,7 +18,7 @@ from ha_agent.daemon.standing import Standing
 
 log = logging.getLogger(__name__)
 
-IDLE_S = 1.0
+IDLE_S = 0.2
 """Where no adverts are expected it is looked for new ones so often, and for a change of role."""
 
 AGAIN_S = 60.0
