@@ -7,12 +7,14 @@ import contextlib
 import ipaddress
 import logging
 import socket
-from collections.abc import Coroutine, Iterator, Sequence
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from ha_agent.adapters import addresses
+from ha_agent.adapters.advert_socket import AdvertSocket
 from ha_agent.adapters.answering import takes_connection
-from ha_agent.adapters.reach import is_machine_up
+from ha_agent.adapters.reach import Questions, is_machine_up
 from ha_agent.adapters.runner import ProgramMissing, find_program, run_program
 from ha_agent.core.order_keys import Address
 from ha_agent.core.reasons import reason_of
@@ -72,6 +74,14 @@ class Machine:
     async def answers_anywhere(self, addresses: Sequence[str], port: int, limit_s: float) -> bool:
         """Whether the machine that has all of ``addresses`` answers at one of them; they are asked at once."""
         return await _any([self.answers(address, port, limit_s) for address in addresses])
+
+    def open_questions(self, addresses: Sequence[str], port: int) -> Questions:
+        """What asks the machine that has all of ``addresses``, for who decides himself how often and for how long."""
+        return Questions(addresses, port)
+
+    def open_adverts(self, addresses: Sequence[str], clock: Callable[[], float]) -> AdvertSocket:
+        """What hears the adverts of that machine. Raises ``OSError`` where they cannot be heard."""
+        return AdvertSocket(addresses, clock, time.time)
 
     async def any_answers(self, hosts: Sequence[str], limit_s: float) -> bool:
         """Whether one of ``hosts``, IP addresses, gives a sign of life within ``limit_s``; all are asked at once.

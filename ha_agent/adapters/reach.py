@@ -19,20 +19,10 @@ import os
 import select
 import socket
 import struct
+from collections.abc import Sequence
 
-ECHO_EVERY_S = 0.005
-"""A tenth of a megabit a second, for as long as a silent peer is looked at."""
-
-SYN_EVERY_S = 0.05
-"""The kernel itself repeats a SYN after a second. sshd logs each connection that comes about."""
-
-SYN_AFTER = 0.3
-"""After this share of the time a machine that answers no ping is asked by TCP, too: sshd holds a connection on which nobody
-logs in against its sender. From OpenSSH 9.8 on (Debian 13) some fifteen quick ones shut the door to him for a while
-(sshd_config(5), PerSourcePenalties: noauth, min), and to his agent's link."""
-
-VRRP = 112
-"""The protocol of adverts (RFC 5798)."""
+from ha_agent.core.adverts import PROTOCOL as VRRP
+from ha_agent.core.silence import ECHO_EVERY_S, SYN_AFTER, SYN_EVERY_S
 
 ECHO = {4: (8, 0), 6: (128, 129)}
 """Types of an echo request and of its reply (RFC 792, RFC 4443), by IP version."""
@@ -87,28 +77,32 @@ class _Look:
         except OSError:
             return None
 
-    def send_syn(self) -> None:
-        """Begins one more connection."""
+    def send_syn(self) -> bool:
+        """Begins one more connection; says whether the network took it."""
         sock = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         problem = sock.connect_ex((str(self._target), self._port))
         if problem in (0, errno.EINPROGRESS):
             self._connections.append(sock)
-            return
+            return True
         self._refused = self._refused or problem == errno.ECONNREFUSED
         sock.close()
+        return False
 
-    def send_echo(self) -> None:
-        """Sends one more echo. What the network says against it means nothing."""
+    def send_echo(self) -> bool:
+        """Sends one more echo; says whether the network took it. What it says against it means nothing."""
         if self._pings is None:
-            return
+            return False
         self._sequence = (self._sequence + 1) & 0xFFFF
         rest = self._identifier + struct.pack("!H", self._sequence) + self._token
         # For IPv6 the kernel fills the checksum in itself.
         empty = struct.pack("!BBH", self._request, 0, 0) + rest
         packet = empty if self._is_six else struct.pack("!BBH", self._request, 0, _checksum(empty)) + rest
-        with contextlib.suppress(OSError):
+        try:
             self._pings.sendto(packet, (str(self._target), 0))
+        except OSError:
+            return False
+        return True
 
     def has_sign(self) -> bool:
         """Whether anything of the machine has come by now."""
@@ -154,6 +148,33 @@ class _Look:
                 continue
             found.append((packet, ipaddress.ip_address(source[0]) == self._target))
         return found
+
+
+class Questions:
+    """What one machine is asked at all of its ``addresses``, until ``close``; a sign at one of them is the machine's."""
+
+    def __init__(self, addresses: Sequence[str], port: int) -> None:
+        self._looks = [_Look(address, port) for address in addresses]
+
+    def send_echo(self) -> bool:
+        """Sends one more echo to each address; says whether the network took one."""
+        said = [look.send_echo() for look in self._looks]
+        return any(said)
+
+    def send_syn(self) -> bool:
+        """Begins one more connection to each address; says whether the network took one."""
+        said = [look.send_syn() for look in self._looks]
+        return any(said)
+
+    def has_sign(self) -> bool:
+        """Whether anything of the machine has come since the beginning."""
+        said = [look.has_sign() for look in self._looks]
+        return any(said)
+
+    def close(self) -> None:
+        """Closes all sockets; a connection that came about is reset."""
+        for look in self._looks:
+            look.close()
 
 
 def _checksum(data: bytes) -> int:

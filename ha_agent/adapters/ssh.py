@@ -92,6 +92,8 @@ class PeerLink:
         """The address that the connection goes to, or that is tried."""
         self.on_doubt: list[Callable[[], None]] = []
         """Called when there is reason to think that something does not come through."""
+        self.on_frame: list[Callable[[], None]] = []
+        """Called with whatever comes from the peer over this connection."""
         self._requests = Requests()
         self._stream: FrameStream | None = None
         self._closed = asyncio.Event()
@@ -205,6 +207,8 @@ class PeerLink:
         return process, FrameStream(read_fd, write_fd, self._received, self._lost)
 
     def _received(self, _stream: FrameStream, message: Message) -> None:
+        for hear in self.on_frame:
+            hear()
         self._requests.take(message)
 
     def _lost(self, _stream: FrameStream, reason: str) -> None:

@@ -250,8 +250,9 @@ class TakeoverSettings:
 
     peer_probe_s: float = key(
         0.25,
-        "Seconds that a peer has to say that it heard the interlock's question; after that it counts as dead. "
-        "Longer never mistakes a stalled peer for a dead one, and every crash failover waits that long.",
+        "Seconds that a peer has to say that it heard the interlock's question; after that it counts as dead. A machine "
+        "that is asked all the time and says nothing is dead after this time, too, from its first missing advert on. "
+        "Longer never mistakes a stalled peer for a dead one, and a crash failover waits that long.",
         between(0.01, 60.0, "s"),
     )
     silent_peer_s: float = key(

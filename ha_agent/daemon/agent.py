@@ -326,6 +326,7 @@ class Agent:
             keep_running("replication", group.replicator.run, group.events),
             self._tick(),
             group.conversation.heartbeat(),
+            keep_running("looking at the peer's silence", group.silence.run, group.events),
             keep_running("judging confs", group.readiness.run, group.events),
             group.patrol.run(),
             self._alerting.run(),

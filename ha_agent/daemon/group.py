@@ -48,6 +48,7 @@ from ha_agent.core.words import Role
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.peer.conversation import Conversation
 from ha_agent.daemon.peer.interlock import Interlock
+from ha_agent.daemon.peer.silence_watch import SilenceWatch
 from ha_agent.daemon.programs.active_set import ActiveSet
 from ha_agent.daemon.programs.loaded_groups import LoadedGroups
 from ha_agent.daemon.programs.loader import Loader
@@ -189,6 +190,7 @@ class Group:
     editor: RegistryEditor
     conversation: Conversation
     interlock: Interlock
+    silence: SilenceWatch
     active_set: ActiveSet
     loaded: LoadedGroups
     sweeper: Sweeper
@@ -266,6 +268,7 @@ class _Role:
 
     claims: Claims
     interlock: Interlock
+    silence: SilenceWatch
     fitness: Fitness
     senses: Senses
     takeover: Takeover
@@ -315,6 +318,7 @@ def build_group(settings: GroupSettings, shared: SharedNode) -> Group:
         editor=registry.editor,
         conversation=registry.conversation,
         interlock=role.interlock,
+        silence=role.silence,
         active_set=programs.active_set,
         loaded=programs.loaded,
         sweeper=programs.sweeper,
@@ -435,6 +439,7 @@ class _Procedures:
 
     claims: Claims
     interlock: Interlock
+    silence: SilenceWatch
     fitness: Fitness
     takeover: Takeover
     release: Release
@@ -497,6 +502,7 @@ def _build_role(
     return _Role(
         steps.claims,
         steps.interlock,
+        steps.silence,
         steps.fitness,
         watchers.senses,
         steps.takeover,
@@ -521,7 +527,25 @@ def _build_procedures(
 ) -> _Procedures:
     run, limits, peer = RunPlaces(settings.run_dir), settings.takeover, shared.peer
     is_machine_up = functools.partial(shared.machine.answers_anywhere, peer.paths, peer.ssh_port, limits.peer_probe_s)
-    interlock = Interlock(limits, standing, registry.ledger, shared.link, events, is_machine_up, shared.clock)
+    silence = SilenceWatch(
+        limits.peer_probe_s,
+        standing,
+        functools.partial(shared.machine.open_adverts, peer.paths, shared.clock),
+        functools.partial(shared.machine.open_questions, peer.paths, peer.ssh_port),
+        shared.clock,
+    )
+    shared.link.on_frame.append(silence.note_sign)
+    registry.conversation.on_heard.append(silence.note_sign)
+    interlock = Interlock(
+        limits,
+        standing,
+        registry.ledger,
+        shared.link,
+        events,
+        is_machine_up,
+        shared.clock,
+        silence.find_silence,
+    )
     fitness = Fitness(run.track_file, events, waker.wake_at, shared.standby_order.find_reason)
 
     def giving_way(cause: Cause) -> Callable[[str], None]:
@@ -603,7 +627,7 @@ def _build_procedures(
         _make_remover(settings, shared),
     )
     verifier = Verifier(standing, programs.active_set, programs.loader, events, shared.clock, start_order.count_open)
-    return _Procedures(claims, interlock, fitness, takeover, release, verifier, start_order, peer_off)
+    return _Procedures(claims, interlock, silence, fitness, takeover, release, verifier, start_order, peer_off)
 
 
 def _make_remover(

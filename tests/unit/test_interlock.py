@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import pathlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -55,6 +55,7 @@ class Node:
         link: ScriptedLink,
         machine_is_up: Callable[[], bool] = lambda: False,
         look_s: float = 0.0,
+        find_silence: Callable[[], Awaitable[bool | None]] | None = None,
     ) -> None:
         async def is_machine_up() -> bool:
             await asyncio.sleep(look_s)
@@ -66,7 +67,8 @@ class Node:
         self.standing.claim = OWN
         self.ledger = Ledger(Store(str(tmp_path)), Committer(str(tmp_path), str(tmp_path)), 5)
         clock = asyncio.get_running_loop().time
-        self.interlock = Interlock(LIMITS, self.standing, self.ledger, link, self.events, is_machine_up, clock)
+        parts = (LIMITS, self.standing, self.ledger, link, self.events, is_machine_up, clock)
+        self.interlock = Interlock(*parts) if find_silence is None else Interlock(*parts, find_silence)
         self.told: list[Message] = []
         self.gave_way: list[str] = []
         self.woken = 0
@@ -261,6 +263,70 @@ def test_an_agent_that_heard_and_then_broke_off_has_its_time_from_then_on(tmp_pa
     async def main() -> None:
         node = Node(tmp_path, BreakingLink({"outcome": "released"}), lambda: True)
         assert (await node.interlock.ask()).outcome is Outcome.RELEASED
+
+    run_timeless(main())
+
+
+class Known:
+    """What was known before the question, ``after_s`` of waiting for it."""
+
+    def __init__(self, silent: bool | None, after_s: float = 0.0) -> None:
+        self.silent, self.after_s, self.asked = silent, after_s, 0
+
+    async def find(self) -> bool | None:
+        self.asked += 1
+        await asyncio.sleep(self.after_s)
+        return self.silent
+
+
+@pytest.mark.parametrize("is_up", [True, False])
+def test_a_machine_that_is_known_to_be_silent_is_not_looked_for_a_second_time(tmp_path: pathlib.Path, is_up: bool) -> None:
+    async def main() -> None:
+        loop, link = asyncio.get_running_loop(), AskedLink({}, heard=False, after_s=9)
+        link.is_up, link.problem = is_up, "no route"
+        node = Node(tmp_path, link, lambda: True, LIMITS.peer_probe_s, Known(True, 0.02).find)
+        began = loop.time()
+        word = await node.interlock.ask()
+        assert word.outcome is (Outcome.DEAD if is_up else Outcome.LINK_DOWN)
+        assert loop.time() - began == pytest.approx(0.02)
+        assert link.given_up
+
+    run_timeless(main())
+
+
+@pytest.mark.parametrize("silent", [False, None])
+def test_a_machine_of_which_that_is_not_known_is_looked_for_as_long_as_ever(
+    tmp_path: pathlib.Path, silent: bool | None
+) -> None:
+    async def main() -> None:
+        loop, link = asyncio.get_running_loop(), AskedLink({}, heard=False, after_s=9)
+        known = Known(silent, 0.02)
+        began = loop.time()
+        word = await Node(tmp_path, link, lambda: False, LIMITS.peer_probe_s, known.find).interlock.ask()
+        assert word.outcome is Outcome.DEAD and loop.time() - began == pytest.approx(LIMITS.peer_probe_s)
+        assert known.asked == 1
+
+    run_timeless(main())
+
+
+def test_a_word_that_comes_before_the_silence_is_proved_is_taken(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        link = AskedLink({"outcome": "released"}, after_s=0.01)
+        node = Node(tmp_path, link, lambda: True, LIMITS.peer_probe_s, Known(True, 0.02).find)
+        assert (await node.interlock.ask()).outcome is Outcome.RELEASED and not link.given_up
+
+    run_timeless(main())
+
+
+def test_a_takeover_that_is_abandoned_leaves_no_look_behind(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        link = AskedLink({}, heard=False, after_s=9)
+        node = Node(tmp_path, link, lambda: False, LIMITS.peer_probe_s, Known(True, 0.2).find)
+        asked = asyncio.ensure_future(node.interlock.ask())
+        await asyncio.sleep(0.1)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run_timeless(main())
 

@@ -78,8 +78,16 @@ class _Patience:
         return self.is_off or self._clock() >= self._silent_until
 
 
+async def _know_nothing() -> bool | None:
+    return None
+
+
 class Interlock:
-    """Both ends. ``clock``: the loop's monotonic clock; ``is_machine_up``: asks the peer's machine without its agent."""
+    """Both ends. ``clock``: the loop's monotonic clock; ``is_machine_up``: asks the peer's machine without its agent.
+
+    ``find_silence``: whether the machine is known to be silent since before the question; waits for a look that is under way
+    (``silence_watch.py``).
+    """
 
     def __init__(
         self,
@@ -90,19 +98,21 @@ class Interlock:
         events: Events,
         is_machine_up: Callable[[], Awaitable[bool]],
         clock: Callable[[], float],
+        find_silence: Callable[[], Awaitable[bool | None]] = _know_nothing,
     ) -> None:
         self._limits, self._standing, self._ledger = limits, standing, ledger
         self._link, self._events = link, events
-        self._is_machine_up, self._clock = is_machine_up, clock
+        self._is_machine_up, self._clock, self._find_silence = is_machine_up, clock, find_silence
 
     # ---- the node that takes over -------------------------------------------------------------------------
 
     async def ask(self, is_enough: Callable[[], bool] = lambda: False) -> PeerWord:
         """Asks for the release and waits for the word.
 
-        A peer whose machine gives no sign of life is off after ``peer_probe_s``. One whose machine does has
-        ``silent_peer_s`` to say that it heard, counted anew when it did and the link broke after that. A question that is
-        under way stays so: a new connection would need many more packets to get through than the rest of this one.
+        A peer whose machine gives no sign of life is off after ``peer_probe_s``, which may have begun before. One whose
+        machine does has ``silent_peer_s`` to say that it heard, counted anew when it did and the link broke after that. A
+        question that is under way stays so: a new connection would need many more packets to get through than the rest of
+        this one.
         ``is_enough``: whether the word of a peer that does not say that it heard is not needed any more.
         """
         question: _Question | None = None
@@ -111,7 +121,7 @@ class Interlock:
             while True:
                 if question is None and self._link.is_up:
                     question = self._put_question()
-                word, is_up = await self._look_and_hear(question)
+                word, is_up = await self._look_unless_silent(question)
                 if word.outcome not in OFF:
                     return word
                 if question is not None and question.asking.done():
@@ -138,6 +148,24 @@ class Interlock:
         message = {"op": "release", "epoch": claim.epoch, "claimed_by": claim.claimed_by}
         asking = self._link.ask(message, self._limits.interlock_timeout_s, lambda _: heard.set())
         return _Question(asyncio.ensure_future(asking), heard)
+
+    async def _look_unless_silent(self, question: _Question | None) -> tuple[PeerWord, bool]:
+        """As ``_look_and_hear``, which is broken off as soon as the machine's silence is known from before."""
+        look = asyncio.ensure_future(self._look_and_hear(question))
+        silence = asyncio.ensure_future(self._find_silence())
+        try:
+            await asyncio.wait({look, silence}, return_when=asyncio.FIRST_COMPLETED)
+            if look.done() or not silence.result():
+                return await look
+            return self._silent_since_before(question), False
+        finally:
+            await _end(silence)
+            await _end(look)
+
+    def _silent_since_before(self, question: _Question | None) -> PeerWord:
+        if question is None:
+            return PeerWord(Outcome.LINK_DOWN, self._link.problem)
+        return PeerWord(Outcome.DEAD, f"no sign of life for {self._limits.peer_probe_s:g} s and more")
 
     async def _look_and_hear(self, question: _Question | None) -> tuple[PeerWord, bool]:
         """What the peer says, and whether its machine is up: looked for meanwhile, and without meaning after a word."""
