@@ -242,6 +242,18 @@ _ALERTS: tuple[Fault, ...] = (
         ((Face.SCREEN, "replication"), (Face.PRECHECK, "not-in-sync")),
     ),
     Fault(
+        "payload-lag",
+        "files of programs have been waiting for the other node: a failover would start what it has of them",
+        "ha-agent payload says how far it is; supzcli push DIR copies now",
+        Urgency.WARNING,
+    ),
+    Fault(
+        "payload-held",
+        "files of programs are not copied to the other node",
+        "the reason says why; ha-agent payload on both nodes (docs/payload.md)",
+        Urgency.WARNING,
+    ),
+    Fault(
         "registry-unavailable",
         "the registry cannot be read",
         "look at the directory: is it mounted, readable, the one that it was?",
@@ -631,6 +643,7 @@ _FINDINGS: tuple[Fault, ...] = (
     Fault("missing-log-directory", "the directory of a log does not exist", "create the directory"),
     Fault("missing-directory", "the directory of a program does not exist", "create the directory"),
     Fault("missing-binary", "the command of a program does not exist", "install it"),
+    Fault("payload-path", "a path of the payload cannot be replicated as it is", "correct [payload], or what lies there"),
 )
 """What is found and shown, and no alert."""
 
@@ -665,6 +678,7 @@ WELL: frozenset[str] = frozenset(
         "stop-times",
         "supervisor-socket",
         "paths",
+        "payload-paths",
         "supervisor-unit",
         "supervisord-up",
         "takeover-policy",
