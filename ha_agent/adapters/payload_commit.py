@@ -404,22 +404,23 @@ def _do(parent: int, step: _Ready, wanted: Listing, owners: _Owners) -> None:
         finally:
             os.close(fd)
     elif move.old is None:
-        _rename(parent, step.temporary, name, RENAME_NOREPLACE)
+        _rename(parent, step.temporary, move.path, RENAME_NOREPLACE)
     elif move.act is Act.TREE:
-        _rename(parent, step.temporary, name, RENAME_EXCHANGE)
+        _rename(parent, step.temporary, move.path, RENAME_EXCHANGE)
     else:
         os.rename(step.temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
 
 
-def _rename(parent: int, old: str, new: str, flag: int) -> None:
-    if libc.renameat2(parent, os.fsencode(old), parent, os.fsencode(new), flag) == 0:
+def _rename(parent: int, old: str, path: str, flag: int) -> None:
+    name = posixpath.basename(path)
+    if libc.renameat2(parent, os.fsencode(old), parent, os.fsencode(name), flag) == 0:
         return
     code = ctypes.get_errno()
     if code == errno.EINVAL and flag == RENAME_NOREPLACE:
         # A file system that knows no flags (renameat2(2)).
-        os.rename(old, new, src_dir_fd=parent, dst_dir_fd=parent)
+        os.rename(old, name, src_dir_fd=parent, dst_dir_fd=parent)
         return
-    raise OSError(code, os.strerror(code), new)
+    raise OSError(code, os.strerror(code), path)
 
 
 def _dress(fd: int, entry: PayloadEntry, owners: _Owners) -> None:

@@ -69,7 +69,7 @@ class PayloadScanner:
         except RecursionError:
             raise ScanFailed("directories lie too deep in each other") from None
         self._digests = look.fresh
-        return Scan(Listing(look.entries.values(), look.left_out), tuple(look.problems))
+        return Scan(Listing(look.entries.values(), look.left_out, rules), tuple(look.problems))
 
 
 class _Look:

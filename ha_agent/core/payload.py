@@ -20,7 +20,7 @@ from typing import Any
 
 from ha_agent.core.payload_rules import LONGEST_PATH, PayloadRules
 
-MOST_BYTES = 64 << 20
+MOST_BYTES = 32 << 20
 """A list that is longer than this when it is unpacked is no list of a node's."""
 
 _SHA = re.compile(r"[0-9a-f]{64}")
@@ -85,10 +85,13 @@ class Listing:
     """An immutable list of entries, at most one a path, sorted by path.
 
     ``left_out``: paths that are there and do not travel, or cannot be looked at: nothing is said about them, nor about what
-    lies below.
+    lies below. ``scope``: the rules by which it was made; it says nothing about what these do not hold.
     """
 
-    def __init__(self, entries: Iterable[PayloadEntry], left_out: Iterable[str] = ()) -> None:
+    def __init__(
+        self, entries: Iterable[PayloadEntry], left_out: Iterable[str] = (), scope: PayloadRules | None = None
+    ) -> None:
+        self.scope = scope
         self.by_path: Mapping[str, PayloadEntry] = {entry.path: entry for entry in sorted(entries, key=lambda e: e.path)}
         self.left_out = frozenset(left_out)
 
@@ -103,14 +106,16 @@ class Listing:
         return self.by_path.get(path)
 
     def is_silent_about(self, path: str) -> bool:
-        """Whether ``path``, or a directory that it lies in, was left out."""
+        """Whether ``path``, or a directory that it lies in, was left out, or was not looked at."""
+        if self.scope is not None and not self.scope.may_hold(path):
+            return True
         return bool(self.left_out) and any(one in self.left_out for one in _upwards(path))
 
     @cached_property
     def hash(self) -> str:
         """A digest of everything that is compared."""
         rows = [[entry.path, *entry.key] for entry in self]
-        text = json.dumps([rows, sorted(self.left_out)], separators=(",", ":"))
+        text = json.dumps([rows, sorted(self.left_out), self._scope_row()], separators=(",", ":"))
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     @property
@@ -123,10 +128,13 @@ class Listing:
         """The size of all files."""
         return sum(entry.size for entry in self)
 
+    def _scope_row(self) -> list[list[str]] | None:
+        return None if self.scope is None else [list(self.scope.patterns), list(self.scope.exclude)]
+
     def encode(self) -> str:
         """The list as a text for a frame."""
-        rows = [entry.to_row() for entry in self]
-        text = json.dumps({"rows": rows, "left_out": sorted(self.left_out)}, separators=(",", ":"))
+        raw = {"rows": [entry.to_row() for entry in self], "left_out": sorted(self.left_out), "scope": self._scope_row()}
+        text = json.dumps(raw, separators=(",", ":"))
         return base64.b64encode(zlib.compress(text.encode("ascii"), 6)).decode("ascii")
 
 
@@ -142,9 +150,10 @@ def decode_listing(text: object) -> Listing:
         raw = json.loads(_unpack(str(text)))
         entries = [_read_row(row) for row in raw["rows"]]
         left_out = [_read_path(path) for path in raw["left_out"]]
+        scope = _read_scope(raw["scope"])
     except (ValueError, KeyError, TypeError, zlib.error, RecursionError) as error:
         raise BadListing(f"not a list of payload: {error}") from None
-    listing = Listing(entries, left_out)
+    listing = Listing(entries, left_out, scope)
     if len(listing) != len(entries):
         raise BadListing("not a list of payload: a path stands there twice")
     return listing
@@ -164,6 +173,16 @@ def _read_path(path: object) -> str:
     if posixpath.normpath(path) != path or path.startswith("//") or path == "/":
         raise ValueError(f"{path!r:.100} is not a plain path")
     return path
+
+
+def _read_scope(raw: Any) -> PayloadRules | None:
+    if raw is None:
+        return None
+    patterns, exclude = raw
+    for word in (*patterns, *exclude):
+        if not isinstance(word, str) or len(word) > LONGEST_PATH:
+            raise ValueError(f"{word!r:.100} is not a pattern")
+    return PayloadRules(tuple(patterns), tuple(exclude))
 
 
 def _read_row(row: Any) -> PayloadEntry:

@@ -190,6 +190,13 @@ def test_what_the_peer_is_silent_about_stays() -> None:
     assert acts(plan) == [(Act.DELETE, "/opt/app/x")]
 
 
+@pytest.mark.parametrize("scope", [PayloadRules(("/opt/other",)), PayloadRules(("/opt/app",), ("x",))])
+def test_what_the_active_node_names_no_more_or_excludes_stays(scope: PayloadRules) -> None:
+    wanted = decode_listing(Listing([folder("/opt/app")] if scope.exclude else [], (), scope).encode())
+    plan = plan_payload(wanted, Listing([folder("/opt/app"), plain("/opt/app/x", "a")]), {"/opt/app", "/opt/app/x"})
+    assert plan.is_done
+
+
 def test_a_directory_makes_room_for_nothing_by_itself() -> None:
     plan = plan_payload(Listing([folder("/opt/app"), link("/opt/app/v1", "v2")]), Listing(TREE), ())
     assert plan.blocked == ("/opt/app/v1",)

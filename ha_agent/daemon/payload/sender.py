@@ -141,8 +141,13 @@ class PayloadSender:
         if not self._link.is_up:
             self._rest(PayloadState.UNREACHABLE, self._link.problem)
             return
+        rules = self._holding.find_rules()
+        if not rules.patterns:
+            # No conf names a file (yet).
+            sent.state, sent.reason, sent.pending, sent.pending_since_wall = PayloadState.IN_SYNC, None, 0, None
+            return
         try:
-            scan = await self._holding.look(self._holding.find_rules())
+            scan = await self._holding.look(rules)
         except ScanFailed as error:
             self._rest(PayloadState.REFUSED, str(error))
             return
