@@ -100,6 +100,8 @@ class _Look:
         for parent, name in self._expand(pattern):
             path = f"{parent.rstrip('/')}/{name}"
             fault = find_fault(path, self._own)
+            if self._rules.is_excluded(path):
+                continue
             if fault is not None:
                 self._leave_out(path, f"never payload: it {fault}")
                 continue
@@ -144,7 +146,7 @@ class _Look:
 
     def _take(self, parent: int, name: str, path: str, device: int | None) -> None:
         """Takes in ``name`` in ``parent`` with all below. ``device``: the root's file system, None for the root itself."""
-        if self._rules.is_excluded(path) or path in self.entries:
+        if self._rules.is_excluded_here(path, name) or path in self.entries:
             return
         try:
             seen = os.stat(name, dir_fd=parent, follow_symlinks=False)

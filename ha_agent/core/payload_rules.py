@@ -7,6 +7,8 @@ covers what it matches and everything below.
 from __future__ import annotations
 
 import fnmatch
+import functools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -105,21 +107,31 @@ class PayloadRules:
 
     def is_excluded(self, path: str) -> bool:
         """Whether ``path``, or a directory that it lies in, is left out."""
-        names = split(path)
-        for pattern in self.exclude:
-            if "/" in pattern:
-                if _covers(pattern, path):
-                    return True
-            elif any(fnmatch.fnmatchcase(name, pattern) for name in names):
-                return True
-        return any(name in NEVER_NAMES or name.startswith(TEMPORARY) for name in names)
+        is_left_out = _names_left_out(self.exclude).fullmatch
+        return any(map(is_left_out, split(path))) or self._is_excluded_place(path)
+
+    def is_excluded_here(self, path: str, name: str) -> bool:
+        """As ``is_excluded`` for ``path``, whose last part is ``name`` and whose directory is known not to be left out."""
+        return _names_left_out(self.exclude).fullmatch(name) is not None or self._is_excluded_place(path)
+
+    def _is_excluded_place(self, path: str) -> bool:
+        return any("/" in pattern and _covers(pattern, path) for pattern in self.exclude)
 
     def may_hold(self, path: str) -> bool:
         """Whether ``path`` is payload by these rules."""
         return self.find_root(path) is not None and not self.is_excluded(path)
 
 
+@functools.lru_cache(maxsize=16)
+def _names_left_out(exclude: tuple[str, ...]) -> re.Pattern[str]:
+    names = [pattern for pattern in exclude if "/" not in pattern]
+    never = [*map(re.escape, NEVER_NAMES), f"{re.escape(TEMPORARY)}.*"]
+    return re.compile("|".join([*map(fnmatch.translate, names), *never]), re.DOTALL)
+
+
 def _covers(pattern: str, path: str) -> bool:
+    if not has_wildcard(pattern):
+        return path.startswith(pattern) and (len(path) == len(pattern) or path[len(pattern)] == "/" or pattern == "/")
     wanted, names = split(pattern), split(path)
     return len(wanted) <= len(names) and all(
         fnmatch.fnmatchcase(name, part) for part, name in zip(wanted, names, strict=False)

@@ -48,4 +48,10 @@ class PayloadHolding:
     async def look(self, rules: PayloadRules) -> Scan:
         """What is there now, by ``rules``. One look at a time, in a thread. Raises ``ScanFailed``."""
         async with self._lock:
-            return await asyncio.to_thread(self._scanner.scan, rules)
+            return await asyncio.to_thread(self._scan, rules)
+
+    def _scan(self, rules: PayloadRules) -> Scan:
+        scan = self._scanner.scan(rules)
+        # Of a large payload this takes longer than the loop may.
+        _ = scan.listing.hash
+        return scan

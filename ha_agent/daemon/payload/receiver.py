@@ -101,7 +101,7 @@ class PayloadReceiver:
         if not rules.patterns:
             return _say(PayloadAnswer.OFF, "[payload] of this node names nothing")
         if request.listing is not None:
-            self._offered = await asyncio.to_thread(decode_listing, request.listing)
+            self._offered = await asyncio.to_thread(_read_listing, request.listing)
         wanted = self._offered
         if wanted is None or wanted.hash != request.hash:
             return _say(PayloadAnswer.NEED_LIST, "")
@@ -113,7 +113,7 @@ class PayloadReceiver:
         plan = await asyncio.to_thread(plan_payload, wanted, here, agreed.keys())
         self.received.foreign, self.received.files = len(plan.foreign), here.files
         if plan.is_done:
-            await self._agree(wanted, agreed, {})
+            await self._agree(wanted, agreed, frozenset())
             return {"answer": PayloadAnswer.COMMITTED.value, "moves": 0}
         held = await self._find_hold(request, plan, here)
         if held is not None:
@@ -161,7 +161,7 @@ class PayloadReceiver:
         self._tell(plan, report)
         if report.left is not None:
             return {**_say(PayloadAnswer.ACTIVE, report.left), "moves": len(plan.moves) - report.done}
-        await self._agree(wanted, agreed, dict.fromkeys(plan.deletes, ""))
+        await self._agree(wanted, agreed, frozenset(plan.deletes))
         self._spared.discard(staging)
         await asyncio.to_thread(committer.drop_staged, staging)
         return {"answer": PayloadAnswer.COMMITTED.value, "moves": len(plan.moves)}
@@ -171,10 +171,9 @@ class PayloadReceiver:
         refused = self._why_not(None)
         return None if refused is None else str(refused["reason"])
 
-    async def _agree(self, wanted: Listing, agreed: dict[str, str], gone: dict[str, str]) -> None:
+    async def _agree(self, wanted: Listing, agreed: dict[str, str], gone: frozenset[str]) -> None:
         """Notes what both nodes have. What the peer is silent about stays agreed on."""
-        silent = {path: content for path, content in agreed.items() if wanted.is_silent_about(path) and path not in gone}
-        new = {**silent, **{e.path: e.content for e in wanted}}
+        new = await asyncio.to_thread(_merge, wanted, agreed, gone)
         if new != agreed:
             await asyncio.to_thread(self._committer.write_agreed, new)
         self.received.at_wall = self._wall()
@@ -187,6 +186,19 @@ class PayloadReceiver:
         if report.diverged:
             text = f"{len(report.diverged)} files of the payload that were changed here were replaced and kept"
             self._events.add("payload-diverged", text, paths=report.diverged[:20])
+
+
+def _read_listing(text: str) -> Listing:
+    """The list, with its hash found out. Raises ``BadListing``."""
+    listing = decode_listing(text)
+    _ = listing.hash
+    return listing
+
+
+def _merge(wanted: Listing, agreed: dict[str, str], gone: frozenset[str]) -> dict[str, str]:
+    """What both nodes have from now on: the list, and of what it is silent about what they had."""
+    silent = {path: content for path, content in agreed.items() if path not in gone and wanted.is_silent_about(path)}
+    return {**silent, **{e.path: e.content for e in wanted}}
 
 
 def _say(answer: PayloadAnswer, reason: str) -> Message:

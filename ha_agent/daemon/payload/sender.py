@@ -18,7 +18,7 @@ from ha_agent.adapters.payload_scan import Scan, ScanFailed
 from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.ssh import PeerLink, TransferFailed
 from ha_agent.core.frames import Message
-from ha_agent.core.payload import Kind, Listing, PayloadAnswer
+from ha_agent.core.payload import Kind, Listing, PayloadAnswer, PayloadEntry
 from ha_agent.core.payload_status import STUCK, PayloadState, Sent
 from ha_agent.core.settings import PayloadSettings
 from ha_agent.core.words import Outcome, Role
@@ -153,7 +153,7 @@ class PayloadSender:
             return
         sent.files, sent.bytes, sent.problems = scan.listing.files, scan.listing.bytes, scan.problems
         if self._acked is not None:
-            sent.pending = _count_differences(self._acked, scan.listing)
+            sent.pending = await asyncio.to_thread(_count_differences, self._acked, scan.listing)
         is_fresh = self._clock() - self._acked_mono < CONFIRM_S
         if self._acked is not None and self._acked.hash == scan.listing.hash and is_fresh:
             return
@@ -169,8 +169,7 @@ class PayloadSender:
     async def _offer(self, scan: Scan, ask: Ask, tell: Tell | None) -> None:
         """Asks until the peer has all, or says why not. Raises as ``PeerLink.ask`` and ``PeerLink.transfer_files`` do."""
         listing, text, left, repeats = scan.listing, None, 0, 0
-        paths = {e.content: e.path for e in listing if e.kind is Kind.FILE}
-        sizes = {e.content: e.size for e in listing}
+        files = await asyncio.to_thread(_find_files, listing)
         mark = self._ledger.known
         while self._standing.role is Role.ACTIVE and self._ledger.known == mark:
             message: Message = {
@@ -197,23 +196,21 @@ class PayloadSender:
                 self._rest(PayloadState.PENDING, f"{left} files change faster than they can be copied")
                 return
             self._note_pending(int(answer["moves"]), PayloadState.COPYING)
-            await self._copy(listing.hash[:16], answer, paths, sizes, tell)
+            await self._copy(listing.hash[:16], answer, files, tell)
 
-    async def _copy(
-        self, staging: str, answer: Message, paths: Mapping[str, str], sizes: Mapping[str, int], tell: Tell | None
-    ) -> None:
+    async def _copy(self, staging: str, answer: Message, files: Mapping[str, PayloadEntry], tell: Tell | None) -> None:
         """Brings what the peer wants into its staging directory, in parts, so that progress can be told."""
         sent = self.sent
-        wants = [sha for sha in answer["wants"] if sha in paths]
+        wants = [sha for sha in answer["wants"] if sha in files]
         sent.bytes_all = sent.bytes_done + int(answer["bytes"])
         while wants:
             part, size = [wants.pop()], 0
-            size += sizes[part[0]]
-            while wants and len(part) < BATCH_FILES and size + sizes[wants[-1]] <= BATCH_BYTES:
-                size += sizes[wants[-1]]
+            size += files[part[0]].size
+            while wants and len(part) < BATCH_FILES and size + files[wants[-1]].size <= BATCH_BYTES:
+                size += files[wants[-1]].size
                 part.append(wants.pop())
             limit_s = max(LEAST_COPY_S, size / LEAST_RATE)
-            await self._link.transfer_files(self._outgoing, staging, {sha: paths[sha] for sha in part}, limit_s)
+            await self._link.transfer_files(self._outgoing, staging, {sha: files[sha].path for sha in part}, limit_s)
             sent.bytes_done += size
             if tell is not None:
                 tell(sent)
@@ -231,13 +228,15 @@ class PayloadSender:
             sent.state, sent.reason, sent.pending, sent.pending_since_wall = PayloadState.IN_SYNC, None, 0, None
             sent.at_wall, sent.bytes_done, sent.bytes_all = self._wall(), 0, 0
             if is_new:
-                agreed = {e.path: e.content for e in listing}
-                await asyncio.to_thread(self._committer.write_agreed, agreed)
+                await asyncio.to_thread(self._write_agreed, listing)
             return
         if "moves" in answer:
             self._note_pending(int(answer["moves"]), self.sent.state)
         state = PayloadState.HELD if kind == PayloadAnswer.HELD else PayloadState.REFUSED
         self._rest(state, f"{self._peer}: {reason}")
+
+    def _write_agreed(self, listing: Listing) -> None:
+        self._committer.write_agreed({e.path: e.content for e in listing})
 
     def _note_pending(self, count: int, state: PayloadState) -> None:
         self.sent.pending, self.sent.state = count, state
@@ -261,6 +260,11 @@ _OUTCOMES: Mapping[PayloadState, Outcome] = {
     PayloadState.REFUSED: Outcome.REFUSED_BY_PEER,
     PayloadState.UNREACHABLE: Outcome.UNREACHABLE,
 }
+
+
+def _find_files(listing: Listing) -> dict[str, PayloadEntry]:
+    """A file for each content."""
+    return {e.content: e for e in listing if e.kind is Kind.FILE}
 
 
 def _count_differences(one: Listing, other: Listing) -> int:
