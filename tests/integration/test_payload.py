@@ -248,6 +248,25 @@ def test_a_full_disk_leaves_the_old(both: Both, tmp_path: pathlib.Path) -> None:
         subprocess.run(["umount", str(small)], check=True)
 
 
+def test_a_disk_that_fills_while_it_is_written_leaves_the_old(both: Both) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "small", str(both.there.root)], check=True)
+    try:
+        both.here.write("x", "one")
+        both.send()
+        both.here.write("a", "a" * 20_000)
+        both.here.write("x", "two" * 30_000)
+        present = both.there.scan()
+        with pytest.raises(PayloadNoSpace):
+            both.send()
+        assert both.there.scan().hash == present.hash
+        assert not hidden(both.there.root)
+        both.here.write("x", "two")
+        both.send()
+        assert both.is_equal()
+    finally:
+        subprocess.run(["umount", str(both.there.root)], check=True)
+
+
 def run_until(base: pathlib.Path, step: int) -> int:
     """Sends in a process that kills itself before its ``step``th call that others can see; returns its exit status."""
     code = f"""
