@@ -281,7 +281,15 @@ class Agent:
         if not settings.payload.paths and not settings.payload.conf_files_below:
             return NoPayload()
         paths, registry = settings.paths, settings.registry
-        own = (paths.run_dir, paths.state_dir, registry.path, settings.supervisor.config, settings.link.key_file, CODE)
+        own = (
+            paths.run_dir,
+            paths.state_dir,
+            registry.path,
+            settings.supervisor.config,
+            settings.link.key_file,
+            self._config_path,
+            CODE,
+        )
         holding = PayloadHolding(settings.payload, registry.path, group.view, PayloadScanner(own), own)
         committer = PayloadCommitter(paths.state_dir)
         sender = PayloadSender(

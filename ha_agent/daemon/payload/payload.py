@@ -66,7 +66,7 @@ class Payload(NoPayload):
 
     def hear_transition(self, told: Transition) -> None:
         """Takes in a change of role."""
-        self.sender.wake()
+        self.sender.hear_transition()
 
     def link_changed(self) -> None:
         """The link to the peer went up or down."""

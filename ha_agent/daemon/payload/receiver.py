@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 MOST_WANTS = 2000
 """Contents that are asked for at once."""
 
+TELL_S = 60.0
+"""Between two events that say what has come: files that change all the time shall not push all else out of the history."""
+
 
 class PayloadReceiver:
     """``spared``: names in the staging directory that the registry's replication leaves alone. ``wall``: in seconds."""
@@ -50,6 +53,7 @@ class PayloadReceiver:
         self._committer, self._spared, self._events, self._wall = committer, spared, events, wall
         self._lock = asyncio.Lock()
         self._offered: Listing | None = None
+        self._told_wall = 0.0
         self.received = Received()
         """What is known of this end, for the account."""
 
@@ -179,7 +183,8 @@ class PayloadReceiver:
         self.received.at_wall = self._wall()
 
     def _tell(self, plan: PayloadPlan, report: PayloadReport) -> None:
-        if report.done:
+        if report.done and abs(self._wall() - self._told_wall) >= TELL_S:
+            self._told_wall = self._wall()
             first = ", ".join(move.path for move in plan.moves[:3])
             more = f" and {report.done - 3} more" if report.done > 3 else ""
             self._events.add("payload-received", f"{first}{more}", steps=report.done, kept=len(report.kept))

@@ -40,6 +40,12 @@ BATCH_FILES = 500
 LEAST_RATE = 1 << 20
 """Bytes a second: a copy that is slower for its whole length is given up and begun again with the next look."""
 
+QUIET_S = 5.0
+"""After a change of role, before the first look."""
+
+TELL_S = 60.0
+"""Between two events that say that the peer has all."""
+
 LEAST_COPY_S = 600.0
 MOST_REPEATS = 5
 """After so many answers by which the peer lacks no less than before, the look is given up."""
@@ -82,7 +88,7 @@ class PayloadSender:
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._acked: Listing | None = None
-        self._acked_mono = float("-inf")
+        self._acked_mono = self._quiet_until_mono = self._told_mono = float("-inf")
         self.sent = Sent()
         """What is known of this end, for the account."""
 
@@ -93,6 +99,11 @@ class PayloadSender:
                 if "-" in name:
                     shutil.rmtree(os.path.join(self._outgoing, name), ignore_errors=True)
 
+    def hear_transition(self) -> None:
+        """The role has changed: programs may be starting, and a look that reads all files would take the disk from them."""
+        self._quiet_until_mono = self._clock() + QUIET_S
+        self.wake()
+
     def wake(self) -> None:
         """Has a look made soon: the link is up, or the role has changed."""
         self._acked_mono = float("-inf")
@@ -102,6 +113,7 @@ class PayloadSender:
         """Works until cancelled."""
         while True:
             if self._standing.role is Role.ACTIVE:
+                await asyncio.sleep(max(0.0, self._quiet_until_mono - self._clock()))
                 await self.look()
             else:
                 self._acked, self.sent = None, Sent()
@@ -221,7 +233,9 @@ class PayloadSender:
         kind, reason = answer.get("answer"), str(answer.get("reason", ""))
         if kind == PayloadAnswer.COMMITTED:
             sent = self.sent
-            if sent.state is not PayloadState.IN_SYNC and int(answer.get("moves", 0)):
+            # Files that change all the time shall not push all else out of the history.
+            if int(answer.get("moves", 0)) and self._clock() - self._told_mono >= TELL_S:
+                self._told_mono = self._clock()
                 self._events.add("payload-sent", f"{self._peer} has the payload: {listing.files} files", bytes=listing.bytes)
             is_new = self._acked is None or self._acked.hash != listing.hash
             self._acked, self._acked_mono = listing, self._clock()
