@@ -28,7 +28,7 @@ from ha_agent.adapters.commit import RENAME_EXCHANGE, RESERVE_BYTES, libc
 from ha_agent.adapters.files import free_bytes, make_dir, read_or_none, sync_file_system, write_all, write_atomic
 from ha_agent.adapters.kept import Kept, prune_kept, write_kept
 from ha_agent.adapters.payload_scan import CHUNK, open_directory
-from ha_agent.core.payload import Kind, Listing, PayloadEntry
+from ha_agent.core.payload_list import Kind, Listing, PayloadEntry
 from ha_agent.core.payload_plan import Act, Move, PayloadPlan
 from ha_agent.core.payload_rules import TEMPORARY
 from ha_agent.core.places import StatePlaces

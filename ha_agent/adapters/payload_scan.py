@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ha_agent.core.payload import Kind, Listing, PayloadEntry, judge_entry
+from ha_agent.core.payload_list import Kind, Listing, PayloadEntry, judge_entry
 from ha_agent.core.payload_rules import PayloadRules, find_fault, has_wildcard, split
 
 CHUNK = 1 << 20

@@ -96,7 +96,7 @@ def _checks_text(node: NodeJson) -> str:
     return ", ".join(f"{counts[health]} {word}" for health, word in words if counts[health]) or "none"
 
 
-def _payload_text(node: NodeJson) -> str:
+def _payload_sync_text(node: NodeJson) -> str:
     payload = node.get("payload_sync") if node["reachable"] else None
     if not payload:
         return "?" if not node["reachable"] else "-"
@@ -147,7 +147,7 @@ def render_status(nodes: Sequence[NodeJson], now: float | None = None) -> str:
     more: list[tuple[str, Callable[[NodeJson], str]]] = []
     more += [("votes", _votes_text)] if has_votes else []
     more += [("checks", _checks_text)] if has_checks else []
-    more += [("payload", _payload_text)] if any(n["reachable"] and n.get("payload_sync") for n in nodes) else []
+    more += [("payload", _payload_sync_text)] if any(n["reachable"] and n.get("payload_sync") for n in nodes) else []
     columns = [[str(n["name"]), *_column(n, now), *(say(n) for _, say in more)] for n in nodes]
     widths = [max(map(len, column)) for column in columns]
     for number, label in enumerate(("", *LABELS, *(label for label, _ in more))):

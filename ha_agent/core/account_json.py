@@ -53,7 +53,7 @@ def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[
         "ran_twice": account.ran_twice,
         "votes": _describe_votes(account),
         "checks": [_describe_check(check) for check in account.checks],
-        "payload_sync": _describe_payload(account.payload_sync),
+        "payload_sync": _describe_payload_sync(account.payload_sync),
         "agreement": dict(account.agreement),
         "unfit": account.unfit,
         "notes_problem": account.notes_problem,
@@ -133,7 +133,7 @@ def _describe_check(check: CheckAccount) -> CheckJson:
     }
 
 
-def _describe_payload(payload: PayloadAccount | None) -> PayloadSyncJson | None:
+def _describe_payload_sync(payload: PayloadAccount | None) -> PayloadSyncJson | None:
     if payload is None:
         return None
     since, at = payload.pending_since_wall, payload.at_wall

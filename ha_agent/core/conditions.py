@@ -31,7 +31,7 @@ def find_conditions(account: NodeAccount) -> list[Condition]:
         *_list_of_node(account),
         *_list_of_votes(account),
         *_list_of_checks(account),
-        *_list_of_payload(account),
+        *_list_of_payload_sync(account),
         *(_list_of_replication(account) if account.role is Role.ACTIVE else _list_of_standby(account)),
         *_list_of_confs(account),
     ]
@@ -153,7 +153,7 @@ def _list_of_checks(account: NodeAccount) -> Iterator[Condition]:
             yield Condition("check-failed", check.name, text, {"program": check.program, "on_failure": check.on_failure})
 
 
-def _list_of_payload(account: NodeAccount) -> Iterator[Condition]:
+def _list_of_payload_sync(account: NodeAccount) -> Iterator[Condition]:
     payload = account.payload_sync
     if payload is None or account.role is not Role.ACTIVE or not account.link_up:
         return

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from ha_agent.core.payload import Kind, Listing, PayloadEntry
+from ha_agent.core.payload_list import Kind, Listing, PayloadEntry
 from ha_agent.core.payload_rules import PayloadRules
 
 

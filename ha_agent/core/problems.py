@@ -159,6 +159,8 @@ RANKED: Mapping[str, Rank] = {
     "standby-ordered": Rank.STANDBY,
     "replication": Rank.DATA,
     "replication-late": Rank.DATA,
+    "payload-held": Rank.DATA,
+    "payload-late": Rank.DATA,
     "registry": Rank.DATA,
     "not-replicated": Rank.DATA,
     "local-changes": Rank.DATA,
@@ -435,7 +437,7 @@ def _of_node(node: NodeAccountJson, peer: str, now: float) -> Iterator[Problem]:
             key = "check-held" if check["held"] else "check-failed"
             words = {"check": check["name"], "why": check["last"], "held": check["held"]}
             yield Problem("check-failed", key, {"node": name, **words}, name, check["since"])
-    yield from _of_payload(node, peer, now)
+    yield from _of_payload_sync(node, peer, now)
     yield from _of_registry(node, peer, now)
     for program in failed_programs(node):
         words = {"name": program["name"], "state": program["state"], "why": program.get("problem") or "see its log"}
@@ -464,7 +466,7 @@ def _of_votes(node: NodeAccountJson, peer: str) -> Iterator[Problem]:
         yield Problem("keeper-down", "keeper-down", {"node": name, "why": votes["keeper_problem"]}, name)
 
 
-def _of_payload(node: NodeAccountJson, peer: str, now: float) -> Iterator[Problem]:
+def _of_payload_sync(node: NodeAccountJson, peer: str, now: float) -> Iterator[Problem]:
     payload, name = node.get("payload_sync"), node["name"]
     if not payload or node["role"] != "active":
         return

@@ -57,7 +57,7 @@ class _View:
         yield from _roles(node, self._pair)
         yield from _votes(node)
         yield from describe_checks(node)
-        yield from describe_payload(node)
+        yield from describe_payload_sync(node)
         yield from _replication(node)
         yield from _programs(self._view["programs"])
         yield from _alerts(self._view["alerts"])
@@ -124,7 +124,7 @@ def _votes(node: Mapping[str, Any]) -> Iterator[Metric]:
     yield _gauge("keeper_up", "1 where the keeper of the deadline can be had", int(votes["keeper_problem"] is None))
 
 
-def describe_payload(node: Mapping[str, Any]) -> Iterator[Metric]:
+def describe_payload_sync(node: Mapping[str, Any]) -> Iterator[Metric]:
     """Only of an active node with payload. What is not known has no value."""
     payload = node.get("payload_sync")
     if not payload or node["role"] != "active":

@@ -21,7 +21,7 @@ from ha_agent.core.lint import lint_conf, lint_together
 from ha_agent.core.lint_verdict import lint_verdict
 from ha_agent.core.manifest import EMPTY
 from ha_agent.core.names import LONGEST_ACTIVE_NAME, active_name, path_problem
-from ha_agent.core.payload import BadListing, Listing, decode_listing, judge_listing
+from ha_agent.core.payload_list import BadListing, Listing, decode_listing, judge_listing
 from ha_agent.core.payload_plan import plan_payload
 from ha_agent.core.payload_rules import PayloadRules
 from ha_agent.core.peer_summary import PeerSummary, WrongPeer, summary_message

@@ -16,7 +16,7 @@ import pytest
 
 from ha_agent.adapters.payload_commit import PayloadCommitter, PayloadNoSpace, PayloadRefused, PayloadReport
 from ha_agent.adapters.payload_scan import PayloadScanner
-from ha_agent.core.payload import Kind, Listing
+from ha_agent.core.payload_list import Kind, Listing
 from ha_agent.core.payload_plan import plan_payload
 from ha_agent.core.payload_rules import TEMPORARY, Limits, PayloadRules
 

@@ -16,7 +16,7 @@ from ha_agent.adapters.rpc import Disconnected, Progress
 from ha_agent.adapters.ssh import TransferFailed
 from ha_agent.core.file_keys import read_files
 from ha_agent.core.frames import Message
-from ha_agent.core.payload import Listing, PayloadAnswer
+from ha_agent.core.payload_list import Listing, PayloadAnswer
 from ha_agent.core.payload_plan import DeleteLimits
 from ha_agent.core.payload_rules import PayloadRules
 from ha_agent.core.payload_status import PayloadState, Sent

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ha_agent.core.payload import BadListing, Kind, Listing, PayloadEntry, decode_listing, judge_listing
+from ha_agent.core.payload_list import BadListing, Kind, Listing, PayloadEntry, decode_listing, judge_listing
 from ha_agent.core.payload_plan import Act, DeleteLimits, Move, PayloadPlan, Running, find_held, find_in_use, plan_payload
 from ha_agent.core.payload_rules import Limits, PayloadRules, find_fault
 from ha_agent.core.schema import SettingsError

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ha_agent.core.answers import PayloadSyncAnswer
-from ha_agent.core.payload import PayloadAnswer
+from ha_agent.core.payload_list import PayloadAnswer
 from ha_agent.core.payload_rules import PayloadRules, split
 from ha_agent.core.payload_status import Sent
 from ha_agent.core.requests import PayloadOfferRequest, PayloadSyncRequest

@@ -15,7 +15,7 @@ from ha_agent.adapters.payload_commit import PayloadCommitter, PayloadNoSpace, P
 from ha_agent.adapters.payload_running import read_running
 from ha_agent.adapters.payload_scan import ScanFailed
 from ha_agent.core.frames import Message
-from ha_agent.core.payload import BadListing, Listing, PayloadAnswer, decode_listing, judge_listing
+from ha_agent.core.payload_list import BadListing, Listing, PayloadAnswer, decode_listing, judge_listing
 from ha_agent.core.payload_plan import DeleteLimits, PayloadPlan, find_held, find_in_use, plan_payload
 from ha_agent.core.payload_status import Received
 from ha_agent.core.requests import PayloadOfferRequest

@@ -18,7 +18,7 @@ from ha_agent.adapters.payload_scan import Scan, ScanFailed
 from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.ssh import PeerLink, TransferFailed
 from ha_agent.core.frames import Message
-from ha_agent.core.payload import Kind, Listing, PayloadAnswer, PayloadEntry
+from ha_agent.core.payload_list import Kind, Listing, PayloadAnswer, PayloadEntry
 from ha_agent.core.payload_status import STUCK, PayloadState, Sent
 from ha_agent.core.settings import PayloadSettings
 from ha_agent.core.words import Outcome, Role

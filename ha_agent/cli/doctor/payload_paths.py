@@ -12,7 +12,7 @@ from ha_agent.core.payload_rules import Limits, PayloadRules
 MOST = 20
 
 
-def check_payload(context: Context) -> Iterator[Finding]:
+def check_payload_paths(context: Context) -> Iterator[Finding]:
     """Looks at everything that [payload] names on this node; what a file must not say is found when it is read."""
     payload = context.settings.payload
     if not payload.paths:
@@ -29,4 +29,4 @@ def check_payload(context: Context) -> Iterator[Finding]:
         yield ok("payload-paths", f"{scan.listing.files} files of {', '.join(payload.paths)} can be replicated")
 
 
-CHECKS: dict[str, Check] = {"payload-paths": check_payload}
+CHECKS: dict[str, Check] = {"payload-paths": check_payload_paths}
