@@ -77,6 +77,8 @@ class Committer:
         self._one_mount = True
         """Whether staging and registry are one mount, so that a file can be moved from one to the other; found by trying."""
         self.journal = Journal(places.journal, journal_bytes)
+        self.spared: set[str] = set()
+        """Names in the staging directory that are not the registry's, and stay."""
 
     def unkept(self) -> list[tuple[str, Kept]]:
         """The copies that the journal alone holds until the next checkpoint, with their generation. From any thread."""
@@ -216,8 +218,8 @@ class Committer:
         self._unkept.clear()
 
     def clear_staging(self) -> None:
-        """Removes everything staged, and what replaced files left there. Only between transactions."""
-        for name in os.listdir(self._staging):
+        """Removes what was staged for the registry, and what replaced files left there. Only between transactions."""
+        for name in set(os.listdir(self._staging)) - self.spared:
             path = os.path.join(self._staging, name)
             if os.path.isdir(path):
                 shutil.rmtree(path, ignore_errors=True)

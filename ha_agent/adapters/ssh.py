@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from ha_agent.adapters.files import make_dir, remove_note
 from ha_agent.adapters.oom import make_ordinary
@@ -262,20 +262,45 @@ class PeerLink:
         make_dir(source, 0o700)
         try:
             await asyncio.to_thread(_write_objects, source, contents)
-            ssh = " ".join(["ssh", *ssh_options(self._settings, self._peer, self._control_path), "-o", "ControlMaster=no"])
-            # An IPv6 address stands in brackets before rsync's colon (rsync(1)).
-            host = f"[{self.path}]" if ":" in self.path else self.path
-            target = f"{self._peer.ssh_user}@{host}:{STAGING}/{identifier}/"
-            words = [find_program("rsync"), "-r", "--whole-file", "-e", ssh, source + "/", target]
-            outcome = await run_program(words, timeout_s)
-        except (ProgramMissing, OSError) as error:
+            await self._rsync(source, identifier, "-r", timeout_s)
+        except OSError as error:
             raise TransferFailed(reason_of(error)) from None
         finally:
             await asyncio.to_thread(shutil.rmtree, source, True)
+        return identifier
+
+    async def transfer_files(self, outgoing: str, identifier: str, files: Mapping[str, str], timeout_s: float) -> None:
+        """Brings ``files`` (paths by their sha256) into the peer's staging directory ``identifier``, beside what is there.
+
+        They are read where they lie: a directory of links with the digests as names goes out, whose targets are sent (rsync
+        -L, which the other end is not told of). A file that has changed since arrives with another digest than its name
+        says, which the receiver sees. Raises ``TransferFailed``.
+        """
+        source = os.path.join(outgoing, f"{identifier}-{secrets.token_hex(4)}")
+        make_dir(source, 0o700)
+        try:
+            for sha, path in files.items():
+                os.symlink(path, os.path.join(source, sha))
+            await self._rsync(source, identifier, "-rL", timeout_s)
+        except OSError as error:
+            raise TransferFailed(reason_of(error)) from None
+        finally:
+            await asyncio.to_thread(shutil.rmtree, source, True)
+
+    async def _rsync(self, source: str, identifier: str, options: str, timeout_s: float) -> None:
+        """Sends what is in ``source``. Raises ``TransferFailed`` and ``OSError``."""
+        ssh = " ".join(["ssh", *ssh_options(self._settings, self._peer, self._control_path), "-o", "ControlMaster=no"])
+        # An IPv6 address stands in brackets before rsync's colon (rsync(1)).
+        host = f"[{self.path}]" if ":" in self.path else self.path
+        target = f"{self._peer.ssh_user}@{host}:{STAGING}/{identifier}/"
+        try:
+            words = [find_program("rsync"), options, "--whole-file", "-e", ssh, source + "/", target]
+            outcome = await run_program(words, timeout_s)
+        except ProgramMissing as error:
+            raise TransferFailed(reason_of(error)) from None
         if outcome.code != 0:
             said = outcome.errors.strip().splitlines()
             raise TransferFailed(f"rsync ended with {outcome.code}: {said[-1] if said else 'no message'}")
-        return identifier
 
 
 def _write_objects(directory: str, contents: Iterable[tuple[str, bytes]]) -> None:

@@ -10,6 +10,7 @@ from ha_agent.adapters.terminal import fit, paint
 from ha_agent.core.findings import NAGIOS, Severity
 from ha_agent.core.glimpse import Glimpse, find_severity, list_remedies, list_rows, say_verdict, say_why
 from ha_agent.core.node_json import NodeAccountJson, NodeJson
+from ha_agent.core.payload_text import say_payload
 from ha_agent.core.problems import age_text, find_problems, verdict
 from ha_agent.core.supervisor_words import State
 from ha_agent.core.vip import find_missing
@@ -95,6 +96,13 @@ def _checks_text(node: NodeJson) -> str:
     return ", ".join(f"{counts[health]} {word}" for health, word in words if counts[health]) or "none"
 
 
+def _payload_sync_text(node: NodeJson) -> str:
+    payload = node.get("payload_sync") if node["reachable"] else None
+    if not payload:
+        return "?" if not node["reachable"] else "-"
+    return say_payload(payload)
+
+
 def _last_changes(nodes: Sequence[NodeJson], now: float) -> list[str]:
     """The last change of role that is known of, and why."""
     changes = [n.get("last_transition") for n in nodes if n["reachable"]]
@@ -139,6 +147,7 @@ def render_status(nodes: Sequence[NodeJson], now: float | None = None) -> str:
     more: list[tuple[str, Callable[[NodeJson], str]]] = []
     more += [("votes", _votes_text)] if has_votes else []
     more += [("checks", _checks_text)] if has_checks else []
+    more += [("payload", _payload_sync_text)] if any(n["reachable"] and n.get("payload_sync") for n in nodes) else []
     columns = [[str(n["name"]), *_column(n, now), *(say(n) for _, say in more)] for n in nodes]
     widths = [max(map(len, column)) for column in columns]
     for number, label in enumerate(("", *LABELS, *(label for label, _ in more))):

@@ -16,6 +16,7 @@ ALONE: Mapping[str, str] = {
     "maintenance": "show",
     "alert": "list",
     "kept": "list",
+    "payload": "status",
     "config": "show",
     "keepalived": "render",
     "listener": "render",

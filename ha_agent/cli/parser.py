@@ -30,6 +30,7 @@ MODULES = {
     "sync": "registry_cmd",
     "diff": "registry_cmd",
     "kept": "kept_cmd",
+    "payload": "payload_cmd",
     "restore": "restore_cmd",
     "setup": "setup_cmd",
     "pair": "pair_cmd",
@@ -63,6 +64,7 @@ GROUPS = {
         "diff",
         "kept",
         "restore",
+        "payload",
     ),
     "when something is wrong": ("doctor", "logs", "explain", "bundle"),
     "failover": (

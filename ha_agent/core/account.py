@@ -11,6 +11,7 @@ from ha_agent.core.confs import Selection
 from ha_agent.core.manifest import EMPTY, Manifest
 from ha_agent.core.orders import StandbyOrder
 from ha_agent.core.paths import Path
+from ha_agent.core.payload_status import PayloadAccount
 from ha_agent.core.peer_summary import PeerSummary
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.vip import Presence
@@ -158,6 +159,8 @@ class NodeAccount:
     """None where there is no witness."""
     checks: tuple[CheckAccount, ...] = ()
     """Health checks, in the order of the configuration."""
+    payload_sync: PayloadAccount | None = None
+    """The replication of payload; None where there is none."""
     agreement: Agreement = field(default_factory=dict)
     """This node's settings that must be the same on both."""
     unfit: str | None = None

@@ -13,6 +13,7 @@ from ha_agent.core.node_json import (
     MaintenanceJson,
     NodeAccountJson,
     PathJson,
+    PayloadSyncJson,
     ProgramJson,
     ReadinessJson,
     RegistryJson,
@@ -22,6 +23,7 @@ from ha_agent.core.node_json import (
     WaitJson,
 )
 from ha_agent.core.obstacles import find_faults
+from ha_agent.core.payload_status import PayloadAccount
 from ha_agent.core.peer_summary import LONGEST_OBSTACLE, MOST_OBSTACLES
 from ha_agent.core.words import Role
 
@@ -51,6 +53,7 @@ def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[
         "ran_twice": account.ran_twice,
         "votes": _describe_votes(account),
         "checks": [_describe_check(check) for check in account.checks],
+        "payload_sync": _describe_payload_sync(account.payload_sync),
         "agreement": dict(account.agreement),
         "unfit": account.unfit,
         "notes_problem": account.notes_problem,
@@ -127,6 +130,26 @@ def _describe_check(check: CheckAccount) -> CheckJson:
         "waits": check.waits,
         "held": check.held,
         "restarts": check.restarts,
+    }
+
+
+def _describe_payload_sync(payload: PayloadAccount | None) -> PayloadSyncJson | None:
+    if payload is None:
+        return None
+    since, at = payload.pending_since_wall, payload.at_wall
+    return {
+        "state": payload.state.value,
+        "files": payload.files,
+        "bytes": payload.bytes,
+        "pending": payload.pending,
+        "pending_since": round(since, 3) if since is not None else None,
+        "late": payload.is_late,
+        "at": round(at, 3) if at is not None else None,
+        "reason": payload.reason,
+        "left_out": list(payload.problems),
+        "bytes_done": payload.bytes_done,
+        "bytes_all": payload.bytes_all,
+        "foreign": payload.foreign,
     }
 
 

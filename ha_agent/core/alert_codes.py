@@ -66,6 +66,8 @@ _TIMINGS: Mapping[str, Timing | None] = {
     "replication-lag": Timing(0.0, 60.0),
     "replication-refused": Timing(5.0, 5.0),
     "registry-held": Timing(0.0, 5.0),
+    "payload-lag": Timing(0.0, 5.0),
+    "payload-held": Timing(10.0, 5.0),
     "registry-unavailable": Timing(5.0, 5.0),
     "divergence-kept": None,
     "standby-edit": Timing(5.0, 5.0),

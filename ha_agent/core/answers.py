@@ -161,6 +161,13 @@ class SyncAnswer(OutcomeAnswer):
     replaced: NotRequired[str | None]
 
 
+class PayloadSyncAnswer(OutcomeAnswer):
+    """``files``, ``bytes``: what both nodes hold."""
+
+    files: NotRequired[int]
+    bytes: NotRequired[int]
+
+
 class AtPeerAnswer(OutcomeAnswer):
     """``answer``: the peer's own."""
 

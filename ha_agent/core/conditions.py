@@ -8,6 +8,7 @@ from typing import Any
 from ha_agent.core.account import NodeAccount
 from ha_agent.core.agreement import find_differences
 from ha_agent.core.alerts import Condition
+from ha_agent.core.payload_status import STUCK, say_pending
 from ha_agent.core.vip import find_common, find_missing, join
 from ha_agent.core.votes_text import say_votes
 from ha_agent.core.wait_texts import say_unmet
@@ -30,6 +31,7 @@ def find_conditions(account: NodeAccount) -> list[Condition]:
         *_list_of_node(account),
         *_list_of_votes(account),
         *_list_of_checks(account),
+        *_list_of_payload_sync(account),
         *(_list_of_replication(account) if account.role is Role.ACTIVE else _list_of_standby(account)),
         *_list_of_confs(account),
     ]
@@ -149,6 +151,18 @@ def _list_of_checks(account: NodeAccount) -> Iterator[Condition]:
             what = f"check {check.name}" + (f" of {check.program}" if check.program else "")
             text = f"{what} fails on {account.node}: {check.last}" + (f"; {check.held}" if check.held else "")
             yield Condition("check-failed", check.name, text, {"program": check.program, "on_failure": check.on_failure})
+
+
+def _list_of_payload_sync(account: NodeAccount) -> Iterator[Condition]:
+    payload = account.payload_sync
+    if payload is None or account.role is not Role.ACTIVE or not account.link_up:
+        return
+    if payload.state in STUCK:
+        yield Condition("payload-held", "payload", f"payload of {account.node} does not travel: {payload.reason}")
+    elif payload.is_late:
+        since = payload.pending_since_wall or account.at_wall
+        text = say_pending(payload.pending, account.peer_name) + (f": {payload.reason}" if payload.reason else "")
+        yield Condition("payload-lag", "payload", text, {"oldest_since": round(since, 3)})
 
 
 def _list_of_replication(account: NodeAccount) -> Iterator[Condition]:

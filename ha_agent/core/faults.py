@@ -245,6 +245,18 @@ _ALERTS: tuple[Fault, ...] = (
         ((Face.SCREEN, "replication"), (Face.PRECHECK, "not-in-sync")),
     ),
     Fault(
+        "payload-lag",
+        "files of programs have been waiting for the other node: a failover would start what it has of them",
+        "ha-agent payload says how far it is; supzcli push DIR copies now",
+        Urgency.WARNING,
+    ),
+    Fault(
+        "payload-held",
+        "files of programs are not copied to the other node",
+        "the reason says why; ha-agent payload on both nodes (docs/payload.md)",
+        Urgency.WARNING,
+    ),
+    Fault(
         "registry-unavailable",
         "the registry cannot be read",
         "look at the directory: is it mounted, readable, the one that it was?",
@@ -618,7 +630,13 @@ _FINDINGS: tuple[Fault, ...] = (
     Fault(
         "bad-order-key",
         "a line of ha-agent: in a conf says nothing that it understands",
-        "; ha-agent: after=NAME, wait_s= or on_timeout=, in a program's or a group's section (docs/order.md)",
+        "; ha-agent: after=NAME, wait_s= or on_timeout=, in a program's or a group's section (docs/order.md); files= "
+        "(docs/payload.md)",
+    ),
+    Fault(
+        "bad-files",
+        "files= in a conf names what cannot be a file of a program",
+        "; ha-agent: files=/absolute/path, in a program's section (docs/payload.md)",
     ),
     Fault("bad-order-address", "an address in after= cannot be waited for", "tcp://ADDRESS:PORT, without a name"),
     Fault("unknown-in-order", "after= has a name that no conf defines", "correct the name, or add the conf"),
@@ -628,6 +646,7 @@ _FINDINGS: tuple[Fault, ...] = (
     Fault("missing-log-directory", "the directory of a log does not exist", "create the directory"),
     Fault("missing-directory", "the directory of a program does not exist", "create the directory"),
     Fault("missing-binary", "the command of a program does not exist", "install it"),
+    Fault("payload-path", "a path of the payload cannot be replicated as it is", "correct [payload], or what lies there"),
 )
 """What is found and shown, and no alert."""
 
@@ -662,6 +681,7 @@ WELL: frozenset[str] = frozenset(
         "stop-times",
         "supervisor-socket",
         "paths",
+        "payload-paths",
         "supervisor-unit",
         "supervisord-up",
         "takeover-policy",

@@ -123,6 +123,16 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("check-restart", "a program is restarted because a health check fails", True),
     EventCode("check-moves", "this node hands over because a health check fails", True),
     EventCode("check-held-back", "a health check fails, and what is to be done about it is not", True),
+    # Payload.
+    EventCode("payload-sent", "the peer has the files of the payload"),
+    EventCode("payload-received", "files of the payload came from the active node"),
+    EventCode(
+        "payload-held", "files of the payload are not copied: the peer refuses them, or somebody must say a word", True
+    ),
+    EventCode("payload-refused", "this node did not take files of the payload"),
+    EventCode("payload-diverged", "files of the payload that were changed on the standby were replaced, and kept", True),
+    EventCode("payload-swept", "unfinished files of a copy of payload were taken away"),
+    EventCode("payload-confirmed", "an operator had payload copied in spite of what held it"),
     # failover-test.
     EventCode("drill-fault", "a failover-test made its fault"),
     EventCode("drill-undone", "its fault is over"),

@@ -135,6 +135,26 @@ class CheckJson(TypedDict):
     restarts: int
 
 
+class PayloadSyncJson(TypedDict):
+    """The replication of payload as one node sees it (``core/payload_status.PayloadAccount``). Wall clock seconds.
+
+    ``state``: of the active node in_sync, pending, copying, held or refused, of another one receiving; unreachable.
+    """
+
+    state: str
+    files: int
+    bytes: int
+    pending: int | None
+    pending_since: float | None
+    late: bool
+    at: float | None
+    reason: str | None
+    left_out: list[str]
+    bytes_done: int
+    bytes_all: int
+    foreign: int
+
+
 class NodeAccountJson(TypedDict):
     """A node's own account of itself."""
 
@@ -158,6 +178,7 @@ class NodeAccountJson(TypedDict):
     ran_twice: NotRequired[Mapping[str, Any] | None]
     votes: NotRequired[VotesJson | None]
     checks: NotRequired[list[CheckJson]]
+    payload_sync: NotRequired[PayloadSyncJson | None]
     agreement: NotRequired[dict[str, str | float | bool]]
     unfit: str | None
     notes_problem: NotRequired[str | None]

@@ -188,6 +188,11 @@ class StatePlaces:
         return self._at("kept")
 
     @property
+    def payload(self) -> str:
+        """The directory of what is known of the payload, with kept copies of its own (``StatePlaces`` of this directory)."""
+        return self._at("payload")
+
+    @property
     def history(self) -> str:
         """The history's newest events."""
         return self._at("history.jsonl")

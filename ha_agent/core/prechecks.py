@@ -10,6 +10,7 @@ from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.node_json import NodeAccountJson, NodeJson
 from ha_agent.core.obstacles import error, find_own_obstacles
 from ha_agent.core.orders import END_MAINTENANCE
+from ha_agent.core.payload_status import STUCK, PayloadState
 
 RISKS: Mapping[str, str] = {
     "keepalived-down": "no client reaches the programs before a keepalived is MASTER again",
@@ -85,6 +86,7 @@ def find_obstacles(nodes: Sequence[NodeJson]) -> list[Finding]:
             remedy = "make it the same in both agent.toml; ha-agent keepalived write"
             found.append(error("config-differs", standby["name"], text, remedy))
     found += _replication_obstacles(active, standby)
+    found += _payload_obstacles(active, standby)
     found += _readiness_obstacles(active, standby)
     if active.get("preempt") and int(active.get("priority", 0)) > int(standby.get("priority", 0)):
         remedy = "set vrrp.nopreempt = true, ha-agent keepalived write, and reload keepalived"
@@ -121,6 +123,17 @@ def _replication_obstacles(active: NodeAccountJson, standby: NodeAccountJson) ->
         code = REPLICATION_FAULTS.get(replication["state"], "replication-lag")
         found.append(error(code, active["name"], text, "ha-agent sync"))
     return found
+
+
+def _payload_obstacles(active: NodeAccountJson, standby: NodeAccountJson) -> list[Finding]:
+    """Nothing waits for payload: what the standby lacks of it is for reading."""
+    payload = active.get("payload_sync")
+    if not payload or payload["state"] == PayloadState.IN_SYNC:
+        return []
+    count = f"{payload['pending']} files" if payload["pending"] else "files"
+    text = f"{standby['name']} may lack {count} of the payload ({payload['state']})"
+    code = "payload-held" if payload["state"] in STUCK else "payload-lag"
+    return [Finding(code, Severity.WARNING, text, "ha-agent payload sync", str(active["name"]))]
 
 
 def _readiness_obstacles(active: NodeAccountJson, standby: NodeAccountJson) -> list[Finding]:

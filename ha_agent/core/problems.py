@@ -17,6 +17,7 @@ from ha_agent.core.findings import Finding, Severity
 from ha_agent.core.link_causes import find_cause
 from ha_agent.core.node_json import NodeAccountJson, NodeJson, ProgramJson, SilentNodeJson
 from ha_agent.core.obstacles import find_faults, is_unfit_by_order
+from ha_agent.core.payload_status import STUCK
 from ha_agent.core.supervisor_words import TROUBLED_STATES, State, is_deaf
 from ha_agent.core.vip import Presence, find_common, find_missing, join
 from ha_agent.core.votes_text import say_votes_of
@@ -47,6 +48,8 @@ TEXTS: Mapping[str, str] = {
     "votes-adopted": "{node}: programs run that were started before there was a witness: they are not held by votes yet",
     "check-failed": "{node}: check {check} fails: {why}",
     "check-held": "{node}: check {check} fails: {why}; {held}",
+    "payload-held": "{node}: files of programs are not copied: {why}",
+    "payload-late": "{node}: {count} files of programs have been waiting for {peer} for {age}",
     "vip-on-both": "the VIP is on both nodes: clients may reach the wrong one",
     "vips-on-both": "{vips} is on both nodes: clients may reach the wrong one",
     "vip-on-neither": "the VIP is on neither node: no client reaches the pair",
@@ -94,6 +97,8 @@ REMEDIES: Mapping[str, str] = {
     "votes-adopted": "wait some seconds; then see that the witness and the other node can be reached: ha-agent witness test",
     "check-failed": "look at the service; ha-agent checks on {node}",
     "check-held": "look at the service; ha-agent checks on {node}",
+    "payload-held": "ha-agent payload on {node} says all; what the reason names is done there, or on the other node",
+    "payload-late": "ha-agent payload sync on {node} copies them now, and says what keeps them back",
     "vip-on-both": "take it off the standby: ip addr del",
     "vips-on-both": "take it off the standby: ip addr del",
     "vip-on-neither": "journalctl -u keepalived",
@@ -154,6 +159,8 @@ RANKED: Mapping[str, Rank] = {
     "standby-ordered": Rank.STANDBY,
     "replication": Rank.DATA,
     "replication-late": Rank.DATA,
+    "payload-held": Rank.DATA,
+    "payload-late": Rank.DATA,
     "registry": Rank.DATA,
     "not-replicated": Rank.DATA,
     "local-changes": Rank.DATA,
@@ -430,6 +437,7 @@ def _of_node(node: NodeAccountJson, peer: str, now: float) -> Iterator[Problem]:
             key = "check-held" if check["held"] else "check-failed"
             words = {"check": check["name"], "why": check["last"], "held": check["held"]}
             yield Problem("check-failed", key, {"node": name, **words}, name, check["since"])
+    yield from _of_payload_sync(node, peer, now)
     yield from _of_registry(node, peer, now)
     for program in failed_programs(node):
         words = {"name": program["name"], "state": program["state"], "why": program.get("problem") or "see its log"}
@@ -456,6 +464,17 @@ def _of_votes(node: NodeAccountJson, peer: str) -> Iterator[Problem]:
         yield Problem("vote-missing", "vote-missing", {"node": name, "votes": say_votes_of(votes, name)}, name)
     if votes["keeper_problem"] is not None:
         yield Problem("keeper-down", "keeper-down", {"node": name, "why": votes["keeper_problem"]}, name)
+
+
+def _of_payload_sync(node: NodeAccountJson, peer: str, now: float) -> Iterator[Problem]:
+    payload, name = node.get("payload_sync"), node["name"]
+    if not payload or node["role"] != "active":
+        return
+    if payload["state"] in STUCK:
+        yield Problem("payload-held", "payload-held", {"node": name, "why": payload["reason"]}, name)
+    elif payload["late"] and (since := payload["pending_since"]):
+        words = {"node": name, "peer": peer, "age": age_text(max(0.0, now - since)), "count": payload["pending"] or "some"}
+        yield Problem("payload-lag", "payload-late", words, name, since)
 
 
 def _of_registry(node: NodeAccountJson, peer: str, now: float) -> Iterator[Problem]:

@@ -359,6 +359,31 @@ class LetGoRequest(Request):
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class PayloadOfferRequest(Request):
+    """``payload-offer``, of the peer: what it holds, by its hash, and as a list where this node has asked for that."""
+
+    epoch: int
+    claimed_by: str
+    hash: str
+    listing: str | None = None
+    accept_deletes: bool = False
+    accept_running: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadSyncRequest(Request):
+    """``payload-sync``: the payload is to be copied now. ``below``: a path that must be part of it.
+
+    ``accept_deletes``: many deletions are meant. ``accept_running``: what processes of the standby run from may be replaced.
+    """
+
+    timeout_s: float = 600.0
+    below: Line = ""
+    accept_deletes: bool = False
+    accept_running: bool = False
+
+
 _KINDS: dict[type[Request], dict[str, Any]] = {}
 
 

@@ -16,6 +16,7 @@ from ha_agent.core.checks import CheckSettings, check_check
 from ha_agent.core.hooks import HookSettings, check_hook
 from ha_agent.core.host_profile import DEBIAN
 from ha_agent.core.order_keys import TIMEOUTS
+from ha_agent.core.payload_rules import find_faults
 from ha_agent.core.places import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
 from ha_agent.core.schema import (
     ABSOLUTE,
@@ -404,6 +405,58 @@ class ProgramSettings:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadSettings:
+    """[payload]: the files that programs need besides their confs (docs/payload.md)."""
+
+    compare: bool = key(
+        True,
+        "true: binaries, scripts, configurations, directories and users that the confs name are compared with the peer's "
+        "all the time, and a difference is told. Only digests travel. A file is read again when its stat changes.",
+    )
+    ignore: tuple[str, ...] = key(
+        (),
+        "Paths that differ on purpose and are not compared; * and ? are allowed, and * means / as well. Example: "
+        '["/etc/app/node.toml", "*/instance.id"].',
+        each(lambda v: v.startswith(("/", "*")), "patterns of absolute paths, which begin with / or *"),
+    )
+    paths: tuple[str, ...] = key(
+        (),
+        "What is replicated from the active node: absolute paths of files and directories; *, ? and [...] stand for a part "
+        "of one name. The peer's own list says what it takes, so both must have it. Places of the machine, of keys and of "
+        'the pair itself are refused. Example: ["/opt/app", "/etc/app", "/srv/releases-*"].',
+    )
+    conf_files_below: tuple[str, ...] = key(
+        (),
+        "Directories: what a conf names with `; ha-agent: files=` is replicated, too, where it lies below one of them. "
+        "Whoever may write a conf chooses files there. Empty: what confs name is compared and does not travel.",
+    )
+    exclude: tuple[str, ...] = key(
+        (),
+        "What of these paths is left alone on both nodes: a name without a slash wherever it stands, or an absolute path "
+        'with all below. Logs and data that programs write belong here. Example: ["*.log", "*.pid", "/opt/app/data"].',
+    )
+    interval_s: float = key(
+        15.0,
+        "Seconds between two looks at these paths on the active node; costs a stat for each file, and its digest where that "
+        "has changed. `supzcli push` looks at once.",
+        between(1.0, 86400.0, "s"),
+    )
+    lag_s: float = key(
+        300.0,
+        "Seconds that a change of the payload may wait for the peer before that is an alert. Longer than a release takes to "
+        "copy.",
+        between(1.0, 7 * 86400.0, "s"),
+    )
+    max_file_bytes: int = key(1 << 30, "Larger files do not travel, and that is said.", between(1, 1 << 50, "bytes"))
+    max_total_bytes: int = key(10 << 30, "A larger payload does not travel as a whole.", between(1, 1 << 50, "bytes"))
+    max_entries: int = key(
+        50000,
+        "More files, links and directories do not travel. Each costs some 300 bytes of the agent's memory on both nodes.",
+        between(1, 100000),
+    )
+
+
 SIZE = re.compile(r"(\d+(?:\.\d+)?)(KB|MB|GB)", re.IGNORECASE)
 UNITS = {"KB": 1024, "MB": 1024**2, "GB": 1024**3}
 
@@ -565,6 +618,7 @@ class Settings:
     objective: ObjectiveSettings = ObjectiveSettings()
     drill: DrillSettings = DrillSettings()
     programs: ProgramSettings = ProgramSettings()
+    payload: PayloadSettings = PayloadSettings()
     alerts: AlertSettings = AlertSettings()
     paths: PathSettings = PathSettings()
     log: LogSettings = LogSettings()
@@ -669,6 +723,7 @@ def _check_whole(parts: Mapping[str, Any]) -> list[SettingsProblem]:
     ):
         if command and not command[0].startswith("/"):
             problems.append(SettingsProblem(where, repr(command[0]), "an absolute path as its first word"))
+    problems.extend(_check_payload(parts))
     node, peer = parts["node"], parts["peer"]
     problems.extend(check_witness(parts["witness"], (node.name, *node.paths, peer.name, *peer.paths)))
     return problems
@@ -687,3 +742,18 @@ def _check_paths(node: NodeSettings, peer: PeerSettings, interfaces: tuple[str, 
     for own, other in zip(node.paths, peer.paths, strict=False):
         if ipaddress.ip_address(own).version != ipaddress.ip_address(other).version:
             yield SettingsProblem("peer.addresses", repr(other), f"an address of the same kind as {own}, its own end")
+
+
+def _check_payload(parts: Mapping[str, Any]) -> Iterator[SettingsProblem]:
+    """What can never be payload: places of the machine, and those that this file itself names."""
+    payload, link = parts["payload"], parts["link"]
+    if not payload.paths and not payload.conf_files_below:
+        return
+    paths, registry, supervisor = parts["paths"], parts["registry"], parts["supervisor"]
+    own = (paths.run_dir, paths.state_dir, registry.path, supervisor.config, link.key_file, link.known_hosts)
+    for word in ("paths", "conf_files_below"):
+        for pattern, fault in find_faults(getattr(payload, word), own):
+            yield SettingsProblem(f"payload.{word}", repr(pattern), f"files of programs: this {fault}")
+    for pattern in payload.exclude:
+        if not pattern or "\0" in pattern or ("/" in pattern and not pattern.startswith("/")):
+            yield SettingsProblem("payload.exclude", repr(pattern), "a name without a slash, or an absolute path")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+import ha_agent
 from ha_agent import __version__
 from ha_agent.adapters import addresses
 from ha_agent.adapters.agent_lock import AgentLock
@@ -22,6 +23,8 @@ from ha_agent.adapters.keepalived import Keepalived
 from ha_agent.adapters.keeper import KeeperClient, KeeperFailed
 from ha_agent.adapters.local_confs import LocalConfs
 from ha_agent.adapters.machine import Machine
+from ha_agent.adapters.payload_commit import PayloadCommitter
+from ha_agent.adapters.payload_scan import PayloadScanner
 from ha_agent.adapters.procs import ProcessTable, ProcessWatch, read_pid_file
 from ha_agent.adapters.rpc import RpcServer
 from ha_agent.adapters.sd_notify import notify_manager, watchdog_interval_s
@@ -35,6 +38,7 @@ from ha_agent.core.account_json import describe_obstacles
 from ha_agent.core.agreement import describe_agreement
 from ha_agent.core.alerts import Book
 from ha_agent.core.guard import Access
+from ha_agent.core.payload_plan import DeleteLimits
 from ha_agent.core.places import RunPlaces, StatePlaces
 from ha_agent.core.settings import Settings
 from ha_agent.core.vip import bare
@@ -55,6 +59,10 @@ from ha_agent.daemon.group import Group, SharedNode, build_group, default_group
 from ha_agent.daemon.operations.figures import Figures
 from ha_agent.daemon.operations.table import Dispatcher
 from ha_agent.daemon.parts import keep_running
+from ha_agent.daemon.payload.holding import PayloadHolding
+from ha_agent.daemon.payload.payload import NoPayload, Payload
+from ha_agent.daemon.payload.receiver import PayloadReceiver
+from ha_agent.daemon.payload.sender import PayloadSender
 from ha_agent.daemon.peer.path_watch import PathWatch
 from ha_agent.daemon.programs.catalogue import CatalogueReader
 from ha_agent.daemon.programs.local_groups import LocalGroups
@@ -73,6 +81,9 @@ MAX_PEER_STREAMS = 8
 
 STALL_S = 1.0
 """A loop that comes back this much later than it meant to was frozen, or starved: the peer may have taken over since."""
+
+CODE = os.path.dirname(ha_agent.__file__)
+"""Where the agent's own code lies: never payload."""
 
 GROUP = "ha-agent"
 """Unix group whose members may use the control socket."""
@@ -176,6 +187,7 @@ class Agent:
             settings.alerts, group.standing, shared.supervised, group.loaded, group.active_set, shared.clock, shared.wall
         )
         self._checks = self._build_checks()
+        self._payload = self._build_payload()
         self._spells = Spells(group.standing, group.events, shared.clock, shared.wall, lambda: len(group.loaded.names))
         self._accountant = Accountant(
             settings.peer,
@@ -205,6 +217,7 @@ class Agent:
             start_order=group.start_order,
             votes=group.votes,
             checks=self._checks,
+            payload=self._payload,
         )
         book = Book(shared.name, settings.alerts.repeat_s)
         self._records = AlertRecords(AlertStore(settings.paths.state_dir), book, settings.sinks, settings.alerts.queue_max)
@@ -263,6 +276,49 @@ class Agent:
         group.loop.on_transition.append(watch.hear_transition)
         return watch
 
+    def _build_payload(self) -> NoPayload:
+        settings, shared, group = self._settings, self._shared, self._group
+        if not settings.payload.paths and not settings.payload.conf_files_below:
+            return NoPayload()
+        paths, registry = settings.paths, settings.registry
+        own = (
+            paths.run_dir,
+            paths.state_dir,
+            registry.path,
+            settings.supervisor.config,
+            settings.link.key_file,
+            self._config_path,
+            CODE,
+        )
+        holding = PayloadHolding(settings.payload, registry.path, group.view, PayloadScanner(own), own)
+        committer = PayloadCommitter(paths.state_dir)
+        sender = PayloadSender(
+            settings.peer.name,
+            settings.payload,
+            self._state.outgoing,
+            group.standing,
+            group.ledger,
+            holding,
+            committer,
+            shared.link,
+            group.events,
+            shared.clock,
+            shared.wall,
+        )
+        receiver = PayloadReceiver(
+            DeleteLimits(registry.mass_delete_fraction, registry.mass_delete_minimum),
+            group.standing,
+            group.ledger,
+            holding,
+            committer,
+            group.committer.spared,
+            group.events,
+            shared.wall,
+        )
+        return Payload(
+            settings.payload.lag_s, group.standing, holding, sender, receiver, group.events, lambda: shared.link.is_up
+        )
+
     def _build_operations(self) -> None:
         settings, shared, group = self._settings, self._shared, self._group
         self._figures = Figures(self._state, group.replicator, group.committer, self._watcher, shared.wall())
@@ -272,7 +328,14 @@ class Agent:
             group.start_order.wake()
 
         parts = AlertParts(
-            self._accountant, self._watcher, self._records, self._delivery, wake, self._drill, self._supervisord_begins
+            self._accountant,
+            self._watcher,
+            self._records,
+            self._delivery,
+            wake,
+            self._drill,
+            self._supervisord_begins,
+            self._payload,
         )
         self._tools = build_tools(settings, shared, group, self._accountant)
         self._rooms = build_rooms(settings, self._config_path, shared, group, parts, self._tools, self._figures)
@@ -300,6 +363,7 @@ class Agent:
             self._figures.hear_transition,
             self._alerting.hear_transition,
             self._spells.hear_transition,
+            self._payload.hear_transition,
             # The peer knows what this node was when it is cut off.
             lambda _told: conversation.ask_now(),
         ]
@@ -332,6 +396,7 @@ class Agent:
             self._alerting.run(),
             *group.votes.works(),
             *self._checks.works(),
+            *self._payload.works(),
         ):
             self._start(work)
         self._drill.resume()
@@ -363,6 +428,7 @@ class Agent:
             log.error("%s", remark)
             group.events.add("state-damaged", remark)
         await group.receiver.recover()
+        await self._payload.recover()
         self._alerting.load()
         self._checks.load()
         self._shared.maintenance.load(self._life)
@@ -482,6 +548,7 @@ class Agent:
 
     def _link_changed(self) -> None:
         self._group.link_changed(is_up=self._shared.link.is_up)
+        self._payload.link_changed()
 
     async def _tick(self) -> None:
         """What has no event of its own: now and then everything is looked at again."""

@@ -28,6 +28,7 @@ from ha_agent.daemon.operations.looking import Looking
 from ha_agent.daemon.operations.node import NodeOperations
 from ha_agent.daemon.operations.orders import OrderOperations
 from ha_agent.daemon.operations.pair import PairOperations
+from ha_agent.daemon.operations.payload import PayloadOperations
 from ha_agent.daemon.operations.program_views import ProgramViews
 from ha_agent.daemon.operations.programs import ProgramCommands
 from ha_agent.daemon.operations.registration import Registration
@@ -38,6 +39,7 @@ from ha_agent.daemon.operations.status import StatusReporter
 from ha_agent.daemon.operations.supervisor_calls import SupervisorCalls
 from ha_agent.daemon.operations.table import Rooms
 from ha_agent.daemon.operations.update import UpdateCommand
+from ha_agent.daemon.payload.payload import NoPayload
 from ha_agent.daemon.programs.catalogue import CatalogueReader
 from ha_agent.daemon.programs.judgement import Judgement
 from ha_agent.daemon.programs.partial_groups import PartialGroups
@@ -49,7 +51,7 @@ ANSWERED_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class AlertParts:
-    """The parts of alerts, and the drill, that operations ask. ``wake`` has alerts looked at soon.
+    """The parts of alerts, the drill and the payload that operations ask. ``wake`` has alerts looked at soon.
 
     ``supervisord_begins``: the listener says that supervisord begins again; ``True`` where it is only about to.
     """
@@ -61,6 +63,7 @@ class AlertParts:
     wake: Callable[[], None]
     drill: Drill
     supervisord_begins: Callable[[bool], None]
+    payload: NoPayload
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +162,7 @@ def build_rooms(
         update=_build_update(shared, group, tools),
         registration=_build_registration(settings, shared, group, tools, programs),
         peer=_build_peer(shared, group, tools),
+        payload=PayloadOperations(parts.payload),
     )
 
 

@@ -19,7 +19,7 @@ usage: supzcli [action [arguments]]
 
 Without an action an interactive session begins. Actions are supervisorctl's: status, start, stop, restart, update, reread,
 add, remove, signal, tail, maintail, clear, fg, pid, avail, open, version; and for programs in folders of their own: new,
-register, deregister. supzcli help ACTION tells more.
+register, deregister; push copies a folder's files to the other node. supzcli help ACTION tells more.
 
 examples:
   supzcli status --pair
@@ -29,7 +29,7 @@ examples:
 exit status: supervisorctl's, and 3 refused, 5 no agent, 6 timed out, 7 done here but not on the other node
 """
 
-WITH_WORDS = {"register": "run_register", "deregister": "run_deregister", "new": "run_new"}
+WITH_WORDS = {"push": "run_push", "register": "run_register", "deregister": "run_deregister", "new": "run_new"}
 """Actions whose arguments may hold blanks."""
 
 

@@ -498,3 +498,24 @@ class GuardedPlugin(DefaultControllerPlugin):  # type: ignore[misc]
         """What ``help new`` says."""
         self.ctl.output("new <dir> [--command C] [--user U] [--numprocs N] [--workdir D]")
         self.ctl.output("\t\t\tWrite program.ini and sup_run.sh for a new program; asks for what is not said")
+
+    def do_push(self, arg: str) -> None:
+        """Copies the payload to the other node now."""
+        self.run_push(shlex.split(arg))
+
+    def run_push(self, words: list[str]) -> None:
+        """``push DIR``."""
+        if len(words) != 1 or words[0].startswith("-"):
+            raise BadUsage("push takes one directory or file: supzcli push DIR")
+        path = os.path.abspath(words[0])
+        answer = self._ask({"op": "payload-sync", "below": path})
+        me = self._ask({"op": "whoami"}, 10.0)
+        if answer["outcome"] == Outcome.IN_SYNC:
+            self.ctl.output(f"{path}: {me['peer']} has it, as all of the payload")
+        else:
+            exits = {Outcome.REFUSED: Exit.REFUSED, Outcome.HELD: Exit.REFUSED, Outcome.TIMED_OUT: Exit.TIMED_OUT}
+            self.ctl.fail(f"push: {answer['reason']}", exits.get(Outcome(answer["outcome"]), Exit.INCOMPLETE))
+
+    def help_push(self) -> None:
+        """What ``help push`` says."""
+        self.ctl.output("push <dir>\t\tCopy the files of [payload] to the other node now; <dir> must be part of them")

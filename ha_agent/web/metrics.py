@@ -57,6 +57,7 @@ class _View:
         yield from _roles(node, self._pair)
         yield from _votes(node)
         yield from describe_checks(node)
+        yield from describe_payload_sync(node)
         yield from _replication(node)
         yield from _programs(self._view["programs"])
         yield from _alerts(self._view["alerts"])
@@ -121,6 +122,20 @@ def _votes(node: Mapping[str, Any]) -> Iterator[Metric]:
     yield _gauge("votes_used", "1 while programs may run here on votes", int(votes["used"]))
     yield _gauge("witness_up", "1 where the witness answers this node", int(votes["witness_silent_s"] is None))
     yield _gauge("keeper_up", "1 where the keeper of the deadline can be had", int(votes["keeper_problem"] is None))
+
+
+def describe_payload_sync(node: Mapping[str, Any]) -> Iterator[Metric]:
+    """Only of an active node with payload. What is not known has no value."""
+    payload = node.get("payload_sync")
+    if not payload or node["role"] != "active":
+        return
+    yield _gauge("payload_in_sync", "1 where the peer has all files of the payload", int(payload["state"] == "in_sync"))
+    yield _gauge("payload_files", "Files and links of the payload", payload["files"])
+    yield _gauge("payload_bytes", "Size of the payload", payload["bytes"])
+    if payload["pending"] is not None:
+        yield _gauge("payload_pending", "Files, links and directories that the peer has otherwise", payload["pending"])
+    if payload["at"] is not None:
+        yield _gauge("payload_last_sync_timestamp_seconds", "When the peer had all of it for the last time", payload["at"])
 
 
 def describe_checks(node: Mapping[str, Any]) -> Iterator[Metric]:

@@ -50,7 +50,7 @@ function _shtab_ha_agent_using
   test "$_shtab_ha_agent_cmdpath" = "$argv"
 end
 
-set -g _shtab_ha_agent_commands status check checks history is-active switchover takeover standby unstandby failover-test lint doctor maintenance 'maintenance show' 'maintenance on' 'maintenance off' pause resume alert 'alert list' 'alert test' 'alert codes' config 'config check' 'config show' 'config diff' 'config apply' 'config sample' sync diff kept 'kept list' 'kept show' 'kept diff' 'kept restore' 'kept prune' restore setup setup-node pair install-units bundle edit explain logs witness 'witness status' 'witness test' 'witness install' names list keepalived 'keepalived render' 'keepalived write' listener 'listener render' daemon lab
+set -g _shtab_ha_agent_commands status check checks history is-active switchover takeover standby unstandby failover-test lint doctor maintenance 'maintenance show' 'maintenance on' 'maintenance off' pause resume alert 'alert list' 'alert test' 'alert codes' config 'config check' 'config show' 'config diff' 'config apply' 'config sample' sync diff kept 'kept list' 'kept show' 'kept diff' 'kept restore' 'kept prune' payload 'payload status' 'payload sync' restore setup setup-node pair install-units bundle edit explain logs witness 'witness status' 'witness test' 'witness install' names list keepalived 'keepalived render' 'keepalived write' listener 'listener render' daemon lab
 set -g _shtab_ha_agent_opts_with_value --adopt-instance --as --at --code --config --confirm --fingerprint --for --format --hook --interface --mode --node --older --output --path --peer --peer-fingerprint --peer-port --peer-user --port --probe --program --reason --replace --report --return-timeout --root --router-id --show --since --sink --ssh-port --ssh-user --timeout --unit --user --vip --wait --yes -n -o
 
 complete -c ha-agent -e
@@ -261,6 +261,19 @@ complete -c ha-agent -n '_shtab_ha_agent_using kept prune' -l older -x -d 'gener
 complete -c ha-agent -n '_shtab_ha_agent_using kept prune' -l divergences -d 'also contents that the nodes had never agreed on'
 complete -c ha-agent -n '_shtab_ha_agent_using kept prune' -l yes -d 'do not ask'
 complete -c ha-agent -n '_shtab_ha_agent_using kept prune' -l json -d 'as JSON (docs/json.md); asks nothing, so needs --yes'
+complete -c ha-agent -n '_shtab_ha_agent_using; and test $_shtab_ha_agent_npos -eq 0' -a payload -d 'See and copy the files that programs need besides their confs.'
+complete -c ha-agent -n '_shtab_ha_agent_using payload' -s h -l help -d 'show this help message and exit'
+complete -c ha-agent -n '_shtab_ha_agent_using payload; and test $_shtab_ha_agent_npos -eq 0' -a status -d 'Say how far the peer has them, and what does not travel.'
+complete -c ha-agent -n '_shtab_ha_agent_using payload status' -s h -l help -d 'show this help message and exit'
+complete -c ha-agent -n '_shtab_ha_agent_using payload status' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration (default /etc/ha-agent/agent.toml)'
+complete -c ha-agent -n '_shtab_ha_agent_using payload status' -l json -d 'as JSON (docs/json.md)'
+complete -c ha-agent -n '_shtab_ha_agent_using payload; and test $_shtab_ha_agent_npos -eq 0' -a sync -d 'Copy what the peer lacks now, and wait until it has all; on the active node.'
+complete -c ha-agent -n '_shtab_ha_agent_using payload sync' -s h -l help -d 'show this help message and exit'
+complete -c ha-agent -n '_shtab_ha_agent_using payload sync' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration (default /etc/ha-agent/agent.toml)'
+complete -c ha-agent -n '_shtab_ha_agent_using payload sync' -l accept-deletes -d 'the deletions that are held are meant'
+complete -c ha-agent -n '_shtab_ha_agent_using payload sync' -l accept-running -d 'also replace what processes of the standby run from just now'
+complete -c ha-agent -n '_shtab_ha_agent_using payload sync' -l timeout -x -d 'seconds to wait (default 600)'
+complete -c ha-agent -n '_shtab_ha_agent_using payload sync' -l json -d 'as JSON (docs/json.md)'
 complete -c ha-agent -n '_shtab_ha_agent_using; and test $_shtab_ha_agent_npos -eq 0' -a restore -d 'Make the whole registry what it was at another time; on the active node (root).'
 complete -c ha-agent -n '_shtab_ha_agent_using restore' -s h -l help -d 'show this help message and exit'
 complete -c ha-agent -n '_shtab_ha_agent_using restore' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration (default /etc/ha-agent/agent.toml)'

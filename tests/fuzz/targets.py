@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pathlib
 import random
 import struct
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +21,9 @@ from ha_agent.core.lint import lint_conf, lint_together
 from ha_agent.core.lint_verdict import lint_verdict
 from ha_agent.core.manifest import EMPTY
 from ha_agent.core.names import LONGEST_ACTIVE_NAME, active_name, path_problem
+from ha_agent.core.payload_list import BadListing, Listing, decode_listing, judge_listing
+from ha_agent.core.payload_plan import plan_payload
+from ha_agent.core.payload_rules import PayloadRules
 from ha_agent.core.peer_summary import PeerSummary, WrongPeer, summary_message
 from ha_agent.core.program_ini import LogRules, ProgramIniError, Registrant, render_program
 from ha_agent.core.requests import Malformed
@@ -93,6 +98,35 @@ def feed_transactions(chance: random.Random) -> None:
         return
     judge_transaction(txn, ReceiverView(Role.STANDBY, Watermark(3, "a"), EMPTY, 0.5, 3))
     assert all(path_problem(e.path) is None and not e.mode & 0o002 for e in txn.puts)
+
+
+SAMPLE_PAYLOAD: dict[str, Any] = {
+    "rows": [
+        ["/opt/app", "d", 0o755, "root", "root", "", 0, 0],
+        ["/opt/app/x", "f", 0o644, "app", "#7", "0" * 64, 3, 10**18],
+        ["/opt/app/l", "l", 0o777, "root", "root", "x", 0, 0],
+    ],
+    "left_out": ["/opt/app/y"],
+    "scope": [["/opt/app"], ["*.log"]],
+}
+
+
+def feed_payload(chance: random.Random) -> None:
+    """A list of payload: refused, or one that holds nothing outside of this node's rules and is planned."""
+    rules = PayloadRules(("/opt/app",), ("*.log",))
+    rows = []
+    for row in SAMPLE_PAYLOAD["rows"]:
+        named = {str(number): value for number, value in enumerate(row)}
+        rows.append(list(spoil(chance, named).values()))
+    raw = json.dumps(spoil(chance, {**SAMPLE_PAYLOAD, "rows": rows})).encode("ascii", "replace")
+    text = base64.b64encode(zlib.compress(flip(chance, raw) if chance.random() < 0.2 else raw)).decode()
+    try:
+        listing = decode_listing(text)
+    except BadListing:
+        return
+    if judge_listing(listing, rules) is None:
+        assert all(rules.may_hold(entry.path) and ".." not in entry.path.split("/") for entry in listing)
+        plan_payload(listing, Listing([]), ())
 
 
 def feed_summaries(chance: random.Random) -> None:
@@ -195,6 +229,7 @@ PURE: Mapping[str, Callable[[random.Random], None]] = {
     "requests": feed_requests,
     "transactions": feed_transactions,
     "summaries": feed_summaries,
+    "payload": feed_payload,
     "names": feed_names,
     "program.ini": feed_program_ini,
     "texts": feed_texts,

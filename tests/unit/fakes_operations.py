@@ -66,6 +66,7 @@ from ha_agent.daemon.events import Events
 from ha_agent.daemon.group import SharedNode, build_group, default_group
 from ha_agent.daemon.operations.call import Call
 from ha_agent.daemon.operations.figures import Figures
+from ha_agent.daemon.payload.payload import NoPayload
 from ha_agent.daemon.programs.local_groups import LocalGroups
 from ha_agent.daemon.programs.supervised import Supervised
 from ha_agent.daemon.role.maintenance import Maintenance
@@ -617,6 +618,7 @@ class Node:
             start_order=group.start_order,
             votes=group.votes,
             checks=NoChecks(),
+            payload=NoPayload(),
         )
         self.receivers = FakeReceivers()
         names = {id(sink): name for name, sink in settings.sinks.items()}
@@ -654,7 +656,16 @@ class Node:
         self.begins: list[bool] = []
         """What the listener said of supervisord: whether it was only about to begin again."""
         wake = functools.partial(self.wakes.append, "alerts")
-        parts = AlertParts(self.accountant, self.watcher, self.records, self.delivery, wake, self.drill, self.begins.append)
+        parts = AlertParts(
+            self.accountant,
+            self.watcher,
+            self.records,
+            self.delivery,
+            wake,
+            self.drill,
+            self.begins.append,
+            NoPayload(),
+        )
         tools = build_tools(settings, self.shared, group, self.accountant)
         rooms = build_rooms(settings, CONFIG_PATH, self.shared, group, parts, tools, self.figures)
         self.status, self.commands = tools.status, tools.commands

@@ -38,7 +38,7 @@ LATE = {("cli/main.py", "daemon"), ("cli/main.py", "lab")}
 FLOORS = (
     {"standing", "events", "waker"},
     {"upkeep", "parts", "replication"},
-    {"peer", "programs", "votes"},
+    {"peer", "payload", "programs", "votes"},
     {"role"},
     {"drill", "checks"},
     {"account"},

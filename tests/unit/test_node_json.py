@@ -32,6 +32,7 @@ def test_an_account_and_what_is_known_of_a_silent_node_make_the_documented_entry
         ("standby_order?", node_json.StandbyOrderJson),
         ("votes?", node_json.VotesJson),
         ("checks?", node_json.CheckJson),
+        ("payload_sync?", node_json.PayloadSyncJson),
         ("drill?", node_json.DrillJson),
         ("programs?", node_json.ProgramJson),
     ],

@@ -77,6 +77,23 @@ FORMS: dict[str, tuple[type[Request], dict[str, Any], frozenset[str]]] = {
     "at-peer": (req.AtPeerRequest, {"ask": {"op": "view"}, "timeout_s": 3.0}, frozenset({"ask"})),
     "transaction": (req.TransactionRequest, {"txn": {"epoch": 1}}, frozenset()),
     "release": (req.ReleaseRequest, {"epoch": 3, "claimed_by": "b"}, frozenset({"epoch", "claimed_by"})),
+    "payload-sync": (
+        req.PayloadSyncRequest,
+        {"timeout_s": 3.0, "below": "/opt/app", "accept_deletes": True, "accept_running": True},
+        frozenset(),
+    ),
+    "payload-offer": (
+        req.PayloadOfferRequest,
+        {
+            "epoch": 3,
+            "claimed_by": "b",
+            "hash": "x",
+            "listing": "y",
+            "accept_deletes": True,
+            "accept_running": True,
+        },
+        frozenset({"epoch", "claimed_by", "hash"}),
+    ),
     "vote": (
         req.VoteRequest,
         {"holder": "b", "boot": "x", "number": 7, "ttl_s": 3.0, "holds": True},

@@ -40,7 +40,7 @@ def fields(text: str) -> set[str]:
 
 def test_no_text_lacks_its_chinese() -> None:
     words = {r.value for r in Role} | {s.value for s in Urgency} | set(ACTIONS)
-    words |= {"in_sync", "pending", "held", "refused", "unreachable", "receiving", "done", "incomplete", "failed"}
+    words |= {"in_sync", "pending", "held", "refused", "unreachable", "receiving", "copying", "done", "incomplete", "failed"}
     words |= {str(health) for health in Health}
     wanted = texts_of_pages() | texts_of_refusals() | set(TEXTS.values()) | set(REMEDIES.values()) | words
     wanted |= {c.title for c in CODES.values()} | {c.remedy for c in CODES.values()}

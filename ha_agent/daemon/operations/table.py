@@ -27,6 +27,7 @@ from ha_agent.daemon.operations.kept import KeptOperations
 from ha_agent.daemon.operations.node import NodeOperations
 from ha_agent.daemon.operations.orders import OrderOperations
 from ha_agent.daemon.operations.pair import PairOperations
+from ha_agent.daemon.operations.payload import PayloadOperations
 from ha_agent.daemon.operations.program_views import ProgramViews
 from ha_agent.daemon.operations.programs import ProgramCommands
 from ha_agent.daemon.operations.registration import Registration
@@ -67,6 +68,7 @@ class Rooms:
     update: UpdateCommand
     registration: Registration
     peer: PeerOperations
+    payload: PayloadOperations
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ OPERATIONS: tuple[Operation[Any], ...] = (
     Operation("restore", req.RestoreRequest, lambda r: r.kept.restore, ROOT),
     Operation("registry-at", req.RegistryAtRequest, lambda r: r.restore.show, OPERATOR),
     Operation("restore-at", req.RestoreAtRequest, lambda r: r.restore.restore_at, ROOT),
+    # Payload.
+    Operation("payload-sync", req.PayloadSyncRequest, lambda r: r.payload.sync, OPERATOR),
     # agent.toml.
     Operation("settings", Request, lambda r: r.settings.show, OPERATOR, at_peer=True),
     Operation("settings-apply", req.SettingsApplyRequest, lambda r: r.settings.apply, ROOT, at_peer=True),
@@ -153,6 +157,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
     Operation("status", Request, lambda r: r.peer.status, PEER),
     Operation("manifest", req.ManifestRequest, lambda r: r.peer.manifest, PEER),
     Operation("transaction", req.TransactionRequest, lambda r: r.peer.transaction, PEER),
+    Operation("payload-offer", req.PayloadOfferRequest, lambda r: r.payload.offer, PEER),
     Operation("release", req.ReleaseRequest, lambda r: r.peer.release, PEER),
     Operation(VOTE, req.VoteRequest, lambda r: r.peer.vote, PEER),
     Operation(LET_GO, req.LetGoRequest, lambda r: r.peer.let_go_vote, PEER),

@@ -1,0 +1,1 @@
+"""The files that programs need besides their confs: replicated from the active node, beside the registry and after it."""
