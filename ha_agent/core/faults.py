@@ -615,7 +615,13 @@ _FINDINGS: tuple[Fault, ...] = (
     Fault(
         "bad-order-key",
         "a line of ha-agent: in a conf says nothing that it understands",
-        "; ha-agent: after=NAME, wait_s= or on_timeout=, in a program's or a group's section (docs/order.md)",
+        "; ha-agent: after=NAME, wait_s= or on_timeout=, in a program's or a group's section (docs/order.md); files= "
+        "(docs/payload.md)",
+    ),
+    Fault(
+        "bad-files",
+        "files= in a conf names what cannot be a file of a program",
+        "; ha-agent: files=/absolute/path, in a program's section (docs/payload.md)",
     ),
     Fault("bad-order-address", "an address in after= cannot be waited for", "tcp://ADDRESS:PORT, without a name"),
     Fault("unknown-in-order", "after= has a name that no conf defines", "correct the name, or add the conf"),

@@ -1,4 +1,4 @@
-"""What lint says of the order of starts that confs ask for: lines that mean nothing, names that are not, circles. Pure."""
+"""What lint says of the agent's comments in confs: lines that mean nothing, names that no conf has, circles. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ha_agent.core.conf_text import Section, read_sections
+from ha_agent.core.file_keys import read_files
 from ha_agent.core.findings import Finding
 from ha_agent.core.nearest import did_you_mean
 from ha_agent.core.order_keys import MARK, is_address, lines_of, read_order
@@ -20,6 +21,8 @@ def lint_order(path: str, text: str) -> Iterator[Finding]:
             yield error("bad-order-address", path, mistake.line, mistake.text, mistake.fix)
         else:
             yield error("bad-order-key", path, mistake.line, mistake.text, mistake.fix)
+    for mistake in read_files(text)[1]:
+        yield error("bad-files", path, mistake.line, mistake.text, mistake.fix)
 
 
 @dataclass(frozen=True, slots=True)

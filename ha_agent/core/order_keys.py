@@ -1,14 +1,14 @@
 """What a conf says of its place in the order of starts, in comments that supervisord ignores. Pure.
 
 A line ``; ha-agent: after = redis, tcp://127.0.0.1:6379`` in a program's section, or in a group's. Why it is a comment of
-the conf: docs/adr/0016-order-in-the-conf.md.
+the conf: docs/adr/0016-order-in-the-conf.md. The key ``files`` of the same comments is read in ``core/file_keys.py``.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 MARK = "ha-agent:"
@@ -16,6 +16,8 @@ _LINE = re.compile(r"[;#]\s*ha-agent:(.*)")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _HEADER = re.compile(r"\[(.+)\]")
 _SECTIONS = ("program:", "fcgi-program:", "group:")
+FILES = "files"
+"""The key that says nothing of an order."""
 
 TIMEOUTS = {
     "start": "it is started all the same",
@@ -110,26 +112,42 @@ def read_order(text: str) -> tuple[dict[str, OrderKeys], list[Mistake]]:
 
     What is wrong is left out of the keys. A section that says nothing is not there.
     """
-    if MARK not in text:
-        return {}, []
     drafts: dict[str, _Draft] = {}
     mistakes: list[Mistake] = []
+    for said in read_key_lines(text):
+        if said.section is None:
+            text_ = "a line of ha-agent: stands outside of a program's and of a group's section, and says nothing there"
+            mistakes.append(Mistake("bad-order-key", said.line, text_, "move it below [program:NAME]"))
+        elif said.key != FILES:
+            _take(drafts.setdefault(said.section, _Draft([])), said.key, said.value, said.line, mistakes)
+    return {name: draft.finish() for name, draft in drafts.items()}, mistakes
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLine:
+    """One comment of the agent's in a conf. ``section``: None outside of a program's and of a group's."""
+
+    section: str | None
+    key: str
+    value: str
+    line: int
+
+
+def read_key_lines(text: str) -> Iterator[KeyLine]:
+    """The comments ``; ha-agent: key = value`` of a conf, from its beginning. Takes any text."""
+    if MARK not in text:
+        return
     section: str | None = None
     for number, raw in enumerate(_LINE_END.split(text), 1):
         line = raw.strip()
         if match := _LINE.fullmatch(line):
-            if section is None:
-                text_ = "a line of ha-agent: stands outside of a program's and of a group's section, and says nothing there"
-                mistakes.append(Mistake("bad-order-key", number, text_, "move it below [program:NAME]"))
-            else:
-                _take(drafts.setdefault(section, _Draft([])), match[1].strip(), number, mistakes)
+            key, _, value = (part.strip() for part in match[1].strip().partition("="))
+            yield KeyLine(section, key, value, number)
         elif header := _HEADER.match(line):
             section = header[1] if header[1].startswith(_SECTIONS) else None
-    return {name: draft.finish() for name, draft in drafts.items()}, mistakes
 
 
-def _take(draft: _Draft, said: str, line: int, mistakes: list[Mistake]) -> None:
-    key, _, value = (part.strip() for part in said.partition("="))
+def _take(draft: _Draft, key: str, value: str, line: int, mistakes: list[Mistake]) -> None:
     if key == "after":
         _take_names(draft, value, line, mistakes)
     elif key == "wait_s":
@@ -146,7 +164,7 @@ def _take(draft: _Draft, said: str, line: int, mistakes: list[Mistake]) -> None:
             draft.on_timeout = value
     else:
         text = f"{key or 'an empty line'} means nothing to ha-agent"
-        mistakes.append(Mistake("bad-order-key", line, text, "; ha-agent: after=NAME, or wait_s=, or on_timeout="))
+        mistakes.append(Mistake("bad-order-key", line, text, "; ha-agent: after=NAME, or wait_s=, on_timeout=, files="))
 
 
 def _take_names(draft: _Draft, value: str, line: int, mistakes: list[Mistake]) -> None:

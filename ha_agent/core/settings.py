@@ -403,6 +403,23 @@ class ProgramSettings:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadSettings:
+    """[payload]: the files that programs need besides their confs (docs/payload.md)."""
+
+    compare: bool = key(
+        True,
+        "true: binaries, scripts, configurations, directories and users that the confs name are compared with the peer's "
+        "all the time, and a difference is told. Only digests travel. A file is read again when its stat changes.",
+    )
+    ignore: tuple[str, ...] = key(
+        (),
+        "Paths that differ on purpose and are not compared; * and ? are allowed, and * means / as well. Example: "
+        '["/etc/app/node.toml", "*/instance.id"].',
+        each(lambda v: v.startswith(("/", "*")), "patterns of absolute paths, which begin with / or *"),
+    )
+
+
 SIZE = re.compile(r"(\d+(?:\.\d+)?)(KB|MB|GB)", re.IGNORECASE)
 UNITS = {"KB": 1024, "MB": 1024**2, "GB": 1024**3}
 
@@ -564,6 +581,7 @@ class Settings:
     objective: ObjectiveSettings = ObjectiveSettings()
     drill: DrillSettings = DrillSettings()
     programs: ProgramSettings = ProgramSettings()
+    payload: PayloadSettings = PayloadSettings()
     alerts: AlertSettings = AlertSettings()
     paths: PathSettings = PathSettings()
     log: LogSettings = LogSettings()
