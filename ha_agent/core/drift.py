@@ -77,11 +77,12 @@ class Sides:
     payloads: tuple[Payload, Payload]
 
 
-def find_drifts(own: Payload, peer: Payload, own_name: str, peer_name: str, ignore: Collection[str] = ()) -> list[Drift]:
+def find_drifts(own: Payload, peer: Payload, own_name: str, peer_name: str) -> list[Drift]:
     """What differs, in the order of the programs' names; programs with the same reasons together.
 
-    ``ignore``: patterns of paths that differ on purpose.
+    What one of the nodes ignores is not compared.
     """
+    ignore = frozenset((*own.ignore, *peer.ignore))
     ordered = sorted(((own_name, own), (peer_name, peer)), key=lambda pair: pair[0])
     sides = Sides((ordered[0][0], ordered[1][0]), (ordered[0][1], ordered[1][1]))
     found: dict[tuple[Reason, ...], list[str]] = {}

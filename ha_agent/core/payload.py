@@ -93,12 +93,16 @@ class UserMark:
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """All that a node tells, by program, path and user's name. ``remarks``: what it could not look at, for people."""
+    """All that a node tells, by program, path and user's name. ``remarks``: what it could not look at, for people.
+
+    ``ignore``: its patterns of paths that differ on purpose, of which it tells nothing.
+    """
 
     programs: Mapping[str, ProgramPayload] = field(default_factory=dict)
     marks: Mapping[str, Mark] = field(default_factory=dict)
     users: Mapping[str, UserMark] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
 
     @property
     def hash(self) -> str:
@@ -122,6 +126,7 @@ def payload_message(payload: Payload) -> dict[str, Any]:
         "marks": {path: _mark_row(mark) for path, mark in payload.marks.items()},
         "users": {name: {"uid": user.uid, "groups": dict(user.groups)} for name, user in payload.users.items()},
         "remarks": list(payload.remarks),
+        "ignore": list(payload.ignore),
     }
 
 
@@ -147,6 +152,7 @@ def _read(raw: Any) -> Payload:
         {_text(path): _read_mark(row) for path, row in raw["marks"].items()},
         {_text(name): _read_user(one) for name, one in raw["users"].items()},
         tuple(_text(remark) for remark in raw["remarks"][:100]),
+        tuple(_text(pattern) for pattern in raw["ignore"]),
     )
 
 

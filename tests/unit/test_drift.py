@@ -30,7 +30,8 @@ def node(
 
 def said(own: Payload, peer: Payload, *ignore: str) -> list[str]:
     """What would be told of node-a (own) and node-b."""
-    found = find_drifts(own, peer, "node-a", "node-b", ignore)
+    found = find_drifts(replace(own, ignore=ignore), peer, "node-a", "node-b")
+    assert found == find_drifts(own, replace(peer, ignore=ignore), "node-a", "node-b")
     return [drift.say("node-b", "node-a") for drift in found]
 
 
@@ -211,10 +212,14 @@ JSON = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(["programs", "marks", "users", "remarks"]), JSON | st.dictionaries(st.text(), JSON)))
+@given(
+    st.dictionaries(
+        st.sampled_from(["programs", "marks", "users", "remarks", "ignore"]), JSON | st.dictionaries(st.text(), JSON)
+    )
+)
 def test_anything_else_in_its_place_is_refused(raw: dict[str, object]) -> None:
     try:
         read_payload(raw)
     except ValueError:
         return
-    assert {"programs", "marks", "users", "remarks"} <= raw.keys()
+    assert {"programs", "marks", "users", "remarks", "ignore"} <= raw.keys()

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "web": {"core", "adapters", "web"},
     "listener": {"core", "adapters"},
     "alert_sender": {"core", "adapters"},
+    "payload_look": {"core"},
     "peer_entry": {"core", "adapters"},
     "conf_check": set(),
     "witness_entry": set(),
