@@ -14,6 +14,7 @@ from ha_agent.core.wait_texts import say_unmet
 from ha_agent.core.words import OWNING_ROLES, Role
 
 MAX_PATHS = 200
+MAX_DRIFTS = 20
 
 
 def find_conditions(account: NodeAccount) -> list[Condition]:
@@ -30,6 +31,7 @@ def find_conditions(account: NodeAccount) -> list[Condition]:
         *_list_of_node(account),
         *_list_of_votes(account),
         *_list_of_checks(account),
+        *_list_of_drift(account),
         *(_list_of_replication(account) if account.role is Role.ACTIVE else _list_of_standby(account)),
         *_list_of_confs(account),
     ]
@@ -149,6 +151,19 @@ def _list_of_checks(account: NodeAccount) -> Iterator[Condition]:
             what = f"check {check.name}" + (f" of {check.program}" if check.program else "")
             text = f"{what} fails on {account.node}: {check.last}" + (f"; {check.held}" if check.held else "")
             yield Condition("check-failed", check.name, text, {"program": check.program, "on_failure": check.on_failure})
+
+
+def _list_of_drift(account: NodeAccount) -> Iterator[Condition]:
+    """Told by the active node: both know the same."""
+    drift = account.drift
+    if account.role is not Role.ACTIVE or drift is None or drift.problem is not None:
+        return
+    for one in drift.drifts[:MAX_DRIFTS]:
+        changed = one.changed
+        details: dict[str, Any] = {"programs": list(one.programs[:MAX_PATHS])}
+        if changed is not None:
+            details |= {"changed_on": changed.changed_on, "changed_at": round(changed.changed_at, 3)}
+        yield Condition("payload-differs", one.subject, one.say(drift.starter, drift.other), details)
 
 
 def _list_of_replication(account: NodeAccount) -> Iterator[Condition]:

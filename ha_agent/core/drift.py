@@ -59,14 +59,18 @@ class Drift:
         known = [reason for reason in self.reasons if reason.changed_on]
         return max(known, key=lambda reason: reason.changed_at, default=None)
 
-    def say(self, starter: str, other: str) -> str:
-        """One sentence without ages. ``starter``: the node that would start the programs."""
+    @property
+    def why(self) -> str:
+        """The reasons in a few words, without ages."""
         rest = len(self.reasons) - SHOWN_REASONS
         why = "; ".join(reason.text for reason in self.reasons[:SHOWN_REASONS])
-        why += f"; and {rest} more" if rest > 0 else ""
+        return why + (f"; and {rest} more" if rest > 0 else "")
+
+    def say(self, starter: str, other: str) -> str:
+        """One sentence. ``starter``: the node that would start the programs."""
         if self.is_build:
-            return f"{starter} would start another build of {self.subject}: {why}"
-        return f"{starter} would start {self.subject} otherwise than {other}: {why}"
+            return f"{starter} would start another build of {self.subject}: {self.why}"
+        return f"{starter} would start {self.subject} otherwise than {other}: {self.why}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ FLOORS = (
     {"upkeep", "parts", "replication"},
     {"peer", "programs", "votes"},
     {"role"},
-    {"drill", "checks"},
+    {"drill", "checks", "drift"},
     {"account"},
     {"alerts"},
     {"operations"},

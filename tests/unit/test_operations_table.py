@@ -88,6 +88,7 @@ PEERS: dict[str, tuple[str, Message]] = {
     "ping": ("peer.ping", {}),
     "status": ("peer.status", {}),
     "manifest": ("peer.manifest", {}),
+    "payload": ("peer.payload", {"known": "x", "mine": "y"}),
     "transaction": ("peer.transaction", {"txn": {}}),
     "release": ("peer.release", {"epoch": 1, "claimed_by": "b"}),
     "vote": ("peer.vote", {"holder": "b", "boot": "x", "number": 1, "ttl_s": 3.0}),
