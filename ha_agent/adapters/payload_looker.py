@@ -29,6 +29,8 @@ BUDGET = 256 * 1024 * 1024
 """Bytes that one look reads; the rest is read by the next ones."""
 
 LINE_LIMIT = 64 * 1024 * 1024
+ANSWER = b'{"payload":'
+"""How the last line of a look begins."""
 
 
 class LookFailed(Exception):
@@ -79,12 +81,12 @@ class PayloadLooker:
             "avoid": list(self._avoid),
             "budget": BUDGET,
         }
-        answer = await self._run(json.dumps(request).encode("ascii"))
+        # With hundreds of programs these are tens of milliseconds, which the agent's loop does not wait for.
+        answer = await self._run(await asyncio.to_thread(lambda: json.dumps(request).encode("ascii")))
         try:
-            payload, known = read_payload(answer["payload"]), answer["known"]
+            payload, self._known = await asyncio.to_thread(_read_answer, answer)
         except (KeyError, ValueError) as error:
             raise LookFailed(f"the look came to nothing: {error}") from None
-        self._known = known if isinstance(known, dict) else {}
         return payload
 
     def close(self) -> None:
@@ -92,7 +94,7 @@ class PayloadLooker:
         if self._process is not None and self._process.returncode is None:
             _kill(self._process)
 
-    async def _run(self, request: bytes) -> dict[str, Any]:
+    async def _run(self, request: bytes) -> bytes:
         env = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
         try:
             process = await asyncio.create_subprocess_exec(
@@ -117,7 +119,8 @@ class PayloadLooker:
                     async with asyncio.timeout(ENDS_S):
                         await process.wait()
 
-    async def _talk(self, process: asyncio.subprocess.Process, request: bytes) -> dict[str, Any]:
+    async def _talk(self, process: asyncio.subprocess.Process, request: bytes) -> bytes:
+        """The line of the answer."""
         if process.stdin is None or process.stdout is None:
             raise LookFailed("the look was started without pipes")
         at = ""
@@ -129,11 +132,11 @@ class PayloadLooker:
             while True:
                 async with asyncio.timeout(self._silent_s):
                     line = await process.stdout.readline()
+                if line.startswith(ANSWER):
+                    return line
                 said = json.loads(line) if line else None
                 if not isinstance(said, dict):
                     raise LookFailed("the look ended without an answer")
-                if "payload" in said:
-                    return said
                 at = str(said.get("at", ""))
         except TimeoutError:
             if at:
@@ -142,6 +145,13 @@ class PayloadLooker:
             raise LookFailed(f"the disk did not answer within {self._silent_s:g} s{where}") from None
         except (OSError, ValueError) as error:
             raise LookFailed(f"the look broke off: {error}") from None
+
+
+def _read_answer(line: bytes) -> tuple[Payload, dict[str, Any]]:
+    """The payload, and what is to be remembered of it. Raises ``KeyError`` and ``ValueError``."""
+    answer = json.loads(line)
+    known = answer["known"]
+    return read_payload(answer["payload"]), known if isinstance(known, dict) else {}
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:
