@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
+import re
 import tomllib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from ha_agent.adapters.payload_looker import LookFailed, Wanted
 from ha_agent.adapters.rpc import Disconnected, RemoteError
+from ha_agent.adapters.status_screen import render_status
 from ha_agent.cli.doctor.context import Context, run_checks
 from ha_agent.cli.doctor.payload import CHECKS
 from ha_agent.core.account import DriftAccount, NodeAccount
@@ -167,6 +169,21 @@ def test_two_agents_that_do_not_understand_each_other_do_not_ask_without_end(tmp
     on_active(tmp_path, work)
 
 
+def test_a_registry_that_changes_all_the_time_is_not_looked_at_all_the_time(tmp_path: pathlib.Path) -> None:
+    async def work(node: Node) -> None:
+        node.link.answers["payload"] = told(payload("1"))
+        looks = 0
+        for _ in range(60):
+            node.clock.now += 1.0
+            node.drift.wake()
+            node.looker.wanted = {}
+            await node.drift.step()
+            looks += bool(node.looker.wanted)
+        assert looks == 6
+
+    on_active(tmp_path, work)
+
+
 def test_a_standby_knows_that_it_is_the_one_and_tells_no_history(tmp_path: pathlib.Path) -> None:
     async def work(node: Node) -> None:
         node.standing.become(Role.STANDBY)
@@ -229,6 +246,12 @@ def test_what_is_not_known_is_no_problem_and_no_alert() -> None:
         account = account_of(Role.ACTIVE, DriftAccount(problem))
         assert [c for c in find_conditions(account) if c.code == "payload-differs"] == []
         assert describe_account(account, "up", ())["payload"]["state"] == "unknown"  # type: ignore[index]
+
+
+def test_the_screen_says_it_of_the_standbys_readiness() -> None:
+    accounts = [account_of(Role.ACTIVE, drift_of(BUILD)), account_of(Role.STANDBY, drift_of(BUILD))]
+    shown = render_status([describe_account(one, "up", ()) for one in accounts], 1_000_000.0)
+    assert re.search(r"readiness +0 of 0 confs loadable +0 of 0 confs loadable, files of 2 programs differ", shown), shown
 
 
 class Told(Context):

@@ -32,6 +32,9 @@ EVERY_S = 30.0
 SETTLE_S = 2.0
 """A change of the registry travels and is judged first."""
 
+LEAST_S = 10.0
+"""Between two looks, however often the registry changes."""
+
 ASK_S = 20.0
 MOST_TOLD = 50
 SECTIONS = ("program:", "fcgi-program:")
@@ -94,7 +97,7 @@ class DriftWatch(NoDrift):
         self._link, self._looker, self._events = link, looker, events
         self._clock, self._wall = clock, wall
         self._woken = asyncio.Event()
-        self._next_look = clock() + SETTLE_S
+        self._next_look, self._looked_mono = clock() + SETTLE_S, clock() - EVERY_S
         self._own: Payload | None = None
         self._own_hash = self._theirs_hash = ""
         self._theirs: Payload | None = None
@@ -119,7 +122,7 @@ class DriftWatch(NoDrift):
 
     def wake(self) -> None:
         """Has it look soon."""
-        self._next_look = min(self._next_look, self._clock() + SETTLE_S)
+        self._next_look = min(self._next_look, max(self._clock() + SETTLE_S, self._looked_mono + LEAST_S))
         self._woken.set()
 
     def close(self) -> None:
@@ -143,7 +146,8 @@ class DriftWatch(NoDrift):
         """Does what is due: looks, asks the peer, compares."""
         is_due = self._clock() >= self._next_look
         if is_due:
-            self._next_look = self._clock() + EVERY_S
+            self._looked_mono = self._clock()
+            self._next_look = self._looked_mono + EVERY_S
             await self._look()
         if is_due or self._must_ask:
             await self._ask()
