@@ -6,16 +6,20 @@ import asyncio
 import hashlib
 import os
 import pathlib
+import pwd
 import sys
 import time
 from collections.abc import Mapping
 
 import pytest
 
+from ha_agent.adapters.conf_checker import ConfChecker
 from ha_agent.adapters.payload_looker import LookFailed, PayloadLooker, Wanted
+from ha_agent.core.confs import Run
 from ha_agent.core.drift import find_drifts
 from ha_agent.core.payload import HASHED_BYTES, Kind, Payload
 from ha_agent.core.payload_words import Part
+from ha_agent.core.settings import SupervisorSettings
 from ha_agent.payload_look import Looker
 
 SEARCH = ("/usr/local/bin", "/usr/bin", "/bin")
@@ -185,3 +189,35 @@ def test_a_disk_that_does_not_answer_costs_that_path_and_nothing_else(tmp_path: 
 def test_a_look_that_comes_to_nothing_says_why(words: tuple[str, ...]) -> None:
     with pytest.raises(LookFailed):
         asyncio.run(make_looker(5.0, words).look({}, ()))
+
+
+CONF = """\
+[program:web]
+command=/opt/web/run %(ENV_SECRET)s %(process_num)d
+numprocs=2
+process_name=%(program_name)s_%(process_num)d
+environment=PATH="/opt/bin:/bin"
+directory=/tmp
+user=nobody
+"""
+
+
+@pytest.mark.parametrize("is_stranger", [False, True])
+def test_supervisords_own_parser_says_what_would_be_run_and_to_the_agent_alone(
+    tmp_path: pathlib.Path, is_stranger: bool
+) -> None:
+    main = tmp_path / "supervisord.conf"
+    main.write_text("[supervisord]\nenvironment=SECRET=word\n")
+
+    async def judge() -> tuple[Run, ...]:
+        checker = ConfChecker(SupervisorSettings(python=sys.executable, config=str(main)))
+        try:
+            verdicts = await checker.judge({"a.conf": CONF}, {"a.conf": "/r"}, for_stranger=is_stranger)
+        finally:
+            await checker.close()
+        (program,) = verdicts["a.conf"].programs
+        return program.runs
+
+    nobody = pwd.getpwnam("nobody").pw_uid
+    runs = tuple(Run(f"/opt/web/run word {n}", "/tmp", ("/opt/bin", "/bin"), nobody) for n in (0, 1))
+    assert asyncio.run(judge()) == (() if is_stranger else runs)
