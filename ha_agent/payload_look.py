@@ -29,6 +29,7 @@ from ha_agent.core.payload import (
     MOST_OF_A_PROGRAM,
     MOST_PATHS,
     Kind,
+    Link,
     Mark,
     Named,
     Payload,
@@ -193,7 +194,7 @@ class Looker:
         except OSError as error:
             return Mark(Kind.UNREAD, problem=error.strerror or str(error))
 
-    def _look_at(self, path: str, links: tuple[tuple[str, str], ...]) -> Mark:
+    def _look_at(self, path: str, links: tuple[Link, ...]) -> Mark:
         # Not opened: a FIFO would wait, and a device may act (open(2), O_PATH).
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
@@ -273,8 +274,8 @@ def _owner_of(uid: int) -> str:
         return f"uid {uid}"
 
 
-def find_links(path: str) -> Iterator[tuple[str, str]]:
-    """Every symbolic link on the way that ``path`` is, and what it says. Raises ``OSError``.
+def find_links(path: str) -> Iterator[Link]:
+    """Every symbolic link on the way that ``path`` is. Raises ``OSError``.
 
     Those in the root directory are left out: /bin is one on some systems and none on others.
     """
@@ -287,7 +288,8 @@ def find_links(path: str) -> Iterator[tuple[str, str]]:
             here = os.path.dirname(here)
             continue
         there = os.path.join(here, part)
-        if not stat.S_ISLNK(os.lstat(there).st_mode):
+        info = os.lstat(there)
+        if not stat.S_ISLNK(info.st_mode):
             here = there
             continue
         count += 1
@@ -295,7 +297,7 @@ def find_links(path: str) -> Iterator[tuple[str, str]]:
             raise OSError(40, "too many links on the way")
         target = os.readlink(there)
         if here != "/":
-            yield there, target
+            yield there, target, info.st_ctime
         todo += target.split("/")[::-1]
         here = "/" if target.startswith("/") else here
 

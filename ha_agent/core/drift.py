@@ -219,12 +219,12 @@ def _differ(one: Mark, two: Mark) -> str:
 
 def _compare_links(sides: Sides, one: Mark, two: Mark, is_build: bool) -> Iterator[Reason]:
     """Links on the way to it that point to different places."""
-    (a, b), first, second = sides.names, dict(one.links), dict(two.links)
-    on, at = _changed_last(sides, one, two)
+    (a, b), first, second = sides.names, *({path: (target, made) for path, target, made in m.links} for m in (one, two))
     for link in dict.fromkeys([*first, *second]):
-        here, there = first.get(link), second.get(link)
+        (here, made_here), (there, made_there) = first.get(link, (None, 0.0)), second.get(link, (None, 0.0))
         if here == there:
             continue
+        on, at = _last(sides, made_here, made_there)
         if here is None or there is None:
             where, target, other = (a, here, b) if there is None else (b, there, a)
             text = f"{link} points to {target} on {where} and is no link on {other}"
@@ -245,7 +245,14 @@ def _compare_rights(sides: Sides, path: str, one: Mark, two: Mark) -> Iterator[R
 
 
 def _changed_last(sides: Sides, one: Mark, two: Mark) -> tuple[str, float]:
-    return (sides.names[0], one.changed) if one.changed >= two.changed else (sides.names[1], two.changed)
+    return _last(sides, one.changed, two.changed)
+
+
+def _last(sides: Sides, first: float, second: float) -> tuple[str, float]:
+    """The node of the later time; none where both are unknown."""
+    if not first and not second:
+        return "", 0.0
+    return (sides.names[0], first) if first >= second else (sides.names[1], second)
 
 
 def _compare_user(sides: Sides, name: str) -> Iterator[Reason]:

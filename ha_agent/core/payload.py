@@ -24,6 +24,10 @@ HASHED_BYTES = 64 * 1024 * 1024
 """Larger files are compared by their size and the second of their last change."""
 
 
+Link = tuple[str, str, float]
+"""A symbolic link: its path, what it says, and when it was made (st_ctime), wall clock seconds of its node."""
+
+
 class Kind(StrEnum):
     """What there is at a path."""
 
@@ -52,7 +56,7 @@ class Mark:
     changed: float = 0.0
     mode: int = 0
     owner: str = ""
-    links: tuple[tuple[str, str], ...] = ()
+    links: tuple[Link, ...] = ()
     problem: str = ""
 
     @property
@@ -131,7 +135,7 @@ def payload_message(payload: Payload) -> dict[str, Any]:
 
 
 def _mark_row(mark: Mark) -> list[Any]:
-    links = [list(link) for link in mark.links]
+    links = [[path, target, round(made, 3)] for path, target, made in mark.links]
     numbers = [mark.size, mark.mtime, round(mark.changed, 3), mark.mode]
     return [mark.kind.value, mark.digest, *numbers, mark.owner, links, mark.problem]
 
@@ -172,7 +176,7 @@ def _read_mark(row: Any) -> Mark:
         float(_number(changed)),
         _number(mode),
         _text(owner),
-        tuple((_text(link), _text(target)) for link, target in links),
+        tuple((_text(link), _text(target), float(_number(made))) for link, target, made in links),
         _text(problem),
     )
 

@@ -174,7 +174,7 @@ def feed_program_ini(chance: random.Random) -> None:
 
 PAYLOAD = Payload(
     {"x": ProgramPayload("c", (Named(Part.BINARY, "x", "/bin/x"), Named(Part.LISTED, "/l", "/l")), ("svc",))},
-    {"/bin/x": Mark(Kind.FILE, "d", 1, 2, 3.0, 0o755, "root", (("/bin/x", "y"),)), "/l": Mark(Kind.DIRECTORY)},
+    {"/bin/x": Mark(Kind.FILE, "d", 1, 2, 3.0, 0o755, "root", (("/bin/x", "y", 1.0),)), "/l": Mark(Kind.DIRECTORY)},
     {"svc": UserMark(1, {"svc": 1})},
 )
 

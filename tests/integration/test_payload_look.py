@@ -74,7 +74,7 @@ def test_a_command_its_script_its_interpreter_and_its_files_are_found(app: pathl
         (Part.LISTED, f"{app}/none"): "missing",
     }
     mark = payload.marks[run]
-    assert mark.links[-1] == (f"{app}/current", "v2") and mark.mode == 0o755
+    assert mark.links[-1][:2] == (f"{app}/current", "v2") and mark.mode == 0o755
     assert mark.digest == hashlib.sha256((app / "v2" / "run").read_bytes()).hexdigest()
     assert payload.programs["web"].is_whole and payload.remarks == ()
 

@@ -100,13 +100,15 @@ def test_a_version_link_is_named_and_not_what_lies_behind_it() -> None:
     files = (Named(Part.BINARY, run, run), *argument(conf), Named(Part.DIRECTORY, "", "/opt/app/current"))
 
     def side(target: str, digest: str) -> Payload:
-        links = (("/opt/app/current", target),)
+        links = (("/opt/app/current", target, 2000.0 if target == "v2" else 5.0),)
         mark = replace(FILE, digest=digest, links=links)
         return node({run: mark, conf: mark, "/opt/app/current": Mark(Kind.DIRECTORY, links=links)}, files)
 
     assert said(side("v2", "d2"), side("v1", "d1")) == [
         "node-b would start another build of gateway: /opt/app/current points to v2 on node-a and v1 on node-b"
     ]
+    (drift,) = find_drifts(side("v2", "d2"), side("v1", "d1"), "node-a", "node-b")
+    assert drift.changed is not None and (drift.changed.changed_on, drift.changed.changed_at) == ("node-a", 2000.0)
     plain = node({run: FILE, conf: FILE, "/opt/app/current": Mark(Kind.DIRECTORY)}, files)
     assert said(side("v2", "d1"), plain) == [
         "node-b would start another build of gateway: /opt/app/current points to v2 on node-a and is no link on node-b"
@@ -114,8 +116,8 @@ def test_a_version_link_is_named_and_not_what_lies_behind_it() -> None:
 
 
 def test_links_to_the_same_content_are_no_drift_of_a_file() -> None:
-    own = node({GW: replace(FILE, links=((GW, "gateway-2"),))})
-    assert said(own, node({GW: replace(FILE, links=((GW, "/opt/gateway"),))})) == []
+    own = node({GW: replace(FILE, links=((GW, "gateway-2", 1.0),))})
+    assert said(own, node({GW: replace(FILE, links=((GW, "/opt/gateway", 2.0),))})) == []
 
 
 def test_users_and_groups() -> None:
@@ -169,7 +171,7 @@ MARKS = st.builds(
     st.floats(0, 3),
     st.sampled_from([0o644, 0o755]),
     st.sampled_from(["root", "svc"]),
-    st.sampled_from([(), (("/opt/app/current", "v1"),), (("/opt/app/current", "v2"),)]),
+    st.sampled_from([(), (("/opt/app/current", "v1", 1.5),), (("/opt/app/current", "v2", 0.0),)]),
 )
 NAMED = st.builds(Named, st.sampled_from(Part), st.sampled_from(["a", "b"]), st.sampled_from(PATHS))
 PROGRAMS = st.builds(
