@@ -77,6 +77,9 @@ MOST_PROCESSES = 1000
 MOST_CHARACTERS = 8 * 1024 * 1024
 """Characters of a conf's sections, each times its numprocs: supervisord keeps all of that in its memory."""
 
+MOST_RUNS = 20
+"""Different commands of one program's processes that are told."""
+
 MOST_VALUE = 64 * 1024
 """Characters of one value with everything put in. %(program_name)999999999s is one, too."""
 
@@ -339,7 +342,10 @@ def judge(text, directory, seen, main_conf, environment, file, needs):
 
 
 def describe_group(group):
-    """One program: its processes, what each needs as (directory, executable, PATH, user id), its logs that are no files."""
+    """One program: its processes, what each needs as (directory, executable, PATH, user id), its logs that are no files.
+
+    ``runs`` is for the agent alone.
+    """
     configs = group.process_configs
     logs = {getattr(c, "%s_logfile" % channel) for c in configs for channel in ("stdout", "stderr")}
     return {
@@ -348,7 +354,14 @@ def describe_group(group):
         "autostart": all(c.autostart for c in configs),
         "devices": sorted(log for log in logs if log in OWN_OUTPUT),
         "needs": sorted({(c.directory or "", first_word(c.command), tuple(c.get_path()), c.uid or 0) for c in configs}),
+        "runs": find_runs(configs),
     }
+
+
+def find_runs(configs):
+    """What is run, each once: command, directory, PATH, and the user's id, None where it is supervisord's own user."""
+    runs = dict.fromkeys((c.command, c.directory or "", tuple(c.get_path()), c.uid) for c in configs)
+    return [list(run) for run in list(runs)[:MOST_RUNS]]
 
 
 def first_word(command):
@@ -570,6 +583,9 @@ def finish(verdict, request, cwd, sockets):
             viewer = viewers.setdefault(uid, root if stranger else Viewer(uid))
             missing.update(find_missing(directory, executable, search, viewer, cwd))
         program["missing"] = sorted(missing)
+        if stranger:
+            # %(ENV_x)s has been put in, which is not everybody's to know.
+            program["runs"] = []
     return verdict
 
 
@@ -578,7 +594,7 @@ def without_needs(verdict):
     del verdict["log_dirs"]
     for program in verdict["programs"]:
         del program["needs"], program["devices"]
-        program["missing"] = []
+        program["missing"], program["runs"] = [], []
     return verdict
 
 

@@ -75,6 +75,7 @@ HAZARDS = {
     58: "links between the two nodes and the witness are cut, in any combination and direction",
     59: "agent, keeper or witness is stopped or killed while programs run on votes",
     60: "a program is started before what it needs is up, or waits for what never comes",
+    61: "the standby has another build, configuration or user of a program",
     54: "inotify overflows, its reader starves, a watch is lost, with each watchdog that is in use",
 }
 

@@ -8,11 +8,11 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ha_agent.adapters.supervisord import Supervisord, SupervisordDown, directory_of, environment_of, python_of, sockets_of
-from ha_agent.core.confs import Program, Verdict, as_lines, split_sections
+from ha_agent.core.confs import Program, Run, Verdict, as_lines, split_sections
 from ha_agent.core.reasons import reason_of
 from ha_agent.core.settings import SupervisorSettings
 
@@ -68,7 +68,7 @@ class ConfChecker:
                 answer = await self._ask(request)
                 try:
                     verdicts.update([(p, _verdict(answer["verdicts"][p])) for p in chunk])
-                except (KeyError, TypeError, AttributeError) as error:
+                except (KeyError, TypeError, ValueError, AttributeError) as error:
                     await self.close()
                     raise CheckerFailed(f"supervisord's parser answered something else: {reason_of(error)}") from None
         self.last_used_mono = asyncio.get_running_loop().time()
@@ -161,10 +161,16 @@ def _sections_of(text: str) -> list[str]:
     return [name for name, _ in split_sections(as_lines(text)) if name is not None]
 
 
+def _run(raw: Sequence[Any]) -> Run:
+    command, directory, search, uid = raw
+    return Run(str(command), str(directory), tuple(search), uid)
+
+
 def _verdict(raw: Mapping[str, Any]) -> Verdict:
     if raw["problem"] is not None:
         return Verdict(problem=str(raw["problem"]))
     programs = tuple(
-        Program(p["name"], tuple(p["processes"]), bool(p["autostart"]), tuple(p["missing"])) for p in raw["programs"]
+        Program(p["name"], tuple(p["processes"]), bool(p["autostart"]), tuple(p["missing"]), tuple(map(_run, p["runs"])))
+        for p in raw["programs"]
     )
     return Verdict(None, programs, {name: tuple(members) for name, members in raw["groups"].items()}, raw["priorities"])

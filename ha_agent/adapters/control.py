@@ -45,7 +45,7 @@ def ask_daemon(
 
 
 def _connect(sock: socket.socket, run_dir: str) -> None:
-    """Connects to the socket that this user may use, the one for operators first, and waits for an agent that begins anew.
+    """Connects to the socket that this user may use, the one for operators first, and waits for an agent that begins again.
 
     Raises ``NoDaemon``, ``TimeoutError``, and ``NotAllowed`` where there is no such socket.
     """

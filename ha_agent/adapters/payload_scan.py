@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from ha_agent.core.payload_list import Kind, Listing, PayloadEntry, judge_entry
 from ha_agent.core.payload_rules import PayloadRules, find_fault, has_wildcard, split
+from ha_agent.core.reasons import reason_of
 
 CHUNK = 1 << 20
 SETTLED_NS = 100_000_000
@@ -209,7 +210,7 @@ class _Look:
             try:
                 digest = self._find_digest(parent, name, seen)
             except OSError as error:
-                self._leave_out(path, error.strerror or str(error))
+                self._leave_out(path, error.strerror or reason_of(error))
                 return
             if digest is None:
                 self._leave_out(path, "is being written")

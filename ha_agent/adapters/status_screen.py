@@ -16,6 +16,7 @@ from ha_agent.core.supervisor_words import State
 from ha_agent.core.vip import find_missing
 from ha_agent.core.votes_text import say_votes_of
 from ha_agent.core.wait_texts import say_wait
+from ha_agent.core.width import count_text
 
 
 def _programs_text(node: NodeAccountJson) -> str:
@@ -74,7 +75,12 @@ def _readiness_text(node: NodeAccountJson) -> str:
     readiness = node["readiness"]
     all_confs = readiness["loadable"] + len(readiness["problems"])
     text = f"{readiness['loadable']} of {all_confs} confs loadable"
-    return text + (f", {len(readiness['warnings'])} incomplete" if readiness["warnings"] else "")
+    text += f", {len(readiness['warnings'])} incomplete" if readiness["warnings"] else ""
+    payload = node.get("payload")
+    if not payload or payload["starter"] != node["name"]:
+        return text
+    differing = {program for drift in payload["drifts"] for program in drift["programs"]}
+    return text + (f", files of {count_text(len(differing), 'program')} differ" if differing else "")
 
 
 def _votes_text(node: NodeJson) -> str:

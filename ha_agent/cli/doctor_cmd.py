@@ -9,7 +9,18 @@ from typing import Any
 
 from ha_agent.adapters.control import CommandFailed, NoDaemon
 from ha_agent.adapters.terminal import finding_lines
-from ha_agent.cli.doctor import health_checks, keepalived, link, machine, pair, payload_paths, role_hooks, supervisor, votes
+from ha_agent.cli.doctor import (
+    health_checks,
+    keepalived,
+    link,
+    machine,
+    pair,
+    payload,
+    payload_paths,
+    role_hooks,
+    supervisor,
+    votes,
+)
 from ha_agent.cli.doctor.context import Context, error, run_checks
 from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, settings_of
@@ -31,6 +42,7 @@ CHECKS = {
     **supervisor.CHECKS,
     **link.CHECKS,
     **votes.CHECKS,
+    **payload.CHECKS,
     **pair.CHECKS,
 }
 

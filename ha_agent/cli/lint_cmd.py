@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from ha_agent.cli.nodes import Nodes, PeerUnreachable
 from ha_agent.cli.options import Commands, settings_of
 from ha_agent.core.conf_text import read_sections
 from ha_agent.core.confs import Verdict
+from ha_agent.core.faults import FAULTS
 from ha_agent.core.findings import Finding, Severity, worst_first
 from ha_agent.core.lint import lint_conf, lint_together
 from ha_agent.core.lint_verdict import drop_doubts, lint_verdict
@@ -159,9 +160,26 @@ def lint_texts(
         try:
             answer = nodes.ask_peer({"op": "judge", "confs": loadable}, JUDGE_S)
             found += _from_answer(answer, loadable, nodes.peer_name, is_registered)
+            found += _lint_payload(nodes, {path: text for path, text in loadable.items() if is_registered(path)})
         except (PeerUnreachable, CommandFailed, NoDaemon) as error:
             problem = error
     return worst_first(drop_doubts(found)), problem
+
+
+def _lint_payload(nodes: Nodes, texts: Mapping[str, str]) -> Iterator[Finding]:
+    """In what the files that programs of these confs need differ on the nodes, as the agents have compared them last."""
+    if not texts:
+        return
+    own = next((n for n in nodes.status() if n["reachable"] and n["name"] == nodes.own_name), None)
+    payload = own.get("payload") if own is not None and own["reachable"] else None
+    if not payload:
+        return
+    paths = {s.program: (path, s.line) for path, text in texts.items() for s in read_sections(text) if s.is_program}
+    for drift in payload["drifts"]:
+        for where, line in sorted({paths[program] for program in drift["programs"] if program in paths}):
+            text = f"{payload['starter']} would not start it as {payload['other']} does: {drift['why']}"
+            remedy = FAULTS["payload-differs"].remedy
+            yield Finding("payload-differs", Severity.WARNING, text, remedy, where, line=line)
 
 
 def _lint_text(texts: Mapping[str, str], beside: Mapping[str, str], around: Callable[[str], Surroundings]) -> list[Finding]:

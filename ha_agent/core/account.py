@@ -8,6 +8,7 @@ from typing import Any
 
 from ha_agent.core.agreement import Agreement
 from ha_agent.core.confs import Selection
+from ha_agent.core.drift import Drift
 from ha_agent.core.manifest import EMPTY, Manifest
 from ha_agent.core.orders import StandbyOrder
 from ha_agent.core.paths import Path
@@ -123,6 +124,26 @@ class CheckAccount:
 
 
 @dataclass(frozen=True, slots=True)
+class DriftAccount:
+    """In what the files that programs need differ on the nodes. ``problem``: why that is not known now; None where it is.
+
+    ``is_pending``: it is not known yet, since an agent was started or the link came up. ``at_wall``: when they were compared
+    last. ``programs``, ``files``: how many were. ``starter``: the node that would start the programs, ``other``: the other
+    one. ``remarks``: what could not be looked at, for people.
+    """
+
+    problem: str | None = None
+    at_wall: float | None = None
+    programs: int = 0
+    files: int = 0
+    drifts: tuple[Drift, ...] = ()
+    starter: str = ""
+    other: str = ""
+    remarks: tuple[str, ...] = ()
+    is_pending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class NodeAccount:
     """What this node knows of itself and of its peer. Times are wall clock seconds."""
 
@@ -161,6 +182,8 @@ class NodeAccount:
     """Health checks, in the order of the configuration."""
     payload_sync: PayloadAccount | None = None
     """The replication of payload; None where there is none."""
+    drift: DriftAccount | None = None
+    """None where files are not compared."""
     agreement: Agreement = field(default_factory=dict)
     """This node's settings that must be the same on both."""
     unfit: str | None = None

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ha_agent import __version__
-from ha_agent.core.account import CheckAccount, NodeAccount, WaitAccount
+from ha_agent.core.account import CheckAccount, DriftAccount, NodeAccount, WaitAccount
+from ha_agent.core.drift import Drift, Reason
 from ha_agent.core.names import is_parked_name
 from ha_agent.core.node_json import (
     CheckJson,
+    DriftJson,
+    DriftReasonJson,
     DrillJson,
     MaintenanceJson,
     NodeAccountJson,
     PathJson,
+    PayloadJson,
     PayloadSyncJson,
     ProgramJson,
     ReadinessJson,
@@ -28,6 +32,7 @@ from ha_agent.core.peer_summary import LONGEST_OBSTACLE, MOST_OBSTACLES
 from ha_agent.core.words import Role
 
 MAX_EDITS = 50
+MAX_DRIFTS, MAX_REASONS = 50, 10
 
 
 def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[ProgramJson]) -> NodeAccountJson:
@@ -54,6 +59,7 @@ def describe_account(account: NodeAccount, supervisord: str, programs: Sequence[
         "votes": _describe_votes(account),
         "checks": [_describe_check(check) for check in account.checks],
         "payload_sync": _describe_payload_sync(account.payload_sync),
+        "payload": describe_drift(account.drift),
         "agreement": dict(account.agreement),
         "unfit": account.unfit,
         "notes_problem": account.notes_problem,
@@ -150,6 +156,49 @@ def _describe_payload_sync(payload: PayloadAccount | None) -> PayloadSyncJson | 
         "bytes_done": payload.bytes_done,
         "bytes_all": payload.bytes_all,
         "foreign": payload.foreign,
+    }
+
+
+def describe_drift(drift: DriftAccount | None) -> PayloadJson | None:
+    """In what programs' files differ; null where they are not compared."""
+    if drift is None:
+        return None
+    drifts = drift.drifts if drift.problem is None else ()
+    state = "differs" if drifts else "equal"
+    if drift.problem is not None:
+        state = "pending" if drift.is_pending else "unknown"
+    return {
+        "state": state,
+        "problem": drift.problem,
+        "at": round(drift.at_wall, 3) if drift.at_wall is not None else None,
+        "programs": drift.programs,
+        "files": drift.files,
+        "starter": drift.starter,
+        "other": drift.other,
+        "drifts": [_describe_one_drift(one) for one in drifts[:MAX_DRIFTS]],
+        "more": max(0, len(drifts) - MAX_DRIFTS),
+        "remarks": list(drift.remarks[:MAX_DRIFTS]),
+    }
+
+
+def _describe_one_drift(one: Drift) -> DriftJson:
+    return {
+        "programs": list(one.programs[:MAX_EDITS]),
+        "subject": one.subject,
+        "build": one.is_build,
+        "why": one.why,
+        "reasons": [_describe_reason(reason) for reason in one.reasons[:MAX_REASONS]],
+        "more": max(0, len(one.reasons) - MAX_REASONS),
+    }
+
+
+def _describe_reason(reason: Reason) -> DriftReasonJson:
+    return {
+        "kind": reason.kind,
+        "subject": reason.subject,
+        "text": reason.text,
+        "changed_on": reason.changed_on or None,
+        "changed_at": round(reason.changed_at, 3) if reason.changed_on else None,
     }
 
 

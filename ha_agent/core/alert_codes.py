@@ -80,6 +80,7 @@ _TIMINGS: Mapping[str, Timing | None] = {
     "takeover-held": Timing(0.0, 5.0),
     "plan-failed": Timing(3.0, 10.0),
     "order-unmet": Timing(0.0, 0.0),
+    "payload-differs": Timing(5.0, 5.0),
     "wait-timed-out": None,
     "notes-failing": Timing(3.0, 5.0),
     "run-full": Timing(5.0, 5.0),

@@ -15,6 +15,7 @@ from ha_agent.core.wait_texts import say_unmet
 from ha_agent.core.words import OWNING_ROLES, Role
 
 MAX_PATHS = 200
+MAX_DRIFTS = 20
 
 
 def find_conditions(account: NodeAccount) -> list[Condition]:
@@ -32,6 +33,7 @@ def find_conditions(account: NodeAccount) -> list[Condition]:
         *_list_of_votes(account),
         *_list_of_checks(account),
         *_list_of_payload_sync(account),
+        *_list_of_drift(account),
         *(_list_of_replication(account) if account.role is Role.ACTIVE else _list_of_standby(account)),
         *_list_of_confs(account),
     ]
@@ -163,6 +165,19 @@ def _list_of_payload_sync(account: NodeAccount) -> Iterator[Condition]:
         since = payload.pending_since_wall or account.at_wall
         text = say_pending(payload.pending, account.peer_name) + (f": {payload.reason}" if payload.reason else "")
         yield Condition("payload-lag", "payload", text, {"oldest_since": round(since, 3)})
+
+
+def _list_of_drift(account: NodeAccount) -> Iterator[Condition]:
+    """Told by the active node: both know the same."""
+    drift = account.drift
+    if account.role is not Role.ACTIVE or drift is None or drift.problem is not None:
+        return
+    for one in drift.drifts[:MAX_DRIFTS]:
+        changed = one.changed
+        details: dict[str, Any] = {"programs": list(one.programs[:MAX_PATHS])}
+        if changed is not None:
+            details |= {"changed_on": changed.changed_on, "changed_at": round(changed.changed_at, 3)}
+        yield Condition("payload-differs", one.subject, one.say(drift.starter, drift.other), details)
 
 
 def _list_of_replication(account: NodeAccount) -> Iterator[Condition]:

@@ -12,12 +12,26 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from ha_agent.core.file_keys import FileKeys
 from ha_agent.core.order_keys import OrderKeys
 
 _HEADER = re.compile(r"^\[([^\]\n]+)\]", re.MULTILINE)
 DEFAULT_PRIORITY = 999
 
 LOCAL_NAME = "is the name of a local program or group here, in supervisord's configuration outside the registry: rename one"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What supervisord would run: ``command`` with everything put in, where, by which PATH, as whom (None: as itself).
+
+    It may hold what ``%(ENV_x)s`` stands for, and is shown to nobody.
+    """
+
+    command: str
+    directory: str
+    search: tuple[str, ...]
+    uid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +43,8 @@ class Program:
     autostart: bool = True
     missing: tuple[str, ...] = ()
     """What this node lacks to start it (an executable, a directory). It is loaded nevertheless, and reported by name."""
+    runs: tuple[Run, ...] = field(default=(), compare=False, repr=False)
+    """Of its processes, each once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +60,8 @@ class Verdict:
     """Names that a program or group outside the registry has on this node: the reason of the problem."""
     order_keys: Mapping[str, OrderKeys] = field(default_factory=dict)
     """What its sections say of the order of starts, by the section's name."""
+    file_keys: Mapping[str, FileKeys] = field(default_factory=dict, compare=False)
+    """Which files belong to its programs, by the section's name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -346,6 +346,12 @@ _ALERTS: tuple[Fault, ...] = (
         Urgency.CRITICAL,
     ),
     Fault(
+        "payload-differs",
+        "the standby would not start the programs that run here: a file or user that they need is not the same there",
+        "make them the same on both nodes; payload.ignore names what differs on purpose (docs/payload.md)",
+        Urgency.WARNING,
+    ),
+    Fault(
         "wait-timed-out",
         "what a program waits for did not come in time",
         "see why it did not come; docs/order.md says what is done then, and how long is waited",
@@ -682,6 +688,7 @@ WELL: frozenset[str] = frozenset(
         "supervisor-socket",
         "paths",
         "payload-paths",
+        "payload",
         "supervisor-unit",
         "supervisord-up",
         "takeover-policy",

@@ -55,6 +55,27 @@ def read_files(text: str, here: str = "/") -> tuple[dict[str, FileKeys], list[Mi
     return {name: FileKeys(tuple(mine), tuple(mine.values())) for name, mine in found.items() if mine}, mistakes
 
 
+def read_own_files(text: str, directory: str) -> tuple[list[str], list[str]]:
+    """The files that a program.ini in ``directory`` names in such comments, and what is wrong with them, in words.
+
+    A path that is relative begins at the program's folder. Each is absolute in the result, and stands there once.
+    """
+    found: dict[str, None] = {}
+    problems: list[str] = []
+    for said in read_key_lines(text):
+        if said.key != FILES:
+            continue
+        for word in (part.strip() for part in said.value.split(",")):
+            path = posixpath.join(directory, word.replace("%(here)s", directory))
+            if word and (problem := path_problem(path)):
+                problems.append(f"{word[:80]!r} in files= {problem}")
+            elif word:
+                found[posixpath.normpath(path)] = None
+    if len(found) > MOST_FILES:
+        problems.append(f"files= names more than {MOST_FILES}")
+    return list(found), problems
+
+
 def _take(mine: dict[str, int], word: str, line: int, mistakes: list[Mistake]) -> None:
     if problem := path_problem(word):
         text = f"{word[:80]!r} in files= {problem}"

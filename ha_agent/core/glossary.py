@@ -192,6 +192,7 @@ CHECKS: Mapping[str, str] = {
     "clock-offset": "the clocks of the two nodes",
     "confs": "whether every conf could be loaded here",
     "disk": "the room on the disk of the state directory",
+    "payload": "whether the files and users that programs need are the same on both nodes (docs/payload.md)",
     "health-checks": "the commands of [checks.NAME], and that the registry has the programs that they look at",
     "hooks": "that keepalived calls the agent's hook, and that nobody else can change it",
     "include": "that supervisord includes the active set, and nothing else of the registry",

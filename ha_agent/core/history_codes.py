@@ -76,6 +76,8 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("wait-timed-out", "what a program waits for did not come in time", True),
     EventCode("order-done", "nothing waits any more: how long it took, and by which chain"),
     EventCode("order-broken-off", "programs that waited were not started any more, because the role changed"),
+    EventCode("payload-differs", "files that programs need are not the same on both nodes: which, and of which programs"),
+    EventCode("payload-equal", "the files that programs need are the same on both nodes again"),
     EventCode("peer-silent", "a takeover waits: the peer's machine answers, its agent does not", True),
     EventCode("interlock-settled", "a takeover had no word of the peer, and what was decided without it"),
     EventCode("reread-refused", "supervisord refused its configuration", True),

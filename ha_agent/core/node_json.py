@@ -155,6 +155,48 @@ class PayloadSyncJson(TypedDict):
     foreign: int
 
 
+class DriftReasonJson(TypedDict):
+    """One thing that is not the same (``core/drift.Reason``). ``changed_on``: null where that is not known."""
+
+    kind: str
+    subject: str
+    text: str
+    changed_on: str | None
+    changed_at: float | None
+
+
+class DriftJson(TypedDict):
+    """Programs that the standby would not start as the other node runs them, and why. ``more``: reasons that are left out.
+
+    ``subject``: the programs in a few words, ``why``: the reasons; ``build``: it is another program, or version, that runs.
+    """
+
+    programs: list[str]
+    subject: str
+    build: bool
+    why: str
+    reasons: list[DriftReasonJson]
+    more: int
+
+
+class PayloadJson(TypedDict):
+    """The files that programs need, compared with the other node's (``core/account.DriftAccount``).
+
+    ``state``: equal, differs, pending or unknown, and ``problem`` says why the last two. ``more``: drifts that are left out.
+    """
+
+    state: str
+    problem: str | None
+    at: float | None
+    programs: int
+    files: int
+    starter: str
+    other: str
+    drifts: list[DriftJson]
+    more: int
+    remarks: list[str]
+
+
 class NodeAccountJson(TypedDict):
     """A node's own account of itself."""
 
@@ -179,6 +221,7 @@ class NodeAccountJson(TypedDict):
     votes: NotRequired[VotesJson | None]
     checks: NotRequired[list[CheckJson]]
     payload_sync: NotRequired[PayloadSyncJson | None]
+    payload: NotRequired[PayloadJson | None]
     agreement: NotRequired[dict[str, str | float | bool]]
     unfit: str | None
     notes_problem: NotRequired[str | None]

@@ -19,6 +19,7 @@ from functools import cached_property
 from typing import Any
 
 from ha_agent.core.payload_rules import LONGEST_PATH, PayloadRules
+from ha_agent.core.reasons import reason_of
 
 MOST_BYTES = 32 << 20
 """A list that is longer than this when it is unpacked is no list of a node's."""
@@ -152,7 +153,7 @@ def decode_listing(text: object) -> Listing:
         left_out = [_read_path(path) for path in raw["left_out"]]
         scope = _read_scope(raw["scope"])
     except (ValueError, KeyError, TypeError, zlib.error, RecursionError) as error:
-        raise BadListing(f"not a list of payload: {error}") from None
+        raise BadListing(f"not a list of payload: {reason_of(error)}") from None
     listing = Listing(entries, left_out, scope)
     if len(listing) != len(entries):
         raise BadListing("not a list of payload: a path stands there twice")

@@ -70,6 +70,8 @@ TEXTS: Mapping[str, str] = {
     "local-changes": "{node} is the standby and was changed locally ({path}): such changes do not travel",
     "program-failed": "{node}: {name} is {state}: {why}",
     "order-unmet": "{node}: {name} was not started: {words} did not come in time",
+    "payload-build": "{node} would start another build of {programs}: {why}{when}",
+    "payload-differs": "{node} would start {programs} otherwise than {other}: {why}{when}",
     "program-stopped": "{node}: {name} is stopped but registered: the next failover would start it",
     "not-loadable": "{node} cannot load {path}: {why}",
     "not-ready": "{node}: {path}: {why}",
@@ -121,6 +123,8 @@ REMEDIES: Mapping[str, str] = {
     "local-changes": "make them on the active node",
     "program-failed": "read its log; fix it, then: supzcli start {name}",
     "order-unmet": "see why {words} did not come; then: supzcli start {name}",
+    "payload-build": "install the same on both nodes; docs/payload.md",
+    "payload-differs": "make it the same on both nodes, or name it in payload.ignore where it differs on purpose",
     "program-stopped": "supzcli stop {name} keeps it stopped, supzcli start {name} starts it",
     "not-loadable": "fix {path}, or park it",
     "not-ready": "fix {path}, or park it",
@@ -164,6 +168,8 @@ RANKED: Mapping[str, Rank] = {
     "registry": Rank.DATA,
     "not-replicated": Rank.DATA,
     "local-changes": Rank.DATA,
+    "payload-build": Rank.DATA,
+    "payload-differs": Rank.DATA,
     "program-failed": Rank.PROGRAM,
     "order-unmet": Rank.PROGRAM,
     "program-stopped": Rank.PROGRAM,
@@ -173,6 +179,8 @@ RANKED: Mapping[str, Rank] = {
 """By the key of the sentence; what is missing concerns a node."""
 
 _SEVERITIES = {Urgency.CRITICAL: Severity.ERROR, Urgency.WARNING: Severity.WARNING, Urgency.INFO: Severity.WARNING}
+
+MAX_DRIFTS = 20
 
 SETTLING_S = 5.0
 """After a change of roles what is not in its place yet is no fault."""
@@ -291,6 +299,7 @@ def _of_pair(nodes: Sequence[NodeJson], now: float) -> Iterator[Problem]:
     yield from _of_vip(reachable)
     yield from _of_standby(reachable, now)
     yield from _of_agreement(reachable)
+    yield from _of_payload(active, now)
     told = max((t for n in reachable if (t := n.get("ran_twice"))), key=lambda t: float(t["ended"]), default=None)
     if told is not None:
         words = {
@@ -389,6 +398,27 @@ def _of_agreement(reachable: Sequence[NodeAccountJson]) -> Iterator[Problem]:
         older, newer = sorted((own, peer), key=lambda n: _version_key(n["version"]))
         said = {"own": mine, "node": own["name"], "theirs": theirs, "other": peer["name"]}
         yield Problem("version-differs", "version-differs", {**said, "older": older["name"], "newest": newer["version"]})
+
+
+def _of_payload(active: Sequence[NodeAccountJson], now: float) -> Iterator[Problem]:
+    """Of the active node's account: the other node knows the same, and both would be twice."""
+    payload = active[0].get("payload") if len(active) == 1 else None
+    if not payload:
+        return
+    for drift in payload["drifts"][:MAX_DRIFTS]:
+        changes = [reason for reason in drift["reasons"] if reason["changed_at"] is not None]
+        last = max(changes, key=lambda reason: reason["changed_at"] or 0.0, default=None)
+        when = ""
+        if last is not None:
+            when = f" (changed on {last['changed_on']} {age_text(max(0.0, now - (last['changed_at'] or now)))} ago)"
+        words = {
+            "node": payload["starter"],
+            "other": payload["other"],
+            "programs": drift["subject"],
+            "why": drift["why"],
+            "when": when,
+        }
+        yield Problem("payload-differs", "payload-build" if drift["build"] else "payload-differs", words)
 
 
 def _version_key(version: str) -> list[tuple[int, str]]:

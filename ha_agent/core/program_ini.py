@@ -15,10 +15,12 @@ import shlex
 from dataclasses import dataclass
 
 from ha_agent.core.conf_options import PROGRAM_OPTIONS
+from ha_agent.core.file_keys import read_own_files
 from ha_agent.core.ini_texts import ini_problem
+from ha_agent.core.order_keys import FILES, MARK
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-MARK = "; registered from "
+ORIGIN = "; registered from "
 _ROOT_ONLY = frozenset({"stdout_logfile", "stderr_logfile", "serverurl", "stdout_syslog", "stderr_syslog"})
 """supervisord itself, as root, opens what these name."""
 
@@ -81,20 +83,30 @@ def render_program(name: str, directory: str, text: str, registrant: Registrant,
         _fill_in(values, directory, registrant, logs)
         if not values.get("command", "").strip():
             problems.append("command is missing: what the program is started with")
+    files = _read_own_files(text, directory, registrant, problems)
     if problems or values is None:
         raise ProgramIniError(problems)
     order = ["command", "directory", "user", *sorted(values.keys() - {"command", "directory", "user"})]
-    body = "".join(f"{key}={_value(values[key])}\n" for key in order)
-    head = f"{MARK}{directory} by supzcli; edit the program.ini there, then: ./sup_run.sh update\n"
+    body = "".join(f"; {MARK} {FILES}={path}\n" for path in files)
+    body += "".join(f"{key}={_value(values[key])}\n" for key in order)
+    head = f"{ORIGIN}{directory} by supzcli; edit the program.ini there, then: ./sup_run.sh update\n"
     return f"{head}[program:{name}]\n{body}"
+
+
+def _read_own_files(text: str, directory: str, registrant: Registrant, problems: list[str]) -> list[str]:
+    """What ``; ha-agent: files=`` names. The agent, which is root, reads these files to compare them with the peer's."""
+    files, wrong = read_own_files(text, directory)
+    outside = [] if registrant.is_root else [path for path in files if not f"{path}/".startswith(f"{directory}/")]
+    problems += [*wrong, *(f"{path} in files=: only root may name a file outside of {directory}" for path in outside)]
+    return files
 
 
 def registered_from(conf_text: str) -> str | None:
     """The folder that a conf was registered from; None where it was written by hand."""
     first = conf_text.split("\n", 1)[0]
-    if not first.startswith(MARK):
+    if not first.startswith(ORIGIN):
         return None
-    return first.removeprefix(MARK).rpartition(" by supzcli;")[0] or None
+    return first.removeprefix(ORIGIN).rpartition(" by supzcli;")[0] or None
 
 
 def _read_values(name: str, text: str, problems: list[str]) -> dict[str, str] | None:
@@ -187,6 +199,9 @@ numprocs = {numprocs}
 ; A release runs from the folder that the link "current" names. A new one: ln -sfn v2 current && ./sup_run.sh restart
 ;command = current/bin/start
 ;directory = current
+
+; What it needs besides the files of its command is named here, to be the same on both nodes (docs/payload.md):
+;   ; ha-agent: files = etc/app.toml, rules
 
 autostart = true
 autorestart = unexpected

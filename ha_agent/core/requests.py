@@ -83,6 +83,14 @@ class ManifestRequest(Request):
 
 
 @dataclass(frozen=True, slots=True)
+class PayloadRequest(Request):
+    """``payload``, of the peer: what is ``known`` of this node, by its hash, is not sent. ``mine``: the hash of its own."""
+
+    known: str = ""
+    mine: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ContentsRequest(Request):
     """``contents``: registry files by path."""
 

@@ -15,7 +15,7 @@ from ha_agent.core.words import Action, Role, VrrpState
 
 
 class Cause(Enum):
-    """Why a node gives MASTER up to its peer for now; the values are the codes of the rules."""
+    """Why a node gives up MASTER to its peer for now; the values are the codes of the rules."""
 
     REFUSED = "interlock-refused"
     """The peer is active and stays so, or keepalived has to say anew what it is: not a choice of this node."""

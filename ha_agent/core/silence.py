@@ -54,7 +54,7 @@ class Silence:
         self._began: float | None = None
 
     def note_sign(self) -> None:
-        """The machine has given a sign of life: all begins anew."""
+        """The machine has given a sign of life: all begins again."""
         self._echoes.clear()
         self._connections.clear()
         self._began = None

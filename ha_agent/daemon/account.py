@@ -9,6 +9,7 @@ from ha_agent.adapters.ssh import PeerLink
 from ha_agent.core.account import DrillAccount, NodeAccount, PushAccount
 from ha_agent.core.settings import PeerSettings, VrrpSettings
 from ha_agent.daemon.checks.watch import NoChecks
+from ha_agent.daemon.drift.watch import NoDrift
 from ha_agent.daemon.drill import Drill
 from ha_agent.daemon.payload.payload import NoPayload
 from ha_agent.daemon.peer.conversation import Conversation
@@ -67,6 +68,7 @@ class Accountant:
         votes: NoVotes,
         checks: NoChecks,
         payload: NoPayload,
+        drift: NoDrift,
     ) -> None:
         self._peer, self._vrrp, self._registry_path, self._lag_s = peer, vrrp, registry_path, lag_s
         self._standing, self._ledger, self._view = standing, ledger, view
@@ -78,7 +80,7 @@ class Accountant:
         self._silence, self._patrol = silence, patrol
         self._spells, self._verifier, self._votes = spells, verifier, votes
         self._start_order = start_order
-        self._checks, self._payload = checks, payload
+        self._checks, self._payload, self._drift = checks, payload, drift
 
     def gather(self, at_wall: float) -> NodeAccount:
         """The account as of now, which is ``at_wall`` by the wall clock."""
@@ -108,6 +110,7 @@ class Accountant:
             votes=self._votes.describe(),
             checks=self._checks.describe(),
             payload_sync=self._payload.describe(at_wall),
+            drift=self._drift.describe(),
             agreement=self._conversation.agreement,
             unfit=self._fitness.reason,
             notes_problem=self._upkeep.problem,

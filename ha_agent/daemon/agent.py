@@ -24,6 +24,7 @@ from ha_agent.adapters.keeper import KeeperClient, KeeperFailed
 from ha_agent.adapters.local_confs import LocalConfs
 from ha_agent.adapters.machine import Machine
 from ha_agent.adapters.payload_commit import PayloadCommitter
+from ha_agent.adapters.payload_looker import PayloadLooker
 from ha_agent.adapters.payload_scan import PayloadScanner
 from ha_agent.adapters.procs import ProcessTable, ProcessWatch, read_pid_file
 from ha_agent.adapters.rpc import RpcServer
@@ -53,6 +54,7 @@ from ha_agent.daemon.checks.acting import CheckActs
 from ha_agent.daemon.checks.record import CheckRecord
 from ha_agent.daemon.checks.states import ProgramState, ProgramStates
 from ha_agent.daemon.checks.watch import CheckWatch, NoChecks
+from ha_agent.daemon.drift.watch import DriftWatch, NoDrift
 from ha_agent.daemon.drill import Drill, Voters
 from ha_agent.daemon.events import Events, JournalTeller
 from ha_agent.daemon.group import Group, SharedNode, build_group, default_group
@@ -188,6 +190,7 @@ class Agent:
         )
         self._checks = self._build_checks()
         self._payload = self._build_payload()
+        self._drift = self._build_drift()
         self._spells = Spells(group.standing, group.events, shared.clock, shared.wall, lambda: len(group.loaded.names))
         self._accountant = Accountant(
             settings.peer,
@@ -218,6 +221,7 @@ class Agent:
             votes=group.votes,
             checks=self._checks,
             payload=self._payload,
+            drift=self._drift,
         )
         book = Book(shared.name, settings.alerts.repeat_s)
         self._records = AlertRecords(AlertStore(settings.paths.state_dir), book, settings.sinks, settings.alerts.queue_max)
@@ -319,6 +323,22 @@ class Agent:
             settings.payload.lag_s, group.standing, holding, sender, receiver, group.events, lambda: shared.link.is_up
         )
 
+    def _build_drift(self) -> NoDrift:
+        settings, shared, group = self._settings, self._shared, self._group
+        if not settings.payload.compare:
+            return NoDrift()
+        return DriftWatch(
+            settings.payload,
+            shared.peer.name,
+            group.standing,
+            group.active_set,
+            shared.link,
+            PayloadLooker(shared.clock),
+            group.events,
+            shared.clock,
+            shared.wall,
+        )
+
     def _build_operations(self) -> None:
         settings, shared, group = self._settings, self._shared, self._group
         self._figures = Figures(self._state, group.replicator, group.committer, self._watcher, shared.wall())
@@ -336,6 +356,7 @@ class Agent:
             self._drill,
             self._supervisord_begins,
             self._payload,
+            self._drift,
         )
         self._tools = build_tools(settings, shared, group, self._accountant)
         self._rooms = build_rooms(settings, self._config_path, shared, group, parts, self._tools, self._figures)
@@ -368,6 +389,8 @@ class Agent:
             lambda _told: conversation.ask_now(),
         ]
         group.verifier.listeners.append(self._alerting.hear_verification)
+        group.view.on_change.append(self._drift.wake)
+        group.loop.on_transition.append(lambda _told: self._drift.wake())
 
     # ---- life ---------------------------------------------------------------------------------------------
 
@@ -397,6 +420,7 @@ class Agent:
             *group.votes.works(),
             *self._checks.works(),
             *self._payload.works(),
+            *self._drift.works(),
         ):
             self._start(work)
         self._drill.resume()
@@ -466,6 +490,7 @@ class Agent:
         await self._group.ledger.close()
         shared = self._shared
         self._checks.close()
+        self._drift.close()
         self._group.votes.close()
         await shared.checker.close()
         shared.keepalived.close()
@@ -549,6 +574,7 @@ class Agent:
     def _link_changed(self) -> None:
         self._group.link_changed(is_up=self._shared.link.is_up)
         self._payload.link_changed()
+        self._drift.wake()
 
     async def _tick(self) -> None:
         """What has no event of its own: now and then everything is looked at again."""

@@ -16,6 +16,7 @@ from ha_agent.daemon.account import Accountant
 from ha_agent.daemon.alerts.delivery import Delivery
 from ha_agent.daemon.alerts.program_watcher import ProgramWatcher
 from ha_agent.daemon.alerts.records import AlertRecords
+from ha_agent.daemon.drift.watch import NoDrift
 from ha_agent.daemon.drill import Drill
 from ha_agent.daemon.group import Group, SharedNode
 from ha_agent.daemon.operations.alerts import AlertOperations
@@ -51,7 +52,9 @@ ANSWERED_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class AlertParts:
-    """The parts of alerts, the drill and the payload that operations ask. ``wake`` has alerts looked at soon.
+    """The parts of alerts, the drill, the payload and the comparison of files that operations ask.
+
+    ``wake`` has alerts looked at soon.
 
     ``supervisord_begins``: the listener says that supervisord begins again; ``True`` where it is only about to.
     """
@@ -64,6 +67,7 @@ class AlertParts:
     drill: Drill
     supervisord_begins: Callable[[bool], None]
     payload: NoPayload
+    drift: NoDrift
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ def build_rooms(
     figures: Figures,
 ) -> Rooms:
     """Builds every handler. Starts nothing."""
-    views = _build_views(settings, shared, group, tools)
+    views = _build_views(settings, shared, group, tools, parts.drift)
     alerts = AlertOperations(
         shared.name,
         config_path,
@@ -161,7 +165,7 @@ def build_rooms(
         programs=programs,
         update=_build_update(shared, group, tools),
         registration=_build_registration(settings, shared, group, tools, programs),
-        peer=_build_peer(shared, group, tools),
+        peer=_build_peer(shared, group, tools, parts.drift),
         payload=PayloadOperations(parts.payload),
     )
 
@@ -171,7 +175,7 @@ def _begin_anew_soon() -> None:
     asyncio.get_running_loop().call_later(ANSWERED_S, signal.raise_signal, signal.SIGHUP)
 
 
-def _build_views(settings: Settings, shared: SharedNode, group: Group, tools: Tools) -> ProgramViews:
+def _build_views(settings: Settings, shared: SharedNode, group: Group, tools: Tools, drift: NoDrift) -> ProgramViews:
     return ProgramViews(
         settings,
         group.standing,
@@ -182,6 +186,7 @@ def _build_views(settings: Settings, shared: SharedNode, group: Group, tools: To
         group.conversation,
         shared.link,
         group.start_order.describe,
+        drift.say_by_program,
         shared.wall,
     )
 
@@ -320,7 +325,7 @@ def _build_registration(
     )
 
 
-def _build_peer(shared: SharedNode, group: Group, tools: Tools) -> PeerOperations:
+def _build_peer(shared: SharedNode, group: Group, tools: Tools, drift: NoDrift) -> PeerOperations:
     return PeerOperations(
         group.conversation,
         group.interlock,
@@ -333,4 +338,5 @@ def _build_peer(shared: SharedNode, group: Group, tools: Tools) -> PeerOperation
         group.loop.give_way,
         group.votes,
         shared.peer.name,
+        drift,
     )

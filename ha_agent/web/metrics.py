@@ -58,6 +58,7 @@ class _View:
         yield from _votes(node)
         yield from describe_checks(node)
         yield from describe_payload_sync(node)
+        yield from describe_payload(node)
         yield from _replication(node)
         yield from _programs(self._view["programs"])
         yield from _alerts(self._view["alerts"])
@@ -155,6 +156,20 @@ def describe_checks(node: Mapping[str, Any]) -> Iterator[Metric]:
             took.add_metric(words, check["took_s"])
         restarts.add_metric(words, check["restarts"])
     yield from (up, took, restarts)
+
+
+def describe_payload(node: Mapping[str, Any]) -> Iterator[Metric]:
+    """Only of a node that compares files. What is not known has no value."""
+    payload = node.get("payload")
+    if not payload:
+        return
+    differing = {program for drift in payload["drifts"] for program in drift["programs"]}
+    is_known = payload["state"] in ("equal", "differs")
+    yield _gauge("payload_known", "1 where it is known whether the files of programs are the same", int(is_known))
+    text = "Programs whose files or users are not the same on both nodes"
+    if is_known:
+        yield _gauge("payload_differing_programs", text, len(differing))
+        yield _gauge("payload_compared_files", "Files that are compared with the other node's", payload["files"])
 
 
 def _replication(node: Mapping[str, Any]) -> Iterator[Metric]:

@@ -3,7 +3,7 @@ function __supzcli_names
     supzcli status 2>/dev/null | string replace -r ' .*' ''
 end
 
-set -l actions add avail clear deregister fg help maintail new open pid quit exit register reload remove reread restart \
+set -l actions add avail clear deregister fg help maintail new open pid push quit exit register reload remove reread restart \
     shutdown signal start status stop tail update version
 complete -c supzcli -f
 complete -c supzcli -n __fish_use_subcommand -a "$actions"
@@ -17,7 +17,7 @@ complete -c supzcli -n "__fish_seen_subcommand_from start stop deregister" -l fi
 complete -c supzcli -n "__fish_seen_subcommand_from start" -l regroup -d "restart its group if that is needed"
 complete -c supzcli -n "__fish_seen_subcommand_from status" -l pair -d "of both nodes"
 complete -c supzcli -n "__fish_seen_subcommand_from status" -l json -d "as JSON"
-complete -c supzcli -n "__fish_seen_subcommand_from register new" -a "(__fish_complete_directories)"
+complete -c supzcli -n "__fish_seen_subcommand_from register new push" -a "(__fish_complete_directories)"
 complete -c supzcli -n "__fish_seen_subcommand_from register" -l update -d "also where it is registered already"
 complete -c supzcli -n "__fish_seen_subcommand_from register" -l no-start -d "register alone"
 complete -c supzcli -n "__fish_seen_subcommand_from register new" -l user -x -a "(__fish_complete_users)"

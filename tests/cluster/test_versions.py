@@ -26,7 +26,7 @@ def make_other(folder: str, protocol: int | None) -> None:
     (made / "__init__.py").write_text('__version__ = "0.0.9"\n', encoding="ascii")
     table = made / "daemon" / "operations" / "table.py"
     text = table.read_text(encoding="utf-8")
-    for name in ("judge", "programs", "contents", "drill-begin"):
+    for name in ("judge", "programs", "contents", "drill-begin", "payload"):
         text, count = re.subn(rf'    Operation\("{name}", [^\n]*\n', "", text)
         assert count == 1, name
     table.write_text(text, encoding="utf-8")
@@ -67,6 +67,8 @@ def test_an_older_agent_on_either_node_replicates_hands_over_and_says_what_it_do
     pair.shell("node-a", "echo '; edited' >> /etc/supervisor/conf.d/p0.conf")
     pair.await_equal()
     newer = other(older)
+    wait_for("what is not known", lambda: pair.lab.status(newer)["payload"]["state"] == "unknown", 60, 0.2)
+    assert pair.lab.status(newer)["payload"]["problem"] == f"{older} has an agent that cannot compare yet"
     for target in ("node-b", "node-a"):
         wait_for("ready", lambda: pair.ha(newer, "switchover", "--dry-run").returncode == 0, 20, 0.1)
         done = pair.ha(newer, "switchover", "--yes")

@@ -16,14 +16,18 @@ from typing import Any
 from ha_agent.core.check_acts import MOST_MOVES, Move, merge_moves, moves_to_rows, read_moves
 from ha_agent.core.conf_text import read_sections
 from ha_agent.core.confs import Verdict, render_conf, select_confs, split_sections
+from ha_agent.core.drift import find_drifts
+from ha_agent.core.file_keys import read_files
 from ha_agent.core.frames import FrameDecoder, FrameError, encode_frame
 from ha_agent.core.lint import lint_conf, lint_together
 from ha_agent.core.lint_verdict import lint_verdict
 from ha_agent.core.manifest import EMPTY
 from ha_agent.core.names import LONGEST_ACTIVE_NAME, active_name, path_problem
+from ha_agent.core.payload import Kind, Mark, Named, Payload, ProgramPayload, UserMark, payload_message, read_payload
 from ha_agent.core.payload_list import BadListing, Listing, decode_listing, judge_listing
 from ha_agent.core.payload_plan import plan_payload
 from ha_agent.core.payload_rules import PayloadRules
+from ha_agent.core.payload_words import Part, find_candidates
 from ha_agent.core.peer_summary import PeerSummary, WrongPeer, summary_message
 from ha_agent.core.program_ini import LogRules, ProgramIniError, Registrant, render_program
 from ha_agent.core.requests import Malformed
@@ -53,6 +57,7 @@ LINES = (
     "files=/etc/*.conf", "stdout_logfile=/nowhere/x.log", "stdout_logfile=/tmp/x.log", "directory=%(here)s", "; remark",
     "# remark",
     "events=TICK_5", "result_handler=os:system", "autostart=false", "%(x)s", "a=%(program_name)99999s", "socket=unix:///x",
+    "; ha-agent: files=/opt/x, /opt/y/", "; ha-agent: files=x,/,/../x",
     "; ha-agent: after=x, y, tcp://127.0.0.1:1", "#ha-agent:after=", "; ha-agent: wait_s=1e9", "; ha-agent: on_timeout=skip",
     "socket=tcp://1:2", "=", ":", "   ", "stopsignal=TERM", "exitcodes=0,2", "umask=022", "loglevel=x",
 )  # fmt: skip
@@ -201,6 +206,27 @@ def feed_program_ini(chance: random.Random) -> None:
     assert section.value("stdout_logfile", "").startswith("/var/log/") and section.find("serverurl") is None
 
 
+PAYLOAD = Payload(
+    {"x": ProgramPayload("c", (Named(Part.BINARY, "x", "/bin/x"), Named(Part.LISTED, "/l", "/l")), ("svc",))},
+    {"/bin/x": Mark(Kind.FILE, "d", 1, 2, 3.0, 0o755, "root", (("/bin/x", "y", 1.0),)), "/l": Mark(Kind.DIRECTORY)},
+    {"svc": UserMark(1, {"svc": 1})},
+)
+
+
+def feed_payloads(chance: random.Random) -> None:
+    """What a peer says that it has of programs' files: refused, or compared without an error."""
+    message = payload_message(PAYLOAD)
+    for key in message:
+        if isinstance(message[key], dict):
+            message[key] = {name: spoil(chance, one) if isinstance(one, dict) else one for name, one in message[key].items()}
+    try:
+        theirs = read_payload(spoil(chance, message))
+    except ValueError:
+        return
+    assert find_drifts(PAYLOAD, theirs, "a", "b") == find_drifts(theirs, PAYLOAD, "b", "a")
+    assert theirs.hash == read_payload(payload_message(theirs)).hash
+
+
 SHELL_WORDS = (
     "bash -c ", "sh ", "exec ", "/x/run.sh ", "cd /x && ", "'", '"', "\\", "; ", " | ", "& ", "> /x ", "$A ", "`",
     "sudo -u x ", "nginx ", "-c /x.conf ", "env ", "%(here)s/", "%% ", "trap ", "#!/bin/sh\n", "daemon off;\n", "done ",
@@ -219,6 +245,8 @@ def feed_texts(chance: random.Random) -> None:
     for problem in (text[:500], f"{chance.choice(text.split() or [''])} in section 'program:x' (file: 'this file')"):
         for found in lint_verdict("x.conf", text, {"problem": problem}, "node"):
             assert found.line <= text.count("\n") + text.count("\r") + 1 or problem.startswith("line ")
+    read_files(text, "/r")
+    assert all(path.startswith("/") for one in find_candidates(command, "/x", ("/bin",)) for path in one.paths)
     read_headers("x.conf", text)
     render_conf(text, "/r", {"g": ("x",)})
     assert "secret" not in without_values(f"Format string 'a{text!r}secret' for 'environment' is badly formatted: x")
@@ -232,6 +260,7 @@ PURE: Mapping[str, Callable[[random.Random], None]] = {
     "payload": feed_payload,
     "names": feed_names,
     "program.ini": feed_program_ini,
+    "payloads": feed_payloads,
     "texts": feed_texts,
     "web": feed_web,
 }

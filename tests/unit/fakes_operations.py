@@ -12,6 +12,7 @@ import os
 import pathlib
 import signal
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ha_agent.adapters.alert_store import AlertStore
@@ -20,6 +21,7 @@ from ha_agent.adapters.hook_runner import HookRunner
 from ha_agent.adapters.keeper import KeeperClient
 from ha_agent.adapters.local_confs import LocalConfs
 from ha_agent.adapters.machine import Machine
+from ha_agent.adapters.payload_looker import LookFailed, Wanted
 from ha_agent.adapters.procs import ProcessTable, ProcessWatch
 from ha_agent.adapters.rpc import Progress
 from ha_agent.adapters.runner import Ended
@@ -28,12 +30,13 @@ from ha_agent.adapters.store import History
 from ha_agent.adapters.supervisord import Fault, ProcessInfo, SocketAge, Supervisord, SupervisordDown
 from ha_agent.adapters.watch import HintSink, Watcher
 from ha_agent.core.alerts import Book, Notification
-from ha_agent.core.confs import Program, Verdict
+from ha_agent.core.confs import Program, Run, Verdict
 from ha_agent.core.frames import Message
 from ha_agent.core.guard import Access
 from ha_agent.core.kinship import Found, Kin, Marked
 from ha_agent.core.manifest import EMPTY, Entry, Manifest
 from ha_agent.core.orders import Orders
+from ha_agent.core.payload import Payload
 from ha_agent.core.peer_summary import summary_message
 from ha_agent.core.places import StatePlaces
 from ha_agent.core.settings import (
@@ -61,6 +64,7 @@ from ha_agent.daemon.alerts.program_watcher import ProgramWatcher
 from ha_agent.daemon.alerts.records import AlertRecords
 from ha_agent.daemon.alerts.takeover_summary import TakeoverSummary
 from ha_agent.daemon.checks.watch import NoChecks
+from ha_agent.daemon.drift.watch import DriftWatch
 from ha_agent.daemon.drill import Drill, Voters
 from ha_agent.daemon.events import Events
 from ha_agent.daemon.group import SharedNode, build_group, default_group
@@ -342,7 +346,10 @@ class FakeChecker(ConfChecker):
         lacking = tuple(line.removeprefix("; lacks ") for line in text.splitlines() if line.startswith("; lacks "))
         conf = read_headers(path, text)
         starts = "autostart=false" not in text
-        return Verdict(None, tuple(Program(p, (p,), starts, lacking) for p in conf.programs), dict(conf.groups), {})
+        commands = [line.removeprefix("command=") for line in text.splitlines() if line.startswith("command=")]
+        runs = tuple(Run(command, "/opt", ("/bin",)) for command in commands[:1])
+        programs = tuple(Program(p, (p,), starts, lacking, runs) for p in conf.programs)
+        return Verdict(None, programs, dict(conf.groups), {})
 
     async def close(self) -> None:
         pass
@@ -433,6 +440,26 @@ class FakeLink(PeerLink):
 
     def give_up(self, reason: str) -> None:
         self.go_down(reason)
+
+
+class FakeLooker:
+    """Looks at no file: says that it has found ``payload``, or raises ``failure``. ``wanted``: what it was asked last."""
+
+    def __init__(self) -> None:
+        self.payload = Payload()
+        self.failure: LookFailed | None = None
+        self.wanted: Mapping[str, Wanted] = {}
+
+    async def look(self, programs: Mapping[str, Wanted], ignore: tuple[str, ...]) -> Payload:
+        """What it was given to say."""
+        self.wanted = programs
+        await asyncio.sleep(0)
+        if self.failure is not None:
+            raise self.failure
+        return replace(self.payload, ignore=ignore)
+
+    def close(self) -> None:
+        """Nothing runs."""
 
 
 class FakeReceivers:
@@ -590,6 +617,18 @@ class Node:
             settings.alerts, group.standing, self.supervised, group.loaded, group.active_set, self.clock, self.wall
         )
         self.spells = Spells(group.standing, self.events, self.clock, self.wall, lambda: len(group.loaded.names))
+        self.looker = FakeLooker()
+        self.drift = DriftWatch(
+            settings.payload,
+            "b",
+            group.standing,
+            group.active_set,
+            self.link,
+            self.looker,
+            self.events,
+            self.clock,
+            self.wall,
+        )
         self.accountant = Accountant(
             settings.peer,
             settings.vrrp,
@@ -619,6 +658,7 @@ class Node:
             votes=group.votes,
             checks=NoChecks(),
             payload=NoPayload(),
+            drift=self.drift,
         )
         self.receivers = FakeReceivers()
         names = {id(sink): name for name, sink in settings.sinks.items()}
@@ -665,6 +705,7 @@ class Node:
             self.drill,
             self.begins.append,
             NoPayload(),
+            self.drift,
         )
         tools = build_tools(settings, self.shared, group, self.accountant)
         rooms = build_rooms(settings, CONFIG_PATH, self.shared, group, parts, tools, self.figures)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("own_agent")
 
 
 def answer_after(delay_s: float, run_dir: pathlib.Path, ask: Callable[[], Message]) -> Message:
-    """What ``ask`` is answered by an agent whose socket is there after ``delay_s`` alone, as one that begins anew."""
+    """What ``ask`` is answered by an agent whose socket is there after ``delay_s`` alone, as one that begins again."""
 
     def serve() -> None:
         time.sleep(delay_s)

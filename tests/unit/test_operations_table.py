@@ -89,6 +89,7 @@ PEERS: dict[str, tuple[str, Message]] = {
     "ping": ("peer.ping", {}),
     "status": ("peer.status", {}),
     "manifest": ("peer.manifest", {}),
+    "payload": ("peer.payload", {"known": "x", "mine": "y"}),
     "transaction": ("peer.transaction", {"txn": {}}),
     "payload-offer": ("payload.offer", {"epoch": 1, "claimed_by": "b", "hash": "x"}),
     "release": ("peer.release", {"epoch": 1, "claimed_by": "b"}),

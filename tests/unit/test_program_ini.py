@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ha_agent.core.file_keys import read_files, read_own_files
 from ha_agent.core.program_ini import (
     LogRules,
     ProgramIniError,
@@ -124,3 +125,25 @@ def test_the_sample_of_a_new_program_is_a_good_one() -> None:
         found = render(text, ALICE)
         assert found["command"] == "/opt/bill/bin/run" and found["numprocs"] == str(count)
         assert ("process_name" in found) is (count > 1)
+
+
+def test_files_that_belong_to_the_program_are_named_from_the_folder_on() -> None:
+    text = "[program]\n; ha-agent: files = etc/app.toml, %(here)s/rules\ncommand=run ; ha-agent: files=no\n"
+    text += "#ha-agent:files=/opt/bill/x\n"
+    conf = render_program("bill", "/opt/bill", text, ALICE, LOGS)
+    assert read_files(conf)[0]["program:bill"].files == ("/opt/bill/etc/app.toml", "/opt/bill/rules", "/opt/bill/x")
+    assert render(text)["command"] == "run"
+
+
+@pytest.mark.parametrize("path", ["/etc/shadow", "/opt/billing/x", "../bill2/x", "/opt/bill/../x"])
+def test_an_ordinary_user_names_files_of_his_programs_folder_alone(path: str) -> None:
+    text = f"[program]\n; ha-agent: files = {path}\ncommand=x\n"
+    with pytest.raises(ProgramIniError, match="files="):
+        render(text, ALICE)
+    if ".." not in path:
+        conf = render_program("bill", "/opt/bill", text, ROOT, LOGS)
+        assert read_files(conf)[0]["program:bill"].files == (path,)
+
+
+def test_the_sample_names_no_file() -> None:
+    assert read_own_files(sample_ini("x", "app", 1, "."), "/opt/bill") == ([], [])

@@ -27,6 +27,7 @@ FORMS: dict[str, tuple[type[Request], dict[str, Any], frozenset[str]]] = {
     ),
     "kept-prune": (req.KeptPruneRequest, {"generations": 3, "older_s": 60.0, "divergences": True}, frozenset()),
     "manifest": (req.ManifestRequest, {"look": True, "known": "x"}, frozenset()),
+    "payload": (req.PayloadRequest, {"known": "x", "mine": "y"}, frozenset()),
     "restore": (
         req.RestoreRequest,
         {"generation": "1.2", "path": "a.conf", "sha256": "0" * 64, "there": True, "target": "b.conf"},

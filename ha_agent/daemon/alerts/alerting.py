@@ -210,12 +210,16 @@ class Alerting:
         return [*found, *self._keep_unknown(account)]
 
     def _keep_unknown(self, account: NodeAccount) -> Iterator[Condition]:
-        """What an agent before this one, or a look before a maintenance, has found of checks that nobody has made since."""
+        """What an agent before this one has found, or this one a while ago, and nobody knows now whether it still holds.
+
+        Checks that nobody has made since, as after a maintenance, and files that cannot be compared.
+        """
         unknown = (
             {check.name for check in account.checks if check.health == "unknown"} if account.role is Role.ACTIVE else ()
         )
         for one in self._records.book.open.values():
-            if one.code == "check-failed" and one.subject in unknown:
+            is_uncompared = account.role is Role.ACTIVE and account.drift is not None and account.drift.problem is not None
+            if (one.code == "check-failed" and one.subject in unknown) or (one.code == "payload-differs" and is_uncompared):
                 yield Condition(one.code, one.subject, one.text, one.details)
 
     def _is_silenced(self, code: str) -> bool:

@@ -14,6 +14,7 @@ from ha_agent.core.requests import (
     LetGoRequest,
     Malformed,
     ManifestRequest,
+    PayloadRequest,
     ReleaseRequest,
     Request,
     SummaryRequest,
@@ -23,6 +24,7 @@ from ha_agent.core.requests import (
 from ha_agent.core.transaction import MOST_EPOCH, Watermark
 from ha_agent.core.vote_frames import answer_message, is_sound
 from ha_agent.core.voter import Ask, LetGo
+from ha_agent.daemon.drift.watch import NoDrift
 from ha_agent.daemon.operations.call import Call
 from ha_agent.daemon.operations.status import StatusReporter
 from ha_agent.daemon.peer.conversation import Conversation
@@ -52,8 +54,9 @@ class PeerOperations:
         give_way: Callable[[str], None],
         votes: NoVotes,
         peer: str,
+        drift: NoDrift,
     ) -> None:
-        self._votes, self._peer = votes, peer
+        self._votes, self._peer, self._drift = votes, peer, drift
         self._conversation, self._interlock, self._receiver = conversation, interlock, receiver
         self._patrol, self._status, self._maintenance, self._link = patrol, status, maintenance, link
         self._waker, self._give_way = waker, give_way
@@ -78,6 +81,10 @@ class PeerOperations:
         manifest = await (self._receiver.look() if request.look else self._receiver.glance())
         rows = None if manifest.hash == request.known else manifest.to_rows()
         return {"hash": manifest.hash, "rows": rows}
+
+    async def payload(self, request: PayloadRequest, _call: Call) -> Mapping[str, Any]:
+        """What this node has of the files that programs need: digests, for the peer's agent alone."""
+        return await self._drift.answer(request.known, request.mine)
 
     async def transaction(self, request: TransactionRequest, _call: Call) -> Mapping[str, Any]:
         """Judges and commits one change of the registry."""

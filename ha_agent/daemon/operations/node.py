@@ -6,8 +6,7 @@ import base64
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable
 from typing import Any
 
 from ha_agent.adapters.conf_checker import CheckerFailed
@@ -151,10 +150,12 @@ class NodeOperations:
 
 def describe_verdict(verdict: Verdict) -> dict[str, Any]:
     """A verdict as JSON-able data."""
-    programs: list[Mapping[str, Any]] = [asdict(program) for program in verdict.programs]
     return {
         "problem": verdict.problem,
-        "programs": programs,
+        "programs": [
+            {"name": one.name, "processes": one.processes, "autostart": one.autostart, "missing": one.missing}
+            for one in verdict.programs
+        ],
         "groups": dict(verdict.groups),
         "taken": list(verdict.taken),
     }

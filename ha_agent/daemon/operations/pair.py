@@ -21,7 +21,7 @@ from ha_agent.daemon.replication.view import RegistryView
 from ha_agent.daemon.standing import Standing
 
 BACK_S = 3.0
-"""An agent that begins anew is back within one on a busy machine; a peer that is gone is reported that much later, once."""
+"""An agent that begins again is back within one on a busy machine; a peer that is gone is reported that much later, once."""
 
 
 class PairOperations:

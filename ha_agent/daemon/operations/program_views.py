@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ha_agent.adapters.ssh import PeerLink
@@ -14,6 +14,7 @@ from ha_agent.core.answers import ProgramsAnswer, WhoAmIAnswer
 from ha_agent.core.requests import Request
 from ha_agent.core.settings import Settings
 from ha_agent.core.supervisor_words import EXPLAINED_STATES, LIVE_STATES, PARKED_STATE, WAITING_STATE, State, full_name
+from ha_agent.core.targets import Catalogue
 from ha_agent.core.wait_texts import say_unmet
 from ha_agent.core.words import Outcome
 from ha_agent.daemon.operations.call import Call
@@ -39,13 +40,17 @@ class ProgramViews:
         conversation: Conversation,
         link: PeerLink,
         describe_waits: Callable[[float], Sequence[WaitAccount]],
+        say_drifts: Callable[[], Mapping[str, str]],
         wall: Callable[[], float],
     ) -> None:
-        """``describe_waits``: the programs that are started after others and are not yet, at a time of ``wall``."""
+        """``describe_waits``: the programs that are started after others and are not yet, at a time of ``wall``.
+
+        ``say_drifts``: by program in what its files differ on the other node.
+        """
         self._settings, self._standing = settings, standing
         self._supervised, self._loaded, self._active_set = supervised, loaded, active_set
         self._catalogue, self._conversation, self._link = catalogue, conversation, link
-        self._describe_waits, self._wall = describe_waits, wall
+        self._describe_waits, self._say_drifts, self._wall = describe_waits, say_drifts, wall
 
     async def whoami(self, _request: Request, call: Call) -> WhoAmIAnswer:
         """Where the user is, and what that user may do."""
@@ -115,7 +120,20 @@ class ProgramViews:
         rows += [
             row for wait in self._describe_waits(self._wall()) for row in _describe_wait(wait) if row["name"] not in loaded
         ]
+        _add_drifts(rows, self._say_drifts(), catalogue)
         return sorted(rows, key=lambda row: str(row["name"]))
+
+
+def _add_drifts(rows: Iterable[dict[str, Any]], said: Mapping[str, str], catalogue: Catalogue) -> None:
+    """Adds ``differs`` to the rows of programs whose files are not the same on both nodes."""
+    if not said:
+        return
+    processes = {program: names for conf in catalogue.confs for program, names in conf.processes.items() if program in said}
+    programs = {(catalogue.group_of(program), name): program for program, names in processes.items() for name in names}
+    for row in rows:
+        program = programs.get((row["group"], str(row["name"]).rpartition(":")[2]))
+        if row["kind"] != "local" and program is not None:
+            row["differs"] = said[program]
 
 
 def _describe_wait(wait: WaitAccount) -> Iterator[dict[str, Any]]:

@@ -156,6 +156,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
     Operation("ping", req.SummaryRequest, lambda r: r.peer.ping, PEER),
     Operation("status", Request, lambda r: r.peer.status, PEER),
     Operation("manifest", req.ManifestRequest, lambda r: r.peer.manifest, PEER),
+    Operation("payload", req.PayloadRequest, lambda r: r.peer.payload, PEER),
     Operation("transaction", req.TransactionRequest, lambda r: r.peer.transaction, PEER),
     Operation("payload-offer", req.PayloadOfferRequest, lambda r: r.payload.offer, PEER),
     Operation("release", req.ReleaseRequest, lambda r: r.peer.release, PEER),

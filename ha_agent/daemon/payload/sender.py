@@ -20,6 +20,7 @@ from ha_agent.adapters.ssh import PeerLink, TransferFailed
 from ha_agent.core.frames import Message
 from ha_agent.core.payload_list import Kind, Listing, PayloadAnswer, PayloadEntry
 from ha_agent.core.payload_status import STUCK, PayloadState, Sent
+from ha_agent.core.reasons import reason_of
 from ha_agent.core.settings import PayloadSettings
 from ha_agent.core.words import Outcome, Role
 from ha_agent.daemon.events import Events
@@ -176,7 +177,7 @@ class PayloadSender:
         except RemoteError as error:
             self._rest(PayloadState.REFUSED, f"{self._peer}: {error}")
         except (TransferFailed, OSError) as error:
-            self._rest(PayloadState.PENDING, str(error))
+            self._rest(PayloadState.PENDING, reason_of(error))
 
     async def _offer(self, scan: Scan, ask: Ask, tell: Tell | None) -> None:
         """Asks until the peer has all, or says why not. Raises as ``PeerLink.ask`` and ``PeerLink.transfer_files`` do."""

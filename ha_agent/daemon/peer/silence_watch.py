@@ -94,7 +94,7 @@ class SilenceWatch:
             if look.has_heard:
                 return False
             if look.silence.is_proved(self._clock()):
-                # It counts once: whoever asks again begins anew.
+                # It counts once: whoever asks again begins again.
                 look.is_over = True
                 return True
             await asyncio.sleep(look.step_s)

@@ -19,9 +19,10 @@ from dataclasses import replace
 from ha_agent.adapters.conf_checker import CheckerFailed, ConfChecker
 from ha_agent.adapters.files import discard, make_dir, write_atomic
 from ha_agent.core.confs import Selection, Verdict, refuse_local, render_conf, select_confs
+from ha_agent.core.file_keys import read_files
 from ha_agent.core.manifest import EMPTY, Manifest, diff_manifests
 from ha_agent.core.names import active_name, former_active_name, is_loadable_name
-from ha_agent.core.order_keys import read_order
+from ha_agent.core.order_keys import MARK, read_order
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +148,7 @@ class ActiveSet:
             self.failure = str(error)
             log.error("confs cannot be checked: %s", error)
             return {p: Verdict(problem=f"not checked: {error}") for p in paths}
-        verdicts = {p: _with_order(v, texts[p]) for p, v in verdicts.items()}
+        verdicts = {p: _with_keys(v, texts[p], directories[p]) for p, v in verdicts.items()}
         self._verdicts.update((p, (wanted[p], v)) for p, v in verdicts.items())
         self._lacking -= verdicts.keys()
         gone = {p: Verdict(problem="changed or vanished while it was read") for p in paths if p not in verdicts}
@@ -309,10 +310,11 @@ class ActiveSet:
                     discard(os.path.join(self.directory, name))
 
 
-def _with_order(verdict: Verdict, text: str) -> Verdict:
-    """The verdict with what the conf says of the order of starts. What is wrong of that is lint's business."""
-    keys = read_order(text)[0]
-    return replace(verdict, order_keys=keys) if keys else verdict
+def _with_keys(verdict: Verdict, text: str, here: str) -> Verdict:
+    """The verdict with what the conf says in the agent's comments. What is wrong of that is lint's business."""
+    if MARK not in text:
+        return verdict
+    return replace(verdict, order_keys=read_order(text)[0], file_keys=read_files(text, here)[0])
 
 
 def _look_of(path: str) -> tuple[int, int, int]:

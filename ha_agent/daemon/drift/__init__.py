@@ -1,0 +1,1 @@
+"""The files that programs need, on this node and on the peer."""
