@@ -38,6 +38,7 @@ from ha_agent.daemon.operations.status import StatusReporter
 from ha_agent.daemon.operations.supervisor_calls import SupervisorCalls
 from ha_agent.daemon.operations.table import Rooms
 from ha_agent.daemon.operations.update import UpdateCommand
+from ha_agent.daemon.operations.usage import ProgramUsage
 from ha_agent.daemon.programs.catalogue import CatalogueReader
 from ha_agent.daemon.programs.judgement import Judgement
 from ha_agent.daemon.programs.partial_groups import PartialGroups
@@ -178,6 +179,7 @@ def _build_views(settings: Settings, shared: SharedNode, group: Group, tools: To
         group.conversation,
         shared.link,
         group.start_order.describe,
+        ProgramUsage(shared.clock, shared.wall),
         shared.wall,
     )
 

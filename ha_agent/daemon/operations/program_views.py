@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ha_agent.adapters.ssh import PeerLink
@@ -14,9 +14,11 @@ from ha_agent.core.answers import ProgramsAnswer, WhoAmIAnswer
 from ha_agent.core.requests import Request
 from ha_agent.core.settings import Settings
 from ha_agent.core.supervisor_words import EXPLAINED_STATES, LIVE_STATES, PARKED_STATE, WAITING_STATE, State, full_name
+from ha_agent.core.targets import Catalogue
 from ha_agent.core.wait_texts import say_unmet
 from ha_agent.core.words import Outcome
 from ha_agent.daemon.operations.call import Call
+from ha_agent.daemon.operations.usage import ProgramUsage
 from ha_agent.daemon.peer.conversation import Conversation
 from ha_agent.daemon.programs.active_set import ActiveSet
 from ha_agent.daemon.programs.catalogue import CatalogueReader
@@ -39,13 +41,14 @@ class ProgramViews:
         conversation: Conversation,
         link: PeerLink,
         describe_waits: Callable[[float], Sequence[WaitAccount]],
+        usage: ProgramUsage,
         wall: Callable[[], float],
     ) -> None:
         """``describe_waits``: the programs that are started after others and are not yet, at a time of ``wall``."""
         self._settings, self._standing = settings, standing
         self._supervised, self._loaded, self._active_set = supervised, loaded, active_set
         self._catalogue, self._conversation, self._link = catalogue, conversation, link
-        self._describe_waits, self._wall = describe_waits, wall
+        self._describe_waits, self._usage, self._wall = describe_waits, usage, wall
 
     async def whoami(self, _request: Request, call: Call) -> WhoAmIAnswer:
         """Where the user is, and what that user may do."""
@@ -99,7 +102,8 @@ class ProgramViews:
     async def describe(self, infos: Iterable[ProcessInfo]) -> list[dict[str, Any]]:
         """Every one of supervisord's processes ``infos`` and every parked program, a row each.
 
-        ``kind``: ``registry``, ``local`` (runs on both nodes), ``parked``, or ``waiting``, with ``waits_for``.
+        ``kind``: ``registry``, ``local`` (runs on both nodes), ``parked``, or ``waiting``, with ``waits_for``. ``path``: its
+        conf in the registry, null where it is not of that; ``usage``: as ``ProgramUsage`` says, null where nothing is known.
         """
         catalogue = await self._catalogue.read()
         parked = {(catalogue.group_of(p), p) for conf in catalogue.confs if conf.is_parked for p in conf.programs}
@@ -115,7 +119,27 @@ class ProgramViews:
         rows += [
             row for wait in self._describe_waits(self._wall()) for row in _describe_wait(wait) if row["name"] not in loaded
         ]
+        paths = _list_paths(catalogue)
+        used = await self._usage.read({row["pid"] for row in rows if row["pid"]})
+        for row in rows:
+            row["path"] = paths.get(_split_name(row)) if row["kind"] != "local" else None
+            row["usage"] = used.get(row["pid"])
         return sorted(rows, key=lambda row: str(row["name"]))
+
+
+def _split_name(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Group and process of a row."""
+    return row["group"], str(row["name"]).rpartition(":")[2]
+
+
+def _list_paths(catalogue: Catalogue) -> dict[tuple[str, str], str]:
+    """The conf of every process, by its group and name; one that is registered comes before one that is parked."""
+    found: dict[tuple[str, str], str] = {}
+    for conf in sorted(catalogue.confs, key=lambda conf: conf.is_parked):
+        for program in conf.programs:
+            for process in (program, *conf.processes.get(program, ())):
+                found.setdefault((catalogue.group_of(program), process), conf.path)
+    return found
 
 
 def _describe_wait(wait: WaitAccount) -> Iterator[dict[str, Any]]:
