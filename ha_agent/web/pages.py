@@ -18,7 +18,7 @@ from ha_agent.core.supervisor_words import PARKED_STATE, WAITING_STATE
 from ha_agent.web.actions import STATUS_OF, do_action
 from ha_agent.web.http import Denied, EventStream, Handler, address_of, is_own_form, read_form, served
 from ha_agent.web.pairs import ACTIONS, Pair, PairRefused, PairUnreachable
-from ha_agent.web.render import describe_pair, read_static, render, render_parts
+from ha_agent.web.render import describe_pair, read_static, render, render_parts, say_title
 from ha_agent.web.sessions import Session, is_csrf
 from ha_agent.web.site import COOKIE, LANGUAGE_COOKIE, Site
 from ha_agent.web.texts import LANGUAGES
@@ -157,8 +157,8 @@ class Pages:
         if pair.version == 0:
             await pair.wait_change(0, 2.0)
         words = self._site.words(request, session)
-        parts = render_parts(pair, words)
-        return _page(render("pair.html", words, name=pair.name, names=list(self._site.pairs), parts=parts))
+        parts, title = render_parts(pair, words), say_title(pair, words)
+        return _page(render("pair.html", words, name=pair.name, names=list(self._site.pairs), parts=parts, title=title))
 
     async def _live(self, request: Request) -> Response:
         """The parts of a pair's page as server-sent events, each when it has changed (html.spec.whatwg.org, 9.2)."""

@@ -220,7 +220,8 @@ def _news_of(view: Mapping[str, Any]) -> str:
         node["votes"] = {**votes, "left_s": None, "witness_silent_s": votes["witness_silent_s"] is not None}
     alerts = {key: value for key, value in view["alerts"].items() if key != "at"}
     view["figures"]["started"], view["figures"]["history_events"]
-    return hashlib.sha256(json.dumps([node, view["programs"], alerts], sort_keys=True).encode()).hexdigest()
+    programs = [{key: value for key, value in row.items() if key != "usage"} for row in view["programs"]]
+    return hashlib.sha256(json.dumps([node, programs, alerts], sort_keys=True).encode()).hexdigest()
 
 
 class LocalPair(Pair):

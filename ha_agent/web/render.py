@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -15,10 +15,11 @@ from ha_agent.core.guard import Access
 from ha_agent.core.problems import REMEDIES, TEXTS, age_text, find_problems
 from ha_agent.core.supervisor_words import State
 from ha_agent.web.pairs import Pair, Sight
+from ha_agent.web.programs import describe_holders
 from ha_agent.web.texts import LANGUAGES, translate
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
-PARTS = ("problems", "nodes", "alerts", "events")
+PARTS = ("summary", "problems", "programs", "nodes", "alerts", "events")
 
 
 def _environment() -> jinja2.Environment:
@@ -108,9 +109,30 @@ def describe_pair(pair: Pair, words: Words) -> dict[str, Any]:
         "nodes": nodes,
         "problems": problems,
         "active": active.name if active else None,
+        "title": say_title(pair, words),
+        "vips": list_vips(pair.known.sights),
+        "holders": describe_holders(pair.known.sights),
         "lasting": sorted(lasting, key=lambda row: row["since"]),
         "events": list(reversed(pair.known.events)),
     }
+
+
+def say_title(pair: Pair, words: Words) -> str:
+    """What stands in the browser's tab: the virtual address, both nodes, and which of them is active."""
+    active = pair.find_active()
+    nodes = []
+    for sight in pair.known.sights:
+        state = "no answer" if sight.problem is not None or sight.node is None else "active" if sight is active else ""
+        nodes.append(f"{sight.name} ({words.translate(state)})" if state else sight.name)
+    return f"{', '.join(list_vips(pair.known.sights)) or pair.name}: {', '.join(nodes)}"
+
+
+def list_vips(sights: Sequence[Sight]) -> list[str]:
+    """The virtual addresses of a pair, as its nodes say them or said them last; none where nobody has."""
+    found: dict[str, None] = {}
+    for sight in sights:
+        found.update(dict.fromkeys(vip.partition("/")[0] for vip in (sight.node or {}).get("vips") or ()))
+    return list(found)
 
 
 def describe_sight(sight: Sight, now: float) -> dict[str, Any]:

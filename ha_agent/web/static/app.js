@@ -44,6 +44,8 @@ function replaceParts(parts) {
   }
   tick();
   filterPrograms();
+  const title = document.querySelector("h1[data-title]");
+  if (title) document.title = `${title.dataset.title} – ha-agent`;
   const news = [];
   for (const [node, role] of Object.entries(roles())) {
     if (before[node] !== role) {
