@@ -46,6 +46,8 @@ class Api:
             route("/pairs/{pair}/history", self._show_history),
             route("/pairs/{pair}/alerts", self._list_alerts),
             route(program + "/log", self._show_log),
+            route("/pairs/{pair}/conf", self._show_conf),
+            route("/pairs/{pair}/kept", self._show_kept),
             route("/pairs/{pair}/programs/{program}/{action}", self._act, "POST"),
             route("/pairs/{pair}/switchover", self._switch_over, "POST"),
         ]
@@ -159,7 +161,32 @@ class Api:
         if node not in {sight.name for sight in pair.known.sights}:
             raise Denied(404, "there is no such node")
         try:
-            return JSONResponse({"text": await pair.read_log(node, program, stream)})
+            if (begin := _number(request, "begin")) is not None:
+                part = await pair.read_log_piece(node, program, stream, begin)
+            else:
+                part = await pair.read_log(node, program, stream, _number(request, "after"))
+            return JSONResponse({"text": part.text, "end": part.end, "whole": part.is_whole})
+        except PairUnreachable as error:
+            raise Denied(504, str(error)) from None
+        except PairRefused as error:
+            raise Denied(409, str(error)) from None
+
+    async def _show_conf(self, request: Request) -> Response:
+        account, pair = self._site.require(request, Access.OPERATE), self._pair(request)
+        try:
+            return JSONResponse(await pair.read_conf(request.query_params.get("path", ""), account.name))
+        except PairUnreachable as error:
+            raise Denied(504, str(error)) from None
+        except PairRefused as error:
+            raise Denied(409, str(error)) from None
+
+    async def _show_kept(self, request: Request) -> Response:
+        account, pair, given = self._site.require(request, Access.OPERATE), self._pair(request), request.query_params
+        if (node := given.get("node", "")) not in {sight.name for sight in pair.known.sights}:
+            raise Denied(404, "there is no such node")
+        copy = {key: given.get(key, "") for key in ("generation", "path", "sha256")}
+        try:
+            return JSONResponse({"text": await pair.read_kept(node, copy, account.name)})
         except PairUnreachable as error:
             raise Denied(504, str(error)) from None
         except PairRefused as error:
@@ -175,6 +202,16 @@ class Api:
         account, pair = self._require_change(request), self._site.pair_of(request)
         content = await self._read(request)
         return _answer(await do_action(pair, "switchover", "", _behalf(account, content)))
+
+
+def _number(request: Request, name: str) -> int | None:
+    """A number of bytes in the query; None where it is not there. Raises ``Denied``."""
+    given = request.query_params.get(name)
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdigit() and len(given) < 16):
+        raise Denied(400, f"{name} is not a number")
+    return int(given)
 
 
 def _behalf(account: Account, content: Mapping[str, Any]) -> str:

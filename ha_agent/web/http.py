@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -71,6 +71,16 @@ class EventStream(Response):
     async def _await_disconnect(receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
+
+
+class Chunks(EventStream):
+    """A text that is sent in pieces, as they come; ``over`` is called at its end."""
+
+    media_type = "text/plain"
+
+    def __init__(self, pieces: AsyncIterator[bytes], over: Callable[[], None], headers: Mapping[str, str]) -> None:
+        super().__init__(pieces, over)
+        self.headers.update(headers)
 
 
 async def read_form(request: Request) -> dict[str, str]:

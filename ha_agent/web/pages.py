@@ -6,28 +6,24 @@ import asyncio
 import json
 import time
 import urllib.parse
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from ha_agent.core.guard import Access
-from ha_agent.core.supervisor_words import PARKED_STATE, WAITING_STATE
 from ha_agent.web.actions import STATUS_OF, do_action
 from ha_agent.web.http import Denied, EventStream, Handler, address_of, is_own_form, read_form, served
 from ha_agent.web.pairs import ACTIONS, Pair, PairRefused, PairUnreachable
-from ha_agent.web.render import describe_pair, read_static, render, render_parts, say_title
+from ha_agent.web.program_pages import ProgramPages
+from ha_agent.web.render import describe_pair, page_of, read_static, render, render_parts, say_title
 from ha_agent.web.sessions import Session, is_csrf
 from ha_agent.web.site import COOKIE, LANGUAGE_COOKIE, Site
 from ha_agent.web.texts import LANGUAGES
 from ha_agent.web.users import UsersDamaged
 
 BEAT_S = 15.0
-NOT_LOADED = frozenset({PARKED_STATE, WAITING_STATE})
-"""States of programs that supervisord does not have."""
-
 MOST_EVENTS = 1000
 STATIC = {"style.css": "text/css", "app.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
@@ -54,9 +50,9 @@ class Pages:
             page("/pairs/{pair}", self._pair),
             page("/pairs/{pair}/live", self._live),
             page("/pairs/{pair}/history", self._history),
-            page("/pairs/{pair}/nodes/{node}/programs/{program}", self._program),
             page("/pairs/{pair}/confirm", self._confirm),
             page("/pairs/{pair}/do", self._do, "POST"),
+            *ProgramPages(self._site, self._require).routes(page),
         ]
 
     def _complain(self, request: Request, error: Denied) -> Response:
@@ -67,7 +63,7 @@ class Pages:
         except UsersDamaged:
             session = None
         words = self._site.words(request, session)
-        return _page(
+        return page_of(
             render("error.html", words, title=words.translate("Not done"), text=words.translate(str(error))), error.status
         )
 
@@ -90,7 +86,7 @@ class Pages:
         words = self._site.words(request, None)
         self._site.users.load()
         empty = self._site.users.is_empty
-        return _page(render("login.html", words, problem=None, next=_local(request.query_params.get("next")), empty=empty))
+        return page_of(render("login.html", words, problem=None, next=_local(request.query_params.get("next")), empty=empty))
 
     async def _log_in(self, request: Request) -> Response:
         if not is_own_form(request):
@@ -103,7 +99,7 @@ class Pages:
         except Denied as error:
             words = self._site.words(request, None)
             problem = words.translate(str(error))
-            response = _page(render("login.html", words, problem=problem, next=target, empty=False), error.status)
+            response = page_of(render("login.html", words, problem=problem, next=target, empty=False), error.status)
             if error.retry_s is not None:
                 response.headers["Retry-After"] = str(int(error.retry_s) + 1)
             return response
@@ -149,7 +145,7 @@ class Pages:
         for pair in self._site.pairs.values():
             pair.watch()
         shown = [describe_pair(pair, words) for pair in self._site.pairs.values()]
-        return _page(render("overview.html", words, pairs=shown, names=names))
+        return page_of(render("overview.html", words, pairs=shown, names=names))
 
     async def _pair(self, request: Request) -> Response:
         session, pair = self._require(request), self._site.pair_of(request)
@@ -158,7 +154,7 @@ class Pages:
             await pair.wait_change(0, 2.0)
         words = self._site.words(request, session)
         parts, title = render_parts(pair, words), say_title(pair, words)
-        return _page(render("pair.html", words, name=pair.name, names=list(self._site.pairs), parts=parts, title=title))
+        return page_of(render("pair.html", words, name=pair.name, names=list(self._site.pairs), parts=parts, title=title))
 
     async def _live(self, request: Request) -> Response:
         """The parts of a pair's page as server-sent events, each when it has changed (html.spec.whatwg.org, 9.2)."""
@@ -206,27 +202,7 @@ class Pages:
         except (PairUnreachable, PairRefused) as error:
             raise Denied(504, str(error)) from None
         shown = {"name": pair.name, "events": list(reversed(events))}
-        return _page(render("history.html", words, name=pair.name, names=list(self._site.pairs), pair=shown))
-
-    async def _program(self, request: Request) -> Response:
-        session, pair = self._require(request), self._site.pair_of(request)
-        node, program = request.path_params["node"], request.path_params["program"]
-        words = self._site.words(request, session)
-        row = _row_of(pair, node, program)
-        logs: list[tuple[str, str, str | None]] = []
-        if row["state"] not in NOT_LOADED:
-            logs, is_refused = await _read_logs(pair, node, program)
-            if is_refused:
-                # It may have been parked, or have gone, a moment ago.
-                await pair.refresh()
-                row = _row_of(pair, node, program)
-        if row["state"] in NOT_LOADED:
-            # supervisord does not know it, so it has no log of it to give.
-            logs = []
-        active = pair.find_active()
-        acts = words.operates and row["kind"] != "local" and active is not None and active.name == node
-        given = {"name": pair.name, "names": list(self._site.pairs), "node": node, "row": row, "logs": logs, "acts": acts}
-        return _page(render("program.html", words, **given))
+        return page_of(render("history.html", words, name=pair.name, names=list(self._site.pairs), pair=shown))
 
     # ---- doing --------------------------------------------------------------------------------------------
 
@@ -240,7 +216,7 @@ class Pages:
         words = self._site.words(request, session)
         shown = describe_pair(pair, words)
         given = {"name": pair.name, "names": list(self._site.pairs), "action": action, "program": program, "pair": shown}
-        return _page(render("confirm.html", words, **given))
+        return page_of(render("confirm.html", words, **given))
 
     async def _do(self, request: Request) -> Response:
         session, form = await self._require_form(request)
@@ -250,36 +226,9 @@ class Pages:
         result = await do_action(pair, action, program, account.name)
         words = self._site.words(request, session)
         given = {"name": pair.name, "names": list(self._site.pairs), "action": action, "program": program, "result": result}
-        return _page(render("result.html", words, **given), STATUS_OF[result.outcome])
-
-
-async def _read_logs(pair: Pair, node: str, program: str) -> tuple[list[tuple[str, str, str | None]], bool]:
-    """The ends of both logs: stream, text, and why there is none; and whether the node answers and refuses one."""
-    logs: list[tuple[str, str, str | None]] = []
-    is_refused = False
-    for stream in ("stdout", "stderr"):
-        try:
-            logs.append((stream, await pair.read_log(node, program, stream), None))
-        except (PairUnreachable, PairRefused) as error:
-            is_refused |= isinstance(error, PairRefused)
-            logs.append((stream, "", str(error)))
-    return logs, is_refused
-
-
-def _row_of(pair: Pair, node: str, program: str) -> Mapping[str, Any]:
-    """What is known of a program on a node. Raises ``Denied``."""
-    for sight in pair.known.sights:
-        if sight.name == node and sight.view is not None:
-            for row in sight.view["programs"]:
-                if row["name"] == program:
-                    return dict(row)
-    raise Denied(404, "there is no such program on that node")
+        return page_of(render("result.html", words, **given), STATUS_OF[result.outcome])
 
 
 def _local(target: str | None) -> str:
     """``target`` where it is a path of this site; nobody is to be sent elsewhere."""
     return target if target and target.startswith("/") and not target.startswith(("//", "/\\")) else "/"
-
-
-def _page(text: str, status: int = 200) -> Response:
-    return Response(text, status, media_type="text/html")

@@ -23,13 +23,17 @@ from ha_agent.core.program_texts import missing_on_peer, stop_lines
 from ha_agent.core.requests import MOST_SECONDS
 from ha_agent.core.supervisor_words import FaultCode, full_name
 from ha_agent.core.words import CommandOutcome, Outcome
+from ha_agent.web import confs, logs
 from ha_agent.web.agent_client import AgentClient, AgentRefused, AgentSilent
+from ha_agent.web.logs import LogPart, LogRefused
+from ha_agent.web.usage import UsageBook
 
 T = TypeVar("T")
 
 VIEW_S = 3.0
 PEER_S = 2.0
 ACT_S = 120.0
+CONF_S = 15.0
 HAND_OVER_S = 40.0
 REFRESH_S = 3.0
 UNWATCHED = 5
@@ -40,7 +44,6 @@ WATCHED_S = 15.0
 
 LOOKS_AT_ONCE, ACTS_AT_ONCE = 6, 4
 EVENTS = 60
-LOG_BYTES = 65536
 EVENT_TEXTS = ("node", "code", "text")
 ACTIONS = ("start", "stop", "restart")
 
@@ -128,6 +131,7 @@ class Pair(ABC):
         self.name = name
         self._try_out = try_out
         self.known = Known()
+        self.usage = UsageBook()
         self.version = 0
         self._poll_s = poll_s
         self._changed = asyncio.Event()
@@ -151,8 +155,23 @@ class Pair(ABC):
         """Begins a switchover; its progress shows in what is known."""
 
     @abstractmethod
-    async def read_log(self, node: str, program: str, stream: str) -> str:
-        """The end of a program's log. Raises ``PairUnreachable`` and ``PairRefused``."""
+    async def read_log(self, node: str, program: str, stream: str, after: int | None = None) -> LogPart:
+        """The end of a program's log; with ``after`` what came since it had so many bytes.
+
+        Raises ``PairUnreachable`` and ``PairRefused``.
+        """
+
+    @abstractmethod
+    async def read_log_piece(self, node: str, program: str, stream: str, begin: int) -> LogPart:
+        """What stands in a log at ``begin``; an empty text at its end. Raises as ``read_log``."""
+
+    @abstractmethod
+    async def read_conf(self, path: str, by: str) -> dict[str, Any]:
+        """A conf as both nodes have it (``confs.read_conf``). Raises ``PairUnreachable`` and ``PairRefused``."""
+
+    @abstractmethod
+    async def read_kept(self, node: str, copy: Mapping[str, str], by: str) -> str | None:
+        """The text of a kept copy of ``node``, None where it is gone. Raises ``PairUnreachable`` and ``PairRefused``."""
 
     @abstractmethod
     async def read_history(self, count: int) -> list[Mapping[str, Any]]:
@@ -201,6 +220,7 @@ class Pair(ABC):
                 news = _news_of(view)
                 if news != sight.news:
                     self._try_view(sight, replace(sight, view=view, at=at, problem=problem))
+                self.usage.feed(sight.name, view["programs"])
             sight.view, sight.at, sight.news = view, at, news
         sight.problem = problem
         if (sight.news, sight.problem) != before:
@@ -328,10 +348,12 @@ class LocalPair(Pair):
             except (PairUnreachable, PairRefused) as error:
                 self._learn(self._peer, None, None, str(error))
 
-    async def _ask_peer(self, message: Mapping[str, Any], timeout_s: float, by: str | None = None) -> dict[str, Any]:
+    async def _ask_peer(
+        self, message: Mapping[str, Any], timeout_s: float, by: str | None = None, *, raw: bool = False
+    ) -> dict[str, Any]:
         wrapped = {"op": "at-peer", "ask": dict(message), "timeout_s": timeout_s}
         try:
-            answer = await self._for(by).ask(wrapped, timeout_s + 1.0, by)
+            answer = await self._for(by).ask(wrapped, timeout_s + 1.0, by, raw=raw)
         except AgentSilent as error:
             raise PairUnreachable(str(error)) from None
         except AgentRefused as error:
@@ -347,11 +369,14 @@ class LocalPair(Pair):
     def _for(self, by: str | None) -> AgentClient:
         return self._client if by is None else self._doer
 
-    async def _ask(self, node: str, message: Mapping[str, Any], timeout_s: float, by: str | None = None) -> dict[str, Any]:
+    async def _ask(
+        self, node: str, message: Mapping[str, Any], timeout_s: float, by: str | None = None, *, raw: bool = False
+    ) -> dict[str, Any]:
+        """``raw``: texts of the answer are as they were sent; whoever asks so shows none of them as they are."""
         if node != self._own.name:
-            return await self._ask_peer(message, timeout_s, by)
+            return await self._ask_peer(message, timeout_s, by, raw=raw)
         try:
-            return await self._for(by).ask(dict(message), timeout_s, by)
+            return await self._for(by).ask(dict(message), timeout_s, by, raw=raw)
         except AgentSilent as error:
             raise PairUnreachable(str(error)) from None
         except AgentRefused as error:
@@ -386,15 +411,42 @@ class LocalPair(Pair):
             raise answers[0]
         return merge_events(*told)[-count:]
 
-    async def read_log(self, node: str, program: str, stream: str) -> str:
+    async def read_log(self, node: str, program: str, stream: str, after: int | None = None) -> LogPart:
         """The end of a log, through the guard."""
-        method = {"stdout": "tailProcessStdoutLog", "stderr": "tailProcessStderrLog"}[stream]
-        message = {"op": "supervisor", "method": method, "params": [_rpc_name(program), 0, LOG_BYTES]}
-        answer = await self._ask(node, message, PEER_S)
+        return await self._look_at_log(node, logs.read_end(self._supervisor_of(node), _rpc_name(program), stream, after))
+
+    async def read_log_piece(self, node: str, program: str, stream: str, begin: int) -> LogPart:
+        """A piece of a log, through the guard."""
+        return await self._look_at_log(node, logs.read_piece(self._supervisor_of(node), _rpc_name(program), stream, begin))
+
+    async def _look_at_log(self, node: str, look: Coroutine[Any, Any, LogPart]) -> LogPart:
         with reading(node):
-            if answer["outcome"] != Outcome.DONE:
-                raise PairRefused(str(answer.get("text") or answer.get("reason") or answer["outcome"]))
-            return str(answer["result"][0])
+            try:
+                return await look
+            except LogRefused as error:
+                raise PairRefused(str(error)) from None
+
+    def _supervisor_of(self, node: str) -> logs.Call:
+        async def call(method: str, params: list[Any]) -> Mapping[str, Any]:
+            return await self._ask(node, {"op": "supervisor", "method": method, "params": params}, PEER_S, raw=True)
+
+        return call
+
+    async def read_conf(self, path: str, by: str) -> dict[str, Any]:
+        """Asks both agents, which judge the text anew."""
+        names = [sight.name for sight in self.known.sights]
+        return await confs.read_conf(self._operator(by), names, path, (PairUnreachable, PairRefused))
+
+    async def read_kept(self, node: str, copy: Mapping[str, str], by: str) -> str | None:
+        """Asks the agent of ``node``."""
+        with reading(node):
+            return await confs.read_kept(self._operator(by), node, copy)
+
+    def _operator(self, by: str) -> confs.Ask:
+        async def ask(node: str, message: Mapping[str, Any]) -> Mapping[str, Any]:
+            return await self._ask(node, message, CONF_S, by, raw=True)
+
+        return ask
 
     async def act(self, action: str, program: str, by: str) -> Result:
         """Has the active node do it; where none is known to be active, this node says why not."""

@@ -15,7 +15,19 @@ from typing import Any
 from ha_agent.core.visible import visible, visible_data
 from ha_agent.core.web_settings import PairSettings
 from ha_agent.core.words import CommandOutcome
-from ha_agent.web.pairs import ACT_S, REFRESH_S, Pair, PairRefused, PairUnreachable, Result, Sight, events_in, reading
+from ha_agent.web.logs import LogPart
+from ha_agent.web.pairs import (
+    ACT_S,
+    CONF_S,
+    REFRESH_S,
+    Pair,
+    PairRefused,
+    PairUnreachable,
+    Result,
+    Sight,
+    events_in,
+    reading,
+)
 
 ANSWER_S = 5.0
 MOST_BYTES = 8 * 1024 * 1024
@@ -90,12 +102,29 @@ class RemotePair(Pair):
         await self.refresh()
         return result
 
-    async def read_log(self, node: str, program: str, stream: str) -> str:
+    async def read_log(self, node: str, program: str, stream: str, after: int | None = None) -> LogPart:
         """Asks the other dashboard."""
+        return await self._read_log(node, program, {"stream": stream, **({} if after is None else {"after": after})})
+
+    async def read_log_piece(self, node: str, program: str, stream: str, begin: int) -> LogPart:
+        """Asks the other dashboard."""
+        return await self._read_log(node, program, {"stream": stream, "begin": begin})
+
+    async def _read_log(self, node: str, program: str, query: Mapping[str, Any]) -> LogPart:
         program, node = urllib.parse.quote(program, safe=""), urllib.parse.quote(node, safe="")
-        answer = await self._ask("GET", f"/nodes/{node}/programs/{program}/log?stream={stream}", ANSWER_S)
+        where = f"/nodes/{node}/programs/{program}/log?{urllib.parse.urlencode(query)}"
+        answer = await self._ask("GET", where, ANSWER_S)
         with reading(self._url):
-            return str(answer["text"])
+            return LogPart(str(answer["text"]), int(answer["end"]), bool(answer["whole"]))
+
+    async def read_conf(self, path: str, by: str) -> dict[str, Any]:
+        """Asks the other dashboard, where the token's rights count."""
+        return await self._ask("GET", f"/conf?{urllib.parse.urlencode({'path': path})}", ANSWER_S + CONF_S)
+
+    async def read_kept(self, node: str, copy: Mapping[str, str], by: str) -> str | None:
+        """Asks the other dashboard, where the token's rights count."""
+        answer = await self._ask("GET", f"/kept?{urllib.parse.urlencode({'node': node, **copy})}", ANSWER_S + CONF_S)
+        return None if answer.get("text") is None else str(answer["text"])
 
     async def read_history(self, count: int) -> list[Mapping[str, Any]]:
         """Asks the other dashboard."""

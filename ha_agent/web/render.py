@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
+from starlette.responses import Response
 
 from ha_agent.core.alert_codes import CODES
 from ha_agent.core.guard import Access
@@ -81,6 +82,11 @@ def render(template: str, words: Words, **more: Any) -> str:
         now=words.ages_at,
         **more,
     )
+
+
+def page_of(text: str, status: int = 200) -> Response:
+    """A page as the answer to a request."""
+    return Response(text, status, media_type="text/html")
 
 
 def describe_pair(pair: Pair, words: Words) -> dict[str, Any]:

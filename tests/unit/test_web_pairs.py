@@ -48,7 +48,9 @@ class Pair:
         monkeypatch.setattr(AgentClient, "ask", self._ask)
         self.pair = LocalPair("local", "/nonexistent", 1.0, lambda _: None)
 
-    async def _ask(self, message: Mapping[str, Any], timeout_s: float, by: str | None = None) -> dict[str, Any]:
+    async def _ask(
+        self, message: Mapping[str, Any], timeout_s: float, by: str | None = None, *, raw: bool = False
+    ) -> dict[str, Any]:
         if message["op"] == "at-peer":
             if self.is_peer_silent:
                 await asyncio.sleep(timeout_s * 100)

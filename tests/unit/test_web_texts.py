@@ -29,7 +29,7 @@ def texts_of_pages() -> set[str]:
 
 
 def texts_of_refusals() -> set[str]:
-    modules = ("http", "site", "actions", "pages")
+    modules = ("http", "site", "actions", "pages", "program_pages")
     texts = [(WEB / f"{name}.py").read_text(encoding="utf-8") for name in modules]
     return {found for text in texts for found in re.findall(r'Denied\(\d+, "([^"]+)"', text)} | {"Not done"}
 

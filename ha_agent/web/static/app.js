@@ -68,6 +68,28 @@ function follow(live) {
   });
 }
 
+// The end of a log, as long as its box is ticked and the page is seen.
+function followLog(box) {
+  const text = document.getElementById(`text-${box.dataset.follow}`);
+  box.parentElement.hidden = false;
+  text.scrollTop = text.scrollHeight;
+  const look = async () => {
+    if (!box.checked || document.hidden) return;
+    const answer = await fetch(`${text.dataset.log}&after=${text.dataset.end}`, { credentials: "same-origin" });
+    if (!answer.ok) return;
+    const part = await answer.json();
+    if (part.end === Number(text.dataset.end)) return;
+    text.dataset.end = part.end;
+    const isAtEnd = text.scrollHeight - text.scrollTop - text.clientHeight < 40;
+    text.textContent = (text.textContent + (part.whole ? "" : "\n…\n") + part.text).slice(-262144);
+    const empty = document.getElementById(`empty-${box.dataset.follow}`);
+    if (empty) empty.hidden = true;
+    if (isAtEnd) text.scrollTop = text.scrollHeight;
+  };
+  setInterval(() => look().catch(() => {}), 2000);
+}
+
+for (const box of document.querySelectorAll("[data-follow]")) followLog(box);
 const live = document.getElementById("live");
 if (live) follow(live);
 const reload = document.querySelector("[data-reload]");
