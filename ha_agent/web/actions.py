@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ha_agent.core.words import CommandOutcome
 from ha_agent.web.http import Denied
@@ -18,10 +18,17 @@ STATUS_OF: Mapping[str, int] = {
 """HTTP statuses of answers to actions."""
 
 
-async def do_action(pair: Pair, action: str, program: str, by: str) -> Result:
-    """Does what an operator has confirmed. Raises ``Denied`` where there is no such action."""
+MOST_PROGRAMS = 500
+
+
+async def do_action(pair: Pair, action: str, programs: Sequence[str], by: str) -> Result:
+    """Does what an operator has confirmed, to all ``programs`` at once. Raises ``Denied`` where there is no such action."""
     if action == "switchover":
         return await pair.switch_over(by)
-    if action not in ACTIONS or not program or len(program) > 300 or program == "all" or program.startswith("-"):
+    if action not in ACTIONS or not 0 < len(programs) <= MOST_PROGRAMS or not all(map(_is_name, programs)):
         raise Denied(400, "there is no such action")
-    return await pair.act(action, program, by)
+    return await pair.act(action, programs, by)
+
+
+def _is_name(program: str) -> bool:
+    return bool(program) and len(program) <= 300 and program != "all" and not program.startswith("-")

@@ -49,6 +49,7 @@ class Api:
             route("/pairs/{pair}/conf", self._show_conf),
             route("/pairs/{pair}/kept", self._show_kept),
             route("/pairs/{pair}/programs/{program}/{action}", self._act, "POST"),
+            route("/pairs/{pair}/programs/{action}", self._act_on_several, "POST"),
             route("/pairs/{pair}/switchover", self._switch_over, "POST"),
         ]
 
@@ -196,12 +197,21 @@ class Api:
         account, pair = self._require_change(request), self._site.pair_of(request)
         content = await self._read(request)
         action, program = request.path_params["action"], request.path_params["program"]
-        return _answer(await do_action(pair, action, program, _behalf(account, content)))
+        return _answer(await do_action(pair, action, [program], _behalf(account, content)))
+
+    async def _act_on_several(self, request: Request) -> Response:
+        account, pair = self._require_change(request), self._site.pair_of(request)
+        content = await self._read(request)
+        programs = content.get("programs")
+        if not isinstance(programs, list) or not all(isinstance(one, str) for one in programs):
+            raise Denied(400, "programs is a list of names")
+        action = request.path_params["action"]
+        return _answer(await do_action(pair, action, programs, _behalf(account, content)))
 
     async def _switch_over(self, request: Request) -> Response:
         account, pair = self._require_change(request), self._site.pair_of(request)
         content = await self._read(request)
-        return _answer(await do_action(pair, "switchover", "", _behalf(account, content)))
+        return _answer(await do_action(pair, "switchover", (), _behalf(account, content)))
 
 
 def _number(request: Request, name: str) -> int | None:

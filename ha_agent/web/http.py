@@ -84,8 +84,13 @@ class Chunks(EventStream):
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """The fields of a posted form. Raises ``Denied`` where it is too long."""
-    return dict(urllib.parse.parse_qsl((await read_body(request)).decode("utf-8", "replace")))
+    """The fields of a posted form, each once. Raises ``Denied`` where it is too long."""
+    return dict(await read_fields(request))
+
+
+async def read_fields(request: Request) -> list[tuple[str, str]]:
+    """The fields of a posted form, which may come several times. Raises ``Denied`` where it is too long."""
+    return urllib.parse.parse_qsl((await read_body(request)).decode("utf-8", "replace"))
 
 
 async def read_body(request: Request) -> bytes:

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from ha_agent.core.guard import Access
 from ha_agent.web.actions import STATUS_OF, do_action
-from ha_agent.web.http import Denied, EventStream, Handler, address_of, is_own_form, read_form, served
+from ha_agent.web.http import Denied, EventStream, Handler, address_of, is_own_form, read_fields, read_form, served
 from ha_agent.web.pairs import ACTIONS, Pair, PairRefused, PairUnreachable
 from ha_agent.web.program_pages import ProgramPages
 from ha_agent.web.render import describe_pair, page_of, read_static, render, render_parts, say_title
@@ -75,10 +75,15 @@ class Pages:
 
     async def _require_form(self, request: Request) -> tuple[Session, dict[str, str]]:
         """The login and the fields of a form that changes something. Raises ``Denied`` where no page of ours sent it."""
-        session, form = self._require(request), await read_form(request)
-        if not is_csrf(session, form.get("csrf", "")):
+        session, fields = await self._require_fields(request)
+        return session, dict(fields)
+
+    async def _require_fields(self, request: Request) -> tuple[Session, list[tuple[str, str]]]:
+        """As ``_require_form``, for fields that may come several times."""
+        session, fields = self._require(request), await read_fields(request)
+        if not is_csrf(session, dict(fields).get("csrf", "")):
             raise Denied(403, "this form is too old, or not from this page; load the page again")
-        return session, form
+        return session, fields
 
     # ---- login --------------------------------------------------------------------------------------------
 
@@ -210,22 +215,30 @@ class Pages:
         """Names the consequence of an action, before it is done."""
         session, pair = self._require(request), self._site.pair_of(request)
         self._site.require(request, Access.OPERATE)
-        action, program = request.query_params.get("action", ""), request.query_params.get("program", "")
+        action, programs = request.query_params.get("action", ""), request.query_params.getlist("program")
         if action not in (*ACTIONS, "switchover"):
             raise Denied(400, "there is no such action")
+        if action != "switchover" and not programs:
+            raise Denied(400, "no program was chosen")
         words = self._site.words(request, session)
         shown = describe_pair(pair, words)
-        given = {"name": pair.name, "names": list(self._site.pairs), "action": action, "program": program, "pair": shown}
+        given = {"name": pair.name, "names": list(self._site.pairs), "action": action, "programs": programs, "pair": shown}
         return page_of(render("confirm.html", words, **given))
 
     async def _do(self, request: Request) -> Response:
-        session, form = await self._require_form(request)
+        session, fields = await self._require_fields(request)
         pair = self._site.pair_of(request)
         account = self._site.require(request, Access.OPERATE)
-        action, program = form.get("action", ""), form.get("program", "")
-        result = await do_action(pair, action, program, account.name)
+        action, programs = dict(fields).get("action", ""), [value for name, value in fields if name == "program"]
+        result = await do_action(pair, action, programs, account.name)
         words = self._site.words(request, session)
-        given = {"name": pair.name, "names": list(self._site.pairs), "action": action, "program": program, "result": result}
+        given = {
+            "name": pair.name,
+            "names": list(self._site.pairs),
+            "action": action,
+            "programs": programs,
+            "result": result,
+        }
         return page_of(render("result.html", words, **given), STATUS_OF[result.outcome])
 
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -147,8 +147,8 @@ class Pair(ABC):
         """Asks every node anew, ``REFRESH_S`` at most: what is known may be older than what somebody has just done."""
 
     @abstractmethod
-    async def act(self, action: str, program: str, by: str) -> Result:
-        """Starts, stops or restarts a program on the active node, as ``supzcli`` does; what came of it is known after it."""
+    async def act(self, action: str, programs: Sequence[str], by: str) -> Result:
+        """Starts, stops or restarts programs on the active node, as ``supzcli`` does; what came of it is known after it."""
 
     @abstractmethod
     async def switch_over(self, by: str) -> Result:
@@ -448,19 +448,19 @@ class LocalPair(Pair):
 
         return ask
 
-    async def act(self, action: str, program: str, by: str) -> Result:
+    async def act(self, action: str, programs: Sequence[str], by: str) -> Result:
         """Has the active node do it; where none is known to be active, this node says why not."""
         active = self.find_active()
         node = active.name if active else self._own.name
         try:
-            answer = await self._ask(node, {"op": f"program-{action}", "names": [program]}, ACT_S, by)
+            answer = await self._ask(node, {"op": f"program-{action}", "names": list(programs)}, ACT_S, by)
         except PairUnreachable as error:
             return Result(CommandOutcome.UNREACHABLE, (f"{node}: {error}",))
         except PairRefused as error:
             return Result(CommandOutcome.REFUSED, (str(error),))
         self.watch()
         await self.refresh()
-        return describe_answer(action, program, answer)
+        return describe_answer(action, ", ".join(programs), answer)
 
     async def switch_over(self, by: str) -> Result:
         """Has the active node hand over."""

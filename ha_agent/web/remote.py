@@ -9,7 +9,7 @@ import json
 import ssl
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ha_agent.core.visible import visible, visible_data
@@ -81,17 +81,19 @@ class RemotePair(Pair):
             self.known.events = events
             self._learned()
 
-    async def act(self, action: str, program: str, by: str) -> Result:
+    async def act(self, action: str, programs: Sequence[str], by: str) -> Result:
         """Asks the other dashboard, where the token's rights count."""
-        return await self._post(f"/programs/{urllib.parse.quote(program, safe='')}/{action}", by)
+        if len(programs) == 1:
+            return await self._post(f"/programs/{urllib.parse.quote(programs[0], safe='')}/{action}", by)
+        return await self._post(f"/programs/{action}", by, {"programs": list(programs)})
 
     async def switch_over(self, by: str) -> Result:
         """Asks the other dashboard."""
         return await self._post("/switchover", by)
 
-    async def _post(self, path: str, by: str) -> Result:
+    async def _post(self, path: str, by: str, more: Mapping[str, Any] | None = None) -> Result:
         try:
-            answer = await self._ask("POST", path, ACT_S, {"on_behalf": by})
+            answer = await self._ask("POST", path, ACT_S, {"on_behalf": by, **(more or {})})
             with reading(self._url):
                 result = Result(str(answer["outcome"]), tuple(answer["lines"]), tuple(answer["warnings"]))
         except PairUnreachable as error:

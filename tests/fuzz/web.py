@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.types import Message
@@ -68,14 +68,14 @@ class Recorder(Pair):
     async def refresh(self) -> None:
         """Nothing changes."""
 
-    async def act(self, action: str, program: str, by: str) -> Result:
+    async def act(self, action: str, programs: Sequence[str], by: str) -> Result:
         """Writes it down."""
-        self.acts.append((action, program, by))
-        return Result("done", (f"{program}: {action}",), (MARK,))
+        self.acts.append((action, ",".join(programs), by))
+        return Result("done", (f"{programs}: {action}",), (MARK,))
 
     async def switch_over(self, by: str) -> Result:
         """Writes it down."""
-        return await self.act("switchover", "", by)
+        return await self.act("switchover", (), by)
 
     async def read_log(self, node: str, program: str, stream: str, after: int | None = None) -> LogPart:
         """A hostile line."""

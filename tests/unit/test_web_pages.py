@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import pathlib
+
+import pytest
+
 from ha_agent.core.guard import Access
+from ha_agent.core.words import Outcome
 from ha_agent.web.pairs import Sight
 from ha_agent.web.render import PARTS, render, render_parts, say_title
-from tests.unit.web_pages import NOW, healthy, pair_of, row, text_of, view, words_of
+from tests.unit.timeless import run_timeless
+from tests.unit.web_pages import NOW, Agents, Visitor, healthy, pair_of, row, text_of, view, words_of
 
 
 def test_the_title_has_the_address_both_nodes_and_who_is_active() -> None:
@@ -61,3 +67,64 @@ def test_who_may_look_only_sees_no_button() -> None:
     reader = words_of(access=Access.READ)
     assert "button" not in render_parts(healthy(), reader)["programs"]
     assert "启动" in render_parts(healthy(row("web", "STOPPED")), words_of("zh"))["programs"]
+
+
+def stopped(agents: Agents, *, on_peer: bool) -> None:
+    """Has the active node stop what it is asked to."""
+    for node in ("node-a", "node-b"):
+        agents.answers[node, "view"] = lambda _: view("node-a", "active", [row("web")])
+    ack = {"on_peer": on_peer, "reason": None if on_peer else "no connection"}
+    answer = {
+        "outcome": Outcome.DONE,
+        "parked_before": ["web"],
+        "programs": [],
+        "node": "node-a",
+        "peer": "node-b",
+        "ack": ack,
+    }
+    agents.answers["node-a", "program-stop"] = lambda _: answer
+
+
+def test_a_group_and_a_selection_are_done_at_once_and_said_as_what_they_are(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        agents = Agents(monkeypatch)
+        stopped(agents, on_peer=True)
+        pair = healthy(row("web"), row("db"), row("w:w0"), row("w:w1"))
+        visitor = Visitor(tmp_path, pair)
+        _, _, page = await visitor.get("/pairs/local")
+        assert 'id="restart-group-w"' in page and 'id="stop-picked"' in page and "stop-group-web" not in page
+        _, _, page = await visitor.get("/pairs/local/confirm?action=stop&program=web&program=db")
+        assert "web, db is stopped on node-a, and its conf is parked on both nodes" in text_of(page)
+        assert text_of(page).count("stop 2 programs") == 1
+        pair.known.sights[1].problem = "no route"
+        _, _, page = await visitor.get("/pairs/local/confirm?action=stop&program=w:*")
+        assert "parked there only: node-b does not answer" in text_of(page)
+        _, _, page = await visitor.get("/pairs/local/confirm?action=start&program=web")
+        assert "it learns of this when it is back" in text_of(page)
+        await visitor.post("/pairs/local/do", action="stop", program=["web", "db"])
+        ((node, asked, by),) = agents.of("program-stop")
+        assert (node, asked["names"], by) == ("node-a", ["web", "db"], "alice")
+        assert (await visitor.get("/pairs/local/confirm?action=stop"))[0] == 400
+        for wrong in (["web", "all"], ["web", "-x"], [], ["x" * 301]):
+            assert (await visitor.post("/pairs/local/do", action="stop", program=wrong))[0] == 400
+        assert len(agents.of("program-stop")) == 1
+
+    run_timeless(main())
+
+
+def test_scripts_name_several_programs_in_one_request(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        agents = Agents(monkeypatch)
+        stopped(agents, on_peer=False)
+        visitor = Visitor(tmp_path, healthy(row("web")))
+        headers = {"content-type": "application/json", "x-csrf-token": visitor.session.csrf}
+        place = "/api/v1/pairs/local/programs/stop"
+        status, _, _ = await visitor.ask("POST", place, b'{"programs": ["web", "db"]}', headers)
+        assert status == 202 and agents.of("program-stop")[0][1]["names"] == ["web", "db"]
+        for wrong in (b"{}", b'{"programs": "web"}', b'{"programs": [1]}', b'{"programs": []}'):
+            assert (await visitor.ask("POST", place, wrong, headers))[0] == 400
+        assert (await visitor.ask("POST", place, b'{"programs": ["web"]}', {"content-type": "application/json"}))[0] == 403
+
+    run_timeless(main())
