@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from ha_agent.core.guard import Access
 from ha_agent.core.words import CommandOutcome
-from ha_agent.web.actions import STATUS_OF, do_action
+from ha_agent.web.actions import STATUS_OF, do_action, do_maintenance
 from ha_agent.web.http import Denied, Handler, address_of, read_body, served
 from ha_agent.web.pairs import Pair, PairRefused, PairUnreachable, Result
 from ha_agent.web.sessions import is_csrf
@@ -21,6 +21,7 @@ from ha_agent.web.site import COOKIE, Site
 from ha_agent.web.users import Account
 
 MOST_EVENTS = 1000
+MOST_REPORTS = 100
 
 
 class Api:
@@ -51,6 +52,9 @@ class Api:
             route("/pairs/{pair}/programs/{program}/{action}", self._act, "POST"),
             route("/pairs/{pair}/programs/{action}", self._act_on_several, "POST"),
             route("/pairs/{pair}/switchover", self._switch_over, "POST"),
+            route("/pairs/{pair}/maintenance", self._set_maintenance, "POST"),
+            route("/pairs/{pair}/alerts/test", self._test_alerts, "POST"),
+            route("/pairs/{pair}/drills", self._list_drills),
         ]
 
     def _complain(self, _request: Request, error: Denied) -> Response:
@@ -207,6 +211,28 @@ class Api:
             raise Denied(400, "programs is a list of names")
         action = request.path_params["action"]
         return _answer(await do_action(pair, action, programs, _behalf(account, content)))
+
+    async def _set_maintenance(self, request: Request) -> Response:
+        account, pair = self._require_change(request), self._site.pair_of(request)
+        content = await self._read(request)
+        for_s, reason = content.get("for_s", 0), content.get("reason", "")
+        if isinstance(for_s, bool) or not isinstance(for_s, int | float) or not isinstance(reason, str):
+            raise Denied(400, "for_s is a number of seconds, reason a text")
+        return _answer(await do_maintenance(pair, float(for_s), reason, _behalf(account, content)))
+
+    async def _test_alerts(self, request: Request) -> Response:
+        account, pair = self._require_change(request), self._site.pair_of(request)
+        content = await self._read(request)
+        if not isinstance(sink := content.get("sink", ""), str):
+            raise Denied(400, "sink is a name")
+        return _answer(await pair.test_alerts(sink, _behalf(account, content)))
+
+    async def _list_drills(self, request: Request) -> Response:
+        pair, count = self._pair(request), _number(request, "count")
+        try:
+            return JSONResponse({"reports": await pair.read_reports(min(count if count is not None else 20, MOST_REPORTS))})
+        except (PairUnreachable, PairRefused) as error:
+            raise Denied(504, str(error)) from None
 
     async def _switch_over(self, request: Request) -> Response:
         account, pair = self._require_change(request), self._site.pair_of(request)

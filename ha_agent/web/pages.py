@@ -13,11 +13,14 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from ha_agent.core.guard import Access
+from ha_agent.core.words import CommandOutcome
 from ha_agent.web.actions import STATUS_OF, do_action
+from ha_agent.web.duty_pages import DutyPages, read_progress, show_begun
 from ha_agent.web.http import Denied, EventStream, Handler, address_of, is_own_form, read_fields, read_form, served
 from ha_agent.web.pairs import ACTIONS, Pair, PairRefused, PairUnreachable
 from ha_agent.web.program_pages import ProgramPages
-from ha_agent.web.render import describe_pair, page_of, read_static, render, render_parts, say_title
+from ha_agent.web.progress import describe_progress
+from ha_agent.web.render import Words, describe_pair, page_of, read_static, render, render_parts, say_title
 from ha_agent.web.sessions import Session, is_csrf
 from ha_agent.web.site import COOKIE, LANGUAGE_COOKIE, Site
 from ha_agent.web.texts import LANGUAGES
@@ -52,6 +55,7 @@ class Pages:
             page("/pairs/{pair}/history", self._history),
             page("/pairs/{pair}/confirm", self._confirm),
             page("/pairs/{pair}/do", self._do, "POST"),
+            *DutyPages(self._site, self._require, self._require_form).routes(page),
             *ProgramPages(self._site, self._require).routes(page),
         ]
 
@@ -164,6 +168,8 @@ class Pages:
     async def _live(self, request: Request) -> Response:
         """The parts of a pair's page as server-sent events, each when it has changed (html.spec.whatwg.org, 9.2)."""
         session, pair = self._require(request), self._site.pair_of(request)
+        if "began" in request.query_params:
+            read_progress(request)
         name = session.account.name
         if not self._site.streams.take(name):
             raise Denied(503, "too many pages are open")
@@ -182,13 +188,21 @@ class Pages:
                 version = pair.version
                 words = self._site.words(request, session)
                 words.ages_at = began
-                parts = render_parts(pair, words)
+                parts = self._render_live(request, pair, words)
                 fresh = {name: html for name, html in parts.items() if sent.get(name) != html}
                 sent.update(fresh)
                 if fresh:
                     yield f"event: parts\ndata: {json.dumps(fresh)}\n\n".encode()
             await self._wait(pair, version)
             yield b": \n\n"
+
+    def _render_live(self, request: Request, pair: Pair, words: Words) -> dict[str, str]:
+        """The live parts of the page that the stream belongs to."""
+        if "began" not in request.query_params:
+            return render_parts(pair, words)
+        source, began = read_progress(request)
+        shown = describe_progress(pair.known.sights, pair.known.events, source, began, time.time())
+        return {"switchover": render("_switchover.html", words, shown=shown)}
 
     async def _wait(self, pair: Pair, version: int) -> None:
         """Until something has changed, or the process ends, and not for longer than ``BEAT_S``."""
@@ -230,7 +244,10 @@ class Pages:
         pair = self._site.pair_of(request)
         account = self._site.require(request, Access.OPERATE)
         action, programs = dict(fields).get("action", ""), [value for name, value in fields if name == "program"]
+        active, began = pair.find_active(), time.time()
         result = await do_action(pair, action, programs, account.name)
+        if action == "switchover" and active is not None and result.outcome == CommandOutcome.DONE:
+            return show_begun(pair, active.name, began)
         words = self._site.words(request, session)
         given = {
             "name": pair.name,

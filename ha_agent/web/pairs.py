@@ -174,6 +174,18 @@ class Pair(ABC):
         """The text of a kept copy of ``node``, None where it is gone. Raises ``PairUnreachable`` and ``PairRefused``."""
 
     @abstractmethod
+    async def set_maintenance(self, for_s: float, reason: str, by: str) -> Result:
+        """Begins a maintenance of both nodes for ``for_s`` seconds; ends it where that is 0."""
+
+    @abstractmethod
+    async def test_alerts(self, sink: str, by: str) -> Result:
+        """Has both nodes deliver a test to ``sink``, or to every sink where it is empty."""
+
+    @abstractmethod
+    async def read_reports(self, count: int) -> list[Mapping[str, Any]]:
+        """The newest reports of failover-tests of both nodes, oldest first. Raises ``PairUnreachable``."""
+
+    @abstractmethod
     async def read_history(self, count: int) -> list[Mapping[str, Any]]:
         """The newest events of both nodes, oldest first. Raises ``PairUnreachable``."""
 
@@ -462,6 +474,62 @@ class LocalPair(Pair):
         await self.refresh()
         return describe_answer(action, ", ".join(programs), answer)
 
+    async def set_maintenance(self, for_s: float, reason: str, by: str) -> Result:
+        """Asks both agents; one that does not answer, or refuses, makes it incomplete."""
+        message = {"op": "maintenance", "on": for_s > 0, "for_s": for_s, "reason": reason}
+        rows = await self._ask_both(message, ACT_S, by)
+        await self.refresh()
+        lines, warnings = [], []
+        for node, answer in rows:
+            if isinstance(answer, str):
+                warnings.append(f"{node}: {answer}")
+            elif answer["outcome"] == Outcome.ON:
+                lines.append(f"{node}: maintenance is on")
+            elif answer["outcome"] == Outcome.OFF:
+                lines.append(f"{node}: maintenance is off")
+            else:
+                warnings.append(str(answer.get("reason", answer["outcome"])))
+        return _sum_up(lines, warnings)
+
+    async def test_alerts(self, sink: str, by: str) -> Result:
+        """Asks both agents."""
+        lines: list[str] = []
+        warnings: list[str] = []
+        for node, answer in await self._ask_both({"op": "alert-test", "sink": sink}, ACT_S, by):
+            if isinstance(answer, str) or answer["outcome"] != Outcome.DONE:
+                warnings.append(f"{node}: {answer if isinstance(answer, str) else answer.get('reason')}")
+                continue
+            for row in answer["results"]:
+                word = "delivered" if row["delivered"] else "FAILED"
+                said = f"{node}: {row['sink']} ({row['kind']}): {word}: {row['said']}"
+                (lines if row["delivered"] else warnings).append(said)
+        return _sum_up(lines, warnings)
+
+    async def read_reports(self, count: int) -> list[Mapping[str, Any]]:
+        """Those of one node where the other one does not answer."""
+        rows = await self._ask_both({"op": "report-list", "count": count}, PEER_S)
+        if all(isinstance(answer, str) for _, answer in rows):
+            raise PairUnreachable("; ".join(f"{node}: {answer}" for node, answer in rows))
+        found = {}
+        for node, answer in rows:
+            if not isinstance(answer, str):
+                with reading(node):
+                    found.update({str(one["id"]): one for one in answer["reports"]})
+        return [found[identifier] for identifier in sorted(found)][-count:]
+
+    async def _ask_both(
+        self, message: Mapping[str, Any], timeout_s: float, by: str | None = None
+    ) -> list[tuple[str, Mapping[str, Any] | str]]:
+        """What each node answers, or why it does not."""
+
+        async def ask(node: str) -> tuple[str, Mapping[str, Any] | str]:
+            try:
+                return node, await self._ask(node, message, timeout_s, by)
+            except (PairUnreachable, PairRefused) as error:
+                return node, str(error)
+
+        return list(await asyncio.gather(*(ask(sight.name) for sight in self.known.sights)))
+
     async def switch_over(self, by: str) -> Result:
         """Has the active node hand over."""
         active = self.find_active()
@@ -476,6 +544,12 @@ class LocalPair(Pair):
         if answer["outcome"] != Outcome.BEGUN:
             return Result(CommandOutcome.REFUSED, (f"{active.name} refuses: {answer.get('reason')}",))
         return Result(CommandOutcome.DONE, (f"{active.name} gives MASTER up",))
+
+
+def _sum_up(lines: Sequence[str], warnings: Sequence[str]) -> Result:
+    """How something that both nodes were asked for has ended."""
+    outcome = CommandOutcome.DONE if not warnings else CommandOutcome.INCOMPLETE if lines else CommandOutcome.FAILED
+    return Result(outcome, tuple(lines), tuple(warnings))
 
 
 def _asked(question: Coroutine[Any, Any, T]) -> asyncio.Future[T]:

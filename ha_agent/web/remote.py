@@ -91,6 +91,20 @@ class RemotePair(Pair):
         """Asks the other dashboard."""
         return await self._post("/switchover", by)
 
+    async def set_maintenance(self, for_s: float, reason: str, by: str) -> Result:
+        """Asks the other dashboard."""
+        return await self._post("/maintenance", by, {"for_s": for_s, "reason": reason})
+
+    async def test_alerts(self, sink: str, by: str) -> Result:
+        """Asks the other dashboard."""
+        return await self._post("/alerts/test", by, {"sink": sink})
+
+    async def read_reports(self, count: int) -> list[Mapping[str, Any]]:
+        """Asks the other dashboard."""
+        answer = await self._ask("GET", f"/drills?count={count}", ANSWER_S)
+        with reading(self._url):
+            return [dict(one) for one in answer["reports"]]
+
     async def _post(self, path: str, by: str, more: Mapping[str, Any] | None = None) -> Result:
         try:
             answer = await self._ask("POST", path, ACT_S, {"on_behalf": by, **(more or {})})

@@ -64,6 +64,15 @@ class Words:
         """The moment that ages are written for; the page's script counts on from it. A stream keeps it, so that a part whose
         ages alone have changed is not sent again under somebody's hands."""
         self.operates = access is Access.OPERATE
+        self.pairs: Mapping[str, Pair] = {}
+        """Those whose maintenance is said on top of every page."""
+
+    def windows(self, name: str) -> list[tuple[str, Mapping[str, Any]]]:
+        """The maintenance of each node of the pair ``name`` that is known to be on."""
+        pair = self.pairs.get(name)
+        sights = pair.known.sights if pair is not None else ()
+        known = ((s.name, s.node.get("maintenance")) for s in sights if s.node is not None and s.problem is None)
+        return [(node, window) for node, window in known if window]
 
     def translate(self, text: str, **words: object) -> str:
         """``text`` in the language of the page, with ``words`` filled in."""
@@ -80,6 +89,7 @@ def render(template: str, words: Words, **more: Any) -> str:
         operates=words.operates,
         csrf=words.csrf,
         now=words.ages_at,
+        windows=words.windows,
         **more,
     )
 
@@ -116,6 +126,7 @@ def describe_pair(pair: Pair, words: Words) -> dict[str, Any]:
         "problems": problems,
         "active": active.name if active else None,
         "title": say_title(pair, words),
+        "maintenance": any((s.node or {}).get("maintenance") for s in pair.known.sights),
         "vips": list_vips(pair.known.sights),
         "holders": describe_holders(pair.known.sights),
         "lasting": sorted(lasting, key=lambda row: row["since"]),

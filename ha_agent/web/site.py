@@ -131,4 +131,6 @@ class Site:
         if session is None:
             return Words(language, None, None, "", time.time())
         access = Access.READ if self.web.read_only else session.account.access
-        return Words(language, session.account.name, access, session.csrf, time.time())
+        words = Words(language, session.account.name, access, session.csrf, time.time())
+        words.pairs = self.pairs
+        return words

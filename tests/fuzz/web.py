@@ -94,6 +94,18 @@ class Recorder(Pair):
         """A hostile copy."""
         return MARK
 
+    async def set_maintenance(self, for_s: float, reason: str, by: str) -> Result:
+        """Writes it down."""
+        return await self.act("maintenance", (), by)
+
+    async def test_alerts(self, sink: str, by: str) -> Result:
+        """Writes it down."""
+        return await self.act("test", (), by)
+
+    async def read_reports(self, count: int) -> list[Mapping[str, Any]]:
+        """None is kept."""
+        return []
+
     async def read_history(self, count: int) -> list[Mapping[str, Any]]:
         """A hostile event."""
         return self.known.events[:count]

@@ -50,7 +50,7 @@ def view(name: str, role: str = "standby", programs: Sequence[dict[str, Any]] = 
         version="1",
         vips={VIP: role == "active"},
         programs=[],
-        **{"votes": None, "checks": [], **changes},
+        **{"votes": None, "checks": [], "maintenance": None, **changes},
     )
     alerts = {"node": name, "at": NOW, "lasting": [], "recent": [], "sinks": {}}
     return {"node": own, "programs": list(programs), "alerts": alerts, "figures": {"started": 1.0, "history_events": {}}}

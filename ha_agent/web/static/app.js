@@ -56,7 +56,8 @@ function replaceParts(parts) {
       news.push(`${node}: ${word ? word.textContent.trim() : role}`);
     }
   }
-  if (news.length) document.getElementById("announce").textContent = news.join(", ");
+  const announce = document.getElementById("announce");
+  if (news.length && announce) announce.textContent = news.join(", ");
 }
 
 function follow(live) {
