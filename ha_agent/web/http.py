@@ -132,9 +132,14 @@ def served(handler: Handler, complain: Callable[[Request, Denied], Response]) ->
                 response.headers["Retry-After"] = str(int(error.retry_s) + 1)
         except UsersDamaged as error:
             response = complain(request, Denied(503, str(error)))
-        response.headers.setdefault("Cache-Control", "no-store")
-        for name, value in HEADERS.items():
-            response.headers[name] = value
-        return response
+        return dress(response)
 
     return serve
+
+
+def dress(response: Response) -> Response:
+    """``response`` with the headers that every answer has."""
+    response.headers.setdefault("Cache-Control", "no-store")
+    for name, value in HEADERS.items():
+        response.headers[name] = value
+    return response

@@ -8,21 +8,22 @@ import time
 import urllib.parse
 from collections.abc import AsyncIterator
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from ha_agent.core.guard import Access
 from ha_agent.core.words import CommandOutcome
 from ha_agent.web.actions import STATUS_OF, do_action
 from ha_agent.web.duty_pages import DutyPages, read_progress, show_begun
-from ha_agent.web.http import Denied, EventStream, Handler, address_of, is_own_form, read_fields, read_form, served
+from ha_agent.web.http import Denied, EventStream, Handler, address_of, dress, is_own_form, read_fields, read_form, served
 from ha_agent.web.pairs import ACTIONS, Pair, PairRefused, PairUnreachable
 from ha_agent.web.program_pages import ProgramPages
 from ha_agent.web.progress import describe_progress
 from ha_agent.web.render import Words, describe_pair, page_of, read_static, render, render_parts, say_title
 from ha_agent.web.sessions import Session, is_csrf
-from ha_agent.web.site import COOKIE, LANGUAGE_COOKIE, Site
+from ha_agent.web.site import COOKIE, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Site
 from ha_agent.web.texts import LANGUAGES
 from ha_agent.web.users import UsersDamaged
 
@@ -49,6 +50,7 @@ class Pages:
             page("/login", self._log_in, "POST"),
             page("/logout", self._log_out, "POST"),
             page("/language", self._set_language, "POST"),
+            page("/theme", self._set_theme, "POST"),
             page("/static/{name}", self._static),
             page("/pairs/{pair}", self._pair),
             page("/pairs/{pair}/live", self._live),
@@ -58,6 +60,16 @@ class Pages:
             *DutyPages(self._site, self._require, self._require_form).routes(page),
             *ProgramPages(self._site, self._require).routes(page),
         ]
+
+    async def complain_anywhere(self, request: Request, error: Exception) -> Response:
+        """What is no page of ours, and what went wrong with one, in the dress of all pages; JSON below /api."""
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        text = {404: "there is no such page", 405: "this cannot be done to that page"}.get(
+            status, "this page failed; the log of ha-agent-web says how"
+        )
+        if request.url.path.startswith("/api/"):
+            return dress(JSONResponse({"error": text}, status))
+        return dress(self._complain(request, Denied(status, text)))
 
     def _complain(self, request: Request, error: Denied) -> Response:
         if error.status == 401 and request.method == "GET":
@@ -131,6 +143,14 @@ class Pages:
             raise Denied(400, "there is no such language")
         response = RedirectResponse(_local(form.get("next")), 303)
         response.set_cookie(LANGUAGE_COOKIE, language, max_age=31536000, samesite="strict", path="/")
+        return response
+
+    async def _set_theme(self, request: Request) -> Response:
+        form = await read_form(request)
+        if (theme := form.get("theme")) not in (*THEMES, "auto"):
+            raise Denied(400, "there is no such theme")
+        response = RedirectResponse(_local(form.get("next")), 303)
+        response.set_cookie(THEME_COOKIE, str(theme), max_age=31536000, samesite="strict", path="/")
         return response
 
     async def _static(self, request: Request) -> Response:

@@ -64,6 +64,8 @@ class Words:
         """The moment that ages are written for; the page's script counts on from it. A stream keeps it, so that a part whose
         ages alone have changed is not sent again under somebody's hands."""
         self.operates = access is Access.OPERATE
+        self.theme = ""
+        """light or dark where the user has chosen one; empty for what the browser wants."""
         self.pairs: Mapping[str, Pair] = {}
         """Those whose maintenance is said on top of every page."""
 
@@ -90,6 +92,7 @@ def render(template: str, words: Words, **more: Any) -> str:
         csrf=words.csrf,
         now=words.ages_at,
         windows=words.windows,
+        theme=words.theme,
         **more,
     )
 

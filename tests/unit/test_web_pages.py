@@ -128,3 +128,38 @@ def test_scripts_name_several_programs_in_one_request(tmp_path: pathlib.Path, mo
         assert (await visitor.ask("POST", place, b'{"programs": ["web"]}', {"content-type": "application/json"}))[0] == 403
 
     run_timeless(main())
+
+
+def test_a_theme_is_chosen_kept_and_left_to_the_browser_again(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        visitor = Visitor(tmp_path, healthy())
+        _, _, page = await visitor.get("/pairs/local")
+        assert "data-theme" not in page and 'content="light dark"' in page and 'value="dark"' in page
+        status, headers, _ = await visitor.post("/theme", theme="dark", next="/pairs/local/alerts")
+        assert (status, headers["location"]) == (303, "/pairs/local/alerts")
+        cookie = f"ha_agent_session={visitor.cookie}; " + headers["set-cookie"].split(";")[0]
+        _, _, page = await visitor.get("/pairs/local", cookie=cookie)
+        assert 'data-theme="dark"' in page and 'value="auto"' in page and 'value="dark"' not in page
+        for wrong in ("x", "", '"><script>'):
+            assert (await visitor.post("/theme", theme=wrong))[0] == 400
+        _, _, page = await visitor.get("/login", cookie='ha_agent_theme="><script>')
+        assert "data-theme" not in page
+
+    run_timeless(main())
+
+
+def test_what_is_no_page_is_said_in_the_dress_of_all_pages(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        visitor = Visitor(tmp_path, healthy())
+        status, headers, page = await visitor.get("/nowhere/at-all", cookie="ha_agent_language=zh")
+        assert status == 404 and "没有这个页面" in page and '<html lang="zh">' in page
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        status, _, page = await visitor.post("/pairs/local/history")
+        assert status == 405 and "this cannot be done to that page" in page
+        status, headers, page = await visitor.get("/api/v1/nowhere")
+        assert status == 404 and headers["content-type"] == "application/json" and "no such page" in page
+        monkeypatch.setattr(visitor.site.pairs["local"], "known", None)
+        with pytest.raises(AttributeError):
+            await visitor.get("/pairs/local/alerts")
+
+    run_timeless(main())

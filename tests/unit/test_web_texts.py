@@ -31,7 +31,11 @@ def texts_of_pages() -> set[str]:
 def texts_of_refusals() -> set[str]:
     modules = ("http", "site", "actions", "pages", "program_pages", "duty_pages")
     texts = [(WEB / f"{name}.py").read_text(encoding="utf-8") for name in modules]
-    return {found for text in texts for found in re.findall(r'Denied\(\d+, "([^"]+)"', text)} | {"Not done"}
+    return {found for text in texts for found in re.findall(r'Denied\(\d+, "([^"]+)"', text)} | {
+        "Not done",
+        "this cannot be done to that page",
+        "this page failed; the log of ha-agent-web says how",
+    }
 
 
 def fields(text: str) -> set[str]:
