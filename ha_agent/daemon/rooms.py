@@ -40,6 +40,7 @@ from ha_agent.daemon.operations.status import StatusReporter
 from ha_agent.daemon.operations.supervisor_calls import SupervisorCalls
 from ha_agent.daemon.operations.table import Rooms
 from ha_agent.daemon.operations.update import UpdateCommand
+from ha_agent.daemon.operations.usage import ProgramUsage
 from ha_agent.daemon.payload.payload import NoPayload
 from ha_agent.daemon.programs.catalogue import CatalogueReader
 from ha_agent.daemon.programs.judgement import Judgement
@@ -187,6 +188,7 @@ def _build_views(settings: Settings, shared: SharedNode, group: Group, tools: To
         shared.link,
         group.start_order.describe,
         drift.say_by_program,
+        ProgramUsage(shared.clock, shared.wall),
         shared.wall,
     )
 

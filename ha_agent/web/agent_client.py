@@ -25,14 +25,19 @@ class AgentClient:
         self._places = RunPlaces(run_dir)
         self._slots = asyncio.Semaphore(at_once)
 
-    async def ask(self, message: Message, timeout_s: float, by: str | None = None) -> Message:
-        """The answer to ``message``, asked on behalf of ``by``. Raises ``AgentSilent`` and ``AgentRefused``."""
+    async def ask(self, message: Message, timeout_s: float, by: str | None = None, *, raw: bool = False) -> Message:
+        """The answer to ``message``, asked on behalf of ``by``. Raises ``AgentSilent`` and ``AgentRefused``.
+
+        What steers a reader's eye is written out in its texts, unless ``raw``.
+        """
         behalf = {} if by is None else {"on_behalf": by}
         try:
             async with asyncio.timeout(timeout_s), self._slots:
-                return await self._ask({**message, **behalf, "id": 1})
+                answer = await self._ask({**message, **behalf, "id": 1})
         except TimeoutError:
             raise AgentSilent(f"the agent did not answer within {timeout_s:g} s") from None
+        # A page is no terminal: lines may be lines there.
+        return answer if raw else dict(visible_data(answer, "\n\t"))
 
     async def _ask(self, message: Message) -> Message:
         reader, writer = await self._connect()
@@ -46,8 +51,7 @@ class AgentClient:
                     if "error" in answer:
                         raise AgentRefused(str(answer["error"]))
                     answer.pop("id", None)
-                    # A page is no terminal: lines may be lines there.
-                    return dict(visible_data(answer, "\n\t"))
+                    return answer
         except (OSError, FrameError) as error:
             raise AgentSilent(f"the agent's connection broke: {reason_of(error)}") from None
         finally:

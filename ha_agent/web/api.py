@@ -14,7 +14,7 @@ from starlette.routing import Route
 from ha_agent.core.guard import Access
 from ha_agent.core.reasons import reason_of
 from ha_agent.core.words import CommandOutcome
-from ha_agent.web.actions import STATUS_OF, do_action
+from ha_agent.web.actions import STATUS_OF, do_action, do_maintenance
 from ha_agent.web.http import Denied, Handler, address_of, read_body, served
 from ha_agent.web.pairs import Pair, PairRefused, PairUnreachable, Result
 from ha_agent.web.sessions import is_csrf
@@ -22,6 +22,7 @@ from ha_agent.web.site import COOKIE, Site
 from ha_agent.web.users import Account
 
 MOST_EVENTS = 1000
+MOST_REPORTS = 100
 
 
 class Api:
@@ -47,8 +48,14 @@ class Api:
             route("/pairs/{pair}/history", self._show_history),
             route("/pairs/{pair}/alerts", self._list_alerts),
             route(program + "/log", self._show_log),
+            route("/pairs/{pair}/conf", self._show_conf),
+            route("/pairs/{pair}/kept", self._show_kept),
             route("/pairs/{pair}/programs/{program}/{action}", self._act, "POST"),
+            route("/pairs/{pair}/programs/{action}", self._act_on_several, "POST"),
             route("/pairs/{pair}/switchover", self._switch_over, "POST"),
+            route("/pairs/{pair}/maintenance", self._set_maintenance, "POST"),
+            route("/pairs/{pair}/alerts/test", self._test_alerts, "POST"),
+            route("/pairs/{pair}/drills", self._list_drills),
         ]
 
     def _complain(self, _request: Request, error: Denied) -> Response:
@@ -160,7 +167,32 @@ class Api:
         if node not in {sight.name for sight in pair.known.sights}:
             raise Denied(404, "there is no such node")
         try:
-            return JSONResponse({"text": await pair.read_log(node, program, stream)})
+            if (begin := _number(request, "begin")) is not None:
+                part = await pair.read_log_piece(node, program, stream, begin)
+            else:
+                part = await pair.read_log(node, program, stream, _number(request, "after"))
+            return JSONResponse({"text": part.text, "end": part.end, "whole": part.is_whole})
+        except PairUnreachable as error:
+            raise Denied(504, str(error)) from None
+        except PairRefused as error:
+            raise Denied(409, str(error)) from None
+
+    async def _show_conf(self, request: Request) -> Response:
+        account, pair = self._site.require(request, Access.OPERATE), self._pair(request)
+        try:
+            return JSONResponse(await pair.read_conf(request.query_params.get("path", ""), account.name))
+        except PairUnreachable as error:
+            raise Denied(504, str(error)) from None
+        except PairRefused as error:
+            raise Denied(409, str(error)) from None
+
+    async def _show_kept(self, request: Request) -> Response:
+        account, pair, given = self._site.require(request, Access.OPERATE), self._pair(request), request.query_params
+        if (node := given.get("node", "")) not in {sight.name for sight in pair.known.sights}:
+            raise Denied(404, "there is no such node")
+        copy = {key: given.get(key, "") for key in ("generation", "path", "sha256")}
+        try:
+            return JSONResponse({"text": await pair.read_kept(node, copy, account.name)})
         except PairUnreachable as error:
             raise Denied(504, str(error)) from None
         except PairRefused as error:
@@ -170,12 +202,53 @@ class Api:
         account, pair = self._require_change(request), self._site.pair_of(request)
         content = await self._read(request)
         action, program = request.path_params["action"], request.path_params["program"]
-        return _answer(await do_action(pair, action, program, _behalf(account, content)))
+        return _answer(await do_action(pair, action, [program], _behalf(account, content)))
+
+    async def _act_on_several(self, request: Request) -> Response:
+        account, pair = self._require_change(request), self._site.pair_of(request)
+        content = await self._read(request)
+        programs = content.get("programs")
+        if not isinstance(programs, list) or not all(isinstance(one, str) for one in programs):
+            raise Denied(400, "programs is a list of names")
+        action = request.path_params["action"]
+        return _answer(await do_action(pair, action, programs, _behalf(account, content)))
+
+    async def _set_maintenance(self, request: Request) -> Response:
+        account, pair = self._require_change(request), self._site.pair_of(request)
+        content = await self._read(request)
+        for_s, reason = content.get("for_s", 0), content.get("reason", "")
+        if isinstance(for_s, bool) or not isinstance(for_s, int | float) or not isinstance(reason, str):
+            raise Denied(400, "for_s is a number of seconds, reason a text")
+        return _answer(await do_maintenance(pair, float(for_s), reason, _behalf(account, content)))
+
+    async def _test_alerts(self, request: Request) -> Response:
+        account, pair = self._require_change(request), self._site.pair_of(request)
+        content = await self._read(request)
+        if not isinstance(sink := content.get("sink", ""), str):
+            raise Denied(400, "sink is a name")
+        return _answer(await pair.test_alerts(sink, _behalf(account, content)))
+
+    async def _list_drills(self, request: Request) -> Response:
+        pair, count = self._pair(request), _number(request, "count")
+        try:
+            return JSONResponse({"reports": await pair.read_reports(min(count if count is not None else 20, MOST_REPORTS))})
+        except (PairUnreachable, PairRefused) as error:
+            raise Denied(504, str(error)) from None
 
     async def _switch_over(self, request: Request) -> Response:
         account, pair = self._require_change(request), self._site.pair_of(request)
         content = await self._read(request)
-        return _answer(await do_action(pair, "switchover", "", _behalf(account, content)))
+        return _answer(await do_action(pair, "switchover", (), _behalf(account, content)))
+
+
+def _number(request: Request, name: str) -> int | None:
+    """A number of bytes in the query; None where it is not there. Raises ``Denied``."""
+    given = request.query_params.get(name)
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdigit() and len(given) < 16):
+        raise Denied(400, f"{name} is not a number")
+    return int(given)
 
 
 def _behalf(account: Account, content: Mapping[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.applications import Starlette
 
 from ha_agent.core.web_settings import Dashboard
@@ -16,5 +18,7 @@ def make_app(dashboard: Dashboard) -> tuple[Starlette, Site]:
     site = Site(dashboard)
     pages, api = Pages(site), Api(site)
     routes = [*pages.routes(), *api.routes(), *Probes(site).routes()]
-    app = Starlette(routes=routes, lifespan=site.live)
+    # The errors of starlette itself are plain text in English: no such path, no such method, a page that failed.
+    handlers: dict[Any, Any] = dict.fromkeys((404, 405, 500), pages.complain_anywhere)
+    app = Starlette(routes=routes, lifespan=site.live, exception_handlers=handlers)
     return app, site

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -73,9 +73,24 @@ class EventStream(Response):
             pass
 
 
+class Chunks(EventStream):
+    """A text that is sent in pieces, as they come; ``over`` is called at its end."""
+
+    media_type = "text/plain"
+
+    def __init__(self, pieces: AsyncIterator[bytes], over: Callable[[], None], headers: Mapping[str, str]) -> None:
+        super().__init__(pieces, over)
+        self.headers.update(headers)
+
+
 async def read_form(request: Request) -> dict[str, str]:
-    """The fields of a posted form. Raises ``Denied`` where it is too long."""
-    return dict(urllib.parse.parse_qsl((await read_body(request)).decode("utf-8", "replace")))
+    """The fields of a posted form, each once. Raises ``Denied`` where it is too long."""
+    return dict(await read_fields(request))
+
+
+async def read_fields(request: Request) -> list[tuple[str, str]]:
+    """The fields of a posted form, which may come several times. Raises ``Denied`` where it is too long."""
+    return urllib.parse.parse_qsl((await read_body(request)).decode("utf-8", "replace"))
 
 
 async def read_body(request: Request) -> bytes:
@@ -117,9 +132,14 @@ def served(handler: Handler, complain: Callable[[Request, Denied], Response]) ->
                 response.headers["Retry-After"] = str(int(error.retry_s) + 1)
         except UsersDamaged as error:
             response = complain(request, Denied(503, str(error)))
-        response.headers.setdefault("Cache-Control", "no-store")
-        for name, value in HEADERS.items():
-            response.headers[name] = value
-        return response
+        return dress(response)
 
     return serve
+
+
+def dress(response: Response) -> Response:
+    """``response`` with the headers that every answer has."""
+    response.headers.setdefault("Cache-Control", "no-store")
+    for name, value in HEADERS.items():
+        response.headers[name] = value
+    return response

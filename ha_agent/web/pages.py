@@ -6,28 +6,28 @@ import asyncio
 import json
 import time
 import urllib.parse
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from ha_agent.core.guard import Access
-from ha_agent.core.supervisor_words import PARKED_STATE, WAITING_STATE
+from ha_agent.core.words import CommandOutcome
 from ha_agent.web.actions import STATUS_OF, do_action
-from ha_agent.web.http import Denied, EventStream, Handler, address_of, is_own_form, read_form, served
+from ha_agent.web.duty_pages import DutyPages, read_progress, show_begun
+from ha_agent.web.http import Denied, EventStream, Handler, address_of, dress, is_own_form, read_fields, read_form, served
 from ha_agent.web.pairs import ACTIONS, Pair, PairRefused, PairUnreachable
-from ha_agent.web.render import describe_pair, read_static, render, render_parts
+from ha_agent.web.program_pages import ProgramPages
+from ha_agent.web.progress import describe_progress
+from ha_agent.web.render import Words, describe_pair, page_of, read_static, render, render_parts, say_title
 from ha_agent.web.sessions import Session, is_csrf
-from ha_agent.web.site import COOKIE, LANGUAGE_COOKIE, Site
+from ha_agent.web.site import COOKIE, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Site
 from ha_agent.web.texts import LANGUAGES
 from ha_agent.web.users import UsersDamaged
 
 BEAT_S = 15.0
-NOT_LOADED = frozenset({PARKED_STATE, WAITING_STATE})
-"""States of programs that supervisord does not have."""
-
 MOST_EVENTS = 1000
 STATIC = {"style.css": "text/css", "app.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
@@ -50,14 +50,26 @@ class Pages:
             page("/login", self._log_in, "POST"),
             page("/logout", self._log_out, "POST"),
             page("/language", self._set_language, "POST"),
+            page("/theme", self._set_theme, "POST"),
             page("/static/{name}", self._static),
             page("/pairs/{pair}", self._pair),
             page("/pairs/{pair}/live", self._live),
             page("/pairs/{pair}/history", self._history),
-            page("/pairs/{pair}/nodes/{node}/programs/{program}", self._program),
             page("/pairs/{pair}/confirm", self._confirm),
             page("/pairs/{pair}/do", self._do, "POST"),
+            *DutyPages(self._site, self._require, self._require_form).routes(page),
+            *ProgramPages(self._site, self._require).routes(page),
         ]
+
+    async def complain_anywhere(self, request: Request, error: Exception) -> Response:
+        """What is no page of ours, and what went wrong with one, in the dress of all pages; JSON below /api."""
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        text = {404: "there is no such page", 405: "this cannot be done to that page"}.get(
+            status, "this page failed; the log of ha-agent-web says how"
+        )
+        if request.url.path.startswith("/api/"):
+            return dress(JSONResponse({"error": text}, status))
+        return dress(self._complain(request, Denied(status, text)))
 
     def _complain(self, request: Request, error: Denied) -> Response:
         if error.status == 401 and request.method == "GET":
@@ -67,7 +79,7 @@ class Pages:
         except UsersDamaged:
             session = None
         words = self._site.words(request, session)
-        return _page(
+        return page_of(
             render("error.html", words, title=words.translate("Not done"), text=words.translate(str(error))), error.status
         )
 
@@ -79,10 +91,15 @@ class Pages:
 
     async def _require_form(self, request: Request) -> tuple[Session, dict[str, str]]:
         """The login and the fields of a form that changes something. Raises ``Denied`` where no page of ours sent it."""
-        session, form = self._require(request), await read_form(request)
-        if not is_csrf(session, form.get("csrf", "")):
+        session, fields = await self._require_fields(request)
+        return session, dict(fields)
+
+    async def _require_fields(self, request: Request) -> tuple[Session, list[tuple[str, str]]]:
+        """As ``_require_form``, for fields that may come several times."""
+        session, fields = self._require(request), await read_fields(request)
+        if not is_csrf(session, dict(fields).get("csrf", "")):
             raise Denied(403, "this form is too old, or not from this page; load the page again")
-        return session, form
+        return session, fields
 
     # ---- login --------------------------------------------------------------------------------------------
 
@@ -90,7 +107,7 @@ class Pages:
         words = self._site.words(request, None)
         self._site.users.load()
         empty = self._site.users.is_empty
-        return _page(render("login.html", words, problem=None, next=_local(request.query_params.get("next")), empty=empty))
+        return page_of(render("login.html", words, problem=None, next=_local(request.query_params.get("next")), empty=empty))
 
     async def _log_in(self, request: Request) -> Response:
         if not is_own_form(request):
@@ -103,7 +120,7 @@ class Pages:
         except Denied as error:
             words = self._site.words(request, None)
             problem = words.translate(str(error))
-            response = _page(render("login.html", words, problem=problem, next=target, empty=False), error.status)
+            response = page_of(render("login.html", words, problem=problem, next=target, empty=False), error.status)
             if error.retry_s is not None:
                 response.headers["Retry-After"] = str(int(error.retry_s) + 1)
             return response
@@ -128,6 +145,14 @@ class Pages:
         response.set_cookie(LANGUAGE_COOKIE, language, max_age=31536000, samesite="strict", path="/")
         return response
 
+    async def _set_theme(self, request: Request) -> Response:
+        form = await read_form(request)
+        if (theme := form.get("theme")) not in (*THEMES, "auto"):
+            raise Denied(400, "there is no such theme")
+        response = RedirectResponse(_local(form.get("next")), 303)
+        response.set_cookie(THEME_COOKIE, str(theme), max_age=31536000, samesite="strict", path="/")
+        return response
+
     async def _static(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in STATIC:
@@ -149,7 +174,7 @@ class Pages:
         for pair in self._site.pairs.values():
             pair.watch()
         shown = [describe_pair(pair, words) for pair in self._site.pairs.values()]
-        return _page(render("overview.html", words, pairs=shown, names=names))
+        return page_of(render("overview.html", words, pairs=shown, names=names))
 
     async def _pair(self, request: Request) -> Response:
         session, pair = self._require(request), self._site.pair_of(request)
@@ -157,12 +182,14 @@ class Pages:
         if pair.version == 0:
             await pair.wait_change(0, 2.0)
         words = self._site.words(request, session)
-        parts = render_parts(pair, words)
-        return _page(render("pair.html", words, name=pair.name, names=list(self._site.pairs), parts=parts))
+        parts, title = render_parts(pair, words), say_title(pair, words)
+        return page_of(render("pair.html", words, name=pair.name, names=list(self._site.pairs), parts=parts, title=title))
 
     async def _live(self, request: Request) -> Response:
         """The parts of a pair's page as server-sent events, each when it has changed (html.spec.whatwg.org, 9.2)."""
         session, pair = self._require(request), self._site.pair_of(request)
+        if "began" in request.query_params:
+            read_progress(request)
         name = session.account.name
         if not self._site.streams.take(name):
             raise Denied(503, "too many pages are open")
@@ -181,13 +208,21 @@ class Pages:
                 version = pair.version
                 words = self._site.words(request, session)
                 words.ages_at = began
-                parts = render_parts(pair, words)
+                parts = self._render_live(request, pair, words)
                 fresh = {name: html for name, html in parts.items() if sent.get(name) != html}
                 sent.update(fresh)
                 if fresh:
                     yield f"event: parts\ndata: {json.dumps(fresh)}\n\n".encode()
             await self._wait(pair, version)
             yield b": \n\n"
+
+    def _render_live(self, request: Request, pair: Pair, words: Words) -> dict[str, str]:
+        """The live parts of the page that the stream belongs to."""
+        if "began" not in request.query_params:
+            return render_parts(pair, words)
+        source, began = read_progress(request)
+        shown = describe_progress(pair.known.sights, pair.known.events, source, began, time.time())
+        return {"switchover": render("_switchover.html", words, shown=shown)}
 
     async def _wait(self, pair: Pair, version: int) -> None:
         """Until something has changed, or the process ends, and not for longer than ``BEAT_S``."""
@@ -206,27 +241,7 @@ class Pages:
         except (PairUnreachable, PairRefused) as error:
             raise Denied(504, str(error)) from None
         shown = {"name": pair.name, "events": list(reversed(events))}
-        return _page(render("history.html", words, name=pair.name, names=list(self._site.pairs), pair=shown))
-
-    async def _program(self, request: Request) -> Response:
-        session, pair = self._require(request), self._site.pair_of(request)
-        node, program = request.path_params["node"], request.path_params["program"]
-        words = self._site.words(request, session)
-        row = _row_of(pair, node, program)
-        logs: list[tuple[str, str, str | None]] = []
-        if row["state"] not in NOT_LOADED:
-            logs, is_refused = await _read_logs(pair, node, program)
-            if is_refused:
-                # It may have been parked, or have gone, a moment ago.
-                await pair.refresh()
-                row = _row_of(pair, node, program)
-        if row["state"] in NOT_LOADED:
-            # supervisord does not know it, so it has no log of it to give.
-            logs = []
-        active = pair.find_active()
-        acts = words.operates and row["kind"] != "local" and active is not None and active.name == node
-        given = {"name": pair.name, "names": list(self._site.pairs), "node": node, "row": row, "logs": logs, "acts": acts}
-        return _page(render("program.html", words, **given))
+        return page_of(render("history.html", words, name=pair.name, names=list(self._site.pairs), pair=shown))
 
     # ---- doing --------------------------------------------------------------------------------------------
 
@@ -234,52 +249,36 @@ class Pages:
         """Names the consequence of an action, before it is done."""
         session, pair = self._require(request), self._site.pair_of(request)
         self._site.require(request, Access.OPERATE)
-        action, program = request.query_params.get("action", ""), request.query_params.get("program", "")
+        action, programs = request.query_params.get("action", ""), request.query_params.getlist("program")
         if action not in (*ACTIONS, "switchover"):
             raise Denied(400, "there is no such action")
+        if action != "switchover" and not programs:
+            raise Denied(400, "no program was chosen")
         words = self._site.words(request, session)
         shown = describe_pair(pair, words)
-        given = {"name": pair.name, "names": list(self._site.pairs), "action": action, "program": program, "pair": shown}
-        return _page(render("confirm.html", words, **given))
+        given = {"name": pair.name, "names": list(self._site.pairs), "action": action, "programs": programs, "pair": shown}
+        return page_of(render("confirm.html", words, **given))
 
     async def _do(self, request: Request) -> Response:
-        session, form = await self._require_form(request)
+        session, fields = await self._require_fields(request)
         pair = self._site.pair_of(request)
         account = self._site.require(request, Access.OPERATE)
-        action, program = form.get("action", ""), form.get("program", "")
-        result = await do_action(pair, action, program, account.name)
+        action, programs = dict(fields).get("action", ""), [value for name, value in fields if name == "program"]
+        active, began = pair.find_active(), time.time()
+        result = await do_action(pair, action, programs, account.name)
+        if action == "switchover" and active is not None and result.outcome == CommandOutcome.DONE:
+            return show_begun(pair, active.name, began)
         words = self._site.words(request, session)
-        given = {"name": pair.name, "names": list(self._site.pairs), "action": action, "program": program, "result": result}
-        return _page(render("result.html", words, **given), STATUS_OF[result.outcome])
-
-
-async def _read_logs(pair: Pair, node: str, program: str) -> tuple[list[tuple[str, str, str | None]], bool]:
-    """The ends of both logs: stream, text, and why there is none; and whether the node answers and refuses one."""
-    logs: list[tuple[str, str, str | None]] = []
-    is_refused = False
-    for stream in ("stdout", "stderr"):
-        try:
-            logs.append((stream, await pair.read_log(node, program, stream), None))
-        except (PairUnreachable, PairRefused) as error:
-            is_refused |= isinstance(error, PairRefused)
-            logs.append((stream, "", str(error)))
-    return logs, is_refused
-
-
-def _row_of(pair: Pair, node: str, program: str) -> Mapping[str, Any]:
-    """What is known of a program on a node. Raises ``Denied``."""
-    for sight in pair.known.sights:
-        if sight.name == node and sight.view is not None:
-            for row in sight.view["programs"]:
-                if row["name"] == program:
-                    return dict(row)
-    raise Denied(404, "there is no such program on that node")
+        given = {
+            "name": pair.name,
+            "names": list(self._site.pairs),
+            "action": action,
+            "programs": programs,
+            "result": result,
+        }
+        return page_of(render("result.html", words, **given), STATUS_OF[result.outcome])
 
 
 def _local(target: str | None) -> str:
     """``target`` where it is a path of this site; nobody is to be sent elsewhere."""
     return target if target and target.startswith("/") and not target.startswith(("//", "/\\")) else "/"
-
-
-def _page(text: str, status: int = 200) -> Response:
-    return Response(text, status, media_type="text/html")

@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -23,13 +23,17 @@ from ha_agent.core.program_texts import missing_on_peer, stop_lines
 from ha_agent.core.requests import MOST_SECONDS
 from ha_agent.core.supervisor_words import FaultCode, full_name
 from ha_agent.core.words import CommandOutcome, Outcome
+from ha_agent.web import confs, logs
 from ha_agent.web.agent_client import AgentClient, AgentRefused, AgentSilent
+from ha_agent.web.logs import LogPart, LogRefused
+from ha_agent.web.usage import UsageBook
 
 T = TypeVar("T")
 
 VIEW_S = 3.0
 PEER_S = 2.0
 ACT_S = 120.0
+CONF_S = 15.0
 HAND_OVER_S = 40.0
 REFRESH_S = 3.0
 UNWATCHED = 5
@@ -40,7 +44,6 @@ WATCHED_S = 15.0
 
 LOOKS_AT_ONCE, ACTS_AT_ONCE = 6, 4
 EVENTS = 60
-LOG_BYTES = 65536
 EVENT_TEXTS = ("node", "code", "text")
 ACTIONS = ("start", "stop", "restart")
 
@@ -128,6 +131,7 @@ class Pair(ABC):
         self.name = name
         self._try_out = try_out
         self.known = Known()
+        self.usage = UsageBook()
         self.version = 0
         self._poll_s = poll_s
         self._changed = asyncio.Event()
@@ -143,16 +147,43 @@ class Pair(ABC):
         """Asks every node anew, ``REFRESH_S`` at most: what is known may be older than what somebody has just done."""
 
     @abstractmethod
-    async def act(self, action: str, program: str, by: str) -> Result:
-        """Starts, stops or restarts a program on the active node, as ``supzcli`` does; what came of it is known after it."""
+    async def act(self, action: str, programs: Sequence[str], by: str) -> Result:
+        """Starts, stops or restarts programs on the active node, as ``supzcli`` does; what came of it is known after it."""
 
     @abstractmethod
     async def switch_over(self, by: str) -> Result:
         """Begins a switchover; its progress shows in what is known."""
 
     @abstractmethod
-    async def read_log(self, node: str, program: str, stream: str) -> str:
-        """The end of a program's log. Raises ``PairUnreachable`` and ``PairRefused``."""
+    async def read_log(self, node: str, program: str, stream: str, after: int | None = None) -> LogPart:
+        """The end of a program's log; with ``after`` what came since it had so many bytes.
+
+        Raises ``PairUnreachable`` and ``PairRefused``.
+        """
+
+    @abstractmethod
+    async def read_log_piece(self, node: str, program: str, stream: str, begin: int) -> LogPart:
+        """What stands in a log at ``begin``; an empty text at its end. Raises as ``read_log``."""
+
+    @abstractmethod
+    async def read_conf(self, path: str, by: str) -> dict[str, Any]:
+        """A conf as both nodes have it (``confs.read_conf``). Raises ``PairUnreachable`` and ``PairRefused``."""
+
+    @abstractmethod
+    async def read_kept(self, node: str, copy: Mapping[str, str], by: str) -> str | None:
+        """The text of a kept copy of ``node``, None where it is gone. Raises ``PairUnreachable`` and ``PairRefused``."""
+
+    @abstractmethod
+    async def set_maintenance(self, for_s: float, reason: str, by: str) -> Result:
+        """Begins a maintenance of both nodes for ``for_s`` seconds; ends it where that is 0."""
+
+    @abstractmethod
+    async def test_alerts(self, sink: str, by: str) -> Result:
+        """Has both nodes deliver a test to ``sink``, or to every sink where it is empty."""
+
+    @abstractmethod
+    async def read_reports(self, count: int) -> list[Mapping[str, Any]]:
+        """The newest reports of failover-tests of both nodes, oldest first. Raises ``PairUnreachable``."""
 
     @abstractmethod
     async def read_history(self, count: int) -> list[Mapping[str, Any]]:
@@ -201,6 +232,7 @@ class Pair(ABC):
                 news = _news_of(view)
                 if news != sight.news:
                     self._try_view(sight, replace(sight, view=view, at=at, problem=problem))
+                self.usage.feed(sight.name, view["programs"])
             sight.view, sight.at, sight.news = view, at, news
         sight.problem = problem
         if (sight.news, sight.problem) != before:
@@ -220,7 +252,8 @@ def _news_of(view: Mapping[str, Any]) -> str:
         node["votes"] = {**votes, "left_s": None, "witness_silent_s": votes["witness_silent_s"] is not None}
     alerts = {key: value for key, value in view["alerts"].items() if key != "at"}
     view["figures"]["started"], view["figures"]["history_events"]
-    return hashlib.sha256(json.dumps([node, view["programs"], alerts], sort_keys=True).encode()).hexdigest()
+    programs = [{key: value for key, value in row.items() if key != "usage"} for row in view["programs"]]
+    return hashlib.sha256(json.dumps([node, programs, alerts], sort_keys=True).encode()).hexdigest()
 
 
 class LocalPair(Pair):
@@ -327,10 +360,12 @@ class LocalPair(Pair):
             except (PairUnreachable, PairRefused) as error:
                 self._learn(self._peer, None, None, str(error))
 
-    async def _ask_peer(self, message: Mapping[str, Any], timeout_s: float, by: str | None = None) -> dict[str, Any]:
+    async def _ask_peer(
+        self, message: Mapping[str, Any], timeout_s: float, by: str | None = None, *, raw: bool = False
+    ) -> dict[str, Any]:
         wrapped = {"op": "at-peer", "ask": dict(message), "timeout_s": timeout_s}
         try:
-            answer = await self._for(by).ask(wrapped, timeout_s + 1.0, by)
+            answer = await self._for(by).ask(wrapped, timeout_s + 1.0, by, raw=raw)
         except AgentSilent as error:
             raise PairUnreachable(str(error)) from None
         except AgentRefused as error:
@@ -346,11 +381,14 @@ class LocalPair(Pair):
     def _for(self, by: str | None) -> AgentClient:
         return self._client if by is None else self._doer
 
-    async def _ask(self, node: str, message: Mapping[str, Any], timeout_s: float, by: str | None = None) -> dict[str, Any]:
+    async def _ask(
+        self, node: str, message: Mapping[str, Any], timeout_s: float, by: str | None = None, *, raw: bool = False
+    ) -> dict[str, Any]:
+        """``raw``: texts of the answer are as they were sent; whoever asks so shows none of them as they are."""
         if node != self._own.name:
-            return await self._ask_peer(message, timeout_s, by)
+            return await self._ask_peer(message, timeout_s, by, raw=raw)
         try:
-            return await self._for(by).ask(dict(message), timeout_s, by)
+            return await self._for(by).ask(dict(message), timeout_s, by, raw=raw)
         except AgentSilent as error:
             raise PairUnreachable(str(error)) from None
         except AgentRefused as error:
@@ -385,29 +423,112 @@ class LocalPair(Pair):
             raise answers[0]
         return merge_events(*told)[-count:]
 
-    async def read_log(self, node: str, program: str, stream: str) -> str:
+    async def read_log(self, node: str, program: str, stream: str, after: int | None = None) -> LogPart:
         """The end of a log, through the guard."""
-        method = {"stdout": "tailProcessStdoutLog", "stderr": "tailProcessStderrLog"}[stream]
-        message = {"op": "supervisor", "method": method, "params": [_rpc_name(program), 0, LOG_BYTES]}
-        answer = await self._ask(node, message, PEER_S)
-        with reading(node):
-            if answer["outcome"] != Outcome.DONE:
-                raise PairRefused(str(answer.get("text") or answer.get("reason") or answer["outcome"]))
-            return str(answer["result"][0])
+        return await self._look_at_log(node, logs.read_end(self._supervisor_of(node), _rpc_name(program), stream, after))
 
-    async def act(self, action: str, program: str, by: str) -> Result:
+    async def read_log_piece(self, node: str, program: str, stream: str, begin: int) -> LogPart:
+        """A piece of a log, through the guard."""
+        return await self._look_at_log(node, logs.read_piece(self._supervisor_of(node), _rpc_name(program), stream, begin))
+
+    async def _look_at_log(self, node: str, look: Coroutine[Any, Any, LogPart]) -> LogPart:
+        with reading(node):
+            try:
+                return await look
+            except LogRefused as error:
+                raise PairRefused(str(error)) from None
+
+    def _supervisor_of(self, node: str) -> logs.Call:
+        async def call(method: str, params: list[Any]) -> Mapping[str, Any]:
+            return await self._ask(node, {"op": "supervisor", "method": method, "params": params}, PEER_S, raw=True)
+
+        return call
+
+    async def read_conf(self, path: str, by: str) -> dict[str, Any]:
+        """Asks both agents, which judge the text anew."""
+        names = [sight.name for sight in self.known.sights]
+        return await confs.read_conf(self._operator(by), names, path, (PairUnreachable, PairRefused))
+
+    async def read_kept(self, node: str, copy: Mapping[str, str], by: str) -> str | None:
+        """Asks the agent of ``node``."""
+        with reading(node):
+            return await confs.read_kept(self._operator(by), node, copy)
+
+    def _operator(self, by: str) -> confs.Ask:
+        async def ask(node: str, message: Mapping[str, Any]) -> Mapping[str, Any]:
+            return await self._ask(node, message, CONF_S, by, raw=True)
+
+        return ask
+
+    async def act(self, action: str, programs: Sequence[str], by: str) -> Result:
         """Has the active node do it; where none is known to be active, this node says why not."""
         active = self.find_active()
         node = active.name if active else self._own.name
         try:
-            answer = await self._ask(node, {"op": f"program-{action}", "names": [program]}, ACT_S, by)
+            answer = await self._ask(node, {"op": f"program-{action}", "names": list(programs)}, ACT_S, by)
         except PairUnreachable as error:
             return Result(CommandOutcome.UNREACHABLE, (f"{node}: {error}",))
         except PairRefused as error:
             return Result(CommandOutcome.REFUSED, (str(error),))
         self.watch()
         await self.refresh()
-        return describe_answer(action, program, answer)
+        return describe_answer(action, ", ".join(programs), answer)
+
+    async def set_maintenance(self, for_s: float, reason: str, by: str) -> Result:
+        """Asks both agents; one that does not answer, or refuses, makes it incomplete."""
+        message = {"op": "maintenance", "on": for_s > 0, "for_s": for_s, "reason": reason}
+        rows = await self._ask_both(message, ACT_S, by)
+        await self.refresh()
+        lines, warnings = [], []
+        for node, answer in rows:
+            if isinstance(answer, str):
+                warnings.append(f"{node}: {answer}")
+            elif answer["outcome"] == Outcome.ON:
+                lines.append(f"{node}: maintenance is on")
+            elif answer["outcome"] == Outcome.OFF:
+                lines.append(f"{node}: maintenance is off")
+            else:
+                warnings.append(str(answer.get("reason", answer["outcome"])))
+        return _sum_up(lines, warnings)
+
+    async def test_alerts(self, sink: str, by: str) -> Result:
+        """Asks both agents."""
+        lines: list[str] = []
+        warnings: list[str] = []
+        for node, answer in await self._ask_both({"op": "alert-test", "sink": sink}, ACT_S, by):
+            if isinstance(answer, str) or answer["outcome"] != Outcome.DONE:
+                warnings.append(f"{node}: {answer if isinstance(answer, str) else answer.get('reason')}")
+                continue
+            for row in answer["results"]:
+                word = "delivered" if row["delivered"] else "FAILED"
+                said = f"{node}: {row['sink']} ({row['kind']}): {word}: {row['said']}"
+                (lines if row["delivered"] else warnings).append(said)
+        return _sum_up(lines, warnings)
+
+    async def read_reports(self, count: int) -> list[Mapping[str, Any]]:
+        """Those of one node where the other one does not answer."""
+        rows = await self._ask_both({"op": "report-list", "count": count}, PEER_S)
+        if all(isinstance(answer, str) for _, answer in rows):
+            raise PairUnreachable("; ".join(f"{node}: {answer}" for node, answer in rows))
+        found = {}
+        for node, answer in rows:
+            if not isinstance(answer, str):
+                with reading(node):
+                    found.update({str(one["id"]): one for one in answer["reports"]})
+        return [found[identifier] for identifier in sorted(found)][-count:]
+
+    async def _ask_both(
+        self, message: Mapping[str, Any], timeout_s: float, by: str | None = None
+    ) -> list[tuple[str, Mapping[str, Any] | str]]:
+        """What each node answers, or why it does not."""
+
+        async def ask(node: str) -> tuple[str, Mapping[str, Any] | str]:
+            try:
+                return node, await self._ask(node, message, timeout_s, by)
+            except (PairUnreachable, PairRefused) as error:
+                return node, str(error)
+
+        return list(await asyncio.gather(*(ask(sight.name) for sight in self.known.sights)))
 
     async def switch_over(self, by: str) -> Result:
         """Has the active node hand over."""
@@ -423,6 +544,12 @@ class LocalPair(Pair):
         if answer["outcome"] != Outcome.BEGUN:
             return Result(CommandOutcome.REFUSED, (f"{active.name} refuses: {answer.get('reason')}",))
         return Result(CommandOutcome.DONE, (f"{active.name} gives up MASTER",))
+
+
+def _sum_up(lines: Sequence[str], warnings: Sequence[str]) -> Result:
+    """How something that both nodes were asked for has ended."""
+    outcome = CommandOutcome.DONE if not warnings else CommandOutcome.INCOMPLETE if lines else CommandOutcome.FAILED
+    return Result(outcome, tuple(lines), tuple(warnings))
 
 
 def _asked(question: Coroutine[Any, Any, T]) -> asyncio.Future[T]:

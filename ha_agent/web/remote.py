@@ -9,13 +9,25 @@ import json
 import ssl
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ha_agent.core.visible import visible, visible_data
 from ha_agent.core.web_settings import PairSettings
 from ha_agent.core.words import CommandOutcome
-from ha_agent.web.pairs import ACT_S, REFRESH_S, Pair, PairRefused, PairUnreachable, Result, Sight, events_in, reading
+from ha_agent.web.logs import LogPart
+from ha_agent.web.pairs import (
+    ACT_S,
+    CONF_S,
+    REFRESH_S,
+    Pair,
+    PairRefused,
+    PairUnreachable,
+    Result,
+    Sight,
+    events_in,
+    reading,
+)
 
 ANSWER_S = 5.0
 MOST_BYTES = 8 * 1024 * 1024
@@ -69,17 +81,33 @@ class RemotePair(Pair):
             self.known.events = events
             self._learned()
 
-    async def act(self, action: str, program: str, by: str) -> Result:
+    async def act(self, action: str, programs: Sequence[str], by: str) -> Result:
         """Asks the other dashboard, where the token's rights count."""
-        return await self._post(f"/programs/{urllib.parse.quote(program, safe='')}/{action}", by)
+        if len(programs) == 1:
+            return await self._post(f"/programs/{urllib.parse.quote(programs[0], safe='')}/{action}", by)
+        return await self._post(f"/programs/{action}", by, {"programs": list(programs)})
 
     async def switch_over(self, by: str) -> Result:
         """Asks the other dashboard."""
         return await self._post("/switchover", by)
 
-    async def _post(self, path: str, by: str) -> Result:
+    async def set_maintenance(self, for_s: float, reason: str, by: str) -> Result:
+        """Asks the other dashboard."""
+        return await self._post("/maintenance", by, {"for_s": for_s, "reason": reason})
+
+    async def test_alerts(self, sink: str, by: str) -> Result:
+        """Asks the other dashboard."""
+        return await self._post("/alerts/test", by, {"sink": sink})
+
+    async def read_reports(self, count: int) -> list[Mapping[str, Any]]:
+        """Asks the other dashboard."""
+        answer = await self._ask("GET", f"/drills?count={count}", ANSWER_S)
+        with reading(self._url):
+            return [dict(one) for one in answer["reports"]]
+
+    async def _post(self, path: str, by: str, more: Mapping[str, Any] | None = None) -> Result:
         try:
-            answer = await self._ask("POST", path, ACT_S, {"on_behalf": by})
+            answer = await self._ask("POST", path, ACT_S, {"on_behalf": by, **(more or {})})
             with reading(self._url):
                 result = Result(str(answer["outcome"]), tuple(answer["lines"]), tuple(answer["warnings"]))
         except PairUnreachable as error:
@@ -90,12 +118,29 @@ class RemotePair(Pair):
         await self.refresh()
         return result
 
-    async def read_log(self, node: str, program: str, stream: str) -> str:
+    async def read_log(self, node: str, program: str, stream: str, after: int | None = None) -> LogPart:
         """Asks the other dashboard."""
+        return await self._read_log(node, program, {"stream": stream, **({} if after is None else {"after": after})})
+
+    async def read_log_piece(self, node: str, program: str, stream: str, begin: int) -> LogPart:
+        """Asks the other dashboard."""
+        return await self._read_log(node, program, {"stream": stream, "begin": begin})
+
+    async def _read_log(self, node: str, program: str, query: Mapping[str, Any]) -> LogPart:
         program, node = urllib.parse.quote(program, safe=""), urllib.parse.quote(node, safe="")
-        answer = await self._ask("GET", f"/nodes/{node}/programs/{program}/log?stream={stream}", ANSWER_S)
+        where = f"/nodes/{node}/programs/{program}/log?{urllib.parse.urlencode(query)}"
+        answer = await self._ask("GET", where, ANSWER_S)
         with reading(self._url):
-            return str(answer["text"])
+            return LogPart(str(answer["text"]), int(answer["end"]), bool(answer["whole"]))
+
+    async def read_conf(self, path: str, by: str) -> dict[str, Any]:
+        """Asks the other dashboard, where the token's rights count."""
+        return await self._ask("GET", f"/conf?{urllib.parse.urlencode({'path': path})}", ANSWER_S + CONF_S)
+
+    async def read_kept(self, node: str, copy: Mapping[str, str], by: str) -> str | None:
+        """Asks the other dashboard, where the token's rights count."""
+        answer = await self._ask("GET", f"/kept?{urllib.parse.urlencode({'node': node, **copy})}", ANSWER_S + CONF_S)
+        return None if answer.get("text") is None else str(answer["text"])
 
     async def read_history(self, count: int) -> list[Mapping[str, Any]]:
         """Asks the other dashboard."""

@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
+from starlette.responses import Response
 
 from ha_agent.core.alert_codes import CODES
 from ha_agent.core.guard import Access
 from ha_agent.core.problems import REMEDIES, TEXTS, age_text, find_problems
 from ha_agent.core.supervisor_words import State
 from ha_agent.web.pairs import Pair, Sight
+from ha_agent.web.programs import describe_holders
 from ha_agent.web.texts import LANGUAGES, translate
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
-PARTS = ("problems", "nodes", "alerts", "events")
+PARTS = ("summary", "problems", "programs", "nodes", "alerts", "events")
 
 
 def _environment() -> jinja2.Environment:
@@ -62,6 +64,17 @@ class Words:
         """The moment that ages are written for; the page's script counts on from it. A stream keeps it, so that a part whose
         ages alone have changed is not sent again under somebody's hands."""
         self.operates = access is Access.OPERATE
+        self.theme = ""
+        """light or dark where the user has chosen one; empty for what the browser wants."""
+        self.pairs: Mapping[str, Pair] = {}
+        """Those whose maintenance is said on top of every page."""
+
+    def windows(self, name: str) -> list[tuple[str, Mapping[str, Any]]]:
+        """The maintenance of each node of the pair ``name`` that is known to be on."""
+        pair = self.pairs.get(name)
+        sights = pair.known.sights if pair is not None else ()
+        known = ((s.name, s.node.get("maintenance")) for s in sights if s.node is not None and s.problem is None)
+        return [(node, window) for node, window in known if window]
 
     def translate(self, text: str, **words: object) -> str:
         """``text`` in the language of the page, with ``words`` filled in."""
@@ -78,8 +91,15 @@ def render(template: str, words: Words, **more: Any) -> str:
         operates=words.operates,
         csrf=words.csrf,
         now=words.ages_at,
+        windows=words.windows,
+        theme=words.theme,
         **more,
     )
+
+
+def page_of(text: str, status: int = 200) -> Response:
+    """A page as the answer to a request."""
+    return Response(text, status, media_type="text/html")
 
 
 def describe_pair(pair: Pair, words: Words) -> dict[str, Any]:
@@ -108,9 +128,31 @@ def describe_pair(pair: Pair, words: Words) -> dict[str, Any]:
         "nodes": nodes,
         "problems": problems,
         "active": active.name if active else None,
+        "title": say_title(pair, words),
+        "maintenance": any((s.node or {}).get("maintenance") for s in pair.known.sights),
+        "vips": list_vips(pair.known.sights),
+        "holders": describe_holders(pair.known.sights),
         "lasting": sorted(lasting, key=lambda row: row["since"]),
         "events": list(reversed(pair.known.events)),
     }
+
+
+def say_title(pair: Pair, words: Words) -> str:
+    """What stands in the browser's tab: the virtual address, both nodes, and which of them is active."""
+    active = pair.find_active()
+    nodes = []
+    for sight in pair.known.sights:
+        state = "no answer" if sight.problem is not None or sight.node is None else "active" if sight is active else ""
+        nodes.append(f"{sight.name} ({words.translate(state)})" if state else sight.name)
+    return f"{', '.join(list_vips(pair.known.sights)) or pair.name}: {', '.join(nodes)}"
+
+
+def list_vips(sights: Sequence[Sight]) -> list[str]:
+    """The virtual addresses of a pair, as its nodes say them or said them last; none where nobody has."""
+    found: dict[str, None] = {}
+    for sight in sights:
+        found.update(dict.fromkeys(vip.partition("/")[0] for vip in (sight.node or {}).get("vips") or ()))
+    return list(found)
 
 
 def describe_sight(sight: Sight, now: float) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from ha_agent.web.sessions import CHECKS, CHECKS_OF_ADDRESS, MOST_STREAMS, STREA
 from ha_agent.web.texts import choose_language
 from ha_agent.web.users import Account, UserFile
 
-COOKIE, LANGUAGE_COOKIE = "ha_agent_session", "ha_agent_language"
+COOKIE, LANGUAGE_COOKIE, THEME_COOKIE = "ha_agent_session", "ha_agent_language", "ha_agent_theme"
+THEMES = ("light", "dark")
 TIDY_S = 20.0
 
 
@@ -128,7 +129,13 @@ class Site:
         """The language of a page, and who looks."""
         header = request.headers.get("accept-language", "")
         language = choose_language(request.cookies.get(LANGUAGE_COOKIE), self.web.language, header)
+        theme = request.cookies.get(THEME_COOKIE, "")
+        theme = theme if theme in THEMES else ""
         if session is None:
-            return Words(language, None, None, "", time.time())
+            words = Words(language, None, None, "", time.time())
+            words.theme = theme
+            return words
         access = Access.READ if self.web.read_only else session.account.access
-        return Words(language, session.account.name, access, session.csrf, time.time())
+        words = Words(language, session.account.name, access, session.csrf, time.time())
+        words.pairs, words.theme = self.pairs, theme
+        return words

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.types import Message
@@ -20,6 +20,7 @@ from ha_agent.core.guard import Access
 from ha_agent.core.web_settings import Dashboard, PairSettings, WebSettings
 from ha_agent.web.app import make_app
 from ha_agent.web.http import HEADERS, MOST_BODY
+from ha_agent.web.logs import LogPart
 from ha_agent.web.pairs import Pair, Result, Sight
 from ha_agent.web.site import COOKIE
 from tests.fuzz.values import ODD_TEXTS, flip, make_value
@@ -67,18 +68,43 @@ class Recorder(Pair):
     async def refresh(self) -> None:
         """Nothing changes."""
 
-    async def act(self, action: str, program: str, by: str) -> Result:
+    async def act(self, action: str, programs: Sequence[str], by: str) -> Result:
         """Writes it down."""
-        self.acts.append((action, program, by))
-        return Result("done", (f"{program}: {action}",), (MARK,))
+        self.acts.append((action, ",".join(programs), by))
+        return Result("done", (f"{programs}: {action}",), (MARK,))
 
     async def switch_over(self, by: str) -> Result:
         """Writes it down."""
-        return await self.act("switchover", "", by)
+        return await self.act("switchover", (), by)
 
-    async def read_log(self, node: str, program: str, stream: str) -> str:
+    async def read_log(self, node: str, program: str, stream: str, after: int | None = None) -> LogPart:
         """A hostile line."""
-        return f"{node} {program} {stream} {MARK}"
+        return LogPart(f"{node} {program} {stream} {MARK}", 100)
+
+    async def read_log_piece(self, node: str, program: str, stream: str, begin: int) -> LogPart:
+        """A hostile line, once."""
+        return LogPart(f"{node} {program} {stream} {MARK}" if begin == 0 else "", 100)
+
+    async def read_conf(self, path: str, by: str) -> dict[str, Any]:
+        """A hostile conf, which nobody keeps a copy of."""
+        row = {"node": "node-a", "problem": MARK, "text": None, "withheld": False, "verdict": None}
+        return {"path": path, "nodes": [row], "kept": []}
+
+    async def read_kept(self, node: str, copy: Mapping[str, str], by: str) -> str | None:
+        """A hostile copy."""
+        return MARK
+
+    async def set_maintenance(self, for_s: float, reason: str, by: str) -> Result:
+        """Writes it down."""
+        return await self.act("maintenance", (), by)
+
+    async def test_alerts(self, sink: str, by: str) -> Result:
+        """Writes it down."""
+        return await self.act("test", (), by)
+
+    async def read_reports(self, count: int) -> list[Mapping[str, Any]]:
+        """None is kept."""
+        return []
 
     async def read_history(self, count: int) -> list[Mapping[str, Any]]:
         """A hostile event."""

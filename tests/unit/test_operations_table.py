@@ -66,7 +66,7 @@ USERS: dict[str, tuple[str, Message, str, bool]] = {
     "drill-fault": ("drill.make_fault", {"drill": "x", "mode": "power", "hold_s": 1.0}, "o0", True),
     "drill-end": ("drill.end", {"drill": "x"}, "o0", True),
     "report-save": ("drill.save_report", {"report": {}}, "o0", False),
-    "report-list": ("drill.list_reports", {}, "ro0", False),
+    "report-list": ("drill.list_reports", {}, "ro0", True),
     "alert-list": ("alerts.list_alerts", {}, "ro0", True),
     "alert-test": ("alerts.test_sinks", {}, "o0", True),
     "program-events": ("alerts.take_events", {"events": []}, "0", False),

@@ -48,7 +48,9 @@ class Pair:
         monkeypatch.setattr(AgentClient, "ask", self._ask)
         self.pair = LocalPair("local", "/nonexistent", 1.0, lambda _: None)
 
-    async def _ask(self, message: Mapping[str, Any], timeout_s: float, by: str | None = None) -> dict[str, Any]:
+    async def _ask(
+        self, message: Mapping[str, Any], timeout_s: float, by: str | None = None, *, raw: bool = False
+    ) -> dict[str, Any]:
         if message["op"] == "at-peer":
             if self.is_peer_silent:
                 await asyncio.sleep(timeout_s * 100)
@@ -73,7 +75,7 @@ def test_after_an_action_both_nodes_are_known_as_they_are_then(monkeypatch: pyte
         both = Pair(monkeypatch)
         await both.pair.refresh()
         assert both.states() == ["RUNNING", "RUNNING"]
-        assert (await both.pair.act("stop", "redis", "alice")).outcome == CommandOutcome.REFUSED
+        assert (await both.pair.act("stop", ["redis"], "alice")).outcome == CommandOutcome.REFUSED
         assert both.states() == ["PARKED", "PARKED"]
 
     run_timeless(main())
@@ -87,7 +89,7 @@ def test_an_answer_that_was_asked_for_before_the_action_does_not_come_after_it(m
         early = asyncio.ensure_future(both.pair.refresh())
         await asyncio.sleep(0.1)
         both.slow_s = 0.2
-        await both.pair.act("stop", "redis", "alice")
+        await both.pair.act("stop", ["redis"], "alice")
         assert both.states() == ["PARKED", "PARKED"]
         await early
         assert both.states() == ["PARKED", "PARKED"]
@@ -101,7 +103,7 @@ def test_a_node_that_does_not_answer_holds_up_an_action_for_a_stated_time(monkey
         await both.pair.refresh()
         both.is_peer_silent = True
         began = asyncio.get_running_loop().time()
-        await both.pair.act("stop", "redis", "alice")
+        await both.pair.act("stop", ["redis"], "alice")
         assert asyncio.get_running_loop().time() - began <= REFRESH_S
         assert both.states()[0] == "PARKED"
 

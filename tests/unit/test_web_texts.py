@@ -29,9 +29,13 @@ def texts_of_pages() -> set[str]:
 
 
 def texts_of_refusals() -> set[str]:
-    modules = ("http", "site", "actions", "pages")
+    modules = ("http", "site", "actions", "pages", "program_pages", "duty_pages")
     texts = [(WEB / f"{name}.py").read_text(encoding="utf-8") for name in modules]
-    return {found for text in texts for found in re.findall(r'Denied\(\d+, "([^"]+)"', text)} | {"Not done"}
+    return {found for text in texts for found in re.findall(r'Denied\(\d+, "([^"]+)"', text)} | {
+        "Not done",
+        "this cannot be done to that page",
+        "this page failed; the log of ha-agent-web says how",
+    }
 
 
 def fields(text: str) -> set[str]:
@@ -42,6 +46,7 @@ def test_no_text_lacks_its_chinese() -> None:
     words = {r.value for r in Role} | {s.value for s in Urgency} | set(ACTIONS)
     words |= {"in_sync", "pending", "held", "refused", "unreachable", "receiving", "copying", "done", "incomplete", "failed"}
     words |= {str(health) for health in Health}
+    words |= {"maintenance", "test"}
     wanted = texts_of_pages() | texts_of_refusals() | set(TEXTS.values()) | set(REMEDIES.values()) | words
     wanted |= {c.title for c in CODES.values()} | {c.remedy for c in CODES.values()}
     assert len(texts_of_pages()) > 50 and len(texts_of_refusals()) > 8

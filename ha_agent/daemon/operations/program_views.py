@@ -18,6 +18,7 @@ from ha_agent.core.targets import Catalogue
 from ha_agent.core.wait_texts import say_unmet
 from ha_agent.core.words import Outcome
 from ha_agent.daemon.operations.call import Call
+from ha_agent.daemon.operations.usage import ProgramUsage
 from ha_agent.daemon.peer.conversation import Conversation
 from ha_agent.daemon.programs.active_set import ActiveSet
 from ha_agent.daemon.programs.catalogue import CatalogueReader
@@ -41,6 +42,7 @@ class ProgramViews:
         link: PeerLink,
         describe_waits: Callable[[float], Sequence[WaitAccount]],
         say_drifts: Callable[[], Mapping[str, str]],
+        usage: ProgramUsage,
         wall: Callable[[], float],
     ) -> None:
         """``describe_waits``: the programs that are started after others and are not yet, at a time of ``wall``.
@@ -50,7 +52,8 @@ class ProgramViews:
         self._settings, self._standing = settings, standing
         self._supervised, self._loaded, self._active_set = supervised, loaded, active_set
         self._catalogue, self._conversation, self._link = catalogue, conversation, link
-        self._describe_waits, self._say_drifts, self._wall = describe_waits, say_drifts, wall
+        self._describe_waits, self._say_drifts = describe_waits, say_drifts
+        self._usage, self._wall = usage, wall
 
     async def whoami(self, _request: Request, call: Call) -> WhoAmIAnswer:
         """Where the user is, and what that user may do."""
@@ -104,7 +107,8 @@ class ProgramViews:
     async def describe(self, infos: Iterable[ProcessInfo]) -> list[dict[str, Any]]:
         """Every one of supervisord's processes ``infos`` and every parked program, a row each.
 
-        ``kind``: ``registry``, ``local`` (runs on both nodes), ``parked``, or ``waiting``, with ``waits_for``.
+        ``kind``: ``registry``, ``local`` (runs on both nodes), ``parked``, or ``waiting``, with ``waits_for``. ``path``: its
+        conf in the registry, null where it is not of that; ``usage``: as ``ProgramUsage`` says, null where nothing is known.
         """
         catalogue = await self._catalogue.read()
         parked = {(catalogue.group_of(p), p) for conf in catalogue.confs if conf.is_parked for p in conf.programs}
@@ -121,6 +125,11 @@ class ProgramViews:
             row for wait in self._describe_waits(self._wall()) for row in _describe_wait(wait) if row["name"] not in loaded
         ]
         _add_drifts(rows, self._say_drifts(), catalogue)
+        paths = _list_paths(catalogue)
+        used = await self._usage.read({row["pid"] for row in rows if row["pid"]})
+        for row in rows:
+            row["path"] = paths.get(_split_name(row)) if row["kind"] != "local" else None
+            row["usage"] = used.get(row["pid"])
         return sorted(rows, key=lambda row: str(row["name"]))
 
 
@@ -134,6 +143,21 @@ def _add_drifts(rows: Iterable[dict[str, Any]], said: Mapping[str, str], catalog
         program = programs.get((row["group"], str(row["name"]).rpartition(":")[2]))
         if row["kind"] != "local" and program is not None:
             row["differs"] = said[program]
+
+
+def _split_name(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Group and process of a row."""
+    return row["group"], str(row["name"]).rpartition(":")[2]
+
+
+def _list_paths(catalogue: Catalogue) -> dict[tuple[str, str], str]:
+    """The conf of every process, by its group and name; one that is registered comes before one that is parked."""
+    found: dict[tuple[str, str], str] = {}
+    for conf in sorted(catalogue.confs, key=lambda conf: conf.is_parked):
+        for program in conf.programs:
+            for process in (program, *conf.processes.get(program, ())):
+                found.setdefault((catalogue.group_of(program), process), conf.path)
+    return found
 
 
 def _describe_wait(wait: WaitAccount) -> Iterator[dict[str, Any]]:

@@ -137,7 +137,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
     ),
     Operation("drill-end", req.DrillRequest, lambda r: r.drill.end, OPERATOR, at_peer=True),
     Operation("report-save", req.ReportRequest, lambda r: r.drill.save_report, OPERATOR),
-    Operation("report-list", req.CountRequest, lambda r: r.drill.list_reports, READER),
+    Operation("report-list", req.CountRequest, lambda r: r.drill.list_reports, READER, at_peer=True),
     # Alerts.
     Operation("alert-list", req.CountRequest, lambda r: r.alerts.list_alerts, READER, at_peer=True),
     Operation("alert-test", req.AlertTestRequest, lambda r: r.alerts.test_sinks, OPERATOR, at_peer=True),
