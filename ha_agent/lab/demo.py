@@ -99,8 +99,9 @@ class Narrator:
     def show(self, text: str) -> None:
         """Lines that belong to the event before."""
         width = shutil.get_terminal_size().columns if self.on_terminal else 0
-        for line in text.splitlines():
-            print("\n".join(break_line(f"{MARGIN}{line}".rstrip(), width)), flush=True)
+        clear = "\r\033[K" if self.on_terminal else ""
+        for line in text.splitlines() or [""]:
+            print(clear + "\n".join(break_line(f"{MARGIN}{line}".rstrip(), width)), flush=True)
 
     def wait(self, what: str, probe: Callable[[], Any], limit_s: float, pause_s: float = 0.002) -> Any:
         """Waits for ``probe`` to return something. Raises ``DemoFailed`` after ``limit_s``."""
