@@ -125,7 +125,7 @@ clean:
 picture: root setup
 	@[ -x build/picture/bin/termtosvg ] || { $(PYTHON) -m venv build/picture && \
 		build/picture/bin/pip install --quiet --disable-pip-version-check 'termtosvg==1.1.0' 'setuptools<81'; }
-	@$(TIDY) tools/record-terminal build/demo.cast 110x32 "make demo" -- $(BIN)/python -m ha_agent.lab.demo
+	@$(TIDY) tools/record-terminal build/demo.cast 116x34 "make demo" -- $(BIN)/python -m ha_agent.lab.demo
 	@build/picture/bin/termtosvg render build/demo.cast docs/images/demo.svg -t gjm8 -m 60 -M 1000 -D 6000
 
 screenshots: root setup picture

@@ -38,9 +38,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def programs_of(answer: Mapping[str, Any]) -> set[str]:
-    """The names of programs that an answer to ``programs`` has: registered, parked, or known to supervisord."""
+    """The names of programs that an answer to ``programs`` has: registered, parked, or loaded and not this node's own."""
     parked = {str(row["name"]) for row in answer.get("parked", ())}
-    return {*map(str, answer.get("autostart", ())), *parked, *(str(row["group"]) for row in answer.get("processes", ()))}
+    loaded = {str(row["group"]) for row in answer.get("processes", ())} - set(answer.get("local", ()))
+    return {*map(str, answer.get("autostart", ())), *parked, *loaded}
 
 
 def _programs(options: argparse.Namespace) -> Iterable[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -63,6 +64,22 @@ mimetype.assign = (".html" => "text/html")
 """
 
 
+MARGIN = " " * 13
+"""What stands before lines that belong to an event."""
+
+
+def break_line(line: str, width: int) -> list[str]:
+    """``line`` in pieces of at most ``width`` columns, cut at blanks; later ones are indented. A width of 0 cuts nothing."""
+    indent, pieces = f"{MARGIN}    ", []
+    while width > 2 * len(indent) and len(line) > width:
+        cut = line.rfind(" ", len(indent), width + 1)
+        if cut < 0:
+            break
+        pieces.append(line[:cut].rstrip())
+        line = indent + line[cut:].strip()
+    return [*pieces, line]
+
+
 class DemoFailed(Exception):
     """Something that the demo waits for did not come; the text says what, and what was there instead."""
 
@@ -81,7 +98,10 @@ class Narrator:
 
     def show(self, text: str) -> None:
         """Lines that belong to the event before."""
-        print("\n".join(f"             {line}".rstrip() for line in text.splitlines()), flush=True)
+        width = shutil.get_terminal_size().columns if self.on_terminal else 0
+        clear = "\r\033[K" if self.on_terminal else ""
+        for line in text.splitlines() or [""]:
+            print(clear + "\n".join(break_line(f"{MARGIN}{line}".rstrip(), width)), flush=True)
 
     def wait(self, what: str, probe: Callable[[], Any], limit_s: float, pause_s: float = 0.002) -> Any:
         """Waits for ``probe`` to return something. Raises ``DemoFailed`` after ``limit_s``."""

@@ -26,7 +26,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser that raises instead of ending the process: an interactive session continues."""
 
     def error(self, message: str) -> NoReturn:
-        raise BadUsage(f"{message}; {self.format_usage().strip()}")
+        raise BadUsage(f"{message}; {' '.join(self.format_usage().split())}")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         raise BadUsage(message or "")
@@ -45,7 +45,7 @@ def folder_of(path: str) -> tuple[str, str]:
 
 def parse_register(words: Sequence[str]) -> argparse.Namespace:
     """The options of ``register``. Raises ``BadUsage``."""
-    parser = _Parser(prog="register", add_help=False)
+    parser = _Parser(prog="supzcli register", add_help=False)
     parser.add_argument("directory")
     parser.add_argument("--update", action="store_true")
     parser.add_argument("--no-start", action="store_true")
@@ -118,7 +118,7 @@ def register_lines(name: str, answer: dict[str, Any]) -> list[str]:
 
 def run_new(words: Sequence[str]) -> list[str]:
     """Makes the two files of a new program; returns what to say. Raises ``BadUsage``; no existing file is changed."""
-    parser = _Parser(prog="new", add_help=False)
+    parser = _Parser(prog="supzcli new", add_help=False)
     parser.add_argument("directory")
     parser.add_argument("--command")
     parser.add_argument("--user")

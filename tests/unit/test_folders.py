@@ -7,6 +7,7 @@ import pathlib
 
 import pytest
 
+from ha_agent.supzcli.errors import BadUsage
 from ha_agent.supzcli.folders import parse_register, registration
 
 
@@ -40,3 +41,12 @@ def test_another_users_file_in_the_folder_is_that_users(tmp_path: pathlib.Path) 
     (folder / "program.ini").write_text("[program]\n")
     os.chown(folder / "program.ini", 12345, 12345)
     assert read(folder)["writers"] == "user 12345"
+
+
+@pytest.mark.parametrize("words", [[], ["a", "b"], ["--numprocs", "1"]])
+def test_a_wrong_command_line_is_one_line_with_the_usage(words: list[str]) -> None:
+    with pytest.raises(BadUsage) as refused:
+        parse_register(words)
+    text = str(refused.value)
+    assert "\n" not in text and "  " not in text
+    assert text.endswith("; usage: supzcli register [--update] [--no-start] [--user USER] directory")

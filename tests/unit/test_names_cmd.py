@@ -11,11 +11,12 @@ from ha_agent.cli.names_cmd import KINDS, programs_of, run
 from ha_agent.core.words import Exit
 
 
-def test_programs_are_those_that_are_registered_parked_or_known_to_supervisord() -> None:
+def test_programs_are_those_that_are_registered_parked_or_loaded() -> None:
     answer = {
         "autostart": ["billing"],
         "parked": [{"name": "audit", "group": "audit"}],
-        "processes": [{"group": "worker", "name": "worker_00"}, {"group": "worker", "name": "worker_01"}],
+        "processes": [{"group": "worker", "name": "worker_00"}, {"group": "listener", "name": "listener"}],
+        "local": ["listener"],
     }
     assert programs_of(answer) == {"billing", "audit", "worker"}
 
