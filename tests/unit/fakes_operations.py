@@ -655,7 +655,7 @@ class Node:
         """What the listener said of supervisord: whether it was only about to begin anew."""
         wake = functools.partial(self.wakes.append, "alerts")
         parts = AlertParts(self.accountant, self.watcher, self.records, self.delivery, wake, self.drill, self.begins.append)
-        tools = build_tools(settings, self.shared, group, self.accountant)
+        tools = build_tools(settings, self.shared, group, self.accountant, self.watcher)
         rooms = build_rooms(settings, CONFIG_PATH, self.shared, group, parts, tools, self.figures)
         self.status, self.commands = tools.status, tools.commands
         self.operations, self.pair, self.role, self.kept, self.drills = (
