@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import os
 import sys
@@ -148,8 +149,11 @@ def lint_texts(
     inside = surroundings_of(nodes.settings, Peeks().read, cwd)
     outside = replace(inside, is_registered=False)
 
+    below = os.path.realpath(root) + os.sep
+
+    @functools.cache
     def is_registered(path: str) -> bool:
-        return os.path.realpath(os.path.join(cwd, path)).startswith(os.path.realpath(root) + os.sep)
+        return os.path.realpath(os.path.join(cwd, path)).startswith(below)
 
     found = _lint_text(texts, beside, lambda path: inside if is_registered(path) else outside)
     loadable = {path: text for path, text in texts.items() if not path.endswith(PARKED)}
