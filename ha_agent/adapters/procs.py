@@ -80,6 +80,12 @@ def parent_of(pid: int) -> int | None:
     return kin[0] if kin else None
 
 
+def find_living_children(parent: int, pids: Collection[int], at_ticks: int) -> frozenset[int]:
+    """Those of ``pids`` that are alive, are children of ``parent``, and were started ``at_ticks`` at the latest."""
+    found = ((pid, _kinship(pid)) for pid in pids)
+    return frozenset(pid for pid, kin in found if kin is not None and kin[0] == parent and kin[3] <= at_ticks)
+
+
 TICKS_S = 1.0 / os.sysconf("SC_CLK_TCK")
 
 

@@ -18,6 +18,17 @@ from ha_agent.core.votes_text import say_votes_of
 from ha_agent.core.wait_texts import say_wait
 from ha_agent.core.width import count_text
 
+OLD_S = 2.0
+"""A look that is older is said to be so."""
+
+
+def _look_text(node: NodeAccountJson, now: float) -> str:
+    """Of when the programs' states are, where supervisord was not asked for this."""
+    looked = node.get("programs_at")
+    if looked is None or node.get("programs_by") != "events" or now - looked < OLD_S:
+        return ""
+    return f" (by events since {age_text(now - looked)} ago)"
+
 
 def _programs_text(node: NodeAccountJson) -> str:
     states = Counter(p["state"] for p in node["programs"])
@@ -59,7 +70,7 @@ def _column(node: NodeJson, now: float) -> list[str]:
         f"{registry['confs']} confs {registry['hash'][:12]}",
         _replication_text(node, now),
         _readiness_text(node),
-        _programs_text(node),
+        _programs_text(node) + _look_text(node, now),
     ]
 
 

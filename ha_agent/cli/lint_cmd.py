@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -149,12 +151,18 @@ def lint_texts(
     inside = surroundings_of(nodes.settings, Peeks().read, cwd)
     outside = replace(inside, is_registered=False)
 
-    def is_registered(path: str) -> bool:
-        return os.path.realpath(os.path.join(cwd, path)).startswith(os.path.realpath(root) + os.sep)
+    below = os.path.realpath(root) + os.sep
 
-    found = _lint_text(texts, beside, lambda path: inside if is_registered(path) else outside)
+    @functools.cache
+    def is_registered(path: str) -> bool:
+        return os.path.realpath(os.path.join(cwd, path)).startswith(below)
+
     loadable = {path: text for path, text in texts.items() if not path.endswith(PARKED)}
-    found += _from_answer(_judge_here(nodes, loadable), loadable, nodes.own_name, is_registered)
+    with ThreadPoolExecutor(1) as beside_us:
+        # supervisord's parser needs as long for them as the rules of lint.
+        judging = beside_us.submit(nodes.ask_own, {"op": "judge", "confs": loadable}, JUDGE_S)
+        found = _lint_text(texts, beside, lambda path: inside if is_registered(path) else outside)
+        found += _from_answer(_await_verdicts(nodes, judging, loadable), loadable, nodes.own_name, is_registered)
     problem: Exception | None = None
     if peer:
         try:
@@ -187,10 +195,11 @@ def _lint_text(texts: Mapping[str, str], beside: Mapping[str, str], around: Call
     return found + [f for f in lint_together({**beside, **texts}) if f.where in texts]
 
 
-def _judge_here(nodes: Nodes, texts: Mapping[str, str]) -> Mapping[str, Any]:
-    """Asks the daemon, or supervisord's parser itself where there is none."""
+def _await_verdicts(nodes: Nodes, judging: Future[Any], texts: Mapping[str, str]) -> Mapping[str, Any]:
+    """What the daemon answers, or supervisord's parser itself where there is none."""
     try:
-        return nodes.ask_own({"op": "judge", "confs": dict(texts)}, JUDGE_S)
+        answer: Mapping[str, Any] = judging.result()
+        return answer
     except (NoDaemon, CommandFailed):
         pass
     root = nodes.settings.registry.path

@@ -76,6 +76,9 @@ class Nodes:
             raise CommandFailed(f"{self.own_name} says nothing of itself")
         return own
 
-    def status(self) -> list[NodeJson]:
-        """Both nodes' own accounts, this node first; the peer's may be only what this node knows of it."""
-        return list(self.ask_own({"op": "status"})["nodes"])
+    def status(self, *, known: bool = False) -> list[NodeJson]:
+        """Both nodes' own accounts, this node first; the peer's may be only what this node knows of it.
+
+        ``known``: of their programs, what supervisord's events have told will do.
+        """
+        return list(self.ask_own({"op": "status", **({"known": True} if known else {})})["nodes"])

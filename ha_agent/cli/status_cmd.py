@@ -29,6 +29,7 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add("status", "show both nodes", "ha-agent status --json | jq '.nodes[].role'", run)
     parser.add_argument("--json", action="store_true", help="as JSON (docs/json.md); with --watch one line a change")
     parser.add_argument("--check", action="store_true", help="exit status: 0 all is well, 1 warnings, 2 critical, 3 unknown")
+    parser.add_argument("--fresh", action="store_true", help="ask supervisord for every program, whatever its events told")
     parser.add_argument("--watch", action="store_true", help="continue until Ctrl-C; on a terminal the screen is redrawn")
 
 
@@ -50,9 +51,9 @@ def run(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     nodes = Nodes(settings)
     if options.watch:
-        return _watch(settings, nodes, as_json=options.json)
+        return _watch(settings, nodes, as_json=options.json, fresh=options.fresh)
     try:
-        seen = nodes.status()
+        seen = nodes.status(known=not options.fresh)
     except NoDaemon as error:
         return _show_glimpse(_glimpse(settings, error), options)
     print(json.dumps(status_document(seen), indent=2) if options.json else render_status(seen))
@@ -96,10 +97,10 @@ class _Look:
     document: dict[str, Any]
 
 
-def _look(settings: Settings, nodes: Nodes) -> _Look:
+def _look(settings: Settings, nodes: Nodes, *, fresh: bool) -> _Look:
     """A look at both nodes; at this one alone where its agent cannot be asked."""
     try:
-        seen = nodes.status()
+        seen = nodes.status(known=not fresh)
     except NoDaemon as error:
         glimpse = _glimpse(settings, error)
         return _Look(_without_times([glimpse.to_dict()]), render_glimpse(glimpse), glimpse_document(glimpse))
@@ -110,14 +111,14 @@ def _look(settings: Settings, nodes: Nodes) -> _Look:
     return _Look(_without_times(seen), render_status(seen), status_document(seen))
 
 
-def _watch(settings: Settings, nodes: Nodes, *, as_json: bool) -> int:
+def _watch(settings: Settings, nodes: Nodes, *, as_json: bool, fresh: bool) -> int:
     """Shows what changes. A daemon that goes away is shown and waited for."""
     before: object = None
     if is_terminal() and not as_json:
         print("\033[2J", end="")
     while True:
         began = time.monotonic()
-        seen = _look(settings, nodes)
+        seen = _look(settings, nodes, fresh=fresh)
         if as_json:
             if seen.key != before:
                 print(json.dumps(seen.document), flush=True)
@@ -130,4 +131,5 @@ def _watch(settings: Settings, nodes: Nodes, *, as_json: bool) -> int:
 
 
 def _without_times(nodes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in node.items() if k not in ("at", "heard_at")} for node in nodes]
+    times = ("at", "heard_at", "programs_at", "programs_by")
+    return [{k: v for k, v in node.items() if k not in times} for node in nodes]

@@ -113,6 +113,8 @@ def cut_comment(line: str) -> tuple[str, str | None]:
 
     The order in which the marks are looked for is configparser's: of a line with both it need not be the first one.
     """
+    if ";" not in line and "#" not in line:
+        return line, None
     if line.lstrip().startswith(COMMENT_MARKS):
         return "", line.strip()
     places = dict.fromkeys(COMMENT_MARKS, -1)

@@ -51,6 +51,12 @@ def lint_conf(path: str, text: str, around: Surroundings = TEXT_ALONE) -> list[F
     return found
 
 
+def lint_stops(path: str, text: str, around: Surroundings) -> list[Finding]:
+    """What ``lint_conf`` says of the stops of a conf's programs, and nothing else."""
+    programs = (s for s in read_sections(text) if s.is_program and s.value("command"))
+    return [finding for section in programs for finding in _lint_stop(path, section, around)]
+
+
 def _is_foreign(section: Section) -> bool:
     return section.name in FOREIGN or section.name.startswith(FOREIGN_PREFIXES)
 

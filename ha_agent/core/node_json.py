@@ -197,7 +197,18 @@ class PayloadJson(TypedDict):
     remarks: list[str]
 
 
-class NodeAccountJson(TypedDict):
+class LookJson(TypedDict):
+    """Of which moment the programs are. ``programs_at``: when supervisord described all of them, wall clock seconds.
+
+    ``programs_by``: "supervisord", which was asked for this, or "events": what has changed since then its events have told,
+    and whether the others' processes live was looked at for this.
+    """
+
+    programs_at: NotRequired[float]
+    programs_by: NotRequired[str]
+
+
+class NodeAccountJson(LookJson):
     """A node's own account of itself."""
 
     name: str

@@ -47,6 +47,13 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class StatusRequest(Request):
+    """``status``. ``known``: what supervisord's events have told of its programs will do."""
+
+    known: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryRequest(Request):
     """``history``: the newest ``count`` events not older than ``since``, wall clock seconds.
 

@@ -358,7 +358,7 @@ class Agent:
             self._payload,
             self._drift,
         )
-        self._tools = build_tools(settings, shared, group, self._accountant)
+        self._tools = build_tools(settings, shared, group, self._accountant, self._watcher)
         self._rooms = build_rooms(settings, self._config_path, shared, group, parts, self._tools, self._figures)
         dispatcher = Dispatcher(self._rooms)
         self._server = RpcServer(dispatcher.answer)

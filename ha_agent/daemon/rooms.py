@@ -25,6 +25,7 @@ from ha_agent.daemon.operations.drill import DrillOperations
 from ha_agent.daemon.operations.figures import Figures
 from ha_agent.daemon.operations.from_peer import PeerOperations
 from ha_agent.daemon.operations.kept import KeptOperations
+from ha_agent.daemon.operations.known_programs import KnownPrograms
 from ha_agent.daemon.operations.looking import Looking
 from ha_agent.daemon.operations.node import NodeOperations
 from ha_agent.daemon.operations.orders import OrderOperations
@@ -83,8 +84,12 @@ class Tools:
     commands: Commands
 
 
-def build_tools(settings: Settings, shared: SharedNode, group: Group, accountant: Accountant) -> Tools:
+def build_tools(
+    settings: Settings, shared: SharedNode, group: Group, accountant: Accountant, watcher: ProgramWatcher
+) -> Tools:
     """Builds what the handlers of ``build_rooms`` share. Starts nothing."""
+    known = KnownPrograms(group.standing, shared.supervised, group.loaded, shared.clock, shared.wall)
+    watcher.on_feed.append(known.hear)
     partial = PartialGroups(RunPlaces(settings.paths.run_dir).partial_groups, group.active_set)
     return Tools(
         catalogue=CatalogueReader(group.view, group.active_set, group.readiness),
@@ -103,7 +108,7 @@ def build_tools(settings: Settings, shared: SharedNode, group: Group, accountant
         ),
         status=StatusReporter(
             accountant,
-            group.loader,
+            known,
             group.loaded,
             group.active_set,
             shared.wall,

@@ -707,7 +707,7 @@ class Node:
             NoPayload(),
             self.drift,
         )
-        tools = build_tools(settings, self.shared, group, self.accountant)
+        tools = build_tools(settings, self.shared, group, self.accountant, self.watcher)
         rooms = build_rooms(settings, CONFIG_PATH, self.shared, group, parts, tools, self.figures)
         self.status, self.commands = tools.status, tools.commands
         self.operations, self.pair, self.role, self.kept, self.drills = (

@@ -57,7 +57,7 @@ class FakeConversation(Conversation):
         self.peer = PeerSummary.parse(message, 1000.0)
         return Role.STANDBY
 
-    async def query_status(self) -> Any:
+    async def query_status(self, *, known: bool = False) -> Any:
         await asyncio.sleep(0.01)
         return (
             {"name": "b", "reachable": False, "problem": "not looked at here"} if not self.is_up else account("b", "standby")

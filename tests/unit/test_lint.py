@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ha_agent.core.conf_options import PROGRAM_OPTIONS
 from ha_agent.core.findings import Finding, Severity
-from ha_agent.core.lint import lint_conf, lint_together
+from ha_agent.core.lint import lint_conf, lint_stops, lint_together
 from ha_agent.core.surroundings import Surroundings
 
 GOOD = """\
@@ -347,3 +347,12 @@ def test_any_text_at_all_is_judged_without_an_error(text: str) -> None:
 @given(st.sampled_from(sorted(PROGRAM_OPTIONS - {"command"})), st.text(max_size=20))
 def test_any_value_of_any_option_is_judged_without_an_error(option: str, value: str) -> None:
     lint_conf("web.conf", program(f"{option}={value}"))
+
+
+@given(st.text("[program:x]\ncomand=stwis 0123456789;#gl", max_size=300))
+@example("[program:x]\ncommand=/bin/x\nstopwaitsecs=500\nstopsignal=KILL\n")
+@example("[program:x]\nstopwaitsecs=500\n")
+def test_what_is_said_of_stops_alone_is_what_is_said_of_them_among_all(text: str) -> None:
+    stops = ("stop-kills", "stop-too-long")
+    among_all = [finding for finding in lint_conf("x.conf", text, Surroundings()) if finding.code in stops]
+    assert lint_stops("x.conf", text, Surroundings()) == among_all

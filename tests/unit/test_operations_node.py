@@ -44,6 +44,7 @@ from ha_agent.core.requests import (
     ReleaseRequest,
     Request,
     RestoreRequest,
+    StatusRequest,
     SummaryRequest,
     SupervisorRequest,
     SyncRequest,
@@ -58,7 +59,7 @@ from ha_agent.daemon.operations.node import MAX_CONTENT_BYTES
 from tests.unit.fakes_operations import Node, no_progress, on_node, operator, program_conf, reader
 
 CONFS = {"web.conf": program_conf("web"), "db.conf": program_conf("db")}
-PLAIN = Request()
+PLAIN, STATUS = Request(), StatusRequest()
 
 
 def on_active(base: pathlib.Path, work: Callable[[Node], Awaitable[None]], **options: Any) -> None:
@@ -251,20 +252,20 @@ def test_a_status_says_of_maintenance_and_a_failover_test_whose_they_are() -> No
 def test_the_status_of_the_pair_is_both_accounts_and_what_is_known_of_a_peer_that_is_away(tmp_path: pathlib.Path) -> None:
     async def work(node: Node) -> None:
         node.link.answers["status"] = {"node": {"name": "b", "role": "standby", "reachable": True}}
-        nodes: Any = (await node.pair.status(PLAIN, reader()))["nodes"]
+        nodes: Any = (await node.pair.status(STATUS, reader()))["nodes"]
         own, peer = nodes
         assert (own["name"], own["role"], peer) == ("a", "active", {"name": "b", "role": "standby", "reachable": True})
         assert [(row["name"], row["starts"]) for row in own["programs"]] == [("db", True), ("web", True)]
         assert own["registry"]["confs"] == 2 and own["readiness"]["loadable"] == 2 and own["readiness"]["current"]
         node.link.answers["status"] = RemoteError("busy")
-        busy: Any = (await node.pair.status(PLAIN, reader()))["nodes"][1]
+        busy: Any = (await node.pair.status(STATUS, reader()))["nodes"][1]
         assert busy["problem"] == "busy"
         await node.group.conversation.ask_role(1.0)
         node.link.go_down()
-        away: Any = (await node.pair.status(PLAIN, reader()))["nodes"][1]
+        away: Any = (await node.pair.status(STATUS, reader()))["nodes"][1]
         assert (away["reachable"], away["problem"], away["role"]) == (False, "unplugged", "standby")
         node.client.problem = "refused"
-        assert (await node.from_peer.status(PLAIN, operator()))["node"]["supervisord"] == "refused"
+        assert (await node.from_peer.status(STATUS, operator()))["node"]["supervisord"] == "refused"
 
     on_active(tmp_path, work)
 

@@ -90,7 +90,7 @@ class Context:
         """Both nodes' own accounts, and why there are none where the daemon does not answer."""
         if self._status is None:
             try:
-                self._status = Nodes(self.settings).status(), None
+                self._status = Nodes(self.settings).status(known=True), None
             except (NoDaemon, CommandFailed, TimeoutError) as error:
                 self.is_refused = isinstance(error, NotAllowed)
                 self._status = [], str(error) or "the agent did not answer"

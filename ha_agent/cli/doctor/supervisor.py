@@ -17,7 +17,7 @@ from ha_agent.core.faults import FAULTS, Urgency, code_of_conf
 from ha_agent.core.findings import Finding
 from ha_agent.core.host_profile import LOCAL_DIR, choose_profile
 from ha_agent.core.inline_programs import take_programs_out
-from ha_agent.core.lint import lint_conf, lint_together
+from ha_agent.core.lint import lint_stops, lint_together
 from ha_agent.core.listener_conf import GROUP, LISTENER_CONF, missing_events
 from ha_agent.core.main_conf import LOCAL_CONFS, UnusableConf, groups_in, included_patterns, parse_main_conf
 from ha_agent.core.names import PARKED
@@ -198,13 +198,14 @@ def check_answers(context: Context) -> Iterator[Finding]:
         return
     client = Client(path, 2.0, context.settings.supervisor.config)
     try:
-        programs = client.read_processes()
+        # Not to describe its programs, for which it would do nothing else for a while.
+        client.call("getState", [])
     except SupervisordDown as problem:
         yield error(
             "supervisord-hung", f"supervisord (pid {pid}) does not answer: {problem}", "systemctl restart supervisor"
         )
         return
-    yield ok("supervisord-up", f"supervisord answers (pid {pid}, processes: {len(programs)})")
+    yield ok("supervisord-up", f"supervisord answers (pid {pid})")
 
 
 def check_names(context: Context) -> Iterator[Finding]:
@@ -231,7 +232,7 @@ def check_stop_times(context: Context) -> Iterator[Finding]:
         finding
         for path, text in read_registry(root).items()
         if not path.endswith(PARKED)
-        for finding in lint_conf(path, text, around)
+        for finding in lint_stops(path, text, around)
         if finding.code == "stop-too-long"
     ]
     for finding in found:

@@ -87,6 +87,8 @@ class ProgramWatcher:
         self.silence: str | None = None
         """How supervisord does not answer; None where it does."""
         self.lost = self.merged = self.taken = 0
+        self.on_feed: list[Callable[[Sequence[StateEvent], bool], None]] = []
+        """Called with all that the listener brings, and whether nothing was lost before it."""
         self._seen: Sequence[ProcessInfo] | None = None
         self._seen_mark: object = None
         self._seen_mono = 0.0
@@ -97,6 +99,8 @@ class ProgramWatcher:
         """Takes what the listener brings. ``lost``: events that supervisord threw away; ``began``: the listener is new."""
         self._heard_mono = self._clock()
         self.watch.feed(events)
+        for hear in self.on_feed:
+            hear(events, not (lost or began))
         self.taken += len(events)
         self.merged += sum(event.merged for event in events)
         if lost:

@@ -16,7 +16,7 @@ from ha_agent.core.requests import (
     ManifestRequest,
     PayloadRequest,
     ReleaseRequest,
-    Request,
+    StatusRequest,
     SummaryRequest,
     TransactionRequest,
     VoteRequest,
@@ -72,9 +72,9 @@ class PeerOperations:
             self._conversation.learn(dict(request.summary), is_answer=False)
         return self._conversation.summary()
 
-    async def status(self, _request: Request, _call: Call) -> NodeAnswer:
+    async def status(self, request: StatusRequest, _call: Call) -> NodeAnswer:
         """This node's account of itself."""
-        return {"node": await self._status.describe()}
+        return {"node": await self._status.describe(fresh=not request.known)}
 
     async def manifest(self, request: ManifestRequest, _call: Call) -> HoldingAnswer:
         """What this node's registry holds, as it is known, or as it is on the disk now."""

@@ -7,7 +7,7 @@ import asyncio
 from ha_agent.adapters.rpc import Disconnected, RemoteError
 from ha_agent.adapters.ssh import PeerLink
 from ha_agent.core.answers import AtPeerAnswer, ManifestAnswer, StatusAnswer, SyncAnswer
-from ha_agent.core.requests import AtPeerRequest, Request, SyncRequest
+from ha_agent.core.requests import AtPeerRequest, Request, StatusRequest, SyncRequest
 from ha_agent.core.width import count_text
 from ha_agent.core.words import Outcome, Role
 from ha_agent.daemon.events import Events
@@ -44,9 +44,11 @@ class PairOperations:
         self._receiver, self._replicator, self._acknowledger = receiver, replicator, acknowledger
         self._conversation, self._link, self._status, self._events = conversation, link, status, events
 
-    async def status(self, _request: Request, _call: Call) -> StatusAnswer:
+    async def status(self, request: StatusRequest, _call: Call) -> StatusAnswer:
         """Both nodes' accounts of themselves, this node's first."""
-        own, peer = await asyncio.gather(self._status.describe(), self._conversation.query_status())
+        own, peer = await asyncio.gather(
+            self._status.describe(fresh=not request.known), self._conversation.query_status(known=request.known)
+        )
         return {"nodes": [own, peer]}
 
     async def manifest(self, _request: Request, _call: Call) -> ManifestAnswer:

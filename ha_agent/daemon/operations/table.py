@@ -17,7 +17,7 @@ from ha_agent.core import requests as req
 from ha_agent.core.drill import CUTS
 from ha_agent.core.frames import Message
 from ha_agent.core.guard import READ_ONLY, Access
-from ha_agent.core.requests import Malformed, NotPermitted, Request
+from ha_agent.core.requests import Malformed, NotPermitted, Request, StatusRequest
 from ha_agent.core.vote_frames import LET_GO, VOTE
 from ha_agent.daemon.operations.alerts import AlertOperations
 from ha_agent.daemon.operations.call import Call, call_of_peer, call_of_user
@@ -90,7 +90,7 @@ READER, OPERATOR, ROOT, PEER = Who.READER, Who.OPERATOR, Who.ROOT, Who.PEER
 
 OPERATIONS: tuple[Operation[Any], ...] = (
     # What this node, or the pair, is and does.
-    Operation("status", Request, lambda r: r.pair.status, READER),
+    Operation("status", StatusRequest, lambda r: r.pair.status, READER),
     Operation("view", Request, lambda r: r.node.view, READER, at_peer=True),
     Operation("history", req.HistoryRequest, lambda r: r.node.history, READER, at_peer=True),
     Operation(
@@ -154,7 +154,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
     Operation("at-peer", req.AtPeerRequest, lambda r: r.pair.ask_peer, READER),
     Operation("hello", req.SummaryRequest, lambda r: r.peer.hello, PEER),
     Operation("ping", req.SummaryRequest, lambda r: r.peer.ping, PEER),
-    Operation("status", Request, lambda r: r.peer.status, PEER),
+    Operation("status", StatusRequest, lambda r: r.peer.status, PEER),
     Operation("manifest", req.ManifestRequest, lambda r: r.peer.manifest, PEER),
     Operation("payload", req.PayloadRequest, lambda r: r.peer.payload, PEER),
     Operation("transaction", req.TransactionRequest, lambda r: r.peer.transaction, PEER),

@@ -205,12 +205,15 @@ class Conversation:
             return None
         return self.peer.role if self.peer else None
 
-    async def query_status(self) -> NodeJson:
-        """The peer's own account of itself, or what is known of it where it cannot be asked."""
+    async def query_status(self, *, known: bool = False) -> NodeJson:
+        """The peer's own account of itself, or what is known of it where it cannot be asked.
+
+        ``known``: of its programs, what it knows by events will do.
+        """
         problem = self._link.problem
         if self._link.is_up:
             try:
-                answer = await self._link.ask({"op": "status"}, STATUS_WAIT_S)
+                answer = await self._link.ask({"op": "status", **({"known": True} if known else {})}, STATUS_WAIT_S)
                 account: NodeAccountJson = answer["node"]
                 return account
             except (Disconnected, RemoteError, TimeoutError) as error:
