@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 import pathlib
+import tempfile
+from collections.abc import Iterator
 
 import pytest
 
 from ha_agent.adapters.peeks import MOST_BYTES, Peeks, read_regular
 
 
-def test_the_beginning_of_a_text_file_is_read_once(tmp_path: pathlib.Path) -> None:
-    path = tmp_path / "run.sh"
+@pytest.fixture
+def ordinary() -> Iterator[pathlib.Path]:
+    """A directory that is not below /dev, of which nothing is read: what pytest has may be in /dev/shm."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as path:
+        yield pathlib.Path(path)
+
+
+def test_the_beginning_of_a_text_file_is_read_once(ordinary: pathlib.Path) -> None:
+    path = ordinary / "run.sh"
     path.write_text("exec x\n" + "y" * 2 * MOST_BYTES)
     peeks = Peeks()
     first = peeks.read(str(path))
@@ -20,34 +29,34 @@ def test_the_beginning_of_a_text_file_is_read_once(tmp_path: pathlib.Path) -> No
     assert peeks.read(str(path)) == first
 
 
-def test_nothing_but_regular_files_is_opened(tmp_path: pathlib.Path) -> None:
+def test_nothing_but_regular_files_is_opened(ordinary: pathlib.Path) -> None:
     """A FIFO without a writer would block for ever, and a device may do something when it is opened."""
-    fifo = tmp_path / "fifo"
+    fifo = ordinary / "fifo"
     os.mkfifo(fifo)
-    (tmp_path / "link").symlink_to(fifo)
-    for path in (fifo, tmp_path / "link", tmp_path, tmp_path / "none", pathlib.Path("/dev/null"), pathlib.Path("/dev/tty")):
+    (ordinary / "link").symlink_to(fifo)
+    for path in (fifo, ordinary / "link", ordinary, ordinary / "none", pathlib.Path("/dev/null"), pathlib.Path("/dev/tty")):
         assert Peeks().read(str(path)) is None
     with pytest.raises(OSError, match="not a regular file"):
         read_regular(str(fifo), 10)
 
 
-def test_what_the_kernel_makes_up_is_not_read(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "link").symlink_to("/proc/self/environ")
-    for path in ("/proc/self/environ", "/sys/kernel/notes", str(tmp_path / "link"), "/etc/../proc/self/status"):
+def test_what_the_kernel_makes_up_is_not_read(ordinary: pathlib.Path) -> None:
+    (ordinary / "link").symlink_to("/proc/self/environ")
+    for path in ("/proc/self/environ", "/sys/kernel/notes", str(ordinary / "link"), "/etc/../proc/self/status"):
         assert Peeks().read(path) is None
 
 
-def test_no_name_at_all_does_harm(tmp_path: pathlib.Path) -> None:
+def test_no_name_at_all_does_harm(ordinary: pathlib.Path) -> None:
     for path in ("", "run.sh", "\0", "/x\0y", "/\udcff", "/" + "x" * 5000, "/" * 5000, "%(here)s/x"):
         assert Peeks().read(path) is None
-    (tmp_path / "binary").write_bytes(b"\x7fELF\0\0")
-    assert Peeks().read(str(tmp_path / "binary")) is None
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    assert Peeks().read(str(tmp_path / "loop")) is None
+    (ordinary / "binary").write_bytes(b"\x7fELF\0\0")
+    assert Peeks().read(str(ordinary / "binary")) is None
+    (ordinary / "loop").symlink_to(ordinary / "loop")
+    assert Peeks().read(str(ordinary / "loop")) is None
 
 
-def test_files_outside_are_not_read_where_a_directory_is_given(tmp_path: pathlib.Path) -> None:
-    inside, outside = tmp_path / "in", tmp_path / "in-not"
+def test_files_outside_are_not_read_where_a_directory_is_given(ordinary: pathlib.Path) -> None:
+    inside, outside = ordinary / "in", ordinary / "in-not"
     for folder in (inside, outside):
         folder.mkdir()
         (folder / "a").write_text("text")
