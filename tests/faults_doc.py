@@ -95,12 +95,18 @@ class FaultTest:
 
 def read_tests(root: pathlib.Path = ROOT) -> Iterator[FaultTest]:
     """Every test whose docstring has a Fault, an Answer and a Bound. Raises ``ValueError`` where one of them is missing."""
+    for path, function, text in read_docstrings("Fault:", root):
+        if function.startswith("test_"):
+            yield _parse(text, f"{path.relative_to(root)}::{function}")
+
+
+def read_docstrings(word: str, root: pathlib.Path = ROOT) -> Iterator[tuple[pathlib.Path, str, str]]:
+    """Each function of the test files whose docstring has ``word``: file, name and docstring. No other file is parsed."""
     for path in sorted((root / "tests").glob("*/test_*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                text = ast.get_docstring(node) or ""
-                if "Fault:" in text:
-                    yield _parse(text, f"{path.relative_to(root)}::{node.name}")
+        source = path.read_text(encoding="utf-8")
+        for node in ast.parse(source).body if word in source else ():
+            if isinstance(node, ast.FunctionDef) and word in (text := ast.get_docstring(node) or ""):
+                yield path, node.name, text
 
 
 def _parse(text: str, place: str) -> FaultTest:

@@ -5,12 +5,12 @@ The first part worked once; the second never did. SECURITY.md says what each of 
 
 from __future__ import annotations
 
-import ast
 import pathlib
 import re
 
 import pytest
 
+from tests.faults_doc import read_docstrings
 from tests.places_of_tests import is_test
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -152,9 +152,7 @@ def test_no_attack_was_dropped() -> None:
 def test_an_attack_that_a_test_names_is_one_of_these() -> None:
     """A docstring that begins with "The rule of `x`" names its attack."""
     named = set()
-    for path in sorted((ROOT / "tests").glob("*/test_*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            text = ast.get_docstring(node) or "" if isinstance(node, ast.FunctionDef) else ""
-            if text.startswith(("The rule of `", "The rules of `")):
-                named |= set(re.findall(r"`([^`]+)`", text.partition("\n")[0]))
+    for _, _, text in read_docstrings(" of `"):
+        if text.startswith(("The rule of `", "The rules of `")):
+            named |= set(re.findall(r"`([^`]+)`", text.partition("\n")[0]))
     assert named and named <= WORKED.keys() | HELD.keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import re
 
@@ -40,6 +41,7 @@ EXCEPT = ("docs/install-transcript.md", "tests/unit/test_words.py")
 """A transcript shows what was printed when it was made; this table names what it forbids."""
 
 
+@functools.cache
 def texts_that_people_read() -> dict[str, str]:
     found = [ROOT / name for name in FILES]
     for place in PLACES:
@@ -48,11 +50,8 @@ def texts_that_people_read() -> dict[str, str]:
     return {name: path.read_text(encoding="utf-8") for name, path in sorted(paths.items()) if not name.startswith(EXCEPT)}
 
 
-TEXTS = texts_that_people_read()
-
-
 def test_there_is_something_to_read() -> None:
-    assert {"README.md", "docs/architecture.md", "ha_agent/core/rules.py", "tools/make-deb"} <= set(TEXTS)
+    assert {"README.md", "docs/architecture.md", "ha_agent/core/rules.py", "tools/make-deb"} <= set(texts_that_people_read())
 
 
 @pytest.mark.parametrize("phrase", INSTEAD)
@@ -60,7 +59,7 @@ def test_a_phrase_does_not_come_back(phrase: str) -> None:
     pattern = re.compile(rf"\b(?:{phrase})\b")
     found = [
         f"{path}:{text.count(chr(10), 0, match.start()) + 1}: {match[0]}"
-        for path, text in TEXTS.items()
+        for path, text in texts_that_people_read().items()
         for match in pattern.finditer(text)
     ]
     assert found == [], f"write instead: {INSTEAD[phrase]}"
