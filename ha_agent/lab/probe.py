@@ -47,16 +47,18 @@ class Probe:
         """The inode of a process namespace, to the node whose it is."""
         self._held: list[int] = []
         """A descriptor of each: the kernel gives the number of one that is gone to the next, of another lab perhaps."""
-        self._known: dict[int, tuple[str, str] | int] = {}
-        self._strangers: set[int] = set()
-        """What was looked at long enough: most of a machine, so it is left out in one step."""
+        self._known: dict[str, tuple[str, str] | int] = {}
+        """By process, as /proc names it: node and program, or how often it was looked at in vain."""
+        self._strangers: set[str] = set()
+        """What is in none of the namespaces, was looked at long enough, or is no process: most of /proc."""
+        self._has_new_node = False
         self._seen: dict[tuple[str, str], Seen] = {}
         self._open_overlaps: dict[str, tuple[float, float]] = {}
         self.overlaps: list[Overlap] = []
         self.doubles: dict[tuple[str, str], float] = {}
         """Programs of which two copies ran on one node at once, with the node: when that began. A copy is a process that has
         no parent of the same program."""
-        self._copies: dict[tuple[str, str], set[int]] = {}
+        self._copies: dict[tuple[str, str], set[str]] = {}
         self.running: dict[str, frozenset[str]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="probe", daemon=True)
@@ -66,6 +68,7 @@ class Probe:
         held = os.open(f"/proc/{init_pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._held.append(held)
         self._namespaces = {**self._namespaces, os.fstat(held).st_ino: node}
+        self._has_new_node = True
 
     def start(self) -> None:
         """Begins to sample in a thread."""
@@ -87,34 +90,53 @@ class Probe:
         return [(p, n, began, last) for (p, n), seen in list(self._seen.items()) for began, last in list(seen.stretches)]
 
     def _work(self) -> None:
-        while not self._stop.wait(SAMPLE_S):
+        # To wait for the event itself would cost as much again as a sample does.
+        while not self._stop.is_set():
             self.sample(time.monotonic())
+            time.sleep(SAMPLE_S)
 
     def sample(self, now: float) -> None:
         """One look at all processes of the machine."""
-        pids = set(map(int, filter(str.isdigit, os.listdir("/proc"))))
-        for pid in self._known.keys() - pids:
+        names = set(os.listdir("/proc"))
+        if self._has_new_node:
+            # What is in its namespace was nobody's until now.
+            self._has_new_node = False
+            self._strangers.clear()
+        for pid in self._known.keys() - names:
             del self._known[pid]
-        self._strangers &= pids
+        self._strangers &= names
         where: dict[str, set[str]] = {node: set() for node in self._namespaces.values()}
-        live: dict[int, tuple[tuple[str, str], int]] = {}
-        for pid in pids - self._strangers:
+        live: dict[str, tuple[tuple[str, str], str]] = {}
+        for pid in names - self._strangers:
             known = self._known.get(pid, 0)
             if isinstance(known, int):
-                if known > OLD_SAMPLES:
-                    self._strangers.add(pid)
-                    continue
-                is_due = known < YOUNG_SAMPLES or known % RARELY == 0
-                known = self._known[pid] = (self._identify(pid) if is_due else None) or known + 1
+                known = self._look(pid, known)
             if isinstance(known, tuple) and (parent := _live_parent(pid)) is not None:
                 where.setdefault(known[0], set()).add(known[1])
                 live[pid] = known, parent
         self._note_doubles(now, live)
         self._note(now, where)
 
-    def _identify(self, pid: int) -> tuple[str, str] | None:
+    def _look(self, pid: str, looks: int) -> tuple[str, str] | int:
+        """Looks at a process for which that was in vain ``looks`` times, and notes what it is."""
+        node = self._node_of(pid) if looks == 0 else ""
+        if looks > OLD_SAMPLES or node is None:
+            self._strangers.add(pid)
+            return looks
+        is_due = looks < YOUNG_SAMPLES or looks % RARELY == 0
+        found = self._known[pid] = (self._identify(pid) if is_due else None) or looks + 1
+        return found
+
+    def _node_of(self, pid: str) -> str | None:
+        """The node in whose namespace a process is, which it never leaves (pid_namespaces(7)); None: in no node's."""
         try:
-            node = self._namespaces.get(os.stat(f"/proc/{pid}/ns/pid").st_ino)
+            return self._namespaces.get(os.stat(f"/proc/{pid}/ns/pid").st_ino)
+        except OSError:
+            return None
+
+    def _identify(self, pid: str) -> tuple[str, str] | None:
+        try:
+            node = self._node_of(pid)
             if node is None:
                 return None
             with open(f"/proc/{pid}/environ", "rb") as file:
@@ -127,8 +149,8 @@ class Probe:
             return None
         return node, name.decode()
 
-    def _note_doubles(self, now: float, live: dict[int, tuple[tuple[str, str], int]]) -> None:
-        copies: dict[tuple[str, str], set[int]] = {}
+    def _note_doubles(self, now: float, live: dict[str, tuple[tuple[str, str], str]]) -> None:
+        copies: dict[tuple[str, str], set[str]] = {}
         for pid, (key, parent) in live.items():
             if parent not in live or live[parent][0] != key:
                 copies.setdefault(key, set()).add(pid)
@@ -159,7 +181,7 @@ class Probe:
             self.overlaps.append(Overlap(program, began, last - began + SAMPLE_S))
 
 
-def _tag(pid: int) -> bytes | None:
+def _tag(pid: str) -> bytes | None:
     """The name that a process gives itself for the probe, as its first word: one that has wiped its environment."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
@@ -169,11 +191,14 @@ def _tag(pid: int) -> bytes | None:
     return first.removeprefix(TAG) if first.startswith(TAG) else None
 
 
-def _live_parent(pid: int) -> int | None:
+def _live_parent(pid: str) -> str | None:
     """The parent of ``pid``; None where it has ended, is a zombie, or is stopped (SIGSTOP) and so does nothing."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fields = os.read(file, 4096).rpartition(b")")[2].split(None, 2)
+        finally:
+            os.close(file)
     except OSError:
         return None
-    return None if fields[0] in (b"Z", b"X", b"T") else int(fields[1])
+    return None if fields[0] in (b"Z", b"X", b"T") else fields[1].decode("ascii")
