@@ -85,18 +85,27 @@ class Pair:
 
     def up(self, confs: dict[str, str] | None = None, **options: Any) -> None:
         self.lab.up(confs=sleepers(3) if confs is None else confs, owner_pid=os.getpid(), **options)
+        self.observe()
+
+    def observe(self) -> None:
+        """Has the probe look at the lab, which is up."""
         for node in NODES:
             self.probe.watch_node(node, self.lab.init_pid(node))
         self.probe.start()
         self._started = True
+
+    def stop_watching(self) -> None:
+        """Ends what ``observe`` began. Idempotent."""
+        if self._started:
+            self.probe.stop()
+            self._started = False
 
     def power_on(self, node: str) -> None:
         self.lab.power_on(node)
         self.probe.watch_node(node, self.lab.init_pid(node))
 
     def down(self) -> None:
-        if self._started:
-            self.probe.stop()
+        self.stop_watching()
         self.lab.down()
 
     def check_invariant(self) -> None:
@@ -164,9 +173,17 @@ class Pair:
         return found
 
     def history(self, node: str, code: str | None = None) -> list[dict[str, Any]]:
-        with open(os.path.join(self.lab.paths.disk(node, "state"), "history.jsonl"), encoding="utf-8") as file:
-            events = [json.loads(line) for line in file if line.endswith("\n")]
+        return self.read_history(node, 0, code)
+
+    def read_history(self, node: str, begin: int, code: str | None = None) -> list[dict[str, Any]]:
+        """The events of ``node``'s disk from byte ``begin`` on, all or those of one code."""
+        with open(self._history_file(node), "rb") as file:
+            file.seek(begin)
+            events = [json.loads(line) for line in file if line.endswith(b"\n")]
         return [e for e in events if code is None or e["code"] == code]
+
+    def _history_file(self, node: str) -> str:
+        return os.path.join(self.lab.paths.disk(node, "state"), "history.jsonl")
 
     def await_equal(self, limit_s: float = 5.0) -> None:
         wait_for("equal registries", lambda: self.files("node-a") == self.files("node-b"), limit_s, show=self.difference)

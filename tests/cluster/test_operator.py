@@ -31,6 +31,7 @@ def up(pair: Pair, **options: Any) -> None:
 # ---- switchover ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.shared_lab
 def test_a_switchover_from_either_node_moves_everything_once_and_says_what_it_took(pair: Pair) -> None:
     """Hazard 10: the VIP moves on purpose under nopreempt.
 
@@ -49,6 +50,7 @@ def test_a_switchover_from_either_node_moves_everything_once_and_says_what_it_to
     assert "hand-over" in [e["code"] for e in pair.history("node-a")]
 
 
+@pytest.mark.shared_lab
 def test_a_dry_run_shows_and_changes_nothing_and_without_a_terminal_nothing_is_assumed(pair: Pair) -> None:
     up(pair)
     shown = pair.ha("node-a", "switchover", "--dry-run")
@@ -59,6 +61,7 @@ def test_a_dry_run_shows_and_changes_nothing_and_without_a_terminal_nothing_is_a
     stays("nothing moves", lambda: pair.runs("node-a") == THREE and not pair.runs("node-b"), 0.5)
 
 
+@pytest.mark.shared_lab
 def test_a_switchover_waits_for_the_changes_of_the_last_moment_and_loses_none(pair: Pair) -> None:
     """What was there at the hand-over is on the new active node; what came later is in the old one's conf or kept there.
 
@@ -104,6 +107,7 @@ def test_a_switchover_to_a_standby_that_can_not_run_everything_is_refused_with_t
     assert pair.runs("node-b") == THREE
 
 
+@pytest.mark.shared_lab
 def test_a_switchover_that_leads_nowhere_ends_where_it_began(pair: Pair) -> None:
     """Design, switchover: a hand-over that the other node does not take.
 
@@ -155,6 +159,7 @@ def test_with_the_standby_down_every_command_says_so_at_once_and_with_its_exit_s
         assert time.monotonic() - began < 10, "a command that waited for the other node would take longer"
 
 
+@pytest.mark.shared_lab
 def test_without_a_daemon_every_command_says_so_in_one_line(pair: Pair) -> None:
     up(pair)
     pair.lab.unit("node-b", "stop", "ha-agent")
@@ -171,6 +176,7 @@ def test_without_a_daemon_every_command_says_so_in_one_line(pair: Pair) -> None:
         assert done.stderr.count("\n") == 1 and "systemctl start ha-agent" in done.stderr
 
 
+@pytest.mark.shared_lab
 def test_both_nodes_standby_is_the_first_thing_said(pair: Pair) -> None:
     up(pair)
     for node in ("node-a", "node-b"):
@@ -197,6 +203,7 @@ def test_in_a_full_partition_each_node_says_that_it_is_active_and_can_not_reach_
     pair.lab.wait_settled(30)
 
 
+@pytest.mark.shared_lab
 def test_a_live_status_shows_what_changes_and_ends_with_ctrl_c(pair: Pair, tmp_path: pathlib.Path) -> None:
     up(pair)
     command = ["env", "--default-signal=INT", "timeout", "-s", "INT", "60", "ha-agent", "status", "--watch", "--json"]
@@ -219,6 +226,7 @@ def test_a_live_status_shows_what_changes_and_ends_with_ctrl_c(pair: Pair, tmp_p
     assert len(shown()) <= 12, "a line a change"
 
 
+@pytest.mark.shared_lab
 def test_a_terminal_gets_colour_and_a_pipe_plain_text(pair: Pair) -> None:
     up(pair)
     pair.shell("node-b", "supervisorctl -c /etc/supervisor/supervisord.conf pid >/dev/null; echo 1 > /run/ha-agent/track")
@@ -233,6 +241,7 @@ def test_a_terminal_gets_colour_and_a_pipe_plain_text(pair: Pair) -> None:
 # ---- maintenance --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.shared_lab
 def test_in_maintenance_nothing_is_started_or_stopped_whatever_keepalived_does(pair: Pair) -> None:
     up(pair)
     done = pair.ha("node-b", "maintenance", "on", "--for", "10min", "--reason", "new switch")
@@ -254,6 +263,7 @@ def test_in_maintenance_nothing_is_started_or_stopped_whatever_keepalived_does(p
     assert pair.runs("node-a") == frozenset()
 
 
+@pytest.mark.shared_lab
 @pytest.mark.parametrize("where", ["both", "at the standby alone"])
 def test_no_force_takes_the_service_away_from_a_pair_in_maintenance(pair: Pair, where: str) -> None:
     """A word that is still in force: in maintenance the VIP would move, and the programs would stay.
@@ -295,6 +305,7 @@ def test_maintenance_ends_by_itself_and_with_a_reboot(pair: Pair) -> None:
     assert "started again" in pair.history("node-b", "maintenance-off")[-1]["text"]
 
 
+@pytest.mark.shared_lab
 def test_an_agent_that_is_started_again_in_maintenance_tells_keepalived_nothing(pair: Pair) -> None:
     """A word that is lost while its reason lasts: the track file of somebody who works on a node.
 
@@ -314,6 +325,7 @@ def test_an_agent_that_is_started_again_in_maintenance_tells_keepalived_nothing(
     assert pair.runs("node-a") == THREE
 
 
+@pytest.mark.shared_lab
 def test_a_node_in_maintenance_keeps_its_programs_from_a_peer_that_is_not(pair: Pair) -> None:
     up(pair)
     pair.lab.cut("node-b")
@@ -355,6 +367,7 @@ def test_the_history_of_both_nodes_is_one_list_with_causes_and_durations(pair: P
     assert len(document(pair, "node-a", "history", "-n", "2")["events"]) == 2
 
 
+@pytest.mark.shared_lab
 def test_the_history_can_be_followed(pair: Pair) -> None:
     up(pair)
     pair.shell("node-a", "timeout 40 ha-agent history -n 1 --follow > /tmp/followed 2>&1 & sleep 1.5")
@@ -362,6 +375,7 @@ def test_the_history_can_be_followed(pair: Pair) -> None:
     wait_for("the event", lambda: pair.shell("node-a", "cat /tmp/followed").count("maintenance-on") == 2, 20, 0.2)
 
 
+@pytest.mark.shared_lab
 def test_what_replication_replaced_is_found_compared_and_brought_back(pair: Pair) -> None:
     """An edit on the standby that the active node overwrote, found and brought back by the commands alone.
 
@@ -403,6 +417,7 @@ def test_what_replication_replaced_is_found_compared_and_brought_back(pair: Pair
     assert "0 generations removed" in pair.ha("node-a", "kept", "prune", "--older", "1d", "--yes").stdout
 
 
+@pytest.mark.shared_lab
 def test_a_full_sync_finds_what_no_signature_tells(pair: Pair) -> None:
     up(pair)
     path = pair.path("node-b", "p1.conf")
@@ -506,6 +521,7 @@ def test_lint_asks_both_nodes_and_needs_no_daemon(pair: Pair) -> None:
     assert pair.ha("node-b", "lint", "--registry").returncode == 0
 
 
+@pytest.mark.shared_lab
 def test_a_defect_shows_one_line_with_a_reference_and_leaves_the_traceback_elsewhere(pair: Pair) -> None:
     up(pair)
     config = "/tmp/other.toml"
@@ -607,6 +623,7 @@ STATES = (
 )
 
 
+@pytest.mark.shared_lab
 @pytest.mark.parametrize("state", STATES, ids=lambda s: s.__name__)
 def test_every_command_answers_soon_and_clearly_in_every_state_of_the_pair(pair: Pair, state: Any) -> None:
     up(pair, **({"disk_bytes": 40 * 1024 * 1024} if state is disk_full else {}))
