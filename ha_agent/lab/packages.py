@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 LAB: tuple[str, ...] = ("keepalived", "openssh-server", "openssh-client", "rsync", "supervisor", "iproute2", "procps")
-LAB += ("redis-server", "lighttpd")
+LAB += ("redis-server", "lighttpd", "curl", "e2fsprogs")
 TESTS: tuple[str, ...] = (
     "systemd",
     "nftables",
@@ -23,7 +23,6 @@ TESTS: tuple[str, ...] = (
     "prometheus",
     "etcd-server",
 )
-TESTS += ("e2fsprogs",)
 BENCH = ("lsyncd", "inotify-tools")
 DEB = ("debhelper", "dh-python", "pybuild-plugin-pyproject", "python3-all", "python3-setuptools", "dpkg-dev", "lintian")
 MACHINES = ("systemd-container", "debootstrap", "iproute2")
