@@ -79,6 +79,7 @@ _TIMINGS: Mapping[str, Timing | None] = {
     "plan-failed": Timing(3.0, 10.0),
     "order-unmet": Timing(0.0, 0.0),
     "wait-timed-out": None,
+    "start-refused": None,
     "notes-failing": Timing(3.0, 5.0),
     "run-full": Timing(5.0, 5.0),
     "stalled": None,
