@@ -45,7 +45,7 @@ def test_each_section_and_each_conf_belongs_to_one_example() -> None:
 
 def test_the_settings_of_the_examples_are_right() -> None:
     made = check_settings({**NODE, **settings()})
-    assert list(made.hooks) == ["redis", "data", "announce"]
+    assert list(made.hooks) == ["data", "redis", "announce"]
     assert made.checks["shop"].on_failure == "hand-over"
 
 
@@ -83,7 +83,7 @@ def test_the_labs_settings_are_the_shipped_ones_with_its_own_addresses(tmp_path:
     added = add_examples(lab, [ALL])
     assert added.overrides["hooks.announce"]["command"][1:] == ["http://10.77.0.1:8053/records/shop", "10.77.0.100"]
     assert added.overrides["hooks.data"]["command"][1] == str(tmp_path / "lab" / "shared-disk")
-    assert list(added.overrides)[:3] == ["hooks.redis", "hooks.data", "hooks.announce"], "the order of hooks means something"
+    assert list(added.overrides)[:3] == ["hooks.data", "hooks.redis", "hooks.announce"], "the order of hooks means something"
     assert sorted(added.confs) == ["a.conf", "b.conf", "shop.conf", "writer.conf"]
     none = add_examples(lab, [])
     assert (none.confs, none.overrides, none.words) == ({}, {}, ())
