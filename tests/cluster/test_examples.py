@@ -156,6 +156,35 @@ def test_what_a_crash_costs_the_redis_is_counted(pair: Pair) -> None:
     assert redis(pair, "node-a", "GET kept") == "yes"
 
 
+def stop_copying(pair: Pair, node: str, active: str) -> None:
+    """Has the redis of ``node`` copy nothing more from that of ``active``, and waits until it does not."""
+    pair.shell(node, "redis-cli CONFIG SET masteruser nobody; redis-cli CONFIG SET masterauth wrong")
+    pair.shell(active, "redis-cli CLIENT KILL TYPE replica")
+    wait_for("no copy", lambda: not has_copy(pair, active), 20.0)
+
+
+def test_the_client_counts_what_the_replica_did_not_have(pair: Pair) -> None:
+    """The redis of the standby copies nothing any more while a client writes, and then the active node dies.
+
+    Fault: the redis of node-b may not copy; a second later node-a's power is cut.
+    Answer: node-b serves, as nobody is left who has more. The client says that writes are lost which one redis alone had
+    answered, and that none is that a second one had confirmed.
+    Bound: what was written without a copy.
+    """
+    up(pair, "redis")
+    wait_for("a copy", lambda: has_copy(pair, "node-a"), 20.0)
+    client = Writes(pair, 9.0)
+    wait_for("writes", lambda: redis(pair, "node-a", "DBSIZE") not in ("", "0", "1"), 10.0)
+    time.sleep(2.0)
+    stop_copying(pair, "node-b", "node-a")
+    time.sleep(1.0)
+    pair.lab.power_off("node-a")
+    pair.await_role("node-b", "active")
+    account = client.account()
+    assert account["careful"]["lost_confirmed"] == 0 < account["careful"]["confirmed"], account
+    assert account["hurried"]["lost_answered"] > 100, account
+
+
 def test_a_redis_that_lacks_writes_is_not_promoted(pair: Pair) -> None:
     """A replica is cut off from the redis that is written to, and a switchover leads to it all the same.
 
@@ -165,9 +194,7 @@ def test_a_redis_that_lacks_writes_is_not_promoted(pair: Pair) -> None:
     """
     up(pair, "redis")
     wait_for("a copy", lambda: has_copy(pair, "node-a"), 20.0)
-    pair.shell("node-b", "redis-cli CONFIG SET masteruser nobody; redis-cli CONFIG SET masterauth wrong")
-    pair.shell("node-a", "redis-cli CLIENT KILL TYPE replica")
-    wait_for("no copy", lambda: not has_copy(pair, "node-a"), 20.0)
+    stop_copying(pair, "node-b", "node-a")
     assert redis(pair, "node-a", "SET kept yes") == "OK"
     wait_for("it can be done", lambda: pair.ha("node-a", "switchover", "--dry-run").returncode == 0, 30.0, 0.2)
     done = pair.ha("node-a", "switchover", "--yes", "--timeout", "20")
