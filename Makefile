@@ -15,7 +15,7 @@ ROUNDS ?= 5
 SUITE ?= bookworm
 
 # What the spelling check reads: everything that a person wrote.
-PROSE := README.md SECURITY.md CONTRIBUTING.md CHANGELOG.md Makefile pyproject.toml docs ha_agent tests tools bench debian systemd keepalived share
+PROSE := README.md SECURITY.md CONTRIBUTING.md CHANGELOG.md Makefile pyproject.toml docs ha_agent tests tools bench debian systemd keepalived share examples
 
 # Everything that the tools leave lies in build/.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache

@@ -292,3 +292,23 @@ class Pair:
         self.await_role(to, "active")
         self.await_role(source, "standby")
         self.shell(source, "echo 0 > /run/ha-agent/track")
+
+
+DISK = 24 * 1024 * 1024
+"""Of a node whose disk a test fills."""
+
+
+def fill(pair: Pair, node: str) -> None:
+    """Leaves not one block free on the node's disk."""
+    with open(os.path.join(pair.lab.paths.node(node), "filler"), "wb", buffering=0) as file:
+        for size in (65536, 4096, 512):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+
+
+def empty(pair: Pair, node: str) -> None:
+    """Takes the filler away."""
+    os.unlink(os.path.join(pair.lab.paths.node(node), "filler"))

@@ -82,6 +82,7 @@ _TIMINGS: Mapping[str, Timing | None] = {
     "order-unmet": Timing(0.0, 0.0),
     "payload-differs": Timing(5.0, 5.0),
     "wait-timed-out": None,
+    "start-refused": None,
     "notes-failing": Timing(3.0, 5.0),
     "run-full": Timing(5.0, 5.0),
     "stalled": None,

@@ -358,6 +358,12 @@ _ALERTS: tuple[Fault, ...] = (
         Urgency.WARNING,
     ),
     Fault(
+        "start-refused",
+        "supervisord refused a program when its turn in the order came",
+        "see supervisord's log for the reason; then: supzcli start NAME",
+        Urgency.CRITICAL,
+    ),
+    Fault(
         "notes-failing",
         "the agent cannot keep its notes below its run directory: this node could not take over",
         "the text names the file and the reason; make room on /run, or put away what is in its place",

@@ -74,6 +74,7 @@ _EVENTS: tuple[EventCode, ...] = (
     EventCode("takeover-verified", "every program of a takeover runs or has failed"),
     EventCode("order-begun", "programs are started after others: who waits for what"),
     EventCode("wait-timed-out", "what a program waits for did not come in time", True),
+    EventCode("start-refused", "supervisord refused a program when its turn in the order came", True),
     EventCode("order-done", "nothing waits any more: how long it took, and by which chain"),
     EventCode("order-broken-off", "programs that waited were not started any more, because the role changed"),
     EventCode("payload-differs", "files that programs need are not the same on both nodes: which, and of which programs"),

@@ -15,6 +15,7 @@ from typing import Any
 from ha_agent.adapters.status_screen import render_status
 from ha_agent.core.width import pad
 from ha_agent.core.words import Exit
+from ha_agent.lab import examples, writes
 from ha_agent.lab.control import Lab, LabFailed
 from ha_agent.lab.layout import (
     BLOCKS,
@@ -69,6 +70,10 @@ def build_parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--witness", choices=WITNESS_KINDS, default="", help="a third node as the witness of the votes, and the keepers"
     )
+    with_help = f"shipped examples (docs/examples.md): {examples.ALL}, which is all of them, or one; again for several"
+    up.add_argument(
+        "--with", action="append", default=[], choices=(examples.ALL, *examples.EXAMPLES), dest="added", help=with_help
+    )
     up.set_defaults(run=_up)
     commands.add_parser("down", help="end everything and remove it").set_defaults(run=_down)
     commands.add_parser("status", help="what both nodes say of the pair").set_defaults(run=_status)
@@ -76,6 +81,10 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("node", choices=MEMBERS)
     run.add_argument("words", nargs=argparse.REMAINDER, metavar="CMD")
     run.set_defaults(run=_exec)
+    write = commands.add_parser("writes", help="write to the redis of the examples as a client, and say what was lost")
+    write.add_argument("--for", type=float, default=10.0, dest="seconds", metavar="S", help="how long (default 10 s)")
+    write.add_argument("--json", action="store_true", help="the account as one JSON object")
+    write.set_defaults(run=_writes)
     commands.add_parser("ls", help="the labs that there are, and whether they are up").set_defaults(run=_ls)
     for name, text in (
         ("power-off", "cut a node's power: SIGKILL to everything, an empty /run afterwards"),
@@ -132,10 +141,19 @@ def main(argv: Sequence[str]) -> int:
 def _up(lab: Lab, options: argparse.Namespace) -> int:
     began = time.monotonic()
     confs = {f"sample-{n}.conf": SAMPLE_CONF.format(number=n) for n in range(1, options.programs + 1)}
-    lab.up(confs=confs, paths=options.paths, vips=options.vip, witness=options.witness)
+    added = examples.add_examples(lab, options.added)
+    lab.up(
+        confs={**confs, **added.confs},
+        overrides=added.overrides,
+        prepare=added.prepare,
+        paths=options.paths,
+        vips=options.vip,
+        witness=options.witness,
+    )
     nodes = " and ".join(NODES) + (f", {WITNESS} ({options.witness})" if options.witness else "")
     vips = ", ".join(vip.split("/")[0] for vip in options.vip) or VIP
     print(f"lab {lab.paths.name} is up after {time.monotonic() - began:.1f} s: {nodes}, VIP {vips}")
+    print("".join(f"{line}\n" for line in added.words), end="")
     print(f"try: {lab_command(lab.paths.name)} exec {NODES[0]} -- ha-agent status")
     return Exit.DONE
 
@@ -179,6 +197,15 @@ def _exec(lab: Lab, options: argparse.Namespace) -> int:
         print("ha-agent lab exec: no command; usage: ha-agent lab exec NODE -- CMD...", file=sys.stderr)
         return Exit.USAGE
     return subprocess.call(lab.words_inside(options.node, words))
+
+
+def _writes(lab: Lab, options: argparse.Namespace) -> int:
+    words = [sys.executable, "-m", "ha_agent.lab.writes", VIP, str(examples.REDIS_PORT), str(options.seconds)]
+    done = subprocess.run(lab.words_in_switch(*words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        return Exit.FAILED
+    print(done.stdout.strip() if options.json else writes.render(json.loads(done.stdout)))
+    return Exit.DONE
 
 
 def _power(lab: Lab, options: argparse.Namespace) -> int:

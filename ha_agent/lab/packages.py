@@ -15,7 +15,7 @@ import sys
 from ha_agent.core.reasons import reason_of
 
 LAB: tuple[str, ...] = ("keepalived", "openssh-server", "openssh-client", "rsync", "supervisor", "iproute2", "procps")
-LAB += ("redis-server", "lighttpd")
+LAB += ("redis-server", "lighttpd", "curl", "e2fsprogs")
 TESTS: tuple[str, ...] = (
     "systemd",
     "nftables",
@@ -24,8 +24,9 @@ TESTS: tuple[str, ...] = (
     "fonts-droid-fallback",
     "prometheus",
     "etcd-server",
+    "zsh",
+    "fish",
 )
-TESTS += ("e2fsprogs", "zsh", "fish")
 BENCH = ("lsyncd", "inotify-tools")
 DEB = ("debhelper", "dh-python", "pybuild-plugin-pyproject", "python3-all", "python3-setuptools", "dpkg-dev", "lintian")
 MACHINES = ("systemd-container", "debootstrap", "iproute2")

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 
+from ha_agent.lab import cloud
 from ha_agent.lab.network import LabNetwork, list_commands_of_switch
 from ha_agent.lab.sandbox import merge_packages
 
@@ -24,6 +25,7 @@ def main() -> int:
     merge_packages()
     for words in list_commands_of_switch(LabNetwork.load(directory)):
         subprocess.run(["ip", *words], check=True)
+    cloud.start_where_wanted(directory)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     print("ready", flush=True)
     sys.stdout.close()

@@ -12,7 +12,7 @@ from typing import Any
 
 from ha_agent.lab.control import Lab
 from ha_agent.lab.layout import NODES
-from tests.lab_support import Pair, stays, wait_for
+from tests.lab_support import DISK, Pair, empty, fill, stays, wait_for
 
 WEB = """\
 import http.server, itertools, time
@@ -278,3 +278,69 @@ def test_an_agent_killed_at_any_moment_of_a_hand_over_moves_the_service_once(pai
         set_mode(pair, "good", *NODES)
         await_health(pair, other, "passing")
         pair.await_in_sync(other)
+
+
+SHOW = "supervisorctl status web || true"
+
+SLOW_TO_STOP = """\
+[program:web]
+command=/bin/sh -c 'trap "sleep 1; kill $!; exit 0" TERM; /usr/bin/python3 /etc/ha-agent/web.py & wait; wait'
+startsecs=0
+killasgroup=true
+"""
+
+
+def test_an_agent_killed_in_the_middle_of_a_restart_leaves_one_copy_that_runs(pair: Pair) -> None:
+    """The agent is killed at several moments of a restart that it makes for a check, of a program that takes 1 s to stop.
+
+    Fault: kill -9 of the agent 0 to 1.5 s after its word that it restarts the program.
+    Answer: the next agent finishes it where the program has been told to stop; it is counted once, one copy runs, and the
+    check passes when the server does.
+    Bound: 20 s each.
+    """
+    pair.up({"web.conf": SLOW_TO_STOP}, overrides=web("restart", at_most=50), prepare=prepare)
+    pair.await_role("node-a", "active")
+    await_health(pair, "node-a", "passing")
+    for number, delay_s in enumerate((0.0, 0.1, 0.3, 0.9, 1.1, 1.5), 1):
+        set_mode(pair, "bad", "node-a")
+        wait_for("a restart", lambda: len(pair.history("node-a", "check-restart")) == number, 15.0, 0.005)  # noqa: B023
+        set_mode(pair, "good", "node-a")
+        time.sleep(delay_s)
+        pair.kill_agent("node-a")
+        time.sleep(1.5)
+        wait_for("it runs", lambda: "RUNNING" in pair.shell("node-a", SHOW), 15.0, 0.1, lambda: see(pair, "node-a"))
+        stays("it runs", lambda: "RUNNING" in pair.shell("node-a", SHOW), 2.0, lambda: f"{delay_s}: {see(pair, 'node-a')}")  # noqa: B023
+        await_health(pair, "node-a", "passing", 20.0)
+        assert pair.role("node-a") == "active"
+        assert len(pair.history("node-a", "check-restart")) == number
+    assert not pair.probe.doubles
+
+
+def test_on_a_full_disk_a_hook_runs_and_a_check_restarts_nothing_that_it_cannot_count(pair: Pair) -> None:
+    """A hook and a check on a node whose disk is full.
+
+    Fault: the disk of node-a is full when its service fails, and when the pair is moved away and back.
+    Answer: the check fails and says that a restart cannot be noted, so none is made that nobody would count; the hook runs
+    at each move. When there is room again the restart is made.
+    Bound: 20 s each.
+    """
+    mark = {"at": ["before_start", "after_stop"], "command": ["/bin/sh", "-c", 'echo "$HA_AGENT_HOOK" >>/run/hooked']}
+    overrides = {**web("restart"), "hooks.mark": mark}
+    pair.up({"web.conf": CONF}, overrides=overrides, prepare=prepare, disk_bytes=DISK)
+    pair.await_role("node-a", "active")
+    await_health(pair, "node-a", "passing")
+    # To give a file another name takes no room.
+    folder = os.path.join(pair.lab.paths.disk("node-a", "etc-ha-agent"))
+    with open(os.path.join(folder, "bad"), "w", encoding="ascii") as file:
+        file.write("bad")
+    fill(pair, "node-a")
+    os.rename(os.path.join(folder, "bad"), os.path.join(folder, "web-mode"))
+    await_health(pair, "node-a", "failing")
+    wait_for("it is held", lambda: "cannot be noted" in str(pair.lab.status("node-a")["checks"][0]["held"]), 15.0, 0.1)
+    pid = pair.shell("node-a", "supervisorctl pid web").strip()
+    stays("nothing is restarted", lambda: pair.shell("node-a", "supervisorctl pid web").strip() == pid, 3.0)
+    pair.hand_over("node-b")
+    pair.hand_over("node-a")
+    assert pair.shell("node-a", "cat /run/hooked").split() == ["before_start", "after_stop", "before_start"]
+    empty(pair, "node-a")
+    await_code(pair, "node-a", "check-restart", 20.0)

@@ -9,26 +9,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from tests.lab_support import SLEEPER, Pair, sleepers, stays, wait_for
+from tests.lab_support import DISK, SLEEPER, Pair, empty, fill, sleepers, stays, wait_for
 
-DISK = 24 * 1024 * 1024
 REGISTRY = "/etc/supervisor/conf.d"
-
-
-def fill(pair: Pair, node: str) -> None:
-    """Leaves not one block free on the node's disk."""
-    with open(os.path.join(pair.lab.paths.node(node), "filler"), "wb", buffering=0) as file:
-        for size in (65536, 4096, 512):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError:
-                continue
-
-
-def empty(pair: Pair, node: str) -> None:
-    """Takes the filler away."""
-    os.unlink(os.path.join(pair.lab.paths.node(node), "filler"))
 
 
 def test_a_full_disk_on_the_standby_is_said_and_the_change_arrives_when_there_is_room(pair: Pair) -> None:

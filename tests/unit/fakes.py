@@ -100,6 +100,7 @@ class World:
     is_supervisord_up: bool = True
     hangs: bool = False
     refuses_config: str | None = None
+    refuses_groups: set[str] = field(default_factory=set)
     vip: bool | None = False
     vip_failure: OSError | None = None
     """What a look at the addresses raises."""
@@ -218,6 +219,8 @@ class FakeSupervisord(Supervisord):
             changed = [g for g, text in world.config.items() if world.loaded.get(g, text) != text]
             return [[added, changed, [g for g in world.loaded if g not in world.config]]]
         if method == "addProcessGroup":
+            if group in world.refuses_groups:
+                return Fault(2, f"BAD_GROUP: {group}")
             if group not in world.config or group in world.loaded:
                 return Fault(90 if group in world.loaded else 10, f"cannot add {group}")
             world.add(group)

@@ -14,6 +14,7 @@ from ha_agent.core.peer_summary import summary_message
 from ha_agent.core.settings import OrderSettings
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.words import Role, VrrpState
+from ha_agent.daemon.alerts.alerting import PASSED_ON
 from tests.unit.fakes import Node, World, conf
 from tests.unit.timeless import run_timeless
 
@@ -171,6 +172,21 @@ def test_a_node_whose_wait_fails_gives_way_to_a_standby_that_is_fit(tmp_path: pa
         assert node.group.fitness.reason is not None and "b is not started: a" in node.group.fitness.reason
 
     run(tmp_path, work, {"a": conf("a"), "b": ordered("b", "a", on_timeout="fail")})
+
+
+def test_a_program_that_is_refused_when_its_turn_comes_is_told(tmp_path: pathlib.Path) -> None:
+    async def work(node: Node) -> None:
+        node.world.refuses_groups.add("b")
+        node.report(VrrpState.MASTER)
+        await node.await_role(Role.ACTIVE)
+        await node.await_code("start-refused")
+        (event,) = events(node, "start-refused")
+        assert event["group_name"] == "b" and event["text"] == "supervisord refuses to start b: BAD_GROUP: b"
+        await node.await_code("order-done")
+        assert starts(node) == ["a", "c"], "what waits for it is started late"
+        assert "start-refused" in PASSED_ON
+
+    run(tmp_path, work, CHAIN)
 
 
 @pytest.mark.parametrize("gone", ["parked", "removed", "bad"])

@@ -9,7 +9,7 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-PLACES = ("docs", "ha_agent", "tests", "tools", "bench", "systemd", "keepalived", "debian", "share/prometheus")
+PLACES = ("docs", "ha_agent", "tests", "tools", "bench", "systemd", "keepalived", "debian", "share/prometheus", "examples")
 FILES = ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "pyproject.toml")
 NOT_READ = {".png", ".svg", ".json", ".js", ".css", ".pyc"}
 

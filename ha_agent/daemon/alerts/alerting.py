@@ -47,6 +47,7 @@ PASSED_ON = frozenset(
         "ran-twice",
         "registry-found",
         "wait-timed-out",
+        "start-refused",
         "check-restart",
         "check-moves",
     }

@@ -275,7 +275,8 @@ class StartOrder:
                 raise
         for group, answer in zip(groups, answers, strict=False):
             if isinstance(answer, Fault) and answer.code != FaultCode.ALREADY_ADDED:
-                log.error("supervisord refuses %s: %s", group, answer.text)
+                text = f"supervisord refuses to start {group}: {answer.text}"
+                self._events.add("start-refused", text, group_name=group)
                 run.refuse(group, self._clock(), answer.text)
         return True
 
