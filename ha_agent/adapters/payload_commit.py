@@ -32,6 +32,7 @@ from ha_agent.core.payload_list import Kind, Listing, PayloadEntry
 from ha_agent.core.payload_plan import Act, Move, PayloadPlan
 from ha_agent.core.payload_rules import TEMPORARY
 from ha_agent.core.places import StatePlaces
+from ha_agent.core.reasons import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -90,9 +91,8 @@ class PayloadCommitter:
             raw = json.loads(read_or_none(self._agreed) or b"{}")
             return {str(path): str(content) for path, content in raw.items()}
         except (OSError, ValueError, AttributeError) as error:
-            log.warning(
-                "%s cannot be read (%s): nothing of the payload is deleted before both nodes agree anew", self._agreed, error
-            )
+            text = "%s cannot be read (%s): nothing of the payload is deleted before both nodes agree again"
+            log.warning(text, self._agreed, reason_of(error))
             return {}
 
     def write_agreed(self, agreed: Mapping[str, str]) -> None:

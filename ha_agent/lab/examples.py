@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ha_agent.adapters.resources import find_resource
+from ha_agent.core.reasons import reason_of
 from ha_agent.lab import cloud
 from ha_agent.lab.control import Lab, LabFailed
 from ha_agent.lab.layout import ADDRESSES, NODES, other
@@ -70,7 +71,7 @@ def folder() -> str:
     try:
         return os.path.dirname(find_resource("examples/agent.toml"))
     except FileNotFoundError as error:
-        raise LabFailed(str(error)) from None
+        raise LabFailed(reason_of(error)) from None
 
 
 def add_examples(lab: Lab, names: Collection[str]) -> Additions:

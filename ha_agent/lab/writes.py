@@ -18,6 +18,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from ha_agent.core.reasons import reason_of
+
 TIMEOUT_S = 0.5
 COPY_MS = 200
 """How long the careful writer has the redis wait for the second one's word."""
@@ -173,7 +175,7 @@ def main() -> int:
     try:
         kept = {name: read_kept(target, f"writes:{token}:{name}") for name in writers}
     except OSError as error:
-        print(f"the redis at {target[0]} does not answer: {error}", file=sys.stderr)
+        print(f"the redis at {target[0]} does not answer: {reason_of(error)}", file=sys.stderr)
         return 1
     print(json.dumps({name: writer.tally.judge(kept[name]) for name, writer in writers.items()}))
     return 0

@@ -35,7 +35,7 @@ class LogRefused(Exception):
 class LogPart:
     """A part of a log as pages show it, and the offset in bytes at which it ends.
 
-    ``is_whole`` is False where something before the part was left out, or where the log began anew.
+    ``is_whole`` is False where something before the part was left out, or where the log began again from zero.
     """
 
     text: str

@@ -295,22 +295,14 @@ def test_metrics_count_programs_and_have_no_value_of_what_is_not_known() -> None
 
 
 def test_the_dashboard_marks_the_row_of_the_program() -> None:
-    own = describe_account(account_of(Role.ACTIVE, drift_of(BUILD)), "up", ())
-    row = {
-        "name": "gateway",
-        "group": "gateway",
-        "kind": "registry",
-        "state": "RUNNING",
-        "pid": 1,
-        "since": 1,
-        "problem": None,
-    }
-    node = {"name": "a", "view": {}, "node": own, "at": 1.0, "age_s": 0.0, "problem": None, "programs": [row]}
+    row = {"name": "gateway", "group": "gateway", "kind": "registry", "state": "RUNNING", "pid": 1, "since": 1}
+    row |= {"problem": None, "there": {"state": "ready", "why": ""}}
+    holder = {"name": "a", "other": "b", "is_old": False, "at": 1.0, "count": 1, "groups": [("gateway", [row])]}
     words = Words("zh", "", Access.READ, "", 1000.0)
-    pair = {"name": "p", "nodes": [node], "active": "a"}
-    assert "≠" not in render("_nodes.html", words, pair=pair)
+    pair = {"name": "p", "holders": [holder], "active": "a"}
+    assert "≠" not in render("_programs.html", words, pair=pair)
     row["differs"] = DIFFERS
-    page = render("_nodes.html", words, pair=pair)
+    page = render("_programs.html", words, pair=pair)
     assert "≠ 与另一节点不同" in page and DIFFERS in page
 
 
