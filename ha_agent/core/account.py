@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ha_agent.core.agreement import Agreement
 from ha_agent.core.confs import Selection
-from ha_agent.core.drift import Drift
 from ha_agent.core.manifest import EMPTY, Manifest
 from ha_agent.core.orders import StandbyOrder
 from ha_agent.core.paths import Path
@@ -17,6 +16,10 @@ from ha_agent.core.peer_summary import PeerSummary
 from ha_agent.core.transaction import Watermark
 from ha_agent.core.vip import Presence
 from ha_agent.core.words import OWNING_ROLES, Role, VrrpState
+
+if TYPE_CHECKING:
+    # The dashboard has accounts, and compares no files.
+    from ha_agent.core.drift import Drift
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,12 @@ import configparser
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from ha_agent.core.file_keys import FileKeys
 from ha_agent.core.order_keys import OrderKeys
+
+if TYPE_CHECKING:
+    from ha_agent.core.file_keys import FileKeys
 
 _HEADER = re.compile(r"^\[([^\]\n]+)\]", re.MULTILINE)
 DEFAULT_PRIORITY = 999
