@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from ha_agent.adapters.oom import make_ordinary
 from ha_agent.adapters.program_path import SAFE_PATH, ProgramMissing, find_program
 
+KILLED_S = 2.0
+"""A program that was killed is waited for this long."""
+
 __all__ = ["SAFE_PATH", "Ended", "ProgramMissing", "find_program", "run_program"]
 
 
@@ -51,5 +54,11 @@ async def run_program(
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, 9)
-            await process.wait()
+            # asyncio waits for the end of the output as well, and another process may hold that: ssh hands its descriptors
+            # to the master of a shared connection, where they stay until the other end is done.
+            try:
+                async with asyncio.timeout(KILLED_S):
+                    await process.wait()
+            except TimeoutError:
+                process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
     return Ended(process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
