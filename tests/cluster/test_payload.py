@@ -35,6 +35,21 @@ print(bad, *sorted(seen))
 """
 
 
+STOPPER = """\
+import os, signal, sys, time
+end = time.time() + 20
+while time.time() < end:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if open(f"/proc/{pid}/comm").read().strip() == "rsync":
+                os.kill(int(pid), signal.SIGSTOP)
+                sys.exit(0)
+        except OSError:
+            pass
+sys.exit(1)
+"""
+
+
 def release(pair: Pair, node: str, version: str, count: int = 100) -> None:
     """Puts a version there as a deployment does, its link at the end."""
     pair.shell(node, RELEASE.format(app=APP, version=version, count=count))
@@ -58,7 +73,13 @@ def payload(pair: Pair, node: str) -> dict[str, Any]:
 
 
 def await_equal(pair: Pair, limit_s: float = 30.0) -> None:
-    wait_for("the payload is equal", lambda: tree(pair, "node-a") == tree(pair, "node-b"), limit_s, 0.2)
+    wait_for(
+        "the payload is equal",
+        lambda: tree(pair, "node-a") == tree(pair, "node-b"),
+        limit_s,
+        0.2,
+        lambda: str(payload(pair, "node-a")),
+    )
 
 
 def up(pair: Pair, **more: Any) -> None:
@@ -187,3 +208,36 @@ def test_what_may_be_a_mistake_waits_for_a_word(pair: Pair) -> None:
     assert "payload-held" in pair.ha("node-a", "status", "--json").stdout
     pair.shell("node-b", "umount /var/lib/ha-agent/staging")
     await_equal(pair, 15.0)
+
+
+def test_a_long_copy_holds_up_neither_a_conf_nor_a_switchover(pair: Pair) -> None:
+    """A release is on its way when a conf is edited and the pair hands over; the standby's rsync stands still meanwhile.
+
+    Fault: as said.
+    Answer: the conf is acknowledged and the role moves as without a copy; the checks say what the standby may lack; the new
+    active node has the old version whole, and its link is the pair's; the version that did not arrive stays where it is.
+    Bound: 5 s each.
+    """
+    up(pair)
+    release(pair, "node-a", "v1", 10)
+    push(pair)
+    pair.shell("node-a", "mkdir /var/lib/v2 && for n in $(seq 12); do head -c 10M /dev/urandom >/var/lib/v2/$n; done")
+    stopper = subprocess.Popen(pair.lab.words_inside("node-b", ["python3", "-c", STOPPER]))
+    time.sleep(0.5)
+    pair.shell("node-a", f"mv /var/lib/v2 {APP}/ && ln -sfn v2 {APP}/current")
+    assert stopper.wait(20.0) == 0
+    wait_for("it says so", lambda: payload(pair, "node-a")["state"] == "copying", 5.0, 0.1)
+    began = time.monotonic()
+    pair.shell("node-a", "sed -i '1i ; edited' /etc/supervisor/conf.d/p1.conf && ha-agent sync")
+    assert time.monotonic() - began < 5.0
+    assert "of the payload (copying)" in pair.ha("node-a", "switchover", "--dry-run").stdout
+    began = time.monotonic()
+    pair.hand_over("node-b")
+    assert time.monotonic() - began < 5.0
+    assert pair.shell("node-b", f"readlink {APP}/current && ls {APP}/current/lib | wc -l").split() == ["v1", "10"]
+    wait_for("node-a is told", lambda: pair.shell("node-a", f"readlink {APP}/current").strip() == "v1", 30.0, 0.2)
+    assert pair.shell("node-a", f"ls {APP}/v2 | wc -l").strip() == "12"
+    wait_for("it says so", lambda: payload(pair, "node-a")["foreign"] == 13, 15.0, 0.2)
+    # And back: what was left over is the active node's own again, and travels.
+    pair.hand_over("node-a")
+    await_equal(pair, 40.0)

@@ -66,7 +66,7 @@ class Payload(NoPayload):
 
     def hear_transition(self, told: Transition) -> None:
         """Takes in a change of role."""
-        self.sender.hear_transition()
+        self.sender.hear_transition(told.after)
 
     def link_changed(self) -> None:
         """The link to the peer went up or down."""

@@ -88,6 +88,8 @@ class PayloadSender:
         self._link, self._events, self._clock, self._wall = link, events, clock, wall
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
+        self._left = asyncio.Event()
+        """Set while this node is known not to be active: a copy under way ends."""
         self._acked: Listing | None = None
         self._acked_mono = self._quiet_until_mono = self._told_mono = float("-inf")
         self.sent = Sent()
@@ -100,9 +102,13 @@ class PayloadSender:
                 if "-" in name:
                     shutil.rmtree(os.path.join(self._outgoing, name), ignore_errors=True)
 
-    def hear_transition(self) -> None:
-        """The role has changed: programs may be starting, and a look that reads all files would take the disk from them."""
+    def hear_transition(self, role: Role) -> None:
+        """The role has become ``role``: programs may be starting, and a look that reads all files would hold them up."""
         self._quiet_until_mono = self._clock() + QUIET_S
+        if role is Role.ACTIVE:
+            self._left.clear()
+        else:
+            self._left.set()
         self.wake()
 
     def wake(self) -> None:
@@ -223,10 +229,24 @@ class PayloadSender:
                 size += files[wants[-1]].size
                 part.append(wants.pop())
             limit_s = max(LEAST_COPY_S, size / LEAST_RATE)
-            await self._link.transfer_files(self._outgoing, staging, {sha: files[sha].path for sha in part}, limit_s)
+            await self._transfer(staging, {sha: files[sha].path for sha in part}, limit_s)
             sent.bytes_done += size
             if tell is not None:
                 tell(sent)
+
+    async def _transfer(self, staging: str, files: Mapping[str, str], limit_s: float) -> None:
+        """Copies one part; a node that is no longer active breaks it off. Raises ``TransferFailed``."""
+        copy = asyncio.ensure_future(self._link.transfer_files(self._outgoing, staging, files, limit_s))
+        left = asyncio.ensure_future(self._left.wait())
+        try:
+            await asyncio.wait((copy, left), return_when=asyncio.FIRST_COMPLETED)
+            if not copy.done():
+                raise TransferFailed("this node is no longer active")
+            copy.result()
+        finally:
+            copy.cancel()
+            left.cancel()
+            await asyncio.gather(copy, left, return_exceptions=True)
 
     # ---- what is known ------------------------------------------------------------------------------------
 
