@@ -99,9 +99,10 @@ def test_a_deployed_version_arrives_whole_before_its_link_moves(pair: Pair) -> N
     Fault: none; somebody on the standby looks all the time at what the link leads to.
     Answer: owners, modes and targets are those of the active node; whenever the link has moved, all of the new version is
     there.
+    What a conf names below conf_files_below comes, too.
     Bound: 15 s each.
     """
-    up(pair)
+    up(pair, conf_files_below=["/var/lib/other"])
     release(pair, "node-a", "v1")
     push(pair)
     assert tree(pair, "node-a") == tree(pair, "node-b")
@@ -124,6 +125,12 @@ def test_a_deployed_version_arrives_whole_before_its_link_moves(pair: Pair) -> N
     assert "payload      in sync, 203 files" in pair.ha("node-a", "status").stdout
     refused = pair.run_as("node-a", "root", "supzcli", "push", "/etc")
     assert refused.returncode == 3 and "not below [payload] paths" in refused.stderr + refused.stdout
+    for node in ("node-a", "node-b"):
+        pair.shell(node, "mkdir /var/lib/other")
+    pair.shell("node-a", "echo named >/var/lib/other/rules")
+    pair.shell("node-a", "sed -i '1a ; ha-agent: files = /var/lib/other/rules' /etc/supervisor/conf.d/p0.conf")
+    named = "test -f /var/lib/other/rules && echo yes || echo no"
+    wait_for("it comes", lambda: says_yes(pair, "node-b", named), 15.0, 0.2)
     # Without a push it comes by itself, and after a switchover the other way round.
     pair.hand_over("node-b")
     pair.shell("node-b", f"echo new >{APP}/v2/lib/1; rm -r {APP}/v1")
