@@ -451,8 +451,9 @@ class PayloadSettings:
     max_file_bytes: int = key(1 << 30, "Larger files do not travel, and that is said.", between(1, 1 << 50, "bytes"))
     max_total_bytes: int = key(10 << 30, "A larger payload does not travel as a whole.", between(1, 1 << 50, "bytes"))
     max_entries: int = key(
-        50000,
-        "More files, links and directories do not travel. Each costs some 300 bytes of the agent's memory on both nodes.",
+        20000,
+        "A payload of more files, links and directories does not travel as a whole. Each costs about 1 KiB of the agent's "
+        "memory on both nodes.",
         between(1, 100000),
     )
 
