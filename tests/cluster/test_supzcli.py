@@ -393,7 +393,7 @@ def test_who_may_look_only_gets_no_further_by_way_of_the_peer(guarded: Pair, ask
     done = guarded.run_as("node-b", "bob", sys.executable, "-c", ASK, json.dumps(message))
     answer = json.loads(done.stdout)
     answer = answer["answer"] if answer.get("outcome") == "answered" else answer
-    assert "you may look, not change anything" in str(answer.get("reason") or answer.get("error")), answer
+    assert "read-only access" in str(answer.get("reason") or answer.get("error")), answer
     assert pids(guarded, "node-a") == before and guarded.role("node-a") == "active"
 
 
@@ -609,7 +609,7 @@ def test_logs_are_followed_and_a_program_is_typed_to(pair: Pair, tmp_path: pathl
     wait_for("echo runs", lambda: states(pair, "node-a")["echo"] == "RUNNING")
     said = good(pair.sup("node-a", "fg", "echo", typed="hello there\n"))
     assert "hello there" in said and said.rstrip().endswith("Exiting foreground")
-    refused(pair.sup("node-a", "fg", "echo", user="bob", typed="x\n"), "may look")
+    refused(pair.sup("node-a", "fg", "echo", user="bob", typed="x\n"), "read-only access")
     # It runs as root: what it reads is not for others to write.
     assert "sendProcessStdin is refused" in pair.sup("node-a", "fg", "tick", typed="x\n").stderr
     followed = tmp_path / "followed"
