@@ -6,7 +6,7 @@ The hook and ``ha-agent-fence`` are shell and repeat what they need; a test comp
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
+from typing import NamedTuple
 
 DEFAULT_RUN_DIR, DEFAULT_STATE_DIR = "/run/ha-agent", "/var/lib/ha-agent"
 
@@ -18,8 +18,7 @@ STAGING = "staging"
 """Also on the wire: what the peer's rsync may name of the state directory."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunPlaces:
+class RunPlaces(NamedTuple):
     """Below ``paths.run_dir``, which is gone at reboot."""
 
     run_dir: str
@@ -143,8 +142,7 @@ class RunPlaces:
         return self.role, self.groups, self.partial_groups
 
 
-@dataclass(frozen=True, slots=True)
-class StatePlaces:
+class StatePlaces(NamedTuple):
     """Below ``paths.state_dir``, which is kept."""
 
     state_dir: str

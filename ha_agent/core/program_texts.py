@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ha_agent.core.supervisor_words import PARKED_STATE, STOPPED_STATES, WAITING_STATE, State, full_name
 from ha_agent.core.wait_texts import say_unmet, say_wait
@@ -15,8 +14,7 @@ SCHEMA = 1
 NEXT_FAILOVER = "the next failover would start it"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One line of a status. ``counts``: it makes the exit status 3."""
 
     name: str

@@ -6,6 +6,7 @@ import ast
 import functools
 import pathlib
 import re
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 
@@ -365,3 +366,10 @@ def test_no_cancellation_is_lost_in_a_wait() -> None:
     """
     found = [module for module, path in MODULES.items() if "asyncio.wait_for(" in path.read_text(encoding="utf-8")]
     assert found == []
+
+
+def test_supzcli_starts_without_what_supervisorctl_does_not_need() -> None:
+    """``dataclasses`` brings ``inspect`` along, which alone made its start a tenth slower than supervisorctl's."""
+    script = "import sys, ha_agent.supzcli.main, ha_agent.supzcli.controller; print(*sys.modules)"
+    ours = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"dataclasses", "inspect", "asyncio", "argparse", "ha_agent.core.settings"} & set(ours)

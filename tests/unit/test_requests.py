@@ -16,6 +16,7 @@ from ha_agent.core import requests as req
 from ha_agent.core.requests import Malformed, Request
 
 FORMS: dict[str, tuple[type[Request], dict[str, Any], frozenset[str]]] = {
+    "status": (req.StatusRequest, {"known": True}, frozenset()),
     "history": (req.HistoryRequest, {"count": 5, "since": 1.5, "before": "7:9"}, frozenset()),
     "journal": (req.JournalRequest, {"unit": "keepalived", "count": 5, "since": 1.5}, frozenset()),
     "count": (req.CountRequest, {"count": 5}, frozenset()),
