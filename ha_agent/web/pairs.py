@@ -26,6 +26,7 @@ from ha_agent.core.words import CommandOutcome, Outcome
 from ha_agent.web import confs, logs
 from ha_agent.web.agent_client import AgentClient, AgentRefused, AgentSilent
 from ha_agent.web.logs import LogPart, LogRefused
+from ha_agent.web.strip import SPAN_S, is_change
 from ha_agent.web.usage import UsageBook
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ WATCHED_S = 15.0
 
 LOOKS_AT_ONCE, ACTS_AT_ONCE = 6, 4
 EVENTS = 60
+MOST_OF_A_DAY, MOST_CHANGES = 500, 500
 EVENT_TEXTS = ("node", "code", "text")
 ACTIONS = ("start", "stop", "restart")
 
@@ -119,6 +121,8 @@ class Known:
 
     sights: list[Sight] = field(default_factory=list)
     events: list[Mapping[str, Any]] = field(default_factory=list)
+    changes: list[Mapping[str, Any]] = field(default_factory=list)
+    """The changes of role of the last day, oldest first."""
 
 
 class Pair(ABC):
@@ -214,6 +218,12 @@ class Pair(ABC):
         self._changed.set()
         self._changed = asyncio.Event()
 
+    def _keep_changes(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Takes in the changes of role among ``events``, those of the last day."""
+        since = time.time() - SPAN_S
+        slim = [{key: e[key] for key in ("at", "node", "from", "to")} for e in events if is_change(e)]
+        self.known.changes = [e for e in merge_events(self.known.changes, slim) if float(e["at"]) >= since][-MOST_CHANGES:]
+
     async def _pause(self) -> None:
         loop, poke = asyncio.get_running_loop(), self._poke
         watched = loop.time() - self._asked_mono < WATCHED_S
@@ -240,7 +250,8 @@ class Pair(ABC):
 
     def _try_view(self, sight: Sight, fresh: Sight) -> None:
         trial = copy.copy(self)
-        trial.known = Known([fresh if one is sight else one for one in self.known.sights], self.known.events)
+        sights = [fresh if one is sight else one for one in self.known.sights]
+        trial.known = Known(sights, self.known.events, self.known.changes)
         self._try_out(trial)
 
 
@@ -403,7 +414,10 @@ class LocalPair(Pair):
             if seen != self._events_seen:
                 try:
                     # What a node has told stays known when it does not answer any more.
-                    self.known.events = merge_events(self.known.events, await self.read_history(EVENTS))[-EVENTS:]
+                    # The first look goes back further, for the changes of role of the last day.
+                    fresh = await self.read_history(EVENTS if self.known.changes else MOST_OF_A_DAY)
+                    self.known.events = merge_events(self.known.events, fresh[-EVENTS:])[-EVENTS:]
+                    self._keep_changes(fresh)
                 except PairUnreachable:
                     pass
                 else:

@@ -79,6 +79,7 @@ class RemotePair(Pair):
             self._learn(sight, row["view"], at, row["problem"])
         if (events := events_in(answer["events"])) != self.known.events:
             self.known.events = events
+            self._keep_changes([*events_in(answer.get("changes")), *events])
             self._learned()
 
     async def act(self, action: str, programs: Sequence[str], by: str) -> Result:

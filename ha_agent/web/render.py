@@ -13,14 +13,16 @@ from starlette.responses import Response
 
 from ha_agent.core.alert_codes import CODES
 from ha_agent.core.guard import Access
+from ha_agent.core.history_codes import EVENTS
 from ha_agent.core.problems import REMEDIES, TEXTS, age_text, find_problems
 from ha_agent.core.supervisor_words import State
 from ha_agent.web.pairs import Pair, Sight
 from ha_agent.web.programs import describe_holders
+from ha_agent.web.strip import SPAN_S, find_pieces, sum_outages
 from ha_agent.web.texts import LANGUAGES, translate
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
-PARTS = ("summary", "problems", "programs", "nodes", "alerts", "events")
+PARTS = ("summary", "problems", "programs", "nodes", "alerts", "strip", "events")
 
 
 def _environment() -> jinja2.Environment:
@@ -35,7 +37,8 @@ def _environment() -> jinja2.Environment:
     made.filters["clock"] = lambda at: time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
     made.filters["age"] = age_text
     made.filters["ms"] = lambda s: f"{s * 1e3:.0f} ms" if s < 1 else f"{s:.2f} s"
-    made.globals.update(codes=CODES, languages=LANGUAGES)
+    meanings = {code: event.meaning for code, event in EVENTS.items()}
+    made.globals.update(codes=CODES, languages=LANGUAGES, meanings=meanings)
     return made
 
 
@@ -130,6 +133,7 @@ def describe_pair(pair: Pair, words: Words) -> dict[str, Any]:
         "active": active.name if active else None,
         "title": say_title(pair, words),
         "maintenance": any((s.node or {}).get("maintenance") for s in pair.known.sights),
+        "strip": describe_strip(pair, words),
         "vips": list_vips(pair.known.sights),
         "holders": describe_holders(pair.known.sights),
         "lasting": sorted(lasting, key=lambda row: row["since"]),
@@ -153,6 +157,35 @@ def list_vips(sights: Sequence[Sight]) -> list[str]:
     for sight in sights:
         found.update(dict.fromkeys(vip.partition("/")[0] for vip in (sight.node or {}).get("vips") or ()))
     return list(found)
+
+
+STRIP_WIDTH = 1440
+
+
+def describe_strip(pair: Pair, words: Words) -> dict[str, Any]:
+    """The last 24 hours for the page: rectangles of a drawing of ``STRIP_WIDTH``, a legend, and the whole in words."""
+    roles = {s.name: str(s.node["role"]) for s in pair.known.sights if s.node is not None and s.problem is None}
+    # To the minute, so that a page is not sent again for every second that passes.
+    now = words.now - words.now % 60.0
+    pieces = find_pieces(pair.known.changes, roles, now)
+    names = sorted({node for piece in pieces for node in piece.active or ()} | {s.name for s in pair.known.sights})
+    shown = []
+    for piece in pieces:
+        kind = "quiet" if piece.active is None else "outage" if not piece.active else f"n{names.index(piece.active[0]) % 2}"
+        who = " + ".join(piece.active or ()) or words.translate("not known" if piece.active is None else "nobody")
+        left = (piece.begin - now + SPAN_S) / SPAN_S * STRIP_WIDTH
+        width = max(3.0, (piece.end - piece.begin) / SPAN_S * STRIP_WIDTH)
+        title = f"{time.strftime('%m-%d %H:%M:%S', time.localtime(piece.begin))}: {who}, {age_text(piece.end - piece.begin)}"
+        kind = "twice" if len(piece.active or ()) > 1 else kind
+        shown.append({"kind": kind, "x": round(left, 1), "width": round(width, 1), "title": title})
+    count, took_s = sum_outages(pieces)
+    said = words.translate("Outages: {count}; nobody was active for {took} in all", count=count, took=age_text(took_s))
+    return {
+        # Outages are drawn last: a short one is not to be hidden by what follows it.
+        "pieces": sorted(shown, key=lambda piece: piece["kind"] == "outage"),
+        "legend": [{"kind": f"n{number % 2}", "name": name} for number, name in enumerate(names)],
+        "said": said if count else words.translate("A node was active all the time, as far as is known."),
+    }
 
 
 def describe_sight(sight: Sight, now: float) -> dict[str, Any]:

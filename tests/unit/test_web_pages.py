@@ -163,3 +163,18 @@ def test_what_is_no_page_is_said_in_the_dress_of_all_pages(tmp_path: pathlib.Pat
             await visitor.get("/pairs/local/alerts")
 
     run_timeless(main())
+
+
+def test_the_strip_and_the_history_are_said_in_both_languages() -> None:
+    pair = healthy()
+    gone = {"at": NOW - 3600, "node": "node-b", "from": "active", "to": "releasing"}
+    come = {"at": NOW - 3590, "node": "node-a", "from": "taking_over", "to": "active"}
+    pair.known.changes = [gone, come]
+    pair.known.events = [{"at": NOW, "node": "node-a", "code": "parked", "text": "web.conf is parked"}]
+    parts = render_parts(pair, words_of())
+    assert "Outages: 1; nobody was active for 10 s in all" in parts["strip"] and parts["strip"].count("<rect") == 3
+    assert 'class="outage"' in parts["strip"] and "web.conf is parked" in parts["events"]
+    chinese = render_parts(pair, words_of("zh"))
+    assert "1 次没有活动节点" in chinese["strip"] and "配置已停放" in chinese["events"]
+    assert '<small lang="en">web.conf is parked</small>' in chinese["events"]
+    assert "as far as is known" in render_parts(healthy(), words_of())["strip"]

@@ -11,6 +11,7 @@ import pytest
 from ha_agent.core.alert_codes import CODES
 from ha_agent.core.check_state import Health
 from ha_agent.core.faults import Urgency
+from ha_agent.core.history_codes import EVENTS
 from ha_agent.core.problems import REMEDIES, TEXTS
 from ha_agent.core.words import Role
 from ha_agent.web.pairs import ACTIONS
@@ -49,6 +50,11 @@ def test_no_text_lacks_its_chinese() -> None:
     words |= {"maintenance", "test"}
     wanted = texts_of_pages() | texts_of_refusals() | set(TEXTS.values()) | set(REMEDIES.values()) | words
     wanted |= {c.title for c in CODES.values()} | {c.remedy for c in CODES.values()}
+    wanted |= {event.meaning for event in EVENTS.values()}
+    wanted |= {
+        "Outages: {count}; nobody was active for {took} in all",
+        "A node was active all the time, as far as is known.",
+    }
     assert len(texts_of_pages()) > 50 and len(texts_of_refusals()) > 8
     assert wanted - CHINESE.keys() == set()
     assert CHINESE.keys() - wanted == set(), "nobody asks for these any more"
