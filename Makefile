@@ -51,7 +51,7 @@ help:
 	@echo "make manuals write share/ (man pages, completion for bash, zsh and fish) from the command line's grammar"
 	@echo "make setup   what these need: .venv/ and build/; clean removes both"
 
-setup: $(VENV)/ready build/sysroot/.packages build/versions/ready
+setup: $(VENV)/ready build/sysroot/.packages build/versions/ready build/axe/ready
 
 $(VENV)/ready: pyproject.toml tools/setup-venv $(CONSTRAINTS)
 	@tools/setup-venv $(PYTHON) $(VENV) $(CONSTRAINTS)
@@ -66,6 +66,11 @@ build/sysroot/.packages: ha_agent/lab/packages.py | $(VENV)/ready
 build/versions/ready: | $(VENV)/ready
 	@for v in 2.2.1 6.0.0; do \
 		$(BIN)/python -m pip install -q --no-deps --upgrade --target build/versions/watchdog-$$v watchdog==$$v || exit 1; done
+	@touch $@
+
+# axe-core, the auditor of pages, which one of its Python bindings carries: of that the script alone is used, by the browser's tests.
+build/axe/ready: | $(VENV)/ready
+	@$(BIN)/python -m pip install -q --no-deps --upgrade --target build/axe axe-playwright-python==0.1.8
 	@touch $@
 
 root:
