@@ -46,6 +46,15 @@ class WebSettings:
         "Addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed. A proxy that ends TLS must be "
         "named, so that cookies are marked secure and failed logins are counted per real client.",
     )
+    sign_on_header: str = key(
+        "",
+        "Header in which a reverse proxy names the user that it has signed on, such as X-Remote-User; empty for none. Who "
+        "is named must be a user of users_file, whose rights count; the proxy must drop the header of what comes to it.",
+        matching(r"([A-Za-z][A-Za-z0-9-]{0,63})?", "the name of a header"),
+    )
+    sign_on_from: tuple[str, ...] = key(
+        (), "Addresses of connections from which sign_on_header is believed; from all others it is taken out."
+    )
     users_file: str = key("/etc/ha-agent/web-users.json", "Users and tokens; see ha-agent-web user add.", ABSOLUTE)
     read_only: bool = key(False, "true: nobody can change anything here, whatever their role.")
     open_metrics: bool = key(
@@ -121,7 +130,26 @@ def _web_problems(web: WebSettings) -> list[SettingsProblem]:
         found.append(
             SettingsProblem("web.listen", f"{web.listen} without TLS", "tls_certificate and tls_key, or plain_http = true")
         )
+    if bool(web.sign_on_header) != bool(web.sign_on_from):
+        found.append(SettingsProblem("web.sign_on_header", "only one of it and sign_on_from is set", "both, or neither"))
+    if web.sign_on_header.lower() in OWN_HEADERS:
+        found.append(SettingsProblem("web.sign_on_header", web.sign_on_header, "a header of the proxy's own"))
+    for address in web.sign_on_from:
+        if not _is_address(address):
+            found.append(SettingsProblem("web.sign_on_from", address, "IP addresses"))
     return found
+
+
+OWN_HEADERS = frozenset({"authorization", "cookie", "host", "origin", "accept", "content-type", "x-csrf-token"})
+"""What browsers and scripts send themselves."""
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _pair_problems(where: str, pair: PairSettings) -> list[SettingsProblem]:

@@ -15,10 +15,10 @@ from ha_agent.core.guard import Access
 from ha_agent.core.reasons import reason_of
 from ha_agent.core.words import CommandOutcome
 from ha_agent.web.actions import STATUS_OF, do_action, do_maintenance
-from ha_agent.web.http import Denied, Handler, address_of, read_body, served
+from ha_agent.web.http import COOKIE, Denied, Handler, address_of, keep_login, read_body, served
 from ha_agent.web.pairs import Pair, PairRefused, PairUnreachable, Result
 from ha_agent.web.sessions import is_csrf
-from ha_agent.web.site import COOKIE, Site
+from ha_agent.web.site import Site
 from ha_agent.web.users import Account
 
 MOST_EVENTS = 1000
@@ -95,8 +95,7 @@ class Api:
         account = await self._site.log_in(name, password, address_of(request))
         token, session = self._site.sessions.begin(account, time.monotonic())
         response = JSONResponse({"name": account.name, "access": account.access.value, "csrf": session.csrf})
-        secure = request.url.scheme == "https"
-        response.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure, path="/")
+        keep_login(request, response, token)
         return response
 
     async def _log_out(self, request: Request) -> Response:
@@ -134,7 +133,9 @@ class Api:
             }
             for sight in pair.known.sights
         ]
-        return JSONResponse({"pair": pair.name, "nodes": rows, "events": pair.known.events})
+        # As events, which is what readers of these know.
+        changes = [{"code": "role", "text": f"{one['from']} -> {one['to']}", **one} for one in pair.known.changes]
+        return JSONResponse({"pair": pair.name, "nodes": rows, "events": pair.known.events, "changes": changes})
 
     async def _list_programs(self, request: Request) -> Response:
         pair = self._pair(request)

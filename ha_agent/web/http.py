@@ -20,6 +20,10 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
 }
 
+COOKIE = "ha_agent_session"
+NEW_LOGIN = "ha_agent.new_login"
+"""The key in a request's scope under which the token and the session stand that its answer gives the browser."""
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -132,9 +136,17 @@ def served(handler: Handler, complain: Callable[[Request, Denied], Response]) ->
                 response.headers["Retry-After"] = str(int(error.retry_s) + 1)
         except UsersDamaged as error:
             response = complain(request, Denied(503, str(error)))
+        if (login := request.scope.get(NEW_LOGIN)) is not None:
+            keep_login(request, response, login[0])
         return dress(response)
 
     return serve
+
+
+def keep_login(request: Request, response: Response, token: str) -> None:
+    """Gives the browser the token of its login."""
+    secure = request.url.scheme == "https"
+    response.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure, path="/")
 
 
 def dress(response: Response) -> Response:

@@ -17,13 +17,25 @@ from ha_agent.core.guard import Access
 from ha_agent.core.words import CommandOutcome
 from ha_agent.web.actions import STATUS_OF, do_action
 from ha_agent.web.duty_pages import DutyPages, read_progress, show_begun
-from ha_agent.web.http import Denied, EventStream, Handler, address_of, dress, is_own_form, read_fields, read_form, served
+from ha_agent.web.http import (
+    COOKIE,
+    Denied,
+    EventStream,
+    Handler,
+    address_of,
+    dress,
+    is_own_form,
+    keep_login,
+    read_fields,
+    read_form,
+    served,
+)
 from ha_agent.web.pairs import ACTIONS, Pair, PairRefused, PairUnreachable
 from ha_agent.web.program_pages import ProgramPages
 from ha_agent.web.progress import describe_progress
 from ha_agent.web.render import Words, describe_pair, page_of, read_static, render, render_parts, say_title
 from ha_agent.web.sessions import Session, is_csrf
-from ha_agent.web.site import COOKIE, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Site
+from ha_agent.web.site import LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Site
 from ha_agent.web.texts import LANGUAGES
 from ha_agent.web.users import UsersDamaged
 
@@ -76,7 +88,7 @@ class Pages:
             return RedirectResponse("/login?next=" + urllib.parse.quote(str(request.url.path), safe=""), 303)
         try:
             session = self._site.session_of(request)
-        except UsersDamaged:
+        except (UsersDamaged, Denied):
             session = None
         words = self._site.words(request, session)
         return page_of(
@@ -126,8 +138,7 @@ class Pages:
             return response
         token, _ = self._site.sessions.begin(account, time.monotonic())
         response = RedirectResponse(target, 303)
-        secure = request.url.scheme == "https"
-        response.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure, path="/")
+        keep_login(request, response, token)
         return response
 
     async def _log_out(self, request: Request) -> Response:

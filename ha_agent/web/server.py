@@ -18,6 +18,7 @@ from ha_agent.core.web_settings import Dashboard
 from ha_agent.core.words import Exit
 from ha_agent.web.app import make_app
 from ha_agent.web.door import Door
+from ha_agent.web.sign_on import SignOn
 from ha_agent.web.site import Site
 
 
@@ -46,6 +47,8 @@ def run_server(dashboard: Dashboard) -> int:
     app, site = make_app(dashboard)
     # The door knows connections by their own address, so it stands before what replaces that by a proxy's word.
     behind: Any = ProxyHeadersMiddleware(cast(Any, app), list(web.trusted_proxies)) if web.trusted_proxies else app
+    if web.sign_on_header:
+        behind = SignOn(behind, web.sign_on_header, web.sign_on_from)
     config = uvicorn.Config(
         door.guard(behind),
         log_config=None,

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import cast
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -14,15 +15,16 @@ from starlette.requests import Request
 from ha_agent.adapters.heap import trim_heap
 from ha_agent.core.guard import Access
 from ha_agent.core.web_settings import Dashboard
-from ha_agent.web.http import Denied
+from ha_agent.web.http import COOKIE, NEW_LOGIN, Denied
 from ha_agent.web.pairs import LocalPair, Pair
 from ha_agent.web.remote import RemotePair
 from ha_agent.web.render import Words, try_out
 from ha_agent.web.sessions import CHECKS, CHECKS_OF_ADDRESS, MOST_STREAMS, STREAMS_A_USER, Gate, Places, Session, Sessions
+from ha_agent.web.sign_on import NAME as SIGNED_ON
 from ha_agent.web.texts import choose_language
 from ha_agent.web.users import Account, UserFile
 
-COOKIE, LANGUAGE_COOKIE, THEME_COOKIE = "ha_agent_session", "ha_agent_language", "ha_agent_theme"
+LANGUAGE_COOKIE, THEME_COOKIE = "ha_agent_language", "ha_agent_theme"
 THEMES = ("light", "dark")
 TIDY_S = 20.0
 
@@ -85,7 +87,26 @@ class Site:
         """The login of a browser, if it has one."""
         token = request.cookies.get(COOKIE)
         self.users.load()
-        return self.sessions.find(token, time.monotonic(), self.users.account) if token else None
+        session = self.sessions.find(token, time.monotonic(), self.users.account) if token else None
+        return session if (name := request.scope.get(SIGNED_ON)) is None else self._signed_on(request, name, session)
+
+    def _signed_on(self, request: Request, name: str, session: Session | None) -> Session | None:
+        """The login of somebody whom a proxy vouches for; a browser that has none yet gets one with the answer.
+
+        It is a login as any other: what changes something needs the token of one of its pages, which no page of another site
+        has, although the proxy adds the header to whatever that has a browser send. Raises ``Denied``.
+        """
+        if (account := self.users.account(name)) is None:
+            raise Denied(403, "the proxy has signed on somebody who is no user here; ha-agent-web user add")
+        if session is not None and session.account == account:
+            return session
+        if NEW_LOGIN in request.scope:
+            return cast(Session, request.scope[NEW_LOGIN][1])
+        if request.method != "GET" or "text/html" not in request.headers.get("accept", ""):
+            # A script has a token; logins that nobody keeps are not begun for it.
+            return None
+        request.scope[NEW_LOGIN] = self.sessions.begin(account, time.monotonic())
+        return cast(Session, request.scope[NEW_LOGIN][1])
 
     def identify(self, request: Request) -> tuple[Account | None, Session | None]:
         """Who asks, and by which login; without one it is by a token, which no browser sends by itself."""

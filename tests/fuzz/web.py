@@ -19,10 +19,9 @@ from starlette.types import Message
 from ha_agent.core.guard import Access
 from ha_agent.core.web_settings import Dashboard, PairSettings, WebSettings
 from ha_agent.web.app import make_app
-from ha_agent.web.http import HEADERS, MOST_BODY
+from ha_agent.web.http import COOKIE, HEADERS, MOST_BODY
 from ha_agent.web.logs import LogPart
 from ha_agent.web.pairs import Pair, Result, Sight
-from ha_agent.web.site import COOKIE
 from tests.fuzz.values import ODD_TEXTS, flip, make_value
 
 MARK = "<b a='x\">"
