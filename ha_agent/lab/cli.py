@@ -141,6 +141,8 @@ def main(argv: Sequence[str]) -> int:
 def _up(lab: Lab, options: argparse.Namespace) -> int:
     began = time.monotonic()
     confs = {f"sample-{n}.conf": SAMPLE_CONF.format(number=n) for n in range(1, options.programs + 1)}
+    if options.vip and options.added:
+        raise LabFailed("the examples have the lab's own VIP in their settings: --with and --vip do not go together")
     added = examples.add_examples(lab, options.added)
     lab.up(
         confs={**confs, **added.confs},
