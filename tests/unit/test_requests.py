@@ -75,7 +75,6 @@ FORMS: dict[str, tuple[type[Request], dict[str, Any], frozenset[str]]] = {
         frozenset({"name", "directory", "text", "owner"}),
     ),
     "program-deregister": (req.DeregisterRequest, {"name": "web", "file": True}, frozenset({"name"})),
-    "status": (req.StatusRequest, {"known": True}, frozenset()),
     "sync": (req.SyncRequest, {"full": True, "accept_deletes": True, "timeout_s": 3.0}, frozenset()),
     "at-peer": (req.AtPeerRequest, {"ask": {"op": "view"}, "timeout_s": 3.0}, frozenset({"ask"})),
     "transaction": (req.TransactionRequest, {"txn": {"epoch": 1}}, frozenset()),
