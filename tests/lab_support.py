@@ -173,17 +173,9 @@ class Pair:
         return found
 
     def history(self, node: str, code: str | None = None) -> list[dict[str, Any]]:
-        return self.read_history(node, 0, code)
-
-    def read_history(self, node: str, begin: int, code: str | None = None) -> list[dict[str, Any]]:
-        """The events of ``node``'s disk from byte ``begin`` on, all or those of one code."""
-        with open(self._history_file(node), "rb") as file:
-            file.seek(begin)
-            events = [json.loads(line) for line in file if line.endswith(b"\n")]
+        with open(os.path.join(self.lab.paths.disk(node, "state"), "history.jsonl"), encoding="utf-8") as file:
+            events = [json.loads(line) for line in file if line.endswith("\n")]
         return [e for e in events if code is None or e["code"] == code]
-
-    def _history_file(self, node: str) -> str:
-        return os.path.join(self.lab.paths.disk(node, "state"), "history.jsonl")
 
     def await_equal(self, limit_s: float = 5.0) -> None:
         wait_for("equal registries", lambda: self.files("node-a") == self.files("node-b"), limit_s, show=self.difference)
