@@ -10,6 +10,8 @@ import tarfile
 import time
 from typing import Any
 
+import pytest
+
 from ha_agent.core.width import width_of
 from tests.lab_support import Pair, wait_for
 
@@ -22,6 +24,7 @@ def up(pair: Pair, **options: Any) -> None:
     pair.await_runs("node-a", THREE)
 
 
+@pytest.mark.shared_lab
 def test_a_second_agent_by_hand_is_refused_and_touches_nothing_of_the_first(pair: Pair) -> None:
     """Somebody who looks for what is wrong runs `ha-agent daemon` on the active node.
 
@@ -74,6 +77,7 @@ def test_an_agent_that_was_started_by_hand_holds_the_service_off_without_a_fence
     assert [e["code"] for e in pair.history("node-a")].count("agent-started") == 3
 
 
+@pytest.mark.shared_lab
 def test_what_hands_type_from_habit_is_understood(pair: Pair) -> None:
     up(pair)
     assert pair.ha("node-a", "list").stdout.splitlines()[:4] == pair.ha("node-a", "status").stdout.splitlines()[:4]
@@ -128,6 +132,7 @@ def test_the_history_is_chosen_and_followed_and_survives_agents_that_go_away(pai
     pair.shell("node-a", "pkill -f '[h]a-agent history'")
 
 
+@pytest.mark.shared_lab
 def test_cron_asks_whether_this_is_the_active_node(pair: Pair) -> None:
     up(pair)
     for node, code in (("node-a", 0), ("node-b", 1)):
@@ -263,6 +268,7 @@ def test_a_bundle_has_what_is_known_of_the_pair_and_no_secret(pair: Pair) -> Non
     assert not [name for name, text in texts.items() if secret in text]
 
 
+@pytest.mark.shared_lab
 def test_a_conf_is_edited_checked_applied_and_loaded_on_both_nodes(pair: Pair) -> None:
     up(pair)
 
@@ -315,6 +321,7 @@ def test_a_conf_is_edited_checked_applied_and_loaded_on_both_nodes(pair: Pair) -
     pair.await_equal()
 
 
+@pytest.mark.shared_lab
 def test_supzcli_answers_a_slip_with_what_it_may_have_been(pair: Pair) -> None:
     up(pair)
     done = pair.sup("node-a", "frob")

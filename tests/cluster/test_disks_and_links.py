@@ -89,6 +89,7 @@ def test_a_read_only_registry_on_the_standby_is_said(pair: Pair) -> None:
     pair.await_equal(10)
 
 
+@pytest.mark.shared_lab
 def test_a_changed_host_key_ends_the_link_and_is_named(pair: Pair) -> None:
     """Hazard 31: host key changed.
 

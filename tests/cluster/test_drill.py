@@ -71,6 +71,7 @@ def test_a_fault_that_moves_the_vip_is_reported_from_both_nodes_and_handed_back(
     assert json.loads(again.stdout)["figures"] == figures
 
 
+@pytest.mark.shared_lab
 @pytest.mark.parametrize("mode", ["agent-kill", "supervisord-kill"])
 def test_a_fault_that_stays_on_its_node_is_reported_too(pair: Pair, mode: str) -> None:
     up(pair)
@@ -82,6 +83,7 @@ def test_a_fault_that_stays_on_its_node_is_reported_too(pair: Pair, mode: str) -
     assert max(report["program_gap_s"].values()) == 0.0 or mode == "supervisord-kill"
 
 
+@pytest.mark.shared_lab
 def test_a_link_that_goes_down_comes_back_by_itself_with_its_routes(pair: Pair) -> None:
     up(pair)
     pair.shell("node-a", "ip route add 192.0.2.0/24 via 10.77.0.12; ip route add 198.51.100.0/24 dev eth0 metric 7")
@@ -136,6 +138,7 @@ def test_a_failover_test_on_a_pair_that_is_not_healthy_is_refused_with_reasons(p
     assert not os.path.exists(os.path.join(pair.lab.paths.disk("node-a", "state"), "drills"))
 
 
+@pytest.mark.shared_lab
 def test_bad_words_get_one_clear_line(pair: Pair) -> None:
     up(pair)
     for words, text in (
@@ -197,6 +200,7 @@ def _tell(pair: Pair) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.shared_lab
 @pytest.mark.parametrize("who", ["command", "agent"])
 def test_a_link_that_was_taken_down_comes_back_though_its_command_or_agent_died(pair: Pair, who: str) -> None:
     """Hazard 39: a failover test whose node cannot be reached any more.
@@ -219,6 +223,7 @@ def test_a_link_that_was_taken_down_comes_back_though_its_command_or_agent_died(
     wait_for("the pair is whole", lambda: pair_is_whole(pair), 40, 0.2, lambda: _tell(pair))
 
 
+@pytest.mark.shared_lab
 def test_ctrl_c_ends_the_fault_at_once(pair: Pair) -> None:
     up(pair)
     command = begin(pair, "node-b", "keepalived-kill")
@@ -230,6 +235,7 @@ def test_ctrl_c_ends_the_fault_at_once(pair: Pair) -> None:
     wait_for("the pair is whole", lambda: pair_is_whole(pair), 20, 0.2, lambda: _tell(pair))
 
 
+@pytest.mark.shared_lab
 def test_two_tests_at_once_are_refused(pair: Pair) -> None:
     up(pair)
     words = pair.lab.words_inside("node-b", ["ha-agent", "failover-test", "--yes", "--mode", "supervisord-kill"])
@@ -306,6 +312,7 @@ def test_a_cut_is_refused_where_nobody_would_have_two_votes(pair: Pair) -> None:
     assert pair.shell("node-a", CUT_TABLE) == "" and pair.runs("node-a") == THREE
 
 
+@pytest.mark.shared_lab
 def test_a_pair_without_a_witness_is_not_partitioned(pair: Pair) -> None:
     up(pair)
     for mode in ("partition", "witness-cut"):

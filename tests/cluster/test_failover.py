@@ -64,6 +64,7 @@ def test_a_planned_hand_over_waits_until_the_old_node_has_stopped_everything(pai
     assert interlock["took_s"] > 0.1, "the interlock did not wait for the slow program"
 
 
+@pytest.mark.shared_lab
 def test_stopping_keepalived_releases_and_the_peer_takes_over(pair: Pair) -> None:
     """Hazards 1 and 2: systemctl stop runs notify_stop alone, and kills it soon.
 
@@ -241,6 +242,7 @@ def test_what_a_program_leaves_behind_is_ended_too(pair: Pair) -> None:
     assert pair.lab.run("node-a", "pgrep", "-f", "sleep 100", check=False).strip() == ""
 
 
+@pytest.mark.shared_lab
 def test_a_killed_supervisord_on_the_standby_starts_nothing(pair: Pair) -> None:
     """Hazards 14 and 19: supervisord starts every autostart program by itself.
 
@@ -253,6 +255,7 @@ def test_a_killed_supervisord_on_the_standby_starts_nothing(pair: Pair) -> None:
     stays("the standby runs nothing", lambda: not pair.runs("node-b"), 2.5)
 
 
+@pytest.mark.shared_lab
 def test_a_conf_that_is_edited_on_the_active_node_is_there_for_supervisorctl_update(pair: Pair) -> None:
     """The active set follows edits that validate; one that does not leaves the last good content."""
     pair.up()
@@ -301,6 +304,7 @@ def test_in_a_dual_master_with_a_working_link_the_active_node_stays_active(pair:
     assert pair.shell("node-a", "pgrep -f '[s]leep infinity' | sort") == before
 
 
+@pytest.mark.shared_lab
 def test_a_node_whose_cable_is_pulled_stops_its_programs(pair: Pair) -> None:
     """Hazard 34: everything dead on one side, and noticed there.
 
@@ -342,6 +346,7 @@ def test_a_takeover_that_waits_for_its_peer_is_given_up_when_the_vip_goes_back(p
     assert not pair.runs("node-b")
 
 
+@pytest.mark.shared_lab
 def test_an_edit_right_after_a_takeover_survives_a_kill_of_the_agent(pair: Pair) -> None:
     """What was received just before must not be rolled forward over what is edited after."""
     pair.up()

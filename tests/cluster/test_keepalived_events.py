@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from ha_agent.lab.layout import NODES
 from tests.lab_support import Pair, sleepers, stays, wait_for
 
@@ -12,6 +14,7 @@ PIDS = "pgrep -f '[s]leep infinity' | sort"
 HOOK = "/etc/keepalived/ha-agent-notify"
 
 
+@pytest.mark.shared_lab
 def test_a_reload_of_keepalived_changes_nothing(pair: Pair) -> None:
     """Hazard 7: HUP emits no notify and yet resets last_transition.
 
@@ -27,6 +30,7 @@ def test_a_reload_of_keepalived_changes_nothing(pair: Pair) -> None:
     assert pair.shell("node-a", PIDS) == before
 
 
+@pytest.mark.shared_lab
 def test_a_vrrp_process_that_keepalived_starts_again_ends_in_one_active_node(pair: Pair) -> None:
     """Hazard 4: every start of keepalived, and every respawn of its VRRP child, emits BACKUP and then MASTER.
 
@@ -44,6 +48,7 @@ def test_a_vrrp_process_that_keepalived_starts_again_ends_in_one_active_node(pai
     pair.lab.wait_settled()
 
 
+@pytest.mark.shared_lab
 def test_a_restart_of_keepalived_on_the_active_node_ends_in_one_active_node(pair: Pair) -> None:
     """Hazards 1 and 4: systemctl restart keepalived.
 
@@ -94,6 +99,7 @@ def test_fifty_role_changes_in_five_seconds_with_overtaking_hooks_end_in_the_las
     assert not stale, f"a takeover was finished for a state that was gone: {stale}"
 
 
+@pytest.mark.shared_lab
 def test_fifty_role_changes_that_end_in_backup_end_with_nothing_running(pair: Pair) -> None:
     """Hazards 3 and 12: flapping that ends with the loss of the VIP.
 
@@ -144,6 +150,7 @@ def test_programs_that_ignore_term_are_stopped_all_at_once(pair: Pair) -> None:
     pair.await_runs("node-b", {"s0", "s1", "s2"})
 
 
+@pytest.mark.shared_lab
 def test_a_shutdown_typed_for_stop_brings_everything_back(pair: Pair) -> None:
     """Hazards 21 and 22: supervisorctl shutdown gets typed for stop (supervisor issue 1522).
 

@@ -21,6 +21,7 @@ def interlock_of(pair: Pair, node: str) -> dict[str, Any]:
     return step
 
 
+@pytest.mark.shared_lab
 def test_a_link_that_is_dead_while_vrrp_lives_moves_nothing(pair: Pair) -> None:
     """Hazard 34: ssh dead while VRRP works.
 
@@ -38,6 +39,7 @@ def test_a_link_that_is_dead_while_vrrp_lives_moves_nothing(pair: Pair) -> None:
     pair.await_equal(20)
 
 
+@pytest.mark.shared_lab
 def test_without_a_link_the_old_node_still_releases_when_vrrp_leaves_it(pair: Pair) -> None:
     """Hazard 34: ssh dead while VRRP works, and then the VIP moves.
 
@@ -165,6 +167,7 @@ def test_edits_that_never_travelled_come_back_with_the_old_node_as_kept_copies(p
     assert pair.history("node-a", "divergence-kept")
 
 
+@pytest.mark.shared_lab
 def test_an_edit_against_a_deletion_keeps_the_active_nodes_word_and_the_others_content(pair: Pair) -> None:
     """Hazard 32: edited here and deleted there.
 
@@ -219,6 +222,7 @@ def test_two_nodes_that_boot_at_once_end_as_one_active_node(pair: Pair) -> None:
     pair.lab.wait_settled()
 
 
+@pytest.mark.shared_lab
 def test_two_nodes_that_take_over_at_once_end_as_one_active_node(pair: Pair) -> None:
     """Hazard 34: VRRP partitioned while ssh works, and both boot.
 
@@ -237,6 +241,7 @@ def test_two_nodes_that_take_over_at_once_end_as_one_active_node(pair: Pair) -> 
     stays("one node", lambda: sorted(len(pair.runs(n)) for n in NODES) == [0, 3], 2.0)
 
 
+@pytest.mark.shared_lab
 def test_a_frozen_peer_whose_kernel_answers_is_not_taken_for_dead(pair: Pair) -> None:
     """Hazard 35: the peer is frozen (SIGSTOP), not dead, and wakes up with its programs running.
 
@@ -254,6 +259,7 @@ def test_a_frozen_peer_whose_kernel_answers_is_not_taken_for_dead(pair: Pair) ->
     pair.lab.wait_settled()
 
 
+@pytest.mark.shared_lab
 def test_a_paused_machine_that_wakes_up_releases_as_soon_as_it_hears_of_the_other(pair: Pair) -> None:
     """Hazard 35: a virtual machine that its host pauses answers nothing, and continues as if nothing had been.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from ha_agent.lab.layout import other
 from tests.lab_support import Pair, stays, wait_for
 
@@ -11,6 +13,7 @@ THREE = {"p0", "p1", "p2"}
 PIDS = "pgrep -f '[s]leep infinity' | sort"
 
 
+@pytest.mark.shared_lab
 def test_a_killed_keepalived_takes_vip_and_programs_with_it_before_the_peer_starts_any(pair: Pair) -> None:
     """Hazard 6: no notification comes, and the VIP stays on the interface.
 
@@ -29,6 +32,7 @@ def test_a_killed_keepalived_takes_vip_and_programs_with_it_before_the_peer_star
     assert next(s for s in done["steps"] if s["step"] == "interlock")["interlock"] == "released"
 
 
+@pytest.mark.shared_lab
 def test_a_vip_that_is_missing_under_a_master_goes_to_the_peer(pair: Pair) -> None:
     """Design, self-fencing: VIP missing while MASTER.
 
@@ -159,6 +163,7 @@ def test_a_node_whose_supervisord_does_not_come_back_gives_the_vip_to_its_peer(p
     stays("the peer stays active", lambda: pair.runs("node-b") == THREE, 1.0)
 
 
+@pytest.mark.shared_lab
 def test_a_keepalived_that_hangs_moves_no_program_while_the_link_lives(pair: Pair) -> None:
     """Hazard 35: keepalived is frozen, not dead; its node keeps the VIP and answers.
 
@@ -213,6 +218,7 @@ def test_an_agent_that_can_not_be_started_any_more_fences_its_node(pair: Pair) -
     pair.await_equal()
 
 
+@pytest.mark.shared_lab
 def test_an_agent_that_hangs_is_ended_by_the_watchdog_and_goes_on_where_it_was(pair: Pair) -> None:
     """Design, self-fencing: agent hung.
 
@@ -230,6 +236,7 @@ def test_an_agent_that_hangs_is_ended_by_the_watchdog_and_goes_on_where_it_was(p
     assert pair.shell("node-a", PIDS) == before
 
 
+@pytest.mark.shared_lab
 def test_a_peer_whose_agent_hangs_is_waited_for(pair: Pair) -> None:
     """Hazard 35: the peer's agent is frozen, not dead, and its programs run on.
 

@@ -170,6 +170,7 @@ def test_what_was_acknowledged_holds_on_the_survivor_whenever_the_power_is_cut(p
     assert acknowledged >= 1, "the answer came before the cut at the last moment at least"
 
 
+@pytest.mark.shared_lab
 def test_a_stop_that_the_peer_can_not_hear_of_says_what_that_means(pair: Pair) -> None:
     """Design, acknowledged means on both nodes, or says plainly that it is not.
 
@@ -192,6 +193,7 @@ def test_a_stop_that_the_peer_can_not_hear_of_says_what_that_means(pair: Pair) -
 # ---- who may do what, and where ------------------------------------------------------------------------------
 
 
+@pytest.mark.shared_lab
 def test_a_standby_starts_and_parks_nothing_and_names_the_node_that_does(pair: Pair) -> None:
     up(pair)
     local = pair.lab.paths.disk("node-b", "etc-supervisor") + "/local.d/local1.conf"
@@ -573,6 +575,7 @@ def test_a_start_is_checked_on_both_nodes_before_anything_changes(pair: Pair) ->
     good(pair.sup("node-a", "stop", "flop"))
 
 
+@pytest.mark.shared_lab
 def test_an_update_checks_first_and_touches_only_what_changed(pair: Pair) -> None:
     up(pair)
     before = pids(pair, "node-a")
@@ -655,6 +658,7 @@ def test_supervisord_of_the_distribution_and_the_newest_are_the_same_to_supzcli(
     assert first == second
 
 
+@pytest.mark.shared_lab
 def test_supzcli_itself_works_with_the_classes_of_the_distribution(pair: Pair) -> None:
     up(pair)
     old = ["env", "PYTHONPATH=/usr/lib/python3/dist-packages"]
@@ -834,6 +838,7 @@ def test_a_folder_can_not_take_over_what_is_not_its_own(pair: Pair) -> None:
     assert sup_run(pair, "help").returncode == 0 and sup_run(pair).returncode == 2 and sup_run(pair, "fly").returncode == 2
 
 
+@pytest.mark.shared_lab
 def test_a_start_beside_a_switchover_never_runs_twice(pair: Pair) -> None:
     """Design, stop before start: an operator's start beside a release.
 

@@ -78,6 +78,7 @@ def test_a_witness_that_is_cut_off_stops_nothing_and_neither_does_a_peer(pair: P
     stays("the programs run", lambda: pair.runs(A) == THREE, 3 * TTL_S, lambda: show(pair))
 
 
+@pytest.mark.shared_lab("votes")
 @pytest.mark.parametrize("kind", ["ssh", "etcd"])
 def test_in_a_full_partition_nobody_runs_and_one_node_does_when_it_ends(pair: Pair, kind: str) -> None:
     """Hazard 58.
@@ -98,6 +99,7 @@ def test_in_a_full_partition_nobody_runs_and_one_node_does_when_it_ends(pair: Pa
     await_one(pair)
 
 
+@pytest.mark.shared_lab("votes")
 @pytest.mark.parametrize("way", ["both", "there", "back"])
 def test_whatever_links_are_cut_one_node_runs_where_two_votes_can_meet(pair: Pair, way: str) -> None:
     """Hazard 58.
@@ -123,6 +125,7 @@ def test_whatever_links_are_cut_one_node_runs_where_two_votes_can_meet(pair: Pai
         await_one(pair)
 
 
+@pytest.mark.shared_lab("votes")
 def test_the_programs_move_to_the_node_that_the_witness_reaches(pair: Pair) -> None:
     """Hazard 58.
 
