@@ -168,11 +168,11 @@ RANKED: Mapping[str, Rank] = {
     "registry": Rank.DATA,
     "not-replicated": Rank.DATA,
     "local-changes": Rank.DATA,
-    "payload-build": Rank.DATA,
-    "payload-differs": Rank.DATA,
     "program-failed": Rank.PROGRAM,
     "order-unmet": Rank.PROGRAM,
     "program-stopped": Rank.PROGRAM,
+    "payload-build": Rank.PROGRAM,
+    "payload-differs": Rank.PROGRAM,
     "not-loadable": Rank.PROGRAM,
     "not-ready": Rank.PROGRAM,
 }

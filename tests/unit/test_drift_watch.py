@@ -25,7 +25,7 @@ from ha_agent.core.findings import Severity
 from ha_agent.core.guard import Access
 from ha_agent.core.payload import Kind, Mark, Named, Payload, ProgramPayload, payload_message
 from ha_agent.core.payload_words import Part
-from ha_agent.core.problems import find_problems
+from ha_agent.core.problems import Rank, find_problems
 from ha_agent.core.requests import PayloadRequest, Request
 from ha_agent.core.settings import check_settings
 from ha_agent.core.words import Role, VrrpState
@@ -237,6 +237,8 @@ def test_both_nodes_know_it_and_it_is_one_problem_and_one_alert(reason: Reason, 
     accounts = [account_of(Role.ACTIVE, drift_of(reason)), account_of(Role.STANDBY, drift_of(reason))]
     problems = find_problems([describe_account(one, "up", ()) for one in accounts], 1_000_000.0)
     assert [(p.code, p.text) for p in problems if p.code == "payload-differs"] == [("payload-differs", text)]
+    # It is no matter of replication, which "ha-agent check replication" asks about, and keeps nobody from taking over.
+    assert {p.rank for p in problems if p.code == "payload-differs"} == {Rank.PROGRAM}
     alerts = [c for one in accounts for c in find_conditions(one) if c.code == "payload-differs"]
     assert [(c.subject, c.text) for c in alerts] == [("gateway, web", text.partition(" (changed")[0])]
 
