@@ -45,7 +45,7 @@ WATCHED_S = 15.0
 
 LOOKS_AT_ONCE, ACTS_AT_ONCE = 6, 4
 EVENTS = 60
-MOST_OF_A_DAY, MOST_CHANGES = 500, 500
+MOST_CHANGES = 500
 EVENT_TEXTS = ("node", "code", "text")
 ACTIONS = ("start", "stop", "restart")
 
@@ -123,6 +123,8 @@ class Known:
     events: list[Mapping[str, Any]] = field(default_factory=list)
     changes: list[Mapping[str, Any]] = field(default_factory=list)
     """The changes of role of the last day, oldest first."""
+    changes_from: float | None = None
+    """Since when they are known: events that are older were never read. None until any were."""
 
 
 class Pair(ABC):
@@ -221,6 +223,9 @@ class Pair(ABC):
     def _keep_changes(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Takes in the changes of role among ``events``, those of the last day."""
         since = time.time() - SPAN_S
+        if self.known.changes_from is None and events:
+            # Fewer than were asked for are all that there are.
+            self.known.changes_from = float(events[0]["at"]) if len(events) >= EVENTS else 0.0
         slim = [{key: e[key] for key in ("at", "node", "from", "to")} for e in events if is_change(e)]
         self.known.changes = [e for e in merge_events(self.known.changes, slim) if float(e["at"]) >= since][-MOST_CHANGES:]
 
@@ -251,7 +256,7 @@ class Pair(ABC):
     def _try_view(self, sight: Sight, fresh: Sight) -> None:
         trial = copy.copy(self)
         sights = [fresh if one is sight else one for one in self.known.sights]
-        trial.known = Known(sights, self.known.events, self.known.changes)
+        trial.known = Known(sights, self.known.events, self.known.changes, self.known.changes_from)
         self._try_out(trial)
 
 
@@ -414,9 +419,8 @@ class LocalPair(Pair):
             if seen != self._events_seen:
                 try:
                     # What a node has told stays known when it does not answer any more.
-                    # The first look goes back further, for the changes of role of the last day.
-                    fresh = await self.read_history(EVENTS if self.known.changes else MOST_OF_A_DAY)
-                    self.known.events = merge_events(self.known.events, fresh[-EVENTS:])[-EVENTS:]
+                    fresh = await self.read_history(EVENTS)
+                    self.known.events = merge_events(self.known.events, fresh)[-EVENTS:]
                     self._keep_changes(fresh)
                 except PairUnreachable:
                     pass

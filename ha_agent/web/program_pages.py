@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
@@ -30,11 +31,11 @@ NOT_LOADED = frozenset({PARKED_STATE, WAITING_STATE})
 """States of programs that supervisord does not have."""
 
 STREAMS = ("stdout", "stderr")
-EVENTS_READ, EVENTS_SHOWN = 500, 20
+EVENTS_READ, EVENTS_SHOWN = 200, 20
 MOST_SEARCHED, MOST_LOADED = 4 << 20, 16 << 20
 """Bytes of a log's end that are searched, and that are downloaded."""
 
-LOOK_S = 10.0
+LOOK_S, LOOKS_AT_ONCE = 10.0, 2
 GRAPH_WIDTH, GRAPH_HEIGHT = 240, 40
 
 Log = tuple[str, str, int, str | None]
@@ -46,6 +47,8 @@ class ProgramPages:
 
     def __init__(self, site: Site, require: Callable[[Request], Session]) -> None:
         self._site, self._require = site, require
+        # Each look at a conf is a process, which counts as the dashboard's own memory for systemd.
+        self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
 
     def routes(self, page: Callable[[str, Handler], Route]) -> list[Route]:
         """The routes, made by ``page`` of path and handler."""
@@ -90,16 +93,22 @@ class ProgramPages:
         return node, program, stream
 
     async def _find(self, request: Request) -> Response:
-        _, pair, words = self._begin(request)
+        session, pair, words = self._begin(request)
         node, program, stream = self._stream_of(request, pair)
         wanted = request.query_params.get("find", "")[:200]
         lines: list[str] = []
         problem = None
+        # A search takes many questions: one has as many at once as pages that are open.
+        owner = session.account.name
+        if not self._site.streams.take(owner):
+            raise Denied(503, "too many pages are open")
         try:
             if wanted:
                 lines = await find_lines(read_pieces(pair, node, program, stream, MOST_SEARCHED), wanted)
         except (PairUnreachable, PairRefused) as error:
             problem = str(error)
+        finally:
+            self._site.streams.give_back(owner)
         given = {"name": pair.name, "names": list(self._site.pairs), "node": node, "program": program, "stream": stream}
         return page_of(render("find.html", words, **given, wanted=wanted, lines=lines, problem=problem, most=MOST_SEARCHED))
 
@@ -132,7 +141,8 @@ class ProgramPages:
         if not conf["kept"] and all(row["text"] is None and not row["withheld"] for row in conf["nodes"]):
             if not any(row["problem"] for row in conf["nodes"]):
                 raise Denied(404, "there is no such conf on either node")
-        looked = await look_at(conf, copy)
+        async with self._looks:
+            looked = await look_at(conf, copy)
         given = {"name": pair.name, "names": list(self._site.pairs), "conf": conf, "looked": looked, "copy": copy}
         return page_of(render("conf.html", words, **given))
 

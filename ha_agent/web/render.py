@@ -167,7 +167,7 @@ def describe_strip(pair: Pair, words: Words) -> dict[str, Any]:
     roles = {s.name: str(s.node["role"]) for s in pair.known.sights if s.node is not None and s.problem is None}
     # To the minute, so that a page is not sent again for every second that passes.
     now = words.now - words.now % 60.0
-    pieces = find_pieces(pair.known.changes, roles, now)
+    pieces = find_pieces(pair.known.changes, roles, now, known_from=pair.known.changes_from or 0.0)
     names = sorted({node for piece in pieces for node in piece.active or ()} | {s.name for s in pair.known.sights})
     shown = []
     for piece in pieces:

@@ -30,10 +30,15 @@ def is_change(event: Mapping[str, Any]) -> bool:
 
 
 def find_pieces(
-    events: Sequence[Mapping[str, Any]], current: Mapping[str, str], now: float, span_s: float = SPAN_S
+    events: Sequence[Mapping[str, Any]],
+    current: Mapping[str, str],
+    now: float,
+    span_s: float = SPAN_S,
+    known_from: float = 0.0,
 ) -> list[Piece]:
     """The pieces of the ``span_s`` seconds before ``now``, the oldest first.
 
+    ``known_from``: nobody has looked at what is older, and nothing is said of it.
     ``current``: the roles of the nodes that answer. Without any change of role in the time they were the same all along,
     as far as is known.
     """
@@ -42,10 +47,10 @@ def find_pieces(
     roles = _first_roles(changes, current)
     if not roles:
         return [Piece(begin, now, None)]
-    pieces: list[Piece] = []
-    at = begin
+    at = min(max(begin, known_from), now)
+    pieces = [Piece(begin, at, None)]
     for change in changes:
-        moment = min(max(float(change["at"]), begin), now)
+        moment = min(max(float(change["at"]), at), now)
         pieces.append(Piece(at, moment, _active(roles)))
         at = moment
         _take(roles, change)

@@ -364,7 +364,7 @@ def test_scripts_use_the_json_api_with_a_token(web: Web) -> None:
     assert web.api("POST", "/pairs/local/programs/p0/start", writer).json["lines"] == ["p0: started"]
     assert web.api("POST", "/pairs/local/programs/p1/restart", writer).json["outcome"] == "done"
     log = web.api("GET", "/pairs/local/nodes/node-a/programs/p1/log?stream=stderr", reader)
-    assert log.status == 200 and log.json == {"text": ""}
+    assert log.status == 200 and log.json == {"text": "", "end": 0, "whole": True}
     assert web.api("GET", "/pairs/local/nodes/node-c/programs/p1/log", reader).status == 404
     events = web.api("GET", "/pairs/local/history?count=5", reader).json["events"]
     assert len(events) == 5 and events[-1]["at"] >= events[0]["at"]

@@ -51,6 +51,12 @@ def test_changes_before_the_time_say_who_was_active_at_its_beginning() -> None:
     assert pieces == [Piece(NOW - SPAN_S, NOW - 10, ("b",)), Piece(NOW - 10, NOW, ())]
 
 
+def test_of_what_nobody_has_read_nothing_is_said() -> None:
+    pieces = find_pieces([change("a", "taking_over", "active", 50.0)], CURRENT, NOW, known_from=NOW - 100)
+    assert [(piece.begin, piece.active) for piece in pieces] == [(NOW - SPAN_S, None), (NOW - 100, ()), (NOW - 50, ("a",))]
+    assert sum_outages(pieces) == (1, 50.0)
+
+
 ROLES = st.sampled_from([role.value for role in Role])
 
 
