@@ -12,6 +12,9 @@ from ha_agent.core.reasons import reason_of
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 """Enough for the manifest of a registry of about 100,000 confs; anything longer is an attack or an accident."""
 
+MOST_SECONDS = 1e15
+"""More than any time or duration. JSON as Python reads it has NaN, and numbers too large for any arithmetic with a clock."""
+
 _HEADER = struct.Struct(">I")
 
 Message = dict[str, Any]

@@ -8,14 +8,11 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self
 
-from ha_agent.core.frames import Message
+from ha_agent.core.frames import MOST_SECONDS, Message
 from ha_agent.core.visible import is_steering
 
 Line = typing.Annotated[str, "one line"]
 """A text for people, or a word that they read: no character in it steers a terminal or begins a line."""
-
-MOST_SECONDS = 1e15
-"""More than any time or duration. JSON as Python reads it has NaN, and numbers too large for any arithmetic with a clock."""
 
 MOST_INTEGER = 2**62
 """More than any count or epoch, and well within what files and other languages can hold."""

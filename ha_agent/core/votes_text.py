@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from ha_agent.core.account import VotesAccount
 from ha_agent.core.node_json import VotesJson
+
+if TYPE_CHECKING:
+    # For the type alone: the dashboard says votes and has no use for an account.
+    from ha_agent.core.account import VotesAccount
 
 ALL = 3
 

@@ -16,7 +16,7 @@ from ha_agent.web.actions import STATUS_OF, do_maintenance
 from ha_agent.web.http import Denied
 from ha_agent.web.pairs import Pair, PairRefused, PairUnreachable, Result
 from ha_agent.web.progress import describe_progress
-from ha_agent.web.render import Words, describe_pair, page_of, render
+from ha_agent.web.render import Words, describe_pair, page_of, render_page
 from ha_agent.web.sessions import Session
 from ha_agent.web.site import Site
 
@@ -59,7 +59,7 @@ class DutyPages:
 
     def _show(self, template: str, pair: Pair, words: Words, **more: Any) -> Response:
         given = {"name": pair.name, "names": list(self._site.pairs), "pair": describe_pair(pair, words)}
-        return page_of(render(template, words, **given, **more))
+        return page_of(render_page(template, words, **given, **more))
 
     async def _maintenance(self, request: Request) -> Response:
         pair, words = await self._begin(request)
@@ -91,7 +91,7 @@ class DutyPages:
     def _tell(self, request: Request, session: Session, pair: Pair, action: str, result: Result) -> Response:
         words = self._site.words(request, session)
         given = {"name": pair.name, "names": list(self._site.pairs), "action": action, "programs": [], "result": result}
-        return page_of(render("result.html", words, **given), STATUS_OF[result.outcome])
+        return page_of(render_page("result.html", words, **given), STATUS_OF[result.outcome])
 
     async def _reports(self, pair: Pair) -> list[Mapping[str, Any]]:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import time
 import urllib.parse
@@ -33,7 +34,7 @@ from ha_agent.web.http import (
 from ha_agent.web.pairs import ACTIONS, Pair, PairRefused, PairUnreachable
 from ha_agent.web.program_pages import ProgramPages
 from ha_agent.web.progress import describe_progress
-from ha_agent.web.render import Words, describe_pair, page_of, read_static, render, render_parts, say_title
+from ha_agent.web.render import Words, describe_pair, page_of, read_static, render, render_page, render_parts, say_title
 from ha_agent.web.sessions import Session, is_csrf
 from ha_agent.web.site import LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Site
 from ha_agent.web.texts import LANGUAGES
@@ -92,7 +93,8 @@ class Pages:
             session = None
         words = self._site.words(request, session)
         return page_of(
-            render("error.html", words, title=words.translate("Not done"), text=words.translate(str(error))), error.status
+            render_page("error.html", words, title=words.translate("Not done"), text=words.translate(str(error))),
+            error.status,
         )
 
     def _require(self, request: Request) -> Session:
@@ -119,7 +121,9 @@ class Pages:
         words = self._site.words(request, None)
         self._site.users.load()
         empty = self._site.users.is_empty
-        return page_of(render("login.html", words, problem=None, next=_local(request.query_params.get("next")), empty=empty))
+        return page_of(
+            render_page("login.html", words, problem=None, next=_local(request.query_params.get("next")), empty=empty)
+        )
 
     async def _log_in(self, request: Request) -> Response:
         if not is_own_form(request):
@@ -132,7 +136,7 @@ class Pages:
         except Denied as error:
             words = self._site.words(request, None)
             problem = words.translate(str(error))
-            response = page_of(render("login.html", words, problem=problem, next=target, empty=False), error.status)
+            response = page_of(render_page("login.html", words, problem=problem, next=target, empty=False), error.status)
             if error.retry_s is not None:
                 response.headers["Retry-After"] = str(int(error.retry_s) + 1)
             return response
@@ -185,7 +189,7 @@ class Pages:
         for pair in self._site.pairs.values():
             pair.watch()
         shown = [describe_pair(pair, words) for pair in self._site.pairs.values()]
-        return page_of(render("overview.html", words, pairs=shown, names=names))
+        return page_of(render_page("overview.html", words, pairs=shown, names=names))
 
     async def _pair(self, request: Request) -> Response:
         session, pair = self._require(request), self._site.pair_of(request)
@@ -194,7 +198,9 @@ class Pages:
             await pair.wait_change(0, 2.0)
         words = self._site.words(request, session)
         parts, title = render_parts(pair, words), say_title(pair, words)
-        return page_of(render("pair.html", words, name=pair.name, names=list(self._site.pairs), parts=parts, title=title))
+        return page_of(
+            render_page("pair.html", words, name=pair.name, names=list(self._site.pairs), parts=parts, title=title)
+        )
 
     async def _live(self, request: Request) -> Response:
         """The parts of a pair's page as server-sent events, each when it has changed (html.spec.whatwg.org, 9.2)."""
@@ -207,7 +213,7 @@ class Pages:
         return EventStream(self._stream(request, session, pair), lambda: self._site.streams.give_back(name))
 
     async def _stream(self, request: Request, session: Session, pair: Pair) -> AsyncIterator[bytes]:
-        sent: dict[str, str] = {}
+        sent: dict[str, bytes] = {}
         version, token, began = -1, request.cookies.get(COOKIE, ""), time.time()
         while not self._site.stopping.is_set():
             self._site.users.load()
@@ -220,8 +226,10 @@ class Pages:
                 words = self._site.words(request, session)
                 words.ages_at = began
                 parts = self._render_live(request, pair, words)
-                fresh = {name: html for name, html in parts.items() if sent.get(name) != html}
-                sent.update(fresh)
+                # A page that is open for days costs the marks of its parts, not the parts.
+                marks = {name: hashlib.sha256(html.encode()).digest() for name, html in parts.items()}
+                fresh = {name: html for name, html in parts.items() if sent.get(name) != marks[name]}
+                sent = marks
                 if fresh:
                     yield f"event: parts\ndata: {json.dumps(fresh)}\n\n".encode()
             await self._wait(pair, version)
@@ -252,7 +260,7 @@ class Pages:
         except (PairUnreachable, PairRefused) as error:
             raise Denied(504, str(error)) from None
         shown = {"name": pair.name, "events": list(reversed(events))}
-        return page_of(render("history.html", words, name=pair.name, names=list(self._site.pairs), pair=shown))
+        return page_of(render_page("history.html", words, name=pair.name, names=list(self._site.pairs), pair=shown))
 
     # ---- doing --------------------------------------------------------------------------------------------
 
@@ -268,7 +276,7 @@ class Pages:
         words = self._site.words(request, session)
         shown = describe_pair(pair, words)
         given = {"name": pair.name, "names": list(self._site.pairs), "action": action, "programs": programs, "pair": shown}
-        return page_of(render("confirm.html", words, **given))
+        return page_of(render_page("confirm.html", words, **given))
 
     async def _do(self, request: Request) -> Response:
         session, fields = await self._require_fields(request)
@@ -287,7 +295,7 @@ class Pages:
             "programs": programs,
             "result": result,
         }
-        return page_of(render("result.html", words, **given), STATUS_OF[result.outcome])
+        return page_of(render_page("result.html", words, **given), STATUS_OF[result.outcome])
 
 
 def _local(target: str | None) -> str:

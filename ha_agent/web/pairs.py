@@ -16,11 +16,11 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from ha_agent.core.frames import MOST_SECONDS
 from ha_agent.core.history import merge_events
 from ha_agent.core.node_json import NodeAccountJson, NodeJson, SilentNodeJson
 from ha_agent.core.problems import Problem, find_problems
 from ha_agent.core.program_texts import missing_on_peer, stop_lines
-from ha_agent.core.requests import MOST_SECONDS
 from ha_agent.core.supervisor_words import FaultCode, full_name
 from ha_agent.core.words import CommandOutcome, Outcome
 from ha_agent.web import confs, logs

@@ -22,7 +22,7 @@ from ha_agent.web.http import Chunks, Denied, Handler
 from ha_agent.web.logs import find_lines
 from ha_agent.web.pairs import Pair, PairRefused, PairUnreachable, Sight
 from ha_agent.web.programs import describe_readiness
-from ha_agent.web.render import Words, page_of, render
+from ha_agent.web.render import Words, page_of, render_page
 from ha_agent.web.sessions import Session
 from ha_agent.web.site import Site
 from ha_agent.web.usage import Point, draw
@@ -82,7 +82,7 @@ class ProgramPages:
         shown = describe_program(pair, node, row, words)
         shown["events"] = list(reversed(await _read_events(pair, row)))[:EVENTS_SHOWN]
         given = {"name": pair.name, "names": list(self._site.pairs), "node": node, "row": row, "logs": logs, "shown": shown}
-        return page_of(render("program.html", words, **given))
+        return page_of(render_page("program.html", words, **given))
 
     def _stream_of(self, request: Request, pair: Pair) -> tuple[str, str, str]:
         """Node, program and stream of a request. Raises ``Denied``."""
@@ -110,7 +110,9 @@ class ProgramPages:
         finally:
             self._site.streams.give_back(owner)
         given = {"name": pair.name, "names": list(self._site.pairs), "node": node, "program": program, "stream": stream}
-        return page_of(render("find.html", words, **given, wanted=wanted, lines=lines, problem=problem, most=MOST_SEARCHED))
+        return page_of(
+            render_page("find.html", words, **given, wanted=wanted, lines=lines, problem=problem, most=MOST_SEARCHED)
+        )
 
     async def _download(self, request: Request) -> Response:
         session, pair, _ = self._begin(request)
@@ -144,7 +146,7 @@ class ProgramPages:
         async with self._looks:
             looked = await look_at(conf, copy)
         given = {"name": pair.name, "names": list(self._site.pairs), "conf": conf, "looked": looked, "copy": copy}
-        return page_of(render("conf.html", words, **given))
+        return page_of(render_page("conf.html", words, **given))
 
     async def _read_copy(self, pair: Pair, path: str, kept: Mapping[str, str], by: str) -> dict[str, Any]:
         wanted = {"generation": kept["generation"], "path": path, "sha256": kept["sha256"]}

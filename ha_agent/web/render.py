@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -22,6 +23,7 @@ from ha_agent.web.strip import SPAN_S, find_pieces, sum_outages
 from ha_agent.web.texts import LANGUAGES, translate
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
+PIECES = 200
 PARTS = ("summary", "problems", "programs", "nodes", "alerts", "strip", "events")
 
 
@@ -87,7 +89,17 @@ class Words:
 
 def render(template: str, words: Words, **more: Any) -> str:
     """A template as text."""
-    return _ENVIRONMENT.get_template(template).render(
+    return "".join("".join(some) for some in _render_pieces(template, words, more))
+
+
+def render_page(template: str, words: Words, **more: Any) -> bytes:
+    """A template as UTF-8. Text with one sign that is not of Latin 1 takes two bytes a character, and a page has several."""
+    return b"".join("".join(some).encode() for some in _render_pieces(template, words, more))
+
+
+def _render_pieces(template: str, words: Words, more: Mapping[str, Any]) -> Iterator[list[str]]:
+    """The pieces of a page, some at a time: 300 programs make ten thousand, which take more than the page itself."""
+    pieces = _ENVIRONMENT.get_template(template).generate(
         _=words.translate,
         lang=words.language,
         who=words.who,
@@ -98,11 +110,13 @@ def render(template: str, words: Words, **more: Any) -> str:
         theme=words.theme,
         **more,
     )
+    while some := list(itertools.islice(pieces, PIECES)):
+        yield some
 
 
-def page_of(text: str, status: int = 200) -> Response:
+def page_of(page: bytes, status: int = 200) -> Response:
     """A page as the answer to a request."""
-    return Response(text, status, media_type="text/html")
+    return Response(page, status, media_type="text/html")
 
 
 def describe_pair(pair: Pair, words: Words) -> dict[str, Any]:
