@@ -150,7 +150,7 @@ def test_what_a_crash_costs_the_redis_is_counted(pair: Pair) -> None:
     pid = redis(pair, "node-b", "INFO server").partition("process_id:")[2].split()[0]
     pair.shell("node-b", f"kill -9 {pid}")
     wait_for("another one", lambda: redis(pair, "node-b", "ROLE").startswith("master"), 20.0)
-    assert redis(pair, "node-b", "GET kept") == "yes"
+    wait_for("what it had", lambda: redis(pair, "node-b", "GET kept") == "yes", 20.0)
     wait_for("a copy", lambda: has_copy(pair, "node-b"), 30.0)
     switch_over(pair, "node-a")
     assert redis(pair, "node-a", "GET kept") == "yes"

@@ -124,23 +124,29 @@ def test_a_real_prometheus_sees_roles_programs_and_a_failover_and_its_rules_fire
 def test_promtool_accepts_rules_and_metrics_and_the_documentation_names_each(pair: Pair, webs: list[Web]) -> None:
     """Design, metrics: documented names in Prometheus' conventions, rules that promtool accepts.
 
-    Fault: none; every metric of a node that works, with a witness and a health check, of one whose agent is away, and those
-    of rules and dashboard.
+    Fault: none; every metric of a node that works, with a witness, a health check and payload, of one whose agent is
+    away, and those of rules and dashboard.
     Answer: promtool finds nothing to complain about, docs/metrics.md has each of them, no panel asks for another.
     Bound: none needed.
     """
     check = {"kind": "running", "program": "p0", "on_failure": "restart"}
-    pair.up(witness="ssh", overrides={"checks.p0": check})
+    pair.up(witness="ssh", overrides={"checks.p0": check, "payload": {"paths": ["/opt/app"]}})
     web = webs[0]
     web.add_users()
     web.start()
     checked = subprocess.run(["/usr/bin/promtool", "check", "rules", str(RULES)], capture_output=True, text=True)
     assert checked.returncode == 0 and "12 rules found" in checked.stdout, checked
+    documented = set(re.findall(r"`(ha_agent_[a-z_]+)", (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")))
+
+    def names_of(text: str) -> set[str]:
+        return set(re.findall(r"^# TYPE (\S+)", text, re.M))
+
+    # What is not known yet has no value.
+    wait_for("all of them", lambda: documented <= names_of(web.get("/metrics").text), 30.0)
     text = web.get("/metrics").text
     linted = subprocess.run(["/usr/bin/promtool", "check", "metrics"], input=text, capture_output=True, text=True)
     assert linted.returncode == 0 and not linted.stderr, linted
-    names = set(re.findall(r"^# TYPE (\S+)", text, re.M))
-    documented = set(re.findall(r"`(ha_agent_[a-z_]+)", (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")))
+    names = names_of(text)
     assert names - documented == set() == documented - names
     known = names | {f"{name}_count" for name in names} | {f"{name}_sum" for name in names}
     for file in (RULES, ROOT / "share" / "grafana" / "ha-agent.json"):

@@ -211,7 +211,7 @@ def test_a_standby_starts_and_parks_nothing_and_names_the_node_that_does(pair: P
     for user in ("alice", "bob"):
         shown = good(pair.sup("node-b", "status", "p0", "local1", user=user))
         assert "local1" in shown.partition("at node-a, which is active:\n")[0] and "  p0  " in shown, shown
-    pair.shell("node-a", "echo 'said by p0' >> $(ls /var/log/supervisor/p0-stdout*)")
+    pair.shell("node-a", "echo 'said by p0' >> $(ls -t /var/log/supervisor/p0-stdout* | head -n 1)")
     assert "said by p0" in good(pair.sup("node-b", "tail", "p0", user="bob"))
     assert "said by p0" in pair.shell("node-b", "timeout -s INT 3 supzcli tail -f p0 || true")
     assert pair.sup("node-b", "tail", "nobody").returncode != 0

@@ -467,7 +467,7 @@ def test_the_dashboard_stays_small_and_does_the_agent_no_harm(web: Web) -> None:
 
     Fault: 300 programs, pages, API and scrapes over and over; a flood of requests; then the dashboard is killed, and frozen.
     Answer: neither its memory nor the agent's grows; the agent does not notice.
-    Bound: 42 MiB for the dashboard with the newest libraries (40 with those of Debian, tests/machines), 3 MiB more for the agent.
+    Bound: 42 MiB for the dashboard with the newest libraries (40 with Debian's, tests/machines), 3 MiB more for the agent.
     """
     up(web, sleepers(300))
     wait_for("all run", lambda: len(web.pair.runs("node-a")) == 300)
