@@ -126,6 +126,21 @@ def test_a_peer_that_cannot_tell_leaves_it_unknown_and_says_why(
     on_active(tmp_path, work)
 
 
+def test_a_peer_that_tells_its_files_before_this_node_has_looked_leaves_it_pending(tmp_path: pathlib.Path) -> None:
+    """As just after a start of both: doctor must not call that unknown."""
+
+    async def work(node: Node) -> None:
+        node.link.answers["payload"] = told(payload("2"))
+        answer = await node.from_peer.payload(PayloadRequest("", payload("2").hash), operator())
+        assert answer["pending"]
+        await node.drift.step()
+        assert [asked["op"] for asked in node.link.asked] == ["payload"], "it asks, and does not look yet"
+        said = describe_drift(node.drift.describe())
+        assert said is not None and said["state"] == "pending"
+
+    on_active(tmp_path, work)
+
+
 def test_files_that_cannot_be_looked_at_are_told_to_the_peer(tmp_path: pathlib.Path) -> None:
     async def work(node: Node) -> None:
         node.looker.failure = LookFailed("the disk did not answer")

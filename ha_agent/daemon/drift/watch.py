@@ -40,6 +40,9 @@ MOST_TOLD = 50
 SECTIONS = ("program:", "fcgi-program:")
 
 
+NOT_YET = "this node's files have not been looked at yet"
+
+
 class Looks(Protocol):
     """What looks at files (``adapters/payload_looker.PayloadLooker``)."""
 
@@ -101,7 +104,7 @@ class DriftWatch(NoDrift):
         self._own: Payload | None = None
         self._own_hash = self._theirs_hash = ""
         self._theirs: Payload | None = None
-        self._own_problem: str | None = "this node's files have not been looked at yet"
+        self._own_problem: str | None = NOT_YET
         self._peer_problem: str | None = None
         self._is_pending = True
         """Whether that is not known since a start, or since the link came up."""
@@ -192,7 +195,7 @@ class DriftWatch(NoDrift):
         own, problem = self._own, self._own_problem
         is_news = own is not None and problem is None and known != self._own_hash
         message = await asyncio.to_thread(payload_message, own) if is_news and own is not None else None
-        pending = own is None and self._is_pending
+        pending = problem == NOT_YET
         return {"off": False, "hash": self._own_hash, "payload": message, "problem": problem, "pending": pending}
 
     async def _ask(self) -> None:
@@ -247,6 +250,11 @@ class DriftWatch(NoDrift):
         """Why the nodes cannot be compared now."""
         return self._own_problem or self._peer_problem
 
+    @property
+    def _is_unknown_yet(self) -> bool:
+        """Whether it is only too early to know: the peer may have told its files before this node has looked at its own."""
+        return self._own_problem == NOT_YET or self._is_pending
+
     def _sides(self) -> tuple[str, str]:
         """The node that would start the programs, and the other one: the standby, as far as that is known."""
         node = self._standing.node
@@ -270,7 +278,7 @@ class DriftWatch(NoDrift):
         remarks = tuple(f"{name}: {remark}" for name, remark in self._find_remarks())
         starter, other = self._sides()
         counts, drifts = self._counts, self._drifts
-        return DriftAccount(self._problem, self._at_wall, *counts, drifts, starter, other, remarks, self._is_pending)
+        return DriftAccount(self._problem, self._at_wall, *counts, drifts, starter, other, remarks, self._is_unknown_yet)
 
     def _find_remarks(self) -> list[tuple[str, str]]:
         sides = ((self._standing.node, self._own), (self._peer, self._theirs))
