@@ -279,8 +279,8 @@ def _compare_groups(sides: Sides, name: str, one: UserMark, two: UserMark) -> It
 
 
 def say_compared(programs: int, files: int) -> str:
-    """ "3 files of 2 programs"."""
-    return f"{count_text(files, 'file')} of {count_text(programs, 'program')}"
+    """What is said where nothing differs."""
+    return f"the same on both nodes: {count_text(files, 'file')} of {count_text(programs, 'program')}"
 
 
 def programs_of(drifts: Iterable[Drift]) -> dict[str, Drift]:

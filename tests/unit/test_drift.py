@@ -42,7 +42,7 @@ def argument(path: str) -> tuple[Named, ...]:
 def test_two_nodes_with_the_same_have_no_drift() -> None:
     assert said(node(), node()) == [] == said(Payload(), node())
     assert count_compared(node(), node()) == (1, 1)
-    assert say_compared(1, 3) == "3 files of 1 program"
+    assert say_compared(1, 3) == "the same on both nodes: 3 files of 1 program"
 
 
 def test_another_build_is_told_with_where_it_changed_last() -> None:

@@ -94,7 +94,7 @@ def test_a_difference_is_told_once_and_its_end_as_well(tmp_path: pathlib.Path) -
         account = await compare(node, payload("2"), {**told(payload("2")), "payload": None})
         assert account.drifts == () and account.problem is None
         (end,) = [event for event in node.told if event["code"] == "payload-equal"]
-        assert end["text"] == "1 file of 1 program are the same on both nodes"
+        assert end["text"] == "the same on both nodes: 1 file of 1 program"
 
     on_active(tmp_path, work)
 
@@ -291,7 +291,7 @@ def examine(drift: DriftAccount | None, peer: Mapping[str, Any] | None = None) -
 
 def test_doctor_says_that_they_are_the_same_or_why_that_is_not_known() -> None:
     same = DriftAccount(None, 1.0, 2, 3, remarks=("b: /x: it changes while it is read",))
-    text = "3 files of 2 programs are the same on both nodes (not compared: b: /x: it changes while it is read)"
+    text = "the same on both nodes: 3 files of 2 programs (not compared: b: /x: it changes while it is read)"
     assert examine(same) == [("payload", Severity.OK, text)]
     ((code, severity, text),) = examine(DriftAccount("b has an agent that cannot compare yet"))
     assert (code, severity) == ("payload", Severity.UNKNOWN) and text.endswith("b has an agent that cannot compare yet")

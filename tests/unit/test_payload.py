@@ -39,6 +39,7 @@ def link(path: str, target: str) -> PayloadEntry:
     [
         *("/", "/*", "/etc", "/etc/*", "/usr", "/usr/bin", "/usr/*", "/proc", "/proc/1", "/sys/x", "/dev/null", "/run/app"),
         *("/etc/ssh/sshd_config", "/root/.ssh", "/home/alice/.ssh/authorized_keys", "/opt/app/.ssh", "/home", "/home/*"),
+        *("/etc/profile.d/x.sh", "/etc/logrotate.d", "/etc/udev/rules.d", "/etc/rc.local", "/root/.bashrc"),
         *("/etc/shadow", "/etc/sudoers.d/x", "/etc/cron.d/x", "/etc/supervisor/conf.d", "/etc/keepalived/keepalived.conf"),
         *("/var/lib/ha-agent/staging", "/etc/ha-agent/agent.toml", "/e*c/ssh", "/opt/../etc", "opt/app", "/opt//app"),
         *("/opt/app/", "/srv/registry", "/srv/registry/x.conf", "/srv", "/etc/s?adow", "/lib/systemd/system/x.service"),

@@ -24,7 +24,7 @@ def check_payload(context: Context) -> Iterator[Finding]:
             "payload", text, "upgrade the older node, or set payload.compare to the same on both (docs/payload.md)"
         )
     elif payload["state"] == "equal":
-        text = f"{say_compared(payload['programs'], payload['files'])} are the same on both nodes"
+        text = say_compared(payload["programs"], payload["files"])
         remarks = "; ".join(payload["remarks"][:MOST_REMARKS])
         yield ok("payload", text + (f" (not compared: {remarks})" if remarks else ""))
 

@@ -270,7 +270,7 @@ class DriftWatch(NoDrift):
             if subject not in self._told:
                 self._events.add("payload-differs", drift.say(*sides), programs=list(drift.programs[:MOST_TOLD]))
         if self._told and not now:
-            self._events.add("payload-equal", f"{say_compared(*self._counts)} are the same on both nodes")
+            self._events.add("payload-equal", say_compared(*self._counts))
         self._told = frozenset(now)
 
     def describe(self) -> DriftAccount:
