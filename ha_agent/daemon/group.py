@@ -515,6 +515,62 @@ def _build_role(
     )
 
 
+def _build_interlock(
+    limits: TakeoverSettings, shared: SharedNode, events: Events, standing: Standing, registry: _Registry
+) -> tuple[SilenceWatch, Interlock]:
+    """What knows of the peer's silence before a takeover asks, and what asks then."""
+    machine, peer, clock = shared.machine, shared.peer, shared.clock
+    silence = SilenceWatch(
+        limits.peer_probe_s,
+        standing,
+        functools.partial(machine.open_adverts, peer.paths, clock),
+        functools.partial(machine.open_questions, peer.paths, peer.ssh_port),
+        clock,
+    )
+    shared.link.on_frame.append(silence.note_sign)
+    registry.conversation.on_heard.append(silence.note_sign)
+    is_machine_up = functools.partial(machine.answers_anywhere, peer.paths, peer.ssh_port, limits.peer_probe_s)
+    interlock = Interlock(limits, standing, registry.ledger, shared.link, events, is_machine_up, clock, silence.find_silence)
+    return silence, interlock
+
+
+def _build_waits(
+    settings: GroupSettings,
+    shared: SharedNode,
+    events: Events,
+    standing: Standing,
+    programs: _Programs,
+    hand_back: HandBack,
+    giving_way: Callable[[Cause], Callable[[str], None]],
+    has_votes: Callable[[], bool],
+) -> tuple[HookSteps, StartOrder]:
+    """What a takeover waits for besides supervisord: hooks, and programs that come before others."""
+    hooks = HookSteps(
+        settings.hooks,
+        (shared.name, shared.peer.name, settings.label or "default"),
+        standing,
+        events,
+        shared.hook_runner(RunPlaces(settings.run_dir).hook).run,
+        hand_back,
+        giving_way(Cause.HOOK),
+        has_votes,
+    )
+    start_order = StartOrder(
+        settings.order,
+        standing,
+        programs.active_set,
+        shared.supervised,
+        programs.loaded,
+        events,
+        hand_back,
+        Bounds(lambda: not shared.maintenance.is_on and has_votes(), giving_way(Cause.WAIT)),
+        shared.machine.takes_connection,
+        shared.clock,
+        start_all=settings.takeover.start_all,
+    )
+    return hooks, start_order
+
+
 def _build_procedures(
     settings: GroupSettings,
     shared: SharedNode,
@@ -526,26 +582,7 @@ def _build_procedures(
     votes: NoVotes,
 ) -> _Procedures:
     run, limits, peer = RunPlaces(settings.run_dir), settings.takeover, shared.peer
-    is_machine_up = functools.partial(shared.machine.answers_anywhere, peer.paths, peer.ssh_port, limits.peer_probe_s)
-    silence = SilenceWatch(
-        limits.peer_probe_s,
-        standing,
-        functools.partial(shared.machine.open_adverts, peer.paths, shared.clock),
-        functools.partial(shared.machine.open_questions, peer.paths, peer.ssh_port),
-        shared.clock,
-    )
-    shared.link.on_frame.append(silence.note_sign)
-    registry.conversation.on_heard.append(silence.note_sign)
-    interlock = Interlock(
-        limits,
-        standing,
-        registry.ledger,
-        shared.link,
-        events,
-        is_machine_up,
-        shared.clock,
-        silence.find_silence,
-    )
+    silence, interlock = _build_interlock(limits, shared, events, standing, registry)
     fitness = Fitness(run.track_file, events, waker.wake_at, shared.standby_order.find_reason)
 
     def giving_way(cause: Cause) -> Callable[[str], None]:
@@ -563,29 +600,7 @@ def _build_procedures(
         return registry.conversation.peer if shared.link.is_up else None
 
     hand_back = HandBack(standing, reachable_peer, shared.clock)
-    hooks = HookSteps(
-        settings.hooks,
-        (shared.name, peer.name, settings.label or "default"),
-        standing,
-        events,
-        shared.hook_runner(run.hook).run,
-        hand_back,
-        giving_way(Cause.HOOK),
-        has_votes,
-    )
-    start_order = StartOrder(
-        settings.order,
-        standing,
-        programs.active_set,
-        shared.supervised,
-        programs.loaded,
-        events,
-        hand_back,
-        Bounds(lambda: not shared.maintenance.is_on and has_votes(), giving_way(Cause.WAIT)),
-        shared.machine.takes_connection,
-        shared.clock,
-        start_all=limits.start_all,
-    )
+    hooks, start_order = _build_waits(settings, shared, events, standing, programs, hand_back, giving_way, has_votes)
     claims = Claims(standing, registry.ledger, events, registry.replicator.retry_now, RunPlaces(settings.run_dir).epoch)
     peer_off = PeerOffWord(peer.name, events)
     takeover = Takeover(
